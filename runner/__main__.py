@@ -1,0 +1,5 @@
+"""``python -m runner`` is ``tutelage``."""
+
+from runner.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,266 @@
+"""The command line: the only file that prints and exits.
+
+Modules are imported by the command that needs them, so that ``validate`` starts in a blink.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner import __version__
+from runner.errors import SpecError, TutelageError, UserError
+
+if TYPE_CHECKING:
+    from runner.progress import Mode
+    from runner.spec import Spec
+    from runner.store import Folder
+
+BUG, INTERRUPTED = 3, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status is drawn in ``errors.py``."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except TutelageError as error:
+        print(f"{error}" if isinstance(error, SpecError) else f"tutelage: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("tutelage: stopped; what was finished is kept, the same command goes on from there", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        return 0
+    except Exception:
+        return _bug(traceback.format_exc())
+
+
+def _bug(trace: str) -> int:
+    with tempfile.NamedTemporaryFile(
+        "w", prefix=f"tutelage-{time.strftime('%Y%m%d-%H%M%S')}-", suffix=".log", delete=False, encoding="utf-8"
+    ) as log:
+        log.write(trace)
+    last = trace.strip().splitlines()[-1][:300]
+    print(f"tutelage: this is a bug in tutelage: {last}\nplease report it with {log.name}", file=sys.stderr)
+    return BUG
+
+
+def _validate(options: argparse.Namespace) -> int:
+    from runner.spec import check_files, load_spec
+
+    problems = []
+    for path in options.specs:
+        try:
+            check_files(load_spec(path, options.set))
+        except SpecError as error:
+            problems += error.problems
+        else:
+            print(f"{path}: fine")
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return SpecError.exit_code if problems else 0
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from runner.plan import make_plan, plan_text
+
+    spec = _load(options)
+    plan = make_plan(spec, _run_folder(spec, options.runs_dir))
+    print(json.dumps(plan.to_dict()) if options.json else plan_text(plan))
+    return 1 if plan.problems else 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    from runner import pipeline
+    from runner.cluster import Cluster
+    from runner.plan import check_memory
+    from runner.progress import Progress
+    from runner.report import result_table
+    from runner.store import locked
+
+    spec = _load(options)
+    check_memory(spec)
+    run = _run_folder(spec, options.runs_dir)
+    cluster = Cluster(options.address)
+    progress = Progress(sys.stdout, _mode(options))
+    try:
+        with locked(run):
+            record = pipeline.execute(spec, run, cluster, progress)
+            if all(stage["cached"] for stage in record["stages"]):
+                progress.say("nothing to do: every stage is there already")
+            report = _write_report(run)
+    finally:
+        cluster.stop()
+    if options.json:
+        print(json.dumps(report))
+    else:
+        print(result_table(report))
+        print(f"\nreport: {run.path('report.html')}")
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from runner.report import result_table
+    from runner.store import Folder
+
+    run = Folder(_absolute(options.run))
+    if not run.exists("run.json"):
+        raise UserError(f"{options.run}: no finished run is there (no run.json); give the folder that `run` printed")
+    report = _write_report(run)
+    print(json.dumps(report) if options.json else f"{result_table(report)}\n\nreport: {run.path('report.html')}")
+    return 0
+
+
+def _models(options: argparse.Namespace) -> int:
+    from runner import models
+
+    if options.pull:
+        for name in options.pull:
+            reference = name if name.startswith("catalog:") or "/" in name else f"catalog:{name}"
+            print(models.ensure(reference, progress=lambda text, name=name: print(f"{name}: {text}", flush=True)))  # type: ignore[misc]
+        return 0
+    rows = models.list_models()
+    if options.json:
+        print(json.dumps([vars(row) for row in rows]))
+        return 0
+    width = max(len(row.name) for row in rows)
+    for row in rows:
+        print(
+            f"{'catalog:' + row.name:<{width + 8}}  {row.role:<8} {row.parameters / 1e6:>6.0f} M {row.size_bytes / 1e6:>6.0f} MB"
+            f"  {row.licence:<10}  {'here' if row.present else '-':<4}  {row.sources}"
+        )
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from runner.doctor import examine
+
+    findings = examine()
+    if options.json:
+        print(json.dumps([vars(finding) for finding in findings]))
+    else:
+        for finding in findings:
+            print(f"{'ok  ' if not finding.advice else 'look'} {finding.name:<14} {finding.value}")
+            if finding.advice:
+                print(f"     {'':<14} -> {finding.advice}")
+    return 0
+
+
+def _init(options: argparse.Namespace) -> int:
+    from runner.spec import load_spec, starter
+
+    path = Path(f"{options.name}.yaml")
+    try:
+        with open(path, "x", encoding="utf-8") as handle:
+            handle.write(starter(options.name))
+    except FileExistsError:
+        raise UserError(f"{path}: is there already; choose another name") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+    try:
+        load_spec(path)
+    except SpecError:
+        path.unlink()
+        raise
+    print(f"{path}: written; edit it, then `tutelage validate {path}`")
+    return 0
+
+
+def _load(options: argparse.Namespace) -> Spec:
+    from runner.spec import check_files, load_spec
+
+    spec = load_spec(options.spec, options.set)
+    check_files(spec)
+    return spec
+
+
+def _run_folder(spec: Spec, runs_dir: str) -> Folder:
+    from runner.store import Folder
+
+    return Folder(_absolute(runs_dir)).child(spec.name)
+
+
+def _absolute(path: str) -> str:
+    return path if "://" in path else str(Path(path).expanduser().resolve())
+
+
+def _write_report(run: Folder) -> dict[str, Any]:
+    from runner.report import build_report
+
+    report, page = build_report(run.read, run.exists)
+    run.write_json("report.json", report)
+    run.write("report.html", page.encode())
+    return report
+
+
+def _mode(options: argparse.Namespace) -> Mode:
+    if options.json:
+        return "json"
+    if options.quiet:
+        return "quiet"
+    return "terminal" if sys.stdout.isatty() else "plain"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tutelage", description="Turn a language model that you host into a small classifier that you own."
+    )
+    parser.add_argument("--version", action="version", version=f"tutelage {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, function: Callable[[argparse.Namespace], int], text: str, example: str) -> Any:
+        sub = commands.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog=f"example: {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        sub.set_defaults(command=function)
+        return sub
+
+    def spec_options(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="override a field of the spec")
+
+    def folder_options(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--runs-dir", default="runs", metavar="DIR", help="where runs are kept: a folder or URL (runs)")
+        sub.add_argument("--json", action="store_true", help="one JSON object a line, the result last")
+
+    sub = command("init", _init, "write a commented starter spec", "tutelage init my-classifier")
+    sub.add_argument("name", metavar="NAME")
+    sub = command("validate", _validate, "check specs and their data files, offline", "tutelage validate specs/*.yaml")
+    sub.add_argument("specs", nargs="+", metavar="SPEC")
+    spec_options(sub)
+    sub = command("plan", _plan, "say what a run would do and cost", "tutelage plan specs/quickstart.yaml")
+    sub.add_argument("spec", metavar="SPEC")
+    spec_options(sub)
+    folder_options(sub)
+    sub = command(
+        "run", _run, "run a spec, or what of it is not there yet", "tutelage run specs/quickstart.yaml --set student.epochs=3"
+    )
+    sub.add_argument("spec", metavar="SPEC")
+    spec_options(sub)
+    folder_options(sub)
+    sub.add_argument("--address", metavar="auto|HOST:PORT", help="a running Ray cluster (default: Ray in this process)")
+    sub.add_argument("--quiet", action="store_true", help="no progress, only the result")
+    sub = command("report", _report, "rebuild the report of a run", "tutelage report runs/quickstart")
+    sub.add_argument("run", metavar="RUN")
+    sub.add_argument("--json", action="store_true", help="print report.json on one line")
+    sub = command("models", _models, "list the model catalog, or fetch models ahead", "tutelage models pull all-minilm-l6-v2")
+    actions = sub.add_subparsers(metavar="pull")
+    sub.set_defaults(pull=[])
+    sub.add_argument("--json", action="store_true", help="the catalog as JSON")
+    pull = actions.add_parser("pull", help="fetch models into the cache, for use without a network")
+    pull.add_argument("pull", nargs="+", metavar="NAME")
+    sub = command("doctor", _doctor, "say what will work on this machine", "tutelage doctor")
+    sub.add_argument("--json", action="store_true", help="findings as JSON")
+    return parser

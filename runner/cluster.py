@@ -1,0 +1,262 @@
+"""Ray: the one file that knows its API.
+
+Embedded in the process by default, an existing cluster with an address. Ray Data streams batches through
+a pool of actors, Ray Train trains, a Ray task runs a function on the machine that it is meant for. Ray starts
+when the first stage asks for it, and never for a run that has nothing to do.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from runner.errors import EngineError, TutelageError, UserError
+
+TRAIN_POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one worker asks for. ``cpus`` None means: all cores of the node without a GPU, else 4 of them."""
+
+    cpus: int | None = None
+    gpus: int = 0
+    accelerator: str | None = None
+
+
+@dataclass
+class Cluster:
+    """A connection to Ray that is made when it is first needed."""
+
+    address: str | None = None
+    _started: bool = field(default=False, repr=False)
+
+    def start(self) -> Any:
+        """Connect, or start Ray in this process. :raises UserError: when there is no cluster at the address."""
+        if not self._started:
+            # Ray must be told before it is imported.
+            os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+            os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+            os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        import ray
+
+        if not self._started:
+            self._connect(ray)
+            self._started = True
+        return ray
+
+    def _connect(self, ray: Any) -> None:
+        options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+        if self.address is None:
+            options |= {"num_cpus": usable_cores(), "include_dashboard": False}
+        else:
+            options["address"] = self.address
+        try:
+            ray.init(**options)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"no Ray cluster could be reached{f' at {self.address}' if self.address else ''}: "
+                f"{str(error).splitlines()[0]}; start one with `ray start --head`, or leave --address out"
+            ) from error
+        for name in ("ray", "ray.data", "ray.train", "ray.tune"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+
+    def stop(self) -> None:
+        """Let go of Ray, if it was started."""
+        if self._started:
+            import ray
+
+            ray.shutdown()
+            self._started = False
+
+    def _request(self, wanted: Resources) -> dict[str, Any]:
+        cpus = wanted.cpus or (4 if wanted.gpus else self._largest_node())
+        request: dict[str, Any] = {"num_cpus": cpus, "num_gpus": wanted.gpus}
+        if wanted.accelerator:
+            request["accelerator_type"] = wanted.accelerator
+        return request
+
+    def _largest_node(self) -> int:
+        ray = self.start()
+        return max(1, *(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"]))
+
+    def map_batches(
+        self,
+        batches: list[pa.Table],
+        worker: type,
+        arguments: dict[str, Any],
+        wanted: Resources,
+        replicas: tuple[int, int],
+    ) -> Iterator[pa.Table]:
+        """Stream ``batches`` through a pool of ``worker(**arguments)`` actors; results as they come.
+
+        Ray Data moves the blocks, scales the pool between ``replicas`` and restarts actors that die.
+        :raises TutelageError: as raised by a worker.
+        """
+        ray = self.start()
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        context.execution_options.preserve_order = False
+        least, most = replicas
+        data = ray.data.from_arrow(batches).map_batches(
+            worker,
+            fn_constructor_kwargs=arguments,
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(min_size=least, max_size=max(least, min(most, len(batches)))),
+            max_restarts=3,
+            **self._request(wanted),
+        )
+        with _unwrapped(ray):
+            yield from data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+
+    def call(self, function: Callable[..., Any], wanted: Resources, **arguments: Any) -> Any:
+        """Run ``function(**arguments)`` in a worker process that has the resources asked for."""
+        ray = self.start()
+        with _unwrapped(ray):
+            task = ray.remote(**self._request(wanted), max_retries=2)(function)
+            return ray.get(task.remote(**arguments))
+
+    def train(
+        self,
+        loop: Callable[..., dict[str, Any]],
+        config: dict[str, Any],
+        wanted: Resources,
+        workers: int,
+        storage: str,
+        on_progress: Callable[[dict[str, Any]], None],
+    ) -> dict[str, Any]:
+        """Run ``loop(config, rank=, size=, wrap=, report=)`` on ``workers`` under Ray Train; rank 0's result."""
+        ray = self.start()
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+
+        request = self._request(wanted)
+        board = ray.remote(num_cpus=0)(_Board).remote()
+        trainer = TorchTrainer(
+            _train_worker,
+            train_loop_config={"loop": loop, "config": config, "board": board},
+            scaling_config=ScalingConfig(
+                num_workers=workers,
+                use_gpu=wanted.gpus > 0,
+                resources_per_worker={
+                    "CPU": max(1, request["num_cpus"] // (workers if wanted.cpus is None else 1)),
+                    **({"GPU": wanted.gpus} if wanted.gpus else {}),
+                },
+                accelerator_type=wanted.accelerator,
+            ),
+            run_config=RunConfig(name="train", storage_path=storage, failure_config=FailureConfig(max_failures=2)),
+        )
+        stop = threading.Event()
+        watcher = threading.Thread(target=_watch, args=(ray, board, stop, on_progress), daemon=True)
+        watcher.start()
+        try:
+            with _unwrapped(ray):
+                trainer.fit()
+                result: dict[str, Any] = ray.get(board.result.remote())
+                return result
+        finally:
+            stop.set()
+            watcher.join()
+
+
+class _Board:
+    """Where rank 0 leaves its progress and its result, for the driver to read."""
+
+    def __init__(self) -> None:
+        self._progress: dict[str, Any] = {}
+        self._result: dict[str, Any] = {}
+
+    def show(self, progress: dict[str, Any]) -> None:
+        self._progress = progress
+
+    def progress(self) -> dict[str, Any]:
+        return self._progress
+
+    def finish(self, result: dict[str, Any]) -> None:
+        self._result = result
+
+    def result(self) -> dict[str, Any]:
+        return self._result
+
+
+def _train_worker(settings: dict[str, Any]) -> None:
+    """What each Ray Train worker runs."""
+    import ray
+    import ray.train.torch
+
+    context = ray.train.get_context()
+    rank, size, board = context.get_world_rank(), context.get_world_size(), settings["board"]
+
+    def report(progress: dict[str, Any]) -> None:
+        if rank == 0:
+            board.show.remote(progress)
+
+    def wrap(model: Any) -> Any:
+        return ray.train.torch.prepare_model(model) if size > 1 else model
+
+    result = settings["loop"](settings["config"], rank=rank, size=size, wrap=wrap, report=report)
+    if rank == 0:
+        ray.get(board.finish.remote(result))
+
+
+def _watch(ray: Any, board: Any, stop: threading.Event, on_progress: Callable[[dict[str, Any]], None]) -> None:
+    while not stop.wait(TRAIN_POLL_SECONDS):
+        try:
+            progress = ray.get(board.progress.remote(), timeout=5)
+        except Exception:  # progress is a courtesy: its loss must not end the run
+            time.sleep(TRAIN_POLL_SECONDS)
+            continue
+        if progress:
+            on_progress(progress)
+
+
+class _unwrapped:  # noqa: N801 (reads as a function)
+    """Ray wraps what a worker raised in layers of its own: give the user's error back."""
+
+    def __init__(self, ray: Any) -> None:
+        self._ray = ray
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is None or isinstance(error, TutelageError):
+            return
+        for inner in _chain(error):
+            if isinstance(inner, TutelageError):
+                raise inner from None
+        dead = (self._ray.exceptions.ActorDiedError, self._ray.exceptions.WorkerCrashedError)
+        if isinstance(error, dead) or isinstance(error, self._ray.exceptions.OutOfMemoryError):
+            raise EngineError(
+                "a worker process died more often than Ray restarts it, usually for want of memory; "
+                "finished rows are kept. Ask for less (a smaller model, max_context or batch_size) or a larger node"
+            ) from error
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        current = waiting.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        waiting += [current.__cause__, current.__context__, getattr(current, "cause", None)]
+        failures = getattr(current, "worker_failures", None)
+        waiting += list(failures.values()) if isinstance(failures, dict) else []
+
+
+def usable_cores() -> int:
+    """The cores that this process may use (a container's share, not the machine's)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

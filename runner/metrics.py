@@ -1,0 +1,177 @@
+"""How good predictions are: accuracy, F1, calibration, intervals, and a paired test of two systems.
+
+Knows neither files nor models: label names and probabilities in, plain Python numbers out.
+
+Conventions, stated once:
+
+- An abstention (``None``) is a wrong answer: it is a miss of its true class, and no class gains by it.
+- Macro F1 averages over the classes that occur in the truth or among the predictions; balanced accuracy
+  over those that occur in the truth. A class that nobody has seen neither helps nor hurts.
+- Calibration is measured on answered rows: the probability that was given to the predicted label, in ten
+  bins of equal width. ECE is the mean gap between confidence and accuracy, weighted by the bins' rows
+  (Naeini et al. 2015); the Brier score is the squared distance to the truth summed over the labels:
+  from 0 to 2 (Brier 1950).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+BINS = 10
+CELLS_AT_ONCE = 10_000_000
+"""Resampled counts that are held in memory at once: many labels are resampled in several goes."""
+
+
+def score(
+    labels: Sequence[str],
+    truth: Sequence[str],
+    predicted: Sequence[str | None],
+    probabilities: NDArray[np.floating[Any]] | None,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Every figure that the report shows about one system, as a JSON-able dict.
+
+    ``probabilities`` has shape ``(rows, labels)`` in the labels' order; a row of NaN has none.
+    ``confusion`` counts truth by row and prediction by column; abstentions stand beside it in
+    ``abstained_by_class``. ``ci95`` are percentile bootstrap intervals over the rows.
+
+    :raises ValueError: when there are no rows, lengths differ, or a label is not among ``labels``.
+    """
+    true, guess = _codes(labels, truth, predicted)
+    if probabilities is not None and np.shape(probabilities) != (len(true), len(labels)):
+        raise ValueError(
+            f"probabilities of shape {np.shape(probabilities)} for {len(true)} rows and {len(labels)} labels"
+        )
+    known = list(range(len(labels)))
+    precision, recall, f1, support = precision_recall_fscore_support(
+        true, guess, labels=known, zero_division=0.0
+    )
+    counts = confusion_matrix(true, guess, labels=[*known, len(labels)])[:-1]
+    return {
+        "rows": len(true),
+        "accuracy": float(np.mean(true == guess)),
+        "macro_f1": float(_macro_f1(counts[None])[0]),
+        "balanced_accuracy": float(np.mean(recall[support > 0])),
+        "per_class": {
+            label: {
+                "precision": float(precision[k]),
+                "recall": float(recall[k]),
+                "f1": float(f1[k]),
+                "support": int(support[k]),
+            }
+            for k, label in enumerate(labels)
+        },
+        "confusion": counts[:, :-1].tolist(),
+        "abstained": int(counts[:, -1].sum()),
+        "abstained_by_class": {label: int(counts[k, -1]) for k, label in enumerate(labels)},
+        **_calibration(true, guess, probabilities),
+        "ci95": _intervals(counts, resamples, seed),
+    }
+
+
+def mcnemar(truth: Sequence[str], a: Sequence[str | None], b: Sequence[str | None]) -> dict[str, Any]:
+    """Are two systems equally often right on the same rows? McNemar's exact test, two-sided (McNemar 1947).
+
+    Only rows where exactly one of the two is right say anything; without any, ``p`` is 1.
+
+    :raises ValueError: when the lengths differ.
+    """
+    if not len(truth) == len(a) == len(b):
+        raise ValueError(f"{len(truth)} true labels, {len(a)} and {len(b)} predictions")
+    right_a = [guess == true for guess, true in zip(a, truth, strict=True)]
+    right_b = [guess == true for guess, true in zip(b, truth, strict=True)]
+    only_a = sum(x and not y for x, y in zip(right_a, right_b, strict=True))
+    only_b = sum(y and not x for x, y in zip(right_a, right_b, strict=True))
+    p = float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+    return {"p": p, "only_a_right": only_a, "only_b_right": only_b, "rows": len(truth)}
+
+
+def _codes(
+    labels: Sequence[str], truth: Sequence[str], predicted: Sequence[str | None]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Labels as their place in ``labels``; an abstention is one place after the last."""
+    if len(truth) != len(predicted) or not len(truth):
+        raise ValueError(
+            f"{len(truth)} true labels and {len(predicted)} predictions: need as many, and at least one"
+        )
+    unknown = {*truth, *(label for label in predicted if label is not None)} - {*labels}
+    if unknown:
+        raise ValueError(f"not among the labels: {', '.join(sorted(map(repr, unknown)))}")
+    places: dict[str | None, int] = {label: k for k, label in enumerate(labels)} | {None: len(labels)}
+    true = np.array([places[label] for label in truth], dtype=np.intp)
+    guess = np.array([places[label] for label in predicted], dtype=np.intp)
+    return true, guess
+
+
+def _macro_f1(counts: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    """Macro F1 of each table: ``counts`` has shape ``(tables, labels, labels + 1)``, abstentions last."""
+    right = np.diagonal(counts, axis1=1, axis2=2)
+    # 2 TP + FP + FN is the class's row (truth) plus its column (predictions).
+    both = counts.sum(axis=2) + counts[:, :, :-1].sum(axis=1)
+    f1 = np.divide(2.0 * right, both, out=np.zeros(both.shape), where=both > 0)
+    macro: NDArray[np.float64] = f1.sum(axis=1) / (both > 0).sum(axis=1)
+    return macro
+
+
+def _intervals(counts: NDArray[np.integer[Any]], resamples: int, seed: int) -> dict[str, list[float]]:
+    """Percentile bootstrap intervals (Efron 1979) of accuracy and macro F1.
+
+    Both depend on the rows only through the (truth, predicted) counts, and the counts of rows drawn with
+    replacement are a multinomial draw: exact, and far cheaper than drawing the rows.
+    """
+    rng = np.random.default_rng(seed)
+    rows = int(counts.sum())
+    filled = np.flatnonzero(counts)
+    accuracy, macro = np.empty(resamples), np.empty(resamples)
+    step = max(1, CELLS_AT_ONCE // counts.size)
+    for start in range(0, resamples, step):
+        stop = min(start + step, resamples)
+        tables = np.zeros((stop - start, counts.size), dtype=np.int64)
+        tables[:, filled] = rng.multinomial(rows, counts.ravel()[filled] / rows, size=stop - start)
+        tables = tables.reshape(-1, *counts.shape)
+        accuracy[start:stop] = np.trace(tables, axis1=1, axis2=2) / rows
+        macro[start:stop] = _macro_f1(tables)
+    return {
+        "accuracy": [float(bound) for bound in np.percentile(accuracy, [2.5, 97.5])],
+        "macro_f1": [float(bound) for bound in np.percentile(macro, [2.5, 97.5])],
+    }
+
+
+def _calibration(
+    true: NDArray[np.intp], guess: NDArray[np.intp], probabilities: NDArray[np.floating[Any]] | None
+) -> dict[str, Any]:
+    """ECE, Brier score and reliability bins over the answered rows; None and no bins where there are none."""
+    nothing: dict[str, Any] = {"ece": None, "brier": None, "reliability": []}
+    if probabilities is None:
+        return nothing
+    chances = np.asarray(probabilities, dtype=np.float64)
+    answered = (guess < chances.shape[1]) & np.isfinite(chances).all(axis=1)
+    if not answered.any():
+        return nothing
+    true, guess, chances = true[answered], guess[answered], chances[answered]
+    confidence = chances[np.arange(len(guess)), guess]
+    right = true == guess
+    # Nine inner edges: a confidence of 0 falls into the first bin, one of 1 into the last.
+    place = np.digitize(confidence, np.linspace(0, 1, BINS + 1)[1:-1], right=True)
+    bins = [_bin(k, confidence[place == k], right[place == k]) for k in range(BINS) if (place == k).any()]
+    gaps = [entry["rows"] * abs(entry["confidence"] - entry["accuracy"]) for entry in bins]
+    distance = np.square(chances - np.eye(chances.shape[1])[true]).sum(axis=1)
+    return {"ece": float(sum(gaps) / len(right)), "brier": float(distance.mean()), "reliability": bins}
+
+
+def _bin(place: int, confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> dict[str, Any]:
+    """One bin of the reliability diagram."""
+    return {
+        "lower": place / BINS,
+        "upper": (place + 1) / BINS,
+        "confidence": float(confidence.mean()),
+        "accuracy": float(right.mean()),
+        "rows": len(right),
+    }

@@ -1,0 +1,147 @@
+"""Models by name: what a reference means, what is known about it, and its files on this machine.
+
+Everything but ``ensure`` and ``pull`` is cheap and works without a network. Importing this package
+imports neither torch nor transformers nor the Hub's client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.errors import ModelError
+from runner.models import catalog, folder, hub, sources, store
+from runner.models.catalog import Entry, Shape
+from runner.models.reference import HubName, resolve
+
+__all__ = [
+    "ModelError",
+    "ModelFacts",
+    "ModelRow",
+    "catalog_names",
+    "describe",
+    "ensure",
+    "identity",
+    "list_models",
+    "pull",
+]
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """A line of ``tutelage models``. ``size_bytes`` is what has to be fetched."""
+
+    name: str
+    role: str
+    parameters: int
+    size_bytes: int
+    licence: str
+    sources: str
+    present: bool
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a plan needs to know of a model; None where it cannot be known without fetching it.
+
+    ``weight_bytes`` and ``kv_bytes_per_token`` are in bf16; encoders keep no keys and values.
+    """
+
+    parameters: int | None
+    weight_bytes: int | None
+    layers: int | None
+    hidden: int | None
+    kv_bytes_per_token: int | None
+    context: int | None
+    licence: str | None
+    present: bool
+
+
+def catalog_names() -> list[str]:
+    """The names that ``catalog:NAME`` accepts, sorted."""
+    return sorted(catalog.load().models)
+
+
+def list_models() -> list[ModelRow]:
+    """The catalog in its own order, with what is on this machine."""
+    return [
+        ModelRow(
+            name=entry.name,
+            role=entry.role,
+            parameters=entry.shape.parameters or 0,
+            size_bytes=entry.size,
+            licence=entry.shape.licence or "",
+            sources=", ".join(sources.names(entry)),
+            present=store.is_present(entry),
+        )
+        for entry in catalog.load().models.values()
+    ]
+
+
+def identity(ref: str, revision: str | None = None, base: Path | None = None) -> str:
+    """A text that changes when the model's content does, for fingerprints. Offline.
+
+    A Hub model is known by its revision; without one, by ``main``, which its publisher can move.
+    Raises ModelError for an unknown catalog name and for a folder that is no model.
+    """
+    kind = resolve(ref, revision, base)
+    if isinstance(kind, Entry):
+        return f"catalog:{kind.name}@sha256:{kind.weights.sha256}"
+    if isinstance(kind, HubName):
+        return f"hub:{kind.repo}@{kind.revision or 'main'}"
+    return f"folder:sha256:{folder.digest(kind)}"
+
+
+def ensure(
+    ref: str,
+    revision: str | None = None,
+    base: Path | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Path:
+    """The model as a local Hugging Face folder (config.json, safetensors, tokenizer), fetched if need be.
+
+    Safe to call from many processes at once. ``progress`` gets a plain sentence for each long step.
+    Raises ModelError, which says what to do.
+    """
+    say = progress or (lambda _: None)
+    kind = resolve(ref, revision, base)
+    if isinstance(kind, Entry):
+        entry = kind
+        return store.install(entry, lambda work: sources.build(entry, work, say), say)
+    if isinstance(kind, HubName):
+        return hub.fetch_model(kind.repo, kind.revision, say)
+    folder.check(kind)
+    return kind
+
+
+def pull(names: Sequence[str], progress: Callable[[str], None] | None = None) -> list[Path]:
+    """Fetch models ahead of time. A name may be a reference, or a catalog name without ``catalog:``."""
+    known = catalog_names()
+    return [ensure(f"catalog:{name}" if name in known else name, progress=progress) for name in names]
+
+
+def describe(ref: str, revision: str | None = None, base: Path | None = None) -> ModelFacts:
+    """What is known about a model without fetching it. Raises ModelError as ``identity`` does."""
+    kind = resolve(ref, revision, base)
+    if isinstance(kind, Entry):
+        return _facts(kind.shape, store.is_present(kind))
+    if isinstance(kind, HubName):
+        here = hub.cached(kind.repo, kind.revision)
+        if here is not None:
+            return _facts(folder.shape(here), True)
+        return _facts(catalog.facts_of_repo(kind.repo), False)
+    return _facts(folder.shape(kind), True)
+
+
+def _facts(shape: Shape, present: bool) -> ModelFacts:
+    return ModelFacts(
+        parameters=shape.parameters,
+        weight_bytes=shape.weight_bytes,
+        layers=shape.layers,
+        hidden=shape.hidden,
+        kv_bytes_per_token=shape.kv_bytes_per_token,
+        context=shape.context,
+        licence=shape.licence,
+        present=present,
+    )

@@ -1,0 +1,170 @@
+"""A model in a local folder: is it usable, what is it, and which bytes is it.
+
+Reads JSON and the headers of safetensors files; never weights, except to hash them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import struct
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from runner.errors import ModelError
+from runner.models.catalog import Shape
+from runner.models.store import cache_dir
+
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_COUNTED = (".json", ".safetensors", ".txt", ".model", ".jinja")
+_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.txt", "spiece.model")
+_MAX_HEADER = 100_000_000
+
+
+def check(path: Path) -> None:
+    """Raises ModelError if ``path`` is not a model that can be loaded without running its code."""
+    reason = problem(path)
+    if reason is not None:
+        raise ModelError(f"{path} {reason}")
+
+
+def problem(path: Path) -> str | None:
+    """What is wrong with a model folder, as the rest of a sentence; None if nothing is."""
+    if not path.is_dir():
+        return "is not there" if not path.exists() else "is not a folder"
+    names = {item.name for item in path.iterdir() if item.is_file()}
+    if "config.json" not in names:
+        if any(name.endswith(".gguf") for name in names):
+            return (
+                "holds a GGUF file: unpack it with `python -m runner.models.gguf FILE.gguf FOLDER`, "
+                "and name FOLDER"
+            )
+        return "has no config.json, so it is not a Hugging Face model folder"
+    if not isinstance(_json(path / "config.json"), dict):
+        return "has a config.json that is not a JSON object"
+    missing = sorted(_shards(path) - names)
+    if missing:
+        return f"lacks the weights {', '.join(missing[:3])}"
+    if not any(name.endswith(".safetensors") for name in names):
+        pickled = sorted(name for name in names if name.endswith(_PICKLES))
+        if pickled:
+            return (
+                f"holds its weights only as pickle ({pickled[0]}), which can run code when it is read: "
+                "save it again with save_pretrained (safetensors)"
+            )
+        return "has no weights (*.safetensors)"
+    if not names.intersection(_TOKENIZERS):
+        return "has no tokenizer files (tokenizer.json or the like)"
+    return None
+
+
+def shape(path: Path) -> Shape:
+    """What config.json and the weights' headers say. Raises ModelError for a folder that is no model."""
+    check(path)
+    config = _json(path / "config.json")
+    heads = _whole(config, "num_attention_heads", "n_head")
+    hidden = _whole(config, "hidden_size", "n_embd", "dim")
+    parameters = sum(_elements(file) for file in path.glob("*.safetensors"))
+    decoder = any("CausalLM" in str(name) for name in config.get("architectures") or [])
+    each = _whole(config, "head_dim") or (hidden // heads if hidden and heads else None)
+    return Shape(
+        parameters=parameters,
+        weight_bytes=2 * parameters,
+        layers=_whole(config, "num_hidden_layers", "n_layer", "n_layers"),
+        hidden=hidden,
+        kv_heads=(_whole(config, "num_key_value_heads") or heads) if decoder else None,
+        head_dim=each if decoder else None,
+        context=_context(config, path),
+        licence=_licence(path / "README.md"),
+    )
+
+
+def digest(path: Path) -> str:
+    """SHA-256 over the names and contents of the configuration, tokenizer and weights files.
+
+    Weights are read once: their hash is remembered in the cache by path, size and times.
+    """
+    check(path)
+    path = path.resolve()
+    note = cache_dir() / "digests" / (hashlib.sha256(str(path).encode()).hexdigest()[:32] + ".json")
+    known = _json(note)
+    remembered: dict[str, Any] = known if isinstance(known, dict) else {}
+    now: dict[str, list[Any]] = {}
+    for file in sorted(item for item in path.iterdir() if item.suffix in _COUNTED and item.is_file()):
+        info = file.stat()
+        stamp = [info.st_size, info.st_mtime_ns, info.st_ctime_ns]
+        before = remembered.get(file.name)
+        if isinstance(before, list) and before[:3] == stamp and len(before) == 4:
+            now[file.name] = before
+            continue
+        with file.open("rb") as stream:
+            now[file.name] = [*stamp, hashlib.file_digest(stream, "sha256").hexdigest()]
+    if now != remembered:
+        _remember(note, now)
+    lines = "".join(f"{name}\0{value[3]}\n" for name, value in sorted(now.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _remember(note: Path, value: dict[str, list[Any]]) -> None:
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=note.parent, suffix=".tmp")
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            json.dump(value, stream)
+        os.replace(name, note)
+    except OSError:
+        return  # only slower next time
+
+
+def _shards(path: Path) -> set[str]:
+    index = _json(path / "model.safetensors.index.json")
+    mapping = index.get("weight_map") if isinstance(index, dict) else None
+    return {str(name) for name in mapping.values()} if isinstance(mapping, dict) else set()
+
+
+def _elements(file: Path) -> int:
+    """How many numbers a safetensors file holds, from its header."""
+    try:
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > _MAX_HEADER:
+                raise ValueError("its header is too long")
+            header = json.loads(stream.read(length))
+        return sum(math.prod(body["shape"]) for name, body in header.items() if name != "__metadata__")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        raise ModelError(f"{file} is not a safetensors file: {error}") from error
+
+
+def _context(config: dict[str, Any], path: Path) -> int | None:
+    """The tokenizer's limit may be the lower one: RoBERTa cannot use its last two positions."""
+    limits = [_whole(config, "max_position_embeddings", "n_positions")]
+    tokenizer = _json(path / "tokenizer_config.json")
+    if isinstance(tokenizer, dict):
+        limits.append(_whole(tokenizer, "model_max_length"))
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _licence(readme: Path) -> str | None:
+    """The licence in the front matter of a model card."""
+    try:
+        text = readme.read_text(encoding="utf-8", errors="replace")[:20_000]
+    except OSError:
+        return None
+    front = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
+    found = re.search(r"^license:\s*['\"]?([\w.+-]+)", front[1], re.MULTILINE) if front else None
+    return found[1] if found else None
+
+
+def _whole(config: dict[str, Any], *names: str) -> int | None:
+    return next((config[name] for name in names if type(config.get(name)) is int), None)
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

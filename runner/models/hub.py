@@ -1,0 +1,145 @@
+"""The one place that talks to the Hugging Face Hub: its local cache first, then the network.
+
+Only safetensors, configuration and tokenizer files are ever asked for.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from runner.errors import ModelError
+from runner.models import catalog, folder
+from runner.models.catalog import Entry, HubSource, Progress
+from runner.models.store import amount
+from runner.models.wheels import Unreachable
+
+_TIMEOUT = 5.0  # seconds for the first answer: an offline machine must go on to the next source
+_ALLOW = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+# Sub-folders hold other formats (onnx, openvino); consolidated files are the same weights again.
+_IGNORE = ["*/*", "consolidated*"]
+
+
+def is_offline() -> bool:
+    """Whether the user has forbidden the network (``HF_HUB_OFFLINE``, ``TRANSFORMERS_OFFLINE``)."""
+    names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+    return any(os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE") for name in names)
+
+
+def cached(repo: str, revision: str | None) -> Path | None:
+    """The model's folder in the Hub's local cache, if a whole model is there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(repo, "config.json", revision=revision)
+    if not isinstance(config, str):
+        return None
+    path = Path(config).parent
+    return path if folder.problem(path) is None else None
+
+
+def fetch_files(entry: Entry, source: HubSource, work: Path, progress: Progress) -> dict[str, Path]:
+    """The entry's files from the Hub. Raises Unreachable when they are not to be had from there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    names = [file.name for file in entry.files]
+    near = {name: try_to_load_from_cache(source.repo, name, revision=source.revision) for name in names}
+    found = {name: Path(path) for name, path in near.items() if isinstance(path, str)}
+    if len(found) == len(names):
+        progress(f"reading the Hub's local cache of {source.repo}")
+        return found
+    if is_offline():
+        raise Unreachable("the Hub was not asked, because HF_HUB_OFFLINE is set")
+    progress(f"asking the Hub for {source.repo} ({amount(entry.size)})")
+    target = work / "hub"
+    try:
+        _snapshot(source.repo, source.revision, names, [], target)
+    except Exception as error:
+        full = _full_disk(error)
+        if full is not None:
+            raise full from error
+        raise Unreachable(f"{source} was not reachable ({_first_line(error)})") from error
+    missing = [name for name in names if not (target / name).is_file()]
+    if missing:
+        raise Unreachable(f"{source} does not have {', '.join(missing)}")
+    return {name: target / name for name in names}
+
+
+def fetch_model(repo: str, revision: str | None, progress: Progress) -> Path:
+    """A folder with the whole model, from the local cache or the network. Raises ModelError."""
+    here = cached(repo, revision)
+    if here is not None:
+        return here
+    if is_offline():
+        reason = "is not in the Hub's local cache, and HF_HUB_OFFLINE forbids asking the Hub"
+        raise ModelError(_advice(repo, reason))
+    progress(f"fetching {repo} from the Hub")
+    try:
+        path = _snapshot(repo, revision, _ALLOW, _IGNORE, None)
+    except Exception as error:
+        raise ModelError(_advice(repo, _reason(error, revision))) from error
+    wrong = folder.problem(path)
+    if wrong is not None:
+        raise ModelError(
+            f"the model {repo} cannot be used: {path} {wrong}; pickled weights are never fetched"
+        )
+    return path
+
+
+def _snapshot(
+    repo: str, revision: str | None, allow: list[str], ignore: list[str], target: Path | None
+) -> Path:
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    disable_progress_bars()
+    # One question first, because it fails at once on an offline machine: what follows is retried for long.
+    HfApi().repo_info(repo, revision=revision, timeout=_TIMEOUT)
+    return Path(
+        snapshot_download(
+            repo,
+            revision=revision,
+            allow_patterns=allow,
+            ignore_patterns=ignore,
+            local_dir=target,
+        )
+    )
+
+
+def _full_disk(error: Exception) -> OSError | None:
+    """The full disk behind ``error``, if it is one."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _reason(error: Exception, revision: str | None) -> str:
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    if _full_disk(error) is not None:
+        return "does not fit on the disk of the Hub's cache: make room, or set HF_HOME to another disk"
+    if isinstance(error, GatedRepoError):
+        return "is gated: accept its licence on its page, and set HF_TOKEN to a token of yours"
+    if isinstance(error, RepositoryNotFoundError):
+        return "is not on the Hub, or is private (then set HF_TOKEN)"
+    if isinstance(error, RevisionNotFoundError):
+        return f"has no revision {revision!r} on the Hub"
+    return f"is not in the Hub's local cache, and the Hub is not reachable ({_first_line(error)})"
+
+
+def _advice(repo: str, reason: str) -> str:
+    names = catalog.load().models
+    base = repo.rsplit("/", 1)[-1]
+    near = catalog.did_you_mean(base, names, prefix="catalog:")
+    return (
+        f"the model {repo} {reason}{near}. Fetch it where there is a network "
+        f"(`tutelage models pull {repo}`) and copy the Hub's cache, name a local folder, "
+        "or use one of the catalog: " + ", ".join(f"catalog:{name}" for name in sorted(names))
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

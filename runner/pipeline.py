@@ -1,0 +1,110 @@
+"""The order of the pipeline, and the one loop that walks it.
+
+A stage whose folder has its marker is kept; any other is run into an empty folder. A stage's fingerprint
+covers its part of the spec and its inputs' fingerprints, so that an edit reruns what depends on it and
+nothing else.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from runner import __version__, machine
+from runner.cluster import Cluster
+from runner.errors import UserError
+from runner.progress import Progress, clock
+from runner.spec import Spec
+from runner.stage import Context, Stage
+from runner.stages import benchmark, evaluate, label, load, train, vote
+from runner.store import Folder, fingerprint
+
+STAGES = cast("tuple[Stage, ...]", (load, label, vote, train, evaluate, benchmark))
+
+FORMAT = 1
+"""Of the run folder; a change makes all fingerprints new."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of one job: where it belongs, and whether it is already there."""
+
+    stage: Stage
+    fingerprint: str
+    folder: Folder
+    inputs: dict[str, Folder]
+
+    @property
+    def cached(self) -> bool:
+        """Whether a run has finished it."""
+        return self.folder.done is not None
+
+
+def steps(spec: Spec, run: Folder) -> list[Step]:
+    """All stages of a job in order, with their fingerprints; nothing is run."""
+    prints: dict[str, str] = {}
+    result = []
+    for stage in STAGES:
+        inputs = {need: prints[need] for need in stage.NEEDS}
+        prints[stage.NAME] = fingerprint([FORMAT, stage.NAME, stage.key(spec), inputs])
+        folders = {need: run.child(need, prints[need]) for need in stage.NEEDS}
+        result.append(Step(stage, prints[stage.NAME], run.child(stage.NAME, prints[stage.NAME]), folders))
+    return result
+
+
+def execute(spec: Spec, run: Folder, cluster: Cluster, progress: Progress) -> dict[str, Any]:
+    """Run what is not there yet; returns and writes ``run.json``. The caller holds the lock."""
+    _check_format(run)
+    started = datetime.now(UTC)
+    stages = []
+    for step in steps(spec, run):
+        cached = step.cached
+        if cached:
+            progress.say("unchanged, kept", step.stage.NAME)
+        else:
+            _run_step(step, Context(spec, run, step.folder, step.inputs, cluster, progress))
+        marker = step.folder.done or {}
+        stages.append(
+            {
+                "name": step.stage.NAME,
+                "fingerprint": step.fingerprint,
+                "seconds": marker["seconds"],
+                "cached": cached,
+            }
+        )
+    record = {
+        "format": FORMAT,
+        "name": spec.name,
+        "runner": __version__,
+        "started": started.isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "spec_text": spec.text,
+        "spec": spec.to_dict(),
+        "stages": stages,
+        "versions": machine.versions(),
+        "hardware": machine.hardware(),
+    }
+    run.write_json("run.json", record)
+    return record
+
+
+def _run_step(step: Step, context: Context) -> None:
+    name = step.stage.NAME
+    step.folder.clear()  # what a killed run left has no marker and does not count
+    start = time.perf_counter()
+    summary = step.stage.run(context)
+    seconds = time.perf_counter() - start
+    step.folder.finish(
+        {"stage": name, "fingerprint": step.fingerprint, "seconds": round(seconds, 3), "summary": summary}
+    )
+    context.progress.say(f"done in {clock(seconds)}", name)
+
+
+def _check_format(run: Folder) -> None:
+    if run.exists("run.json") and (found := run.read_json("run.json").get("format", 0)) > FORMAT:
+        raise UserError(
+            f"{run.url}: was written by a newer tutelage (format {found}, this one reads {FORMAT}); "
+            "upgrade, or choose another --runs-dir"
+        )

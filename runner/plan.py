@@ -1,0 +1,236 @@
+"""What a job would do, before anything is spent: rows, tokens, memory, time, cost, and what is already there.
+
+Times come from the teacher's earlier answers in the run folder where there are any, and else from
+arithmetic: floating-point operations over what the hardware is known to do. They are rough and say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runner import machine, models
+from runner.cluster import usable_cores
+from runner.errors import EngineError
+from runner.pipeline import steps
+from runner.progress import clock
+from runner.spec import Spec
+from runner.spec.model import StudentResources, TeacherResources
+from runner.stages import label, load
+from runner.store import Folder
+from runner.teacher import calibrate, prompt
+
+GIB = 2**30
+SAMPLE = 200
+
+# Memory in GiB and useful TFLOP/s (about 40 % of the dense half-precision peak in the vendors' data sheets).
+ACCELERATORS: dict[str, tuple[float, float]] = {
+    "T4": (15, 26),
+    "L4": (22, 48),
+    "A10G": (22, 28),
+    "A100": (39, 125),
+    "A100-80G": (79, 125),
+    "H100": (79, 400),
+    "H200": (139, 400),
+}
+USABLE = 0.9
+"""The share of a GPU's memory that vLLM takes by default."""
+
+CPU_TEACHER_TFLOPS, CPU_STUDENT_TFLOPS = 0.23, 0.08
+"""Per core with bf16 in hardware, measured on 2 cores: a 1.5 B teacher, and fine-tuning with small batches."""
+
+CHARACTERS_PER_TOKEN, ANSWER_TOKENS = 4.0, 80
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The plan of one job. ``problems`` would stop it; ``notes`` are worth knowing."""
+
+    stages: list[dict[str, Any]]
+    rows: dict[str, Any]
+    teacher: dict[str, Any]
+    student: dict[str, Any]
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as plain data."""
+        return asdict(self)
+
+
+def make_plan(spec: Spec, run: Folder) -> Plan:
+    """Work out the plan; reads the data files and the run folder, starts nothing.
+
+    :raises DataError: when the data would not load.
+    """
+    train, test, warnings = load.collect(spec)
+    texts = [row["text"] for split in (train, test) for row in split.rows.values()]
+    ids = [identity for split in (train, test) for identity in split.rows]
+    stages = [{"name": step.stage.NAME, "cached": step.cached} for step in steps(spec, run)]
+    teacher, problems = _teacher(spec, run, ids, texts)
+    rows = {
+        "train": len(train.rows),
+        "test": len(test.rows),
+        "dropped": len(train.dropped) + len(test.dropped),
+    }
+    return Plan(stages, rows, teacher, _student(spec, list(train.rows.values())), problems, warnings)
+
+
+def check_memory(spec: Spec) -> None:
+    """:raises EngineError: when the teacher cannot fit into the accelerator asked for, with the arithmetic."""
+    if spec.teacher.engine == "vllm":
+        problems = _memory(spec, models.describe(spec.teacher.model, spec.teacher.revision, spec.base))[1]
+        if problems:
+            raise EngineError("; ".join(problems))
+
+
+def _teacher(spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    teacher = spec.teacher
+    if teacher.engine == "recorded":
+        return {"engine": "recorded", "model": teacher.model, "rows": len(ids), "generate": 0}, []
+    facts = models.describe(teacher.model, teacher.revision, spec.base)
+    answers = label.read_answers(label.answers_folder(run, spec))
+    reused = [answers[identity] for identity in ids if identity in answers]
+    todo = len(ids) - len(reused)
+    fixed, per_row, counted = _prompt_tokens(spec, texts)
+    output = ANSWER_TOKENS * teacher.votes if teacher.prompt == "cot" else 1
+    memory, problems = _memory(spec, facts)
+    if reused:
+        seconds = todo * sum(answer["seconds"] for answer in reused) / len(reused)
+        basis = f"measured on {len(reused)} earlier rows"
+    else:
+        calls = todo + (calibrate.CONTENT_FREE_TEXTS if spec.teacher.prompt == "direct" else 0)
+        seconds = calls * 2 * (facts.parameters or 7e9) * (per_row + output) / _flops(teacher.resources)
+        basis = "rough, from arithmetic"
+    return {
+        "engine": "vllm",
+        "model": teacher.model,
+        "present": facts.present,
+        "rows": len(ids),
+        "generate": todo,
+        "reuse": len(reused),
+        "prompt_tokens": {"fixed": fixed, "per_row": per_row, "counted": counted},
+        "output_tokens_per_row": output,
+        "memory": memory,
+        "hours": seconds / 3600,
+        "basis": basis,
+        "usd": teacher.price_per_hour and seconds / 3600 * teacher.price_per_hour,
+    }, problems
+
+
+def _student(spec: Spec, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    student = spec.student
+    facts = models.describe(student.model, student.revision, spec.base)
+    lengths = [min(student.max_length, len(row["text"]) / CHARACTERS_PER_TOKEN) for row in rows]
+    work = 6 * (facts.parameters or 125e6) * sum(lengths) * student.epochs
+    resources = student.resources
+    seconds = work / _flops(resources, CPU_STUDENT_TFLOPS) / resources.workers
+    return {
+        "model": student.model,
+        "present": facts.present,
+        "parameters": facts.parameters,
+        "epochs": student.epochs,
+        "hours": seconds / 3600,
+        "basis": "rough, from arithmetic",
+        "usd": seconds / 3600 * spec.benchmark.price_per_hour * resources.workers,
+    }
+
+
+def _flops(resources: TeacherResources | StudentResources, per_core: float = CPU_TEACHER_TFLOPS) -> float:
+    if resources.gpus:
+        return 1e12 * resources.gpus * ACCELERATORS.get(resources.accelerator or "", (0, 50))[1]
+    slow = 1 if "avx512_bf16" in machine.cpu_flags() else 4
+    return 1e12 * per_core * (resources.cpus or usable_cores()) / slow
+
+
+def _prompt_tokens(spec: Spec, texts: Sequence[str]) -> tuple[int, int, str]:
+    """Tokens of the fixed part, mean tokens of a row's own part, and how they were counted."""
+    turns = prompt.messages(label.task_of(spec), "")
+    fixed_text = "\n".join(turn["content"] for turn in turns)
+    sample = [text[:20_000] for text in texts[:: max(1, len(texts) // SAMPLE)]]
+    count = _counter(spec)
+    if count is None:
+        mean = sum(map(len, sample)) / max(1, len(sample))
+        return round(len(fixed_text) / CHARACTERS_PER_TOKEN), round(mean / CHARACTERS_PER_TOKEN), "from characters"
+    # Each turn costs a few tokens of markup besides its content.
+    return (
+        count(fixed_text) + 5 * len(turns),
+        round(sum(map(count, sample)) / max(1, len(sample))) + 5,
+        f"with the model's tokenizer on {len(sample)} rows",
+    )
+
+
+def _counter(spec: Spec) -> Any:
+    """A function from text to its number of tokens, where the teacher's tokenizer is on this machine."""
+    if not models.describe(spec.teacher.model, spec.teacher.revision, spec.base).present:
+        return None
+    from tokenizers import Tokenizer
+
+    folder = models.ensure(spec.teacher.model, spec.teacher.revision, spec.base)
+    if not (Path(folder) / "tokenizer.json").exists():
+        return None
+    tokenizer = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False))
+
+
+def _memory(spec: Spec, facts: models.ModelFacts) -> tuple[dict[str, Any], list[str]]:
+    """The memory that the teacher needs against what there is, and what to do where it does not fit."""
+    resources = spec.teacher.resources
+    if facts.weight_bytes is None:
+        return {"arithmetic": "unknown: the model is not on this machine"}, []
+    cache = (facts.kv_bytes_per_token or 0) * spec.teacher.max_context
+    need = facts.weight_bytes + cache
+    if resources.gpus:
+        each = ACCELERATORS.get(resources.accelerator or "", (0.0, 0.0))[0]
+        have, where = each * resources.gpus * USABLE * GIB, f"{resources.gpus} x {resources.accelerator or 'GPU'}"
+        where += f" ({each:.0f} GiB each, {USABLE:.0%} usable)"
+    else:
+        have, where = machine.memory_bytes() * USABLE, "this machine's memory"
+    arithmetic = (
+        f"weights {facts.weight_bytes / GIB:.1f} GiB + KV cache of one full context {cache / GIB:.2f} GiB "
+        f"= {need / GIB:.1f} GiB; {where}: {have / GIB:.1f} GiB"
+    )
+    problems = []
+    if have and need > have:
+        problems.append(
+            f"teacher.resources: {spec.teacher.model} does not fit: {arithmetic}. "
+            "Ask for more or larger GPUs, a quantised build, or a smaller model"
+        )
+    if have == 0:
+        arithmetic = arithmetic.split(";")[0] + "; the accelerator's memory is not known here"
+    return {"need_gib": need / GIB, "have_gib": have / GIB or None, "arithmetic": arithmetic}, problems
+
+
+def plan_text(plan: Plan) -> str:
+    """The plan for a person."""
+    lines = ["stages     " + " > ".join(s["name"] + (" (kept)" if s["cached"] else "") for s in plan.stages)]
+    lines.append("rows       {train} train, {test} test; {dropped} dropped".format(**plan.rows))
+    teacher = plan.teacher
+    if teacher["engine"] == "recorded":
+        lines.append(f"teacher    recorded answers of {teacher['model']}: nothing is generated")
+    else:
+        tokens = teacher["prompt_tokens"]
+        lines += [
+            f"teacher    {teacher['model']}{_absent(teacher)}",
+            f"           {teacher['generate']} rows to label, {teacher['reuse']} answers already there",
+            f"           {tokens['fixed']} shared prompt tokens, about {tokens['per_row']} a row ({tokens['counted']}), "
+            f"{teacher['output_tokens_per_row']} generated",
+            f"           memory: {teacher['memory']['arithmetic']}",
+            f"           about {clock(teacher['hours'] * 3600)} ({teacher['basis']}){_cost(teacher)}",
+        ]
+    student = plan.student
+    lines.append(f"student    {student['model']}{_absent(student)}, {student['epochs']} epochs")
+    lines.append(f"           about {clock(student['hours'] * 3600)} ({student['basis']}){_cost(student)}")
+    lines += [f"note       {note}" for note in plan.notes]
+    lines += [f"problem    {problem}" for problem in plan.problems]
+    return "\n".join(lines)
+
+
+def _absent(part: dict[str, Any]) -> str:
+    return "" if part["present"] else " (not on this machine: will be fetched)"
+
+
+def _cost(part: dict[str, Any]) -> str:
+    return f", USD {part['usd']:.2f}" if part["usd"] is not None else ""

@@ -1,0 +1,176 @@
+"""Rows from csv, jsonl and parquet files (globs, any fsspec URL) and from Hub data sets.
+
+Every row comes with the place where it stands, for messages. Data is only ever read as data.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, BinaryIO
+
+import fsspec
+
+from runner.errors import DataError
+
+csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+ENDINGS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where rows come from. ``path`` is a file, a glob or a URL, or the Hub name with format ``hub``."""
+
+    path: str
+    format: str = "auto"
+    split: str = "train"
+    revision: str | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """The wanted columns of one row, and where it stands (``train.csv:17``)."""
+
+    place: str
+    values: dict[str, Any]
+
+
+def read_rows(source: Source, columns: Sequence[str]) -> Iterator[Row]:
+    """The rows of all files of a source, in the order of file names.
+
+    :raises DataError: when a file is missing, empty, broken, not UTF-8, or lacks one of ``columns``.
+    """
+    rows = _hub_rows(source, columns) if source.format == "hub" else _file_rows(source, columns)
+    yield from itertools.islice(rows, source.limit)
+
+
+def files_of(source: Source) -> list[str]:
+    """The files that a path or glob means, sorted, as URLs. :raises DataError: when there are none."""
+    fs, path = fsspec.core.url_to_fs(source.path)
+    found = sorted(fs.glob(path)) if any(c in path for c in "*?[") else [path] if fs.isfile(path) else []
+    if not found:
+        raise DataError(f"{source.path}: no such file; paths in a spec are relative to the spec's own folder")
+    return [fs.unstrip_protocol(file) for file in found]
+
+
+def _file_rows(source: Source, columns: Sequence[str]) -> Iterator[Row]:
+    for file in files_of(source):
+        reader = {"csv": _csv_rows, "jsonl": _jsonl_rows, "parquet": _parquet_rows}[_format(file, source.format)]
+        name = file.rsplit("/", 1)[-1]
+        with fsspec.open(file, "rb", compression="infer") as handle:
+            yield from reader(handle, name, columns)
+
+
+def _format(file: str, wanted: str) -> str:
+    if wanted != "auto":
+        return wanted
+    bare = file.removesuffix(".gz")
+    for ending, name in ENDINGS.items():
+        if bare.endswith(ending):
+            return name
+    raise DataError(f"{file}: cannot tell the format from the name; set format: csv, jsonl or parquet")
+
+
+def _csv_rows(handle: BinaryIO, name: str, columns: Sequence[str]) -> Iterator[Row]:
+    reader = csv.reader(_utf8_lines(handle, name), strict=True)
+    try:
+        header = next(reader, None)
+        if not header:
+            raise DataError(f"{name}: the file is empty; it needs a header line and at least one row")
+        where = _positions(name, header, columns)
+        previous = reader.line_num
+        for record in reader:
+            place = f"{name}:{previous + 1}"
+            previous = reader.line_num
+            if not record:
+                continue
+            if len(record) != len(header):
+                raise DataError(f"{place}: the row has {len(record)} fields, the header has {len(header)}")
+            yield Row(place, {column: record[index] for column, index in where.items()})
+    except csv.Error as error:
+        raise DataError(f"{name}:{reader.line_num}: broken csv: {error}") from error
+
+
+def _jsonl_rows(handle: BinaryIO, name: str, columns: Sequence[str]) -> Iterator[Row]:
+    for number, line in enumerate(_utf8_lines(handle, name), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{name}:{number}: broken JSON: {error}") from error
+        if not isinstance(record, dict):
+            raise DataError(f"{name}:{number}: expected a JSON object with the columns {', '.join(columns)}")
+        _positions(f"{name}:{number}", list(record), columns)
+        yield Row(f"{name}:{number}", {column: record[column] for column in columns})
+
+
+def _parquet_rows(handle: BinaryIO, name: str, columns: Sequence[str]) -> Iterator[Row]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(handle)
+        _positions(name, file.schema_arrow.names, columns)
+        number = 0
+        for batch in file.iter_batches(columns=list(columns)):
+            for record in batch.to_pylist():
+                number += 1
+                yield Row(f"{name}:row {number}", record)
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise DataError(f"{name}: broken parquet: {str(error).splitlines()[0]}") from error
+
+
+def _hub_rows(source: Source, columns: Sequence[str]) -> Iterator[Row]:
+    import datasets
+
+    try:
+        data = datasets.load_dataset(source.path, split=source.split, revision=source.revision)
+    except Exception as error:  # the library raises dozens of kinds
+        raise DataError(
+            f"data set {source.path} (split {source.split}) cannot be had from the Hub: "
+            f"{(str(error) or type(error).__name__).splitlines()[0]}; "
+            "check the name and the network, or download it once and give its parquet file as path"
+        ) from error
+    _positions(source.path, data.column_names, columns)
+    for number, record in enumerate(data.select_columns(list(columns)), start=1):
+        yield Row(f"{source.path}:row {number}", dict(record))
+
+
+def _utf8_lines(handle: BinaryIO, name: str) -> Iterator[str]:
+    """Decoded lines; a byte that is not UTF-8 is an error with its line, not a guess."""
+    for number, line in enumerate(handle, start=1):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{name}:{number}: not UTF-8 (byte 0x{line[error.start]:02x}); convert the file, "
+                "for example with: iconv -f latin1 -t utf-8"
+            ) from error
+        yield text
+
+
+def _positions(name: str, header: Sequence[str], columns: Sequence[str]) -> dict[str, int]:
+    """Where the wanted columns stand. :raises DataError: with the nearest names, when one is missing."""
+    for column in columns:
+        if column not in header:
+            near = get_close_matches(column, header, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else f"; it has: {', '.join(map(str, header))[:200]}"
+            raise DataError(f"{name}: no column {column!r}{hint}")
+    return {column: list(header).index(column) for column in columns}
+
+
+def text_of(value: object) -> str:
+    """A cell as text that can be stored as UTF-8: lone surrogates become U+FFFD, null becomes empty."""
+    text = "" if value is None else value if isinstance(value, str) else str(value)
+    return _SURROGATES.sub("\ufffd", text)

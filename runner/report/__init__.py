@@ -1,0 +1,29 @@
+"""report: a run folder -> ``report.json`` for machines and one self-contained ``report.html`` for people.
+
+Read-only: it reads what the stages wrote, and no stage calls it. Knows the stages' files, not the stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from runner.report.gather import gather
+from runner.report.page import render
+from runner.report.summary import summarise
+from runner.report.words import result_table
+
+__all__ = ["build_report", "result_table"]
+
+
+def build_report(read: Callable[[str], bytes], exists: Callable[[str], bool]) -> tuple[dict[str, Any], str]:
+    """The report of a finished run: ``report.json`` as a dict, and ``report.html`` as text.
+
+    ``read`` and ``exists`` take paths relative to the run folder. The same folder gives the same report,
+    byte for byte.
+
+    :raises DataError: when the folder holds no finished run, or one of its files is broken.
+    """
+    run = gather(read, exists)
+    report = summarise(run)
+    return report, render(report, run)

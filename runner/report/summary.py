@@ -1,0 +1,73 @@
+"""``report.json``: the contract with machines. Fields are added; none changes its meaning within a version."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from runner.report.gather import Run
+from runner.report.text import plain
+
+VERSION = 1
+
+
+def summarise(run: Run) -> dict[str, Any]:
+    """The report as JSON-able values: counts in rows, times in seconds, shares from 0 to 1, money in USD."""
+    info, summaries = run.info, run.summaries
+    stages = [
+        {key: stage.get(key) for key in ("name", "fingerprint", "seconds", "cached")} for stage in info["stages"]
+    ]
+    report: dict[str, Any] = plain(
+        {
+            "version": VERSION,
+            "run": f"{info['name']}-{stages[-1]['fingerprint'][:8]}",
+            "name": info["name"],
+            "runner": info.get("runner"),
+            "started": info.get("started"),
+            "finished": info.get("finished"),
+            "rows": _rows(summaries["load"]),
+            "label": _label(summaries["label"], summaries["vote"]),
+            "train": summaries["train"],
+            "evaluate": _evaluate(run.evaluation),
+            "benchmark": run.benchmark,
+            "stages": stages,
+            "warnings": summaries["load"].get("warnings") or [],
+            "versions": info.get("versions") or {},
+            "hardware": info.get("hardware") or {},
+            "spec": info["spec"],
+        }
+    )
+    return report
+
+
+def _rows(load: dict[str, Any]) -> dict[str, Any]:
+    reasons = {split: dict(counts or {}) for split, counts in (load.get("dropped") or {}).items()}
+    return {
+        "train": load["train"],
+        "test": load["test"],
+        "dropped": sum(sum(counts.values()) for counts in reasons.values()),
+        "dropped_by_reason": reasons,
+        "read": load.get("read"),
+    }
+
+
+def _label(label: dict[str, Any], vote: dict[str, Any]) -> dict[str, Any]:
+    optional = ("seconds", "rows_per_second", "generated", "reused", "prompt_tokens", "output_tokens")
+    return {
+        "rows": label["rows"],
+        "failures": label.get("failures", 0),
+        "failures_by_reason": dict(Counter(label.get("failures_by_reason") or {}).most_common()),
+        "abstained": vote.get("abstained", 0),
+        "abstained_by_reason": dict(Counter(vote.get("abstained_by_reason") or {}).most_common()),
+        **{name: label.get(name) for name in optional},
+        "engine": label.get("engine"),
+        "model": label.get("model"),
+        "calibration": vote.get("calibration"),
+        "mean_agreement": vote.get("mean_agreement"),
+        "class_shares": vote.get("class_shares") or {},
+    }
+
+
+def _evaluate(evaluation: dict[str, Any]) -> dict[str, Any]:
+    mcnemar = evaluation.get("mcnemar") or {}
+    return {**evaluation, "mcnemar_p": mcnemar.get("p")}

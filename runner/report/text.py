@@ -1,0 +1,115 @@
+"""Numbers and foreign text, made fit to show.
+
+Texts, labels and model names come from data: what is returned here holds no control character and no broken
+code point, so that it can neither spoil a page nor speak to a terminal. Escaping is the page's business.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import datetime
+from typing import Any
+
+LONGEST = 300
+"""Characters of a data text that are shown."""
+
+NOTHING = "–"  # noqa: RUF001 (an en dash: what stands where there is no figure)
+
+_BROKEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff"
+    + "".join(chr(plane * 0x10000 + low) for plane in range(1, 17) for low in (0xFFFE, 0xFFFF))
+    + "]"
+)
+_BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def clean(text: str) -> str:
+    """The text with control characters made visible; line ends and tabs stay."""
+    return _BROKEN.sub(_visible, text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def flat(text: str) -> str:
+    """The text on one line, without marks that turn the direction of writing: for terminals and plots."""
+    return " ".join(_BIDI.sub("\ufffd", clean(text)).split())
+
+
+def cut(text: str, longest: int = LONGEST) -> str:
+    """The beginning of a long text, with a mark where it was cut."""
+    return text if len(text) <= longest else text[:longest].rstrip() + "…"
+
+
+def _visible(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    if code < 0x20:
+        return chr(0x2400 + code)  # the pictures that Unicode has for them: NUL, ESC, ...
+    return "\u2421" if code == 0x7F else "\ufffd"
+
+
+def plain(value: Any) -> Any:
+    """A JSON value that any reader takes: no NaN or infinity, no half of a surrogate pair."""
+    if isinstance(value, dict):
+        return {plain(str(key)): plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8") if value.isascii() is False else value
+    return value
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """0.914 -> ``91.4 %``"""
+    return NOTHING if share is None else f"{100 * share:.{digits}f} %"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A figure with ``digits`` significant digits, thousands set apart: 1234.5 -> ``1,234``."""
+    if value is None:
+        return NOTHING
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{min(places, 9)}f}"
+
+
+def money(value: float | None) -> str:
+    """US dollars: cents below a hundred, whole dollars above."""
+    if value is None:
+        return NOTHING
+    if 0 < value < 0.01:
+        return number(value, 2)
+    return f"{value:,.2f}" if value < 100 else f"{value:,.0f}"
+
+
+def seconds(value: float | None) -> str:
+    """A duration: 0.42 -> ``0.42 s``, 75 -> ``1 min 15 s``, 7380 -> ``2 h 3 min``."""
+    if value is None:
+        return NOTHING
+    if value < 10:
+        return f"{value:.2f} s"
+    if value < 59.95:
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{round(whole / 60) // 60} h {round(whole / 60) % 60} min"
+
+
+def probability(p: float) -> str:
+    """How a p-value is said: ``p = 0.42``, ``p < 0.001``."""
+    if p < 0.001:
+        return "p < 0.001"
+    return f"p = {p:.2g}" if p < 0.995 else "p = 1"
+
+
+def moment(iso: str | None) -> str:
+    """An ISO time to the minute: ``2025-03-01 14:05 UTC``; anything else as it stands."""
+    if not iso:
+        return NOTHING
+    try:
+        when = datetime.fromisoformat(iso)
+    except ValueError:
+        return iso
+    return f"{when:%Y-%m-%d %H:%M} {when.tzname() or ''}".strip()

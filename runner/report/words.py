@@ -1,0 +1,165 @@
+"""What the figures say, in words: the verdict, the result table, and the limits of what was measured.
+
+All of it reads ``report.json`` alone, so that a machine's copy of the report can be shown again anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from runner.report.text import NOTHING, cut, flat, money, number, percent, probability
+
+SIGNIFICANT = 0.05
+FEW_ROWS = 30
+"""A class with fewer test rows than this gets a warning: one row moves its recall by 3 points or more."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the result table; ``better`` names the system that does better, where that is meant."""
+
+    what: str
+    teacher: str
+    student: str
+    note: str = ""
+
+
+def verdict(report: dict[str, Any]) -> str:
+    """The outcome in two or three plain sentences."""
+    student, teacher = report["evaluate"]["student"], report["evaluate"]["teacher"]
+    low, high = student["ci95"]["accuracy"]
+    said = (
+        f"The student is right on {percent(student['accuracy'])} of {student['rows']:,} expert-labelled texts "
+        f"(95 % interval {interval(low, high)}); its teacher on {percent(teacher['accuracy'])}. {paired(report)}"
+    )
+    cheap = report["benchmark"]["student"].get("usd_per_million")
+    dear = report["benchmark"]["teacher"].get("usd_per_million")
+    if cheap is None:
+        return said
+    said += f" A million texts cost {money(cheap)} USD with the student"
+    if not dear:
+        return said + "."
+    said += f", {money(dear)} USD with the teacher"
+    ratio = dear / cheap if cheap else 0
+    return said + (f": {number(ratio, 2)} times less." if ratio > 1.05 else ".")
+
+
+def paired(report: dict[str, Any]) -> str:
+    """McNemar's test in words."""
+    test = report["evaluate"]["mcnemar"]
+    only_teacher, only_student, p = test["only_a_right"], test["only_b_right"], test["p"]
+    if not only_teacher + only_student:
+        return "Both are right and wrong on exactly the same texts."
+    if p < SIGNIFICANT:
+        better = "student" if only_student > only_teacher else "teacher"
+        return f"The {better} is better, and that is statistically significant (McNemar {probability(p)})."
+    return f"The difference is not statistically significant (McNemar {probability(p)})."
+
+
+def interval(low: float, high: float) -> str:
+    """0.861, 0.95 -> ``86.1 to 95.0 %``"""
+    return f"{100 * low:.1f} to {100 * high:.1f} %"
+
+
+def lines(report: dict[str, Any]) -> list[Line]:
+    """The result table, teacher against student."""
+    scores = report["evaluate"]
+    speed, price = report["benchmark"]["student"], report["benchmark"]["teacher"]
+
+    def both(what: str, say: Callable[[dict[str, Any]], str], note: str = "") -> Line:
+        return Line(what, say(scores["teacher"]), say(scores["student"]), note)
+
+    latency = speed.get("latency_ms") or {}
+    return [
+        both("accuracy", lambda s: percent(s["accuracy"])),
+        both("95 % interval", lambda s: interval(*s["ci95"]["accuracy"])),
+        both("macro F1", lambda s: f"{s['macro_f1']:.3f}"),
+        both("balanced accuracy", lambda s: percent(s["balanced_accuracy"])),
+        both("calibration error (ECE)", lambda s: percent(s.get("ece")), "0 is best"),
+        both("abstained", lambda s: f"{s.get('abstained', 0):,}", "counted as wrong"),
+        Line("texts per second", number(price.get("rows_per_second")), number(speed.get("texts_per_second"))),
+        Line(
+            "latency p50 / p95",
+            NOTHING,
+            f"{number(latency.get('p50'))} / {number(latency.get('p95'))} ms",
+            "one text at a time",
+        ),
+        Line("USD per million texts", money(price.get("usd_per_million")), money(speed.get("usd_per_million"))),
+    ]
+
+
+def models(report: dict[str, Any]) -> tuple[str, str]:
+    """The teacher's and the student's model, fit to show."""
+    teacher = report["label"].get("model") or report["label"].get("engine") or ""
+    return flat(str(teacher)), flat(str(report["train"].get("model") or ""))
+
+
+def result_table(report: dict[str, Any]) -> str:
+    """The result as an aligned table for a terminal: teacher against student, and McNemar's test in words."""
+    teacher, student = (cut(name, 34) for name in models(report))
+    head = [("", "teacher", "student"), ("", teacher, student)]
+    rows = head + [(line.what, line.teacher, line.student) for line in lines(report)]
+    widths = [max(len(row[k]) for row in rows) for k in range(3)]
+    rows.insert(2, ("-" * widths[0], "-" * widths[1], "-" * widths[2]))
+    table = "\n".join(f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows)
+    measured = f"Measured on {report['evaluate']['rows']:,} expert-labelled test texts. {paired(report)}"
+    return f"{report['name']}\n\n{table}\n\n{measured}\n"
+
+
+def limits(report: dict[str, Any]) -> list[str]:
+    """What these figures do not say."""
+    scores, speed = report["evaluate"], report["benchmark"]["student"]
+    low, high = scores["student"]["ci95"]["accuracy"]
+    said = [
+        f"The interval is about {100 * (high - low):.0f} points wide: that is how much the choice of these "
+        f"{scores['rows']:,} test texts matters. It says nothing of other seeds, or of texts of another kind "
+        "or from another time.",
+        "The experts' labels are taken as the truth. Where the experts err or could disagree, so does every "
+        "figure here.",
+    ]
+    rare = [
+        f"{label} ({row['support']})"
+        for label, row in scores["student"]["per_class"].items()
+        if row["support"] < FEW_ROWS
+    ]
+    if rare:
+        verb = "has" if len(rare) == 1 else "have"
+        said.append(
+            f"{flat(', '.join(rare))} {verb} fewer than {FEW_ROWS} test texts: the figures by class are rough."
+        )
+    held_out = report["train"].get("held_out")
+    said.append(
+        "The test texts were used to measure only. The epoch was chosen on "
+        + (f"{held_out:,} training texts that were held out" if held_out else "held-out training texts")
+        + ", judged by the teacher's labels: where the teacher is wrong in a regular way, the student learns it."
+    )
+    said.append(
+        f"Speed was measured on one machine ({flat(str(speed.get('device') or 'CPU'))}, one process), cost "
+        f"follows from it at {money(speed.get('price_per_hour'))} USD an hour with the machine fully busy. "
+        "An idle machine costs as much."
+    )
+    return said + _teacher_limits(report)
+
+
+def _teacher_limits(report: dict[str, Any]) -> list[str]:
+    label, price = report["label"], report["benchmark"]["teacher"]
+    said = []
+    if label.get("engine") == "recorded":
+        said.append(
+            "The teacher's answers were recorded earlier: neither its speed nor its cost was measured here."
+        )
+    elif price.get("usd_per_million") is None:
+        said.append("The teacher's cost is not known: the spec gives no price for its machine.")
+    if label.get("abstained"):
+        said.append(
+            f"The teacher abstained on {label['abstained']:,} of {label['rows']:,} texts. The student never saw "
+            "those of them that are training texts; in the test each counts as wrong for the teacher."
+        )
+    if report["train"].get("truncated_rows"):
+        said.append(
+            f"{report['train']['truncated_rows']:,} training texts were longer than the student reads; "
+            "it saw their beginning only."
+        )
+    return said

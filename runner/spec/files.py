@@ -1,0 +1,165 @@
+"""The spec against the files it names: are they there, with these columns, rows and labels?
+
+Looks at files on this machine only: what lies behind a URL or on the Hub is met when it is loaded.
+"""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from runner.errors import DataError, Problem, SpecError
+from runner.spec.fields import stored_as
+from runner.spec.model import LabelledSource, Spec, TextSource
+from runner.spec.peek import labels, peek
+from runner.spec.places import did_you_mean
+from runner.spec.rules import VARIABLE
+from runner.spec.strict_yaml import KeyPath
+
+SHOWN = 5  # so many bad files, or bad rows of a file, are named; the rest is counted
+
+
+def resolve_path(spec: Spec, path: str) -> str:
+    """A data path of ``spec`` made usable: its ``${TUTELAGE_...}`` filled in, relative to the spec's folder.
+
+    URLs stay as they are; a name on the Hub is no path, so do not pass one. Raises SpecError when the
+    variable is not set.
+    """
+    if match := VARIABLE.match(path):
+        value = os.environ.get(match[1], "")
+        rest = path[match.end() :].lstrip("/")
+        if not value:
+            holds = rest or "the data"
+            message = (
+                f"the environment variable {match[1]} is not set: set it to the folder that holds {holds}"
+            )
+            raise SpecError([spec.places.problem(_field_of(spec, path), message)])
+        if "://" in value:
+            return value.rstrip("/") + path[match.end() :]
+        # The variable is the shell's, so a relative one starts where the shell stands.
+        return str(Path(value).absolute() / rest)
+    return path if "://" in path else str(spec.base / path)
+
+
+def check_files(spec: Spec) -> None:
+    """Look at every data file that ``spec`` names. Raises SpecError with every problem."""
+    problems: list[Problem] = []
+    for part, source in (("train", spec.data.train), ("test", spec.data.test)):
+        try:
+            problems += _check_source(spec, part, source)
+        except SpecError as error:
+            problems += error.problems
+    if problems:
+        raise SpecError(problems)
+
+
+def _field_of(spec: Spec, path: str) -> KeyPath:
+    return ("data", "test" if path == spec.data.test.path != spec.data.train.path else "train", "path")
+
+
+def _check_source(spec: Spec, part: str, source: TextSource) -> Iterator[Problem]:
+    kind = stored_as(source.path, source.format)
+    if kind is None or kind == "hub":
+        return
+    where = resolve_path(spec, source.path).removeprefix("file://")
+    if "://" in where:
+        return
+    at: KeyPath = ("data", part, "path")
+    found = [where]
+    if glob.has_magic(where) and not os.path.lexists(where):
+        found = sorted(glob.glob(where, recursive=True))
+    if not found:
+        yield spec.places.problem(at, f"no file matches {_shown(where)!r}")
+    bad = 0
+    for path in found:
+        problems = list(_check_file(spec, part, source, path, kind))
+        bad += bool(problems)
+        if bad <= SHOWN:
+            yield from problems
+    if bad > SHOWN:
+        yield spec.places.problem(at, f"{bad - SHOWN} more files have problems like these")
+
+
+def _check_file(spec: Spec, part: str, source: TextSource, path: str, kind: str) -> Iterator[Problem]:
+    at: KeyPath = ("data", part, "path")
+    if wrong := _not_a_file(path):
+        yield spec.places.problem(at, wrong)
+        return
+    try:
+        columns, has_rows = peek(path, kind)
+    except DataError as error:
+        yield spec.places.problem(at, f"{_shown(path)}: {error}")
+        return
+    if not has_rows:
+        yield spec.places.problem(at, f"{_shown(path)}: there is no row of data in this file")
+    if columns is None or not (columns or has_rows):
+        return
+    for field, column in _needed(spec, part, source):
+        if column not in columns:
+            listed = ", ".join(columns[:20]) + (", ..." if len(columns) > 20 else "")
+            hint = did_you_mean(column, columns) or f" (it has: {listed})"
+            yield spec.places.problem(field, f"{_shown(path)} has no column {column!r}{hint}")
+    if isinstance(source, LabelledSource) and source.label in columns and kind != "parquet":
+        yield from _check_labels(spec, source, path, kind)
+
+
+def _needed(spec: Spec, part: str, source: TextSource) -> Iterator[tuple[KeyPath, str]]:
+    """The columns that a file must have, each with the field that names it."""
+    yield ("data", part, "text"), source.text
+    if isinstance(source, LabelledSource):
+        yield ("data", part, "label"), source.label
+    for index, column in enumerate(spec.teacher.columns):
+        yield ("teacher", "columns", index), column
+
+
+def _check_labels(spec: Spec, source: LabelledSource, path: str, kind: str) -> Iterator[Problem]:
+    known = spec.task.labels
+    at: KeyPath = ("data", "test", "label")
+    try:
+        wrong = [
+            (line, value) for line, value in labels(path, kind, source.label) if not _is_label(value, known)
+        ]
+    except DataError as error:
+        yield spec.places.problem(("data", "test", "path"), f"{_shown(path)}: {error}")
+        return
+    if wrong:
+        named = []
+        for line, value in islice(wrong, SHOWN):
+            text = "" if value is None else str(value)[:60]
+            named.append(f"line {line} has {repr(text) + did_you_mean(text, known) if text else 'none'}")
+        more = f", and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+        yield spec.places.problem(
+            at, f"{_shown(path)}: every row needs one of task.labels; {', '.join(named)}{more}"
+        )
+
+
+def _is_label(value: object, known: tuple[str, ...]) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool) and str(value) in known
+
+
+def _not_a_file(path: str) -> str:
+    """Why ``path`` is no file that can be read; empty when it is one."""
+    shown = _shown(path)
+    try:
+        if os.path.isfile(path):
+            return ""
+        if os.path.isdir(path):
+            return f"{shown!r} is a folder: name its files, such as {os.path.join(shown, '*.csv')!r}"
+        if os.path.exists(path):
+            return f"{shown!r} is not a plain file"
+        names = os.listdir(os.path.dirname(path))
+    except (OSError, ValueError):
+        return f"there is no file {shown!r}"
+    close = difflib.get_close_matches(os.path.basename(path), names[:10_000], n=1)
+    hint = f" (did you mean {os.path.join(os.path.dirname(shown), close[0])!r}?)" if close else ""
+    return f"there is no file {shown!r}{hint}"
+
+
+def _shown(path: str) -> str:
+    """The path as short as it can be said: relative to where the user stands, if it lies below."""
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else relative

@@ -1,0 +1,87 @@
+"""From a file to a ``Spec``: read, parse, override, check, fill in, build. Every problem at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from runner.errors import Problem, SpecError
+from runner.spec import explain, rules, strict_yaml
+from runner.spec.fields import fill
+from runner.spec.model import Spec, build
+from runner.spec.overrides import apply
+from runner.spec.places import Places
+from runner.spec.strict_yaml import KeyPath
+
+
+def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
+    """Read the spec at ``path``, changed by ``overrides`` such as ``student.epochs=3``.
+
+    Reads no other file (``check_files`` does). Raises SpecError with every problem that could be found.
+    """
+    source = str(path)
+    raw = _read(source)
+    text = strict_yaml.decode(raw, source)
+    document = strict_yaml.parse(text, source)
+    places = Places(source, document.keys, document.values)
+    data = _mapping(document, source)
+    problems = [*document.problems, *apply(data, overrides, places)]
+    found, broken = explain.check(data, places)
+    complete = _with_ranges(fill(data))
+    problems += found + rules.check(complete, places, broken)
+    if problems:
+        raise SpecError(problems)
+    base = Path(source).absolute().parent
+    return build(Spec, complete, source=source, base=base, text=text, places=places)
+
+
+def _read(source: str) -> bytes:
+    """The file's bytes, one more than the limit at most: enough to tell that there are too many."""
+    try:
+        with open(source, "rb") as stream:
+            return stream.read(strict_yaml.MAX_BYTES + 1)
+    except FileNotFoundError:
+        message = f"there is no such file{_neighbour(Path(source))}"
+    except IsADirectoryError:
+        message = "this is a folder: name the spec file in it"
+    except PermissionError:
+        message = "this file may not be read: its permissions forbid it"
+    except ValueError:
+        message = "a file name cannot hold this character"
+    except OSError as error:
+        message = f"this file cannot be read: {error.strerror or error}"
+    raise SpecError([Problem(source, 0, 0, "", message)])
+
+
+def _neighbour(path: Path) -> str:
+    try:
+        names = [entry.name for entry in path.parent.iterdir()][:10_000]
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(path.name, names, n=1)
+    return f" (did you mean {str(path.with_name(close[0]))!r}?)" if close else ""
+
+
+def _mapping(document: strict_yaml.Document, source: str) -> dict[str, Any]:
+    """The spec's top level, which must be a mapping; raises SpecError with all problems so far."""
+    if isinstance(document.data, dict):
+        return document.data
+    mark = document.values.get((), strict_yaml.Mark(1, 1))
+    if document.data is None:
+        message = "there is no spec in this file: 'tutelage init NAME' writes one to start from"
+    else:
+        message = f"a spec is a mapping that starts with version: 1, found {explain.found(document.data)}"
+    raise SpecError([*document.problems, Problem(source, *mark, "", message)])
+
+
+def _with_ranges(complete: dict[str, Any]) -> dict[str, Any]:
+    """``replicas: 2`` means exactly two: the range [2, 2]."""
+    path: KeyPath = ("teacher", "resources", "replicas")
+    node: Any = complete
+    for part in path[:-1]:
+        node = node.get(part) if isinstance(node, dict) else None
+    if isinstance(node, dict) and isinstance(node.get(path[-1]), int):
+        node[path[-1]] = [node[path[-1]]] * 2
+    return complete

@@ -1,0 +1,181 @@
+"""The spec as frozen dataclasses: what the rest of the runner reads.
+
+They mirror ``schema.json``, which alone knows the defaults; a test holds the two together. Money is
+in USD, lengths are in tokens unless a field's description says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from runner.spec.places import Places
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A text with its right label, shown to the teacher."""
+
+    text: str
+    label: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is to be decided about each text."""
+
+    labels: tuple[str, ...]
+    instructions: str
+    examples: tuple[Example, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSource:
+    """Where texts come from. ``path`` is as written: ``resolve_path`` makes it usable."""
+
+    path: str
+    text: str
+    format: Literal["auto", "csv", "jsonl", "parquet", "hub"]
+    split: str
+    revision: str | None
+    limit: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledSource(TextSource):
+    """Where texts with expert labels come from."""
+
+    label: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """The texts to learn from, and those to be judged on."""
+
+    train: TextSource
+    test: LabelledSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherResources:
+    """What each replica of the teacher runs on; ``replicas`` is (least, most)."""
+
+    accelerator: str | None
+    gpus: int
+    cpus: int | None
+    replicas: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teacher:
+    """The model that labels."""
+
+    engine: Literal["vllm", "recorded"]
+    model: str
+    revision: str | None
+    columns: tuple[str, ...]
+    prompt: Literal["direct", "cot"]
+    votes: int
+    temperature: float
+    top_p: float
+    max_tokens: int
+    calibration: Literal["content-free", "batch", "none"]
+    batch_size: int
+    max_failure_rate: float
+    seed: int
+    max_context: int
+    resources: TeacherResources
+    price_per_hour: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentResources:
+    """What each training worker runs on."""
+
+    accelerator: str | None
+    gpus: int
+    cpus: int | None
+    workers: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Student:
+    """The model that learns."""
+
+    model: str
+    revision: str | None
+    epochs: int
+    learning_rate: float | None
+    batch_size: int
+    max_length: int
+    validation: float
+    precision: Literal["auto", "bf16", "fp16", "fp32"]
+    seed: int
+    resources: StudentResources
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """How the test results are worked out."""
+
+    resamples: int
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """How speed and cost are measured."""
+
+    price_per_hour: float
+    texts: int
+    batch_sizes: tuple[int, ...]
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """One job, complete. ``source``, ``base`` and ``text``: the file, its folder, and what stands in it."""
+
+    version: int
+    name: str
+    task: Task
+    data: Data
+    teacher: Teacher
+    student: Student
+    evaluate: Evaluate
+    benchmark: Benchmark
+    source: str
+    base: Path
+    text: str = field(repr=False)
+    places: Places = field(repr=False, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The whole spec with defaults, as plain data that JSON can hold and that reads back as a spec."""
+        outside = ("source", "base", "text", "places")
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.name not in outside}
+
+
+T = TypeVar("T")
+
+
+def build(cls: type[T], data: Mapping[str, Any], **more: Any) -> T:
+    """Make ``cls`` from plain ``data`` that is complete and right; ``more`` are fields that are not in it."""
+    hints = get_type_hints(cls)
+    return cls(**{name: _typed(hints[name], value) for name, value in data.items()}, **more)
+
+
+def _typed(hint: Any, value: Any) -> Any:
+    if is_dataclass(hint) and isinstance(hint, type):
+        return build(hint, value)
+    if get_origin(hint) is tuple:
+        return tuple(_typed(get_args(hint)[0], item) for item in value)
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value

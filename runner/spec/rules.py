@@ -1,0 +1,187 @@
+"""What one field demands of another. Each rule names the fields that it reads, and is skipped while one
+of them is broken by itself, so that a rule never meets a value of the wrong type. No rule reads a file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from runner.errors import Problem
+from runner.spec.fields import stored_as
+from runner.spec.places import Places, did_you_mean
+from runner.spec.strict_yaml import KeyPath
+
+Found = Iterator[tuple[KeyPath, str]]
+Rule = Callable[[dict[str, Any]], Found]
+
+# ${NAME} or ${NAME}/more; only names that belong to this program, so that a spec reads no other secret.
+VARIABLE = re.compile(r"\$\{(TUTELAGE_[A-Z0-9_]+)\}(?=/|\Z)")
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+
+
+def check(spec: dict[str, Any], places: Places, broken: set[KeyPath]) -> list[Problem]:
+    """The problems between fields of ``spec``, which has its defaults; ``broken`` paths are not read."""
+    problems = []
+    for rule, reads in RULES:
+        if not any(_touches(path, bad) for path in reads for bad in broken):
+            problems += [places.problem(path, message) for path, message in rule(spec)]
+    return problems
+
+
+def _touches(one: KeyPath, other: KeyPath) -> bool:
+    shorter = min(len(one), len(other))
+    return one[:shorter] == other[:shorter]
+
+
+def _bare(label: str) -> str:
+    return "".join(label.casefold().split())
+
+
+def _labels_differ(spec: dict[str, Any]) -> Found:
+    seen: dict[str, str] = {}
+    for index, label in enumerate(spec["task"]["labels"]):
+        first = seen.setdefault(_bare(label), label)
+        if first != label:
+            yield ("task", "labels", index), f"{label!r} is {first!r} but for capitals and blanks"
+
+
+def _examples_fit(spec: dict[str, Any]) -> Found:
+    labels = spec["task"]["labels"]
+    seen: dict[str, int] = {}
+    for index, example in enumerate(spec["task"]["examples"]):
+        path: KeyPath = ("task", "examples", index)
+        if example["label"] not in labels:
+            message = f"{example['label']!r} is not in task.labels{did_you_mean(example['label'], labels)}"
+            yield (*path, "label"), message
+        text = " ".join(example["text"].split())
+        if seen.setdefault(text, index) != index:
+            yield (*path, "text"), f"this is the text of example {seen[text]} again"
+
+
+def _votes_make_sense(spec: dict[str, Any]) -> Found:
+    teacher = spec["teacher"]
+    votes, path = teacher["votes"], ("teacher", "votes")
+    if votes % 2 == 0:
+        yield path, f"votes must be odd, so that two labels cannot tie, found {votes}"
+    if votes == 1:
+        return
+    if teacher["engine"] == "recorded":
+        if teacher["columns"] and votes != len(teacher["columns"]):
+            yield path, f"{votes} votes, but {len(teacher['columns'])} recorded columns: leave votes out"
+    elif teacher["prompt"] == "direct":
+        yield path, "prompt: direct gives the same answer every time: use prompt: cot, or votes: 1"
+    elif teacher["temperature"] == 0:
+        yield path, "at temperature 0 every vote is the same: raise the temperature, or use votes: 1"
+
+
+def _engine_has_columns(spec: dict[str, Any]) -> Found:
+    engine, columns = spec["teacher"]["engine"], spec["teacher"]["columns"]
+    path = ("teacher", "columns")
+    if engine == "recorded" and not columns:
+        yield path, "engine: recorded needs at least one column that holds labels"
+    if engine != "recorded" and columns:
+        yield (
+            path,
+            f"engine: {engine} reads no columns: use engine: recorded, or leave them out",
+        )
+
+
+def _answer_fits(spec: dict[str, Any]) -> Found:
+    teacher = spec["teacher"]
+    if teacher["prompt"] == "cot" and teacher["max_tokens"] >= teacher["max_context"]:
+        yield (
+            ("teacher", "max_tokens"),
+            (
+                f"an answer of {teacher['max_tokens']} tokens leaves no room for the prompt in max_context, "
+                f"which is {teacher['max_context']}"
+            ),
+        )
+
+
+def _replicas_grow(spec: dict[str, Any]) -> Found:
+    least, most = spec["teacher"]["resources"]["replicas"]
+    if most < least:
+        yield ("teacher", "resources", "replicas"), f"the most ({most}) is less than the least ({least})"
+
+
+def _accelerator_has_gpus(part: str) -> Rule:
+    def rule(spec: dict[str, Any]) -> Found:
+        resources = spec[part]["resources"]
+        if resources["accelerator"] is not None and resources["gpus"] == 0:
+            message = f"{resources['accelerator']} is asked for, but gpus is 0: set gpus to 1 or more"
+            yield (part, "resources", "accelerator"), message
+
+    return rule
+
+
+def _catalog_knows(part: str) -> Rule:
+    def rule(spec: dict[str, Any]) -> Found:
+        model = spec[part]["model"]
+        if not model.startswith("catalog:"):
+            return
+        from runner.models import catalog_names  # only now: most specs need no catalog
+
+        known, name = catalog_names(), model.removeprefix("catalog:")
+        if name not in known:
+            hint = did_you_mean(name, known) or f" (it has: {', '.join(sorted(known))})"
+            yield (part, "model"), f"the catalog has no model {name!r}{hint}"
+        if spec[part]["revision"] is not None:
+            yield (part, "revision"), "a catalog model is pinned already: leave revision out"
+
+    return rule
+
+
+def _paths_are_clear(part: str) -> Rule:
+    def rule(spec: dict[str, Any]) -> Found:
+        source, at = spec["data"][part], ("data", part)
+        path = source["path"]
+        kind = stored_as(path, source["format"])
+        if "${" in path and not (VARIABLE.match(path) and path.count("${") == 1):
+            message = "a variable is named TUTELAGE_... and stands first, as in ${TUTELAGE_DATA}/train.csv"
+            yield (*at, "path"), message
+        elif kind is None:
+            message = f"the ending of {path!r} does not tell how the rows are stored"
+            yield (*at, "path"), f"{message}: set format to csv, jsonl, parquet or hub"
+        elif kind == "hub" and not _HUB_NAME.fullmatch(path):
+            yield (*at, "path"), f"format: hub expects a data set's name (owner/name), found {path!r}"
+        if kind != "hub":
+            for name, default in (("split", "train"), ("revision", None)):
+                if source[name] != default:
+                    yield (*at, name), f"only format: hub has a {name}: leave it out"
+
+    return rule
+
+
+def _test_is_apart(spec: dict[str, Any]) -> Found:
+    train, test = spec["data"]["train"], spec["data"]["test"]
+    if all(train[name] == test[name] for name in ("path", "format", "split", "revision")):
+        yield (
+            ("data", "test", "path"),
+            "train and test are the same data: then nothing is left to learn from",
+        )
+
+
+def _fields(part: str, *names: str) -> tuple[KeyPath, ...]:
+    return tuple((part, *name.split(".")) for name in names)
+
+
+_RESOURCES = ("resources.accelerator", "resources.gpus")
+
+# Each rule with the fields that it reads.
+RULES: tuple[tuple[Rule, tuple[KeyPath, ...]], ...] = (
+    (_labels_differ, _fields("task", "labels")),
+    (_examples_fit, _fields("task", "labels", "examples")),
+    (_paths_are_clear("train"), _fields("data", "train")),
+    (_paths_are_clear("test"), _fields("data", "test")),
+    (_test_is_apart, _fields("data", "train", "test")),
+    (_votes_make_sense, _fields("teacher", "votes", "engine", "columns", "prompt", "temperature")),
+    (_engine_has_columns, _fields("teacher", "engine", "columns")),
+    (_answer_fits, _fields("teacher", "prompt", "max_tokens", "max_context")),
+    (_replicas_grow, _fields("teacher", "resources.replicas")),
+    (_accelerator_has_gpus("teacher"), _fields("teacher", *_RESOURCES)),
+    (_accelerator_has_gpus("student"), _fields("student", *_RESOURCES)),
+    (_catalog_knows("teacher"), _fields("teacher", "model", "revision")),
+    (_catalog_knows("student"), _fields("student", "model", "revision")),
+)

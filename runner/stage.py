@@ -1,0 +1,47 @@
+"""What a stage is: a module with a name, what it needs, what its outcome depends on, and how it runs.
+
+A stage module offers::
+
+    NAME: str                          # the folder below the run folder
+    NEEDS: tuple[str, ...]             # the stages whose folders it reads
+    def key(spec) -> dict              # all that its outcome depends on besides its inputs; JSON-able
+    def run(context) -> dict           # writes into context.here; returns the summary for the marker
+
+``runner/pipeline.py`` lists them in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from runner.cluster import Cluster
+from runner.progress import Progress
+from runner.spec import Spec
+from runner.store import Folder
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage may use: the spec, its own folder, its inputs' folders, Ray, and progress."""
+
+    spec: Spec
+    run: Folder
+    here: Folder
+    inputs: Mapping[str, Folder]
+    cluster: Cluster
+    progress: Progress
+
+
+class Stage(Protocol):
+    """The shape of a stage module."""
+
+    NAME: str
+    NEEDS: tuple[str, ...]
+
+    def key(self, spec: Spec) -> dict[str, Any]:
+        """What the outcome depends on besides the inputs."""
+
+    def run(self, context: Context) -> dict[str, Any]:
+        """Do the work; return the summary."""

@@ -1,0 +1,1 @@
+"""The stages, one module each; their order stands in ``runner/pipeline.py`` alone."""

@@ -1,0 +1,110 @@
+"""evaluate: teacher and student on the same expert-labelled test rows.
+
+Rows that the teacher abstained or failed on count as wrong for it: nobody may choose the rows that they
+are judged on.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from runner import metrics
+from runner.cluster import Resources
+from runner.spec import Spec
+from runner.stage import Context
+from runner.store import Folder
+
+NAME = "evaluate"
+NEEDS = ("load", "vote", "train")
+
+PREDICTIONS = pa.schema(
+    [
+        ("id", pa.string()),
+        ("text", pa.large_string()),
+        ("label", pa.string()),
+        ("teacher_label", pa.string()),
+        ("teacher_probabilities", pa.list_(pa.float64())),
+        ("student_label", pa.string()),
+        ("student_probabilities", pa.list_(pa.float64())),
+    ]
+)
+
+
+def key(spec: Spec) -> dict[str, Any]:
+    """How intervals are drawn."""
+    return {"evaluate": spec.to_dict()["evaluate"]}
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Score both, compare them pairwise, keep every prediction."""
+    spec, labels = context.spec, context.spec.task.labels
+    test = context.inputs["load"].read_table("test.parquet").to_pylist()
+    votes = context.inputs["vote"].read_table("votes.parquet").to_pylist()
+    teacher = {row["id"]: row for row in votes if row["split"] == "test"}
+    resources = spec.student.resources
+    student = context.cluster.call(
+        predict,
+        Resources(resources.cpus, resources.gpus, resources.accelerator),
+        student=context.inputs["train"].url,
+        texts=[row["text"] for row in test],
+        max_length=spec.student.max_length,
+        precision=spec.student.precision,
+    )
+    rows = [
+        {
+            "id": row["id"],
+            "text": row["text"],
+            "label": row["label"],
+            "teacher_label": teacher.get(row["id"], {}).get("label"),
+            "teacher_probabilities": teacher.get(row["id"], {}).get("probabilities"),
+            "student_label": labels[int(np.argmax(probabilities))],
+            "student_probabilities": probabilities,
+        }
+        for row, probabilities in zip(test, student, strict=True)
+    ]
+    context.here.write_table("predictions.parquet", pa.Table.from_pylist(rows, schema=PREDICTIONS))
+    result = compare(spec, rows)
+    context.here.write_json("evaluate.json", result)
+    return {who: {name: result[who][name] for name in ("accuracy", "macro_f1")} for who in ("teacher", "student")}
+
+
+def compare(spec: Spec, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Both scores, McNemar's test, and how often the student says what the teacher said."""
+    labels = spec.task.labels
+    even = [1.0 / len(labels)] * len(labels)
+    truth = [row["label"] for row in rows]
+    said = {who: [row[f"{who}_label"] for row in rows] for who in ("teacher", "student")}
+    scores = {
+        who: metrics.score(
+            labels,
+            truth,
+            said[who],
+            np.array([row[f"{who}_probabilities"] or even for row in rows]),
+            spec.evaluate.resamples,
+            spec.evaluate.seed,
+        )
+        for who in said
+    }
+    agree = sum(t == s for t, s in zip(said["teacher"], said["student"], strict=True))
+    return {
+        "labels": list(labels),
+        "rows": len(rows),
+        **scores,
+        "mcnemar": metrics.mcnemar(truth, said["teacher"], said["student"]),
+        "student_agrees_with_teacher": agree / len(rows),
+    }
+
+
+def predict(student: str, texts: list[str], max_length: int, precision: str) -> list[list[float]]:
+    """The student's probabilities, computed where the student runs."""
+    from runner.student import Student
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Folder(student).fetch("student", Path(scratch))
+        found: list[list[float]] = Student.load(folder, max_length, precision).predict(texts).astype(float).tolist()
+        return found

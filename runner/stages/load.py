@@ -1,0 +1,196 @@
+"""load: data files -> ``train.parquet`` and ``test.parquet``, with stable ids and nothing twice.
+
+A row's id is the hash of its text. Exact duplicates are merged, texts of train that also stand in test or
+among the few-shot examples are taken out of train, and every row that is dropped keeps its reason in
+``dropped.parquet``: rows in = rows out + rows dropped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+
+from runner.errors import DataError
+from runner.reading import Source, files_of, read_rows, text_of
+from runner.spec import Spec, resolve_path
+from runner.spec.model import LabelledSource, TextSource
+from runner.stage import Context
+
+NAME = "load"
+NEEDS: tuple[str, ...] = ()
+
+WHOLE_FILE_BYTES = 2**30
+"""Files up to this size are known by their content, larger ones by what the file system says of them."""
+
+
+@dataclass
+class Split:
+    """The rows of one split on their way in."""
+
+    name: str
+    read: int = 0
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    dropped: list[dict[str, str]] = field(default_factory=list)
+
+    def drop(self, reason: str, place: str, row_id: str) -> None:
+        """Keep a record of a row that does not go on."""
+        self.dropped.append({"split": self.name, "id": row_id, "place": place, "reason": reason})
+
+    def drop_known(self, row_id: str, reason: str) -> None:
+        """Take out a row that was accepted, and its duplicates' count with it."""
+        row = self.rows.pop(row_id)
+        self.drop(reason, row["place"], row_id)
+
+
+def key(spec: Spec) -> dict[str, Any]:
+    """What the outcome depends on: the sources, the files' content, labels and few-shot examples."""
+    return {
+        "train": _source_key(spec, spec.data.train),
+        "test": _source_key(spec, spec.data.test),
+        "labels": list(spec.task.labels),
+        "examples": [example.text for example in spec.task.examples],
+        "columns": list(spec.teacher.columns),
+    }
+
+
+def run(context: Context) -> dict[str, Any]:
+    """:raises DataError: when a file is broken, no row is left, or a test label is unknown."""
+    spec = context.spec
+    train, test, warnings = collect(spec)
+    for split in (train, test):
+        context.here.write_table(f"{split.name}.parquet", _table(split.rows.values(), spec))
+    dropped = train.dropped + test.dropped
+    schema = pa.schema([(name, pa.string()) for name in ("split", "id", "place", "reason")])
+    context.here.write_table("dropped.parquet", pa.Table.from_pylist(dropped, schema=schema))
+    for warning in warnings:
+        context.progress.say(f"warning: {warning}", NAME)
+    return {
+        "train": len(train.rows),
+        "test": len(test.rows),
+        "read": {"train": train.read, "test": test.read},
+        "dropped": {s.name: dict(Counter(row["reason"] for row in s.dropped)) for s in (train, test)},
+        "warnings": warnings,
+    }
+
+
+def collect(spec: Spec) -> tuple[Split, Split, list[str]]:
+    """Train, test and what looks wrong, read and cleaned but not written: ``plan`` counts with it too."""
+    train = _read(spec, "train", spec.data.train)
+    test = _read(spec, "test", spec.data.test)
+    warnings = _part(train, test, spec)
+    for split in (train, test):
+        if not split.rows:
+            raise DataError(
+                f"data.{split.name}: none of {split.read} rows is left: "
+                f"{_counted(split.dropped) or 'the file has no rows'}"
+            )
+        assert split.read == len(split.rows) + len(split.dropped), "a row was lost"
+    return train, test, warnings
+
+
+def source_of(spec: Spec, source: TextSource) -> Source:
+    """A spec's source as the reader wants it."""
+    path = source.path if source.format == "hub" else resolve_path(spec, source.path)
+    return Source(path, source.format, source.split, source.revision, source.limit)
+
+
+def row_id(text: str) -> str:
+    """The stable id of a text: equal texts, equal ids, on every machine."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:20]
+
+
+def normalised(text: str) -> str:
+    """A text as leaks are compared: case and blanks do not make it another one."""
+    return " ".join(text.casefold().split())
+
+
+def _source_key(spec: Spec, source: TextSource) -> dict[str, Any]:
+    known = {"text": source.text, "limit": source.limit, "format": source.format}
+    if isinstance(source, LabelledSource):
+        known["label"] = source.label
+    if source.format == "hub":
+        return known | {"hub": source.path, "split": source.split, "revision": source.revision}
+    return known | {"files": [_digest(file) for file in files_of(source_of(spec, source))]}
+
+
+def _digest(file: str) -> str:
+    fs, path = fsspec.core.url_to_fs(file)
+    if fs.size(path) > WHOLE_FILE_BYTES:
+        return str(fs.ukey(path))
+    digest = hashlib.sha256()
+    with fs.open(path, "rb") as handle:
+        while chunk := handle.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _read(spec: Spec, name: str, source: TextSource) -> Split:
+    split = Split(name)
+    label_column = source.label if isinstance(source, LabelledSource) else None
+    columns = [source.text, *([label_column] if label_column else []), *spec.teacher.columns]
+    conflicting: set[str] = set()
+    for row in read_rows(source_of(spec, source), list(dict.fromkeys(columns))):
+        split.read += 1
+        text = text_of(row.values[source.text])
+        identity = row_id(text)
+        label = text_of(row.values[label_column]).strip() if label_column else None
+        if not text.strip():
+            split.drop("empty", row.place, identity)
+        elif label is not None and label not in spec.task.labels:
+            raise DataError(
+                f"{row.place}: the label {label[:60]!r} is not among task.labels ({', '.join(spec.task.labels)}); "
+                "correct the file or add the label"
+            )
+        elif identity in split.rows:
+            conflicting.update({identity} if split.rows[identity]["label"] != label else ())
+            split.drop("duplicate", row.place, identity)
+        else:
+            votes = [text_of(row.values[column]) for column in spec.teacher.columns]
+            split.rows[identity] = {"id": identity, "text": text, "label": label, "votes": votes, "place": row.place}
+    for identity in conflicting:
+        split.drop_known(identity, "conflicting labels")
+    return split
+
+
+def _part(train: Split, test: Split, spec: Spec) -> list[str]:
+    """Take out of train what stands in test or among the examples; say what else looks wrong."""
+    warnings: list[str] = []
+    test_texts = {normalised(row["text"]) for row in test.rows.values()}
+    examples = {normalised(example.text) for example in spec.task.examples}
+    for identity, row in list(train.rows.items()):
+        text = normalised(row["text"])
+        if text in test_texts:
+            train.drop_known(identity, "leak: also in test")
+        elif text in examples:
+            train.drop_known(identity, "leak: also a few-shot example")
+    if leaked := sum(row["reason"] == "leak: also in test" for row in train.dropped):
+        warnings.append(f"{leaked} texts of train also stand in test; they were taken out of train")
+    if shown := examples & test_texts:
+        warnings.append(
+            f"{len(shown)} few-shot examples also stand in test, so the teacher's test result is too good; "
+            f"replace them: {sorted(shown)[0][:80]!r}"
+        )
+    counts = Counter(row["label"] for row in test.rows.values())
+    if missing := [label for label in spec.task.labels if not counts[label]]:
+        warnings.append(f"test has no row of {', '.join(missing)}: nothing can be said about it")
+    if len(counts) == 1 and test.rows:
+        raise DataError(
+            f"data.test: all {len(test.rows)} rows have the one label {next(iter(counts))!r}; "
+            "a test set needs at least two classes"
+        )
+    return warnings
+
+
+def _counted(dropped: Sequence[dict[str, str]]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in Counter(r["reason"] for r in dropped).most_common())
+
+
+def _table(rows: Iterable[dict[str, Any]], spec: Spec) -> pa.Table:
+    fields: list[tuple[str, pa.DataType]] = [("id", pa.string()), ("text", pa.large_string()), ("label", pa.string())]
+    return pa.Table.from_pylist(list(rows), schema=pa.schema([*fields, ("votes", pa.list_(pa.string()))]))

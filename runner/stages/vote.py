@@ -1,0 +1,139 @@
+"""vote: raw answers -> one label with a probability for each, or an abstention with its reason.
+
+Calibration happens here, so that changing it asks the teacher nothing. A tie is not broken by chance: the
+row abstains. Counts: rows = labelled + abstained + failed in label.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from runner.errors import DataError
+from runner.spec import Spec
+from runner.stage import Context
+from runner.teacher import calibrate
+from runner.teacher.answers import read_label
+
+NAME = "vote"
+NEEDS = ("load", "label")
+
+VOTES = pa.schema(
+    [
+        ("id", pa.string()),
+        ("split", pa.string()),
+        ("text", pa.large_string()),
+        ("label", pa.string()),
+        ("probabilities", pa.list_(pa.float64())),
+        ("agreement", pa.float64()),
+        ("votes", pa.list_(pa.string())),
+        ("reason", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the votes on one row come to; ``label`` None is an abstention, and ``reason`` says why."""
+
+    label: str | None
+    probabilities: list[float] | None
+    agreement: float
+    reason: str | None = None
+
+
+def key(spec: Spec) -> dict[str, Any]:
+    """The labels and, for distributions, the calibration."""
+    return {"labels": list(spec.task.labels), "calibration": _calibration(spec), "strength": calibrate.STRENGTH}
+
+
+def run(context: Context) -> dict[str, Any]:
+    """:raises DataError: when the teacher left nothing to learn from."""
+    labels = context.spec.task.labels
+    answers = context.inputs["label"].read_table("answers.parquet").to_pylist()
+    by_id = {answer["id"]: answer for answer in answers if answer["kind"] == "row"}
+    rows = [
+        row | {"split": split}
+        for split in ("train", "test")
+        for row in context.inputs["load"].read_table(f"{split}.parquet").to_pylist()
+        if row["id"] in by_id
+    ]
+    if not rows:
+        raise DataError("the teacher answered no row; see label/*/failures.parquet for the reasons")
+    if by_id[rows[0]["id"]]["label_probabilities"] is None:
+        verdicts = [count_votes(by_id[row["id"]]["outputs"], labels) for row in rows]
+    else:
+        verdicts = _distributions(context.spec, rows, answers)
+    table = [
+        {"id": row["id"], "split": row["split"], "text": row["text"], "votes": by_id[row["id"]]["outputs"]}
+        | vars(verdict)
+        for row, verdict in zip(rows, verdicts, strict=True)
+    ]
+    context.here.write_table("votes.parquet", pa.Table.from_pylist(table, schema=VOTES))
+    return _summary(context.spec, table)
+
+
+def count_votes(answers: Sequence[str], labels: Sequence[str]) -> Verdict:
+    """The majority among the usable answers, and each label's share of them."""
+    votes = [vote for vote in (read_label(answer, labels) for answer in answers) if vote is not None]
+    if not votes:
+        return Verdict(None, None, 0.0, f"no usable answer: {answers[0][:80]!r}" if answers else "no answer")
+    counts = Counter(votes)
+    shares = [counts[label] / len(votes) for label in labels]
+    (first, most), *others = counts.most_common()
+    if others and others[0][1] == most:
+        return Verdict(None, shares, most / len(votes), "tie: " + ", ".join(f"{v} {n}" for v, n in counts.items()))
+    return Verdict(first, shares, most / len(votes))
+
+
+def _distributions(spec: Spec, rows: list[dict[str, Any]], answers: list[dict[str, Any]]) -> list[Verdict]:
+    by_id = {answer["id"]: answer["label_probabilities"] for answer in answers}
+    raw = np.array([by_id[row["id"]] for row in rows], dtype=np.float64)
+    found = _calibrated(spec, raw, rows, answers)
+    return [Verdict(spec.task.labels[int(row.argmax())], row.tolist(), 1.0) for row in found]
+
+
+def _calibrated(
+    spec: Spec, raw: NDArray[np.float64], rows: list[dict[str, Any]], answers: list[dict[str, Any]]
+) -> NDArray[np.float64]:
+    kind = _calibration(spec)
+    if kind == "content-free":
+        free = [answer["label_probabilities"] for answer in answers if answer["kind"] == "content-free"]
+        # All of them may have failed, in an engine that barely works; raw is then all there is.
+        return calibrate.divide(raw, np.mean(np.array(free), axis=0), calibrate.STRENGTH) if free else raw
+    if kind == "batch":
+        return calibrate.divide(raw, raw[[row["split"] == "train" for row in rows]].mean(axis=0))
+    return raw
+
+
+def _calibration(spec: Spec) -> str:
+    sampled = spec.teacher.engine == "recorded" or spec.teacher.prompt == "cot"
+    return "none" if sampled else spec.teacher.calibration
+
+
+def _summary(spec: Spec, table: list[dict[str, Any]]) -> dict[str, Any]:
+    train = [row for row in table if row["split"] == "train"]
+    labelled = [row for row in train if row["label"] is not None]
+    counts = Counter(row["label"] for row in labelled)
+    if len(counts) < 2:
+        only = next(iter(counts), None)
+        found = f"gave all of them the one label {only!r}" if only else "abstained on all of them"
+        raise DataError(
+            f"the teacher {found} ({len(train)} train rows): there is nothing to learn; "
+            "look at the answers in label/*/answers.parquet, then at task.instructions and task.examples"
+        )
+    abstained = [row for row in table if row["label"] is None]
+    return {
+        "rows": len(table),
+        "abstained": len(abstained),
+        "abstained_by_reason": dict(Counter(row["reason"].split(":")[0] for row in abstained)),
+        "class_shares": {label: counts[label] / len(labelled) for label in spec.task.labels},
+        "mean_agreement": sum(row["agreement"] for row in table) / len(table),
+        "calibration": _calibration(spec),
+    }

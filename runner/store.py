@@ -1,0 +1,256 @@
+"""The run folder, on any file system that fsspec knows: stages by fingerprint, markers last, one run at a time.
+
+::
+
+    RUN/run.json                          the last run: spec, stages, versions
+    RUN/<stage>/<fingerprint>/...         what a stage wrote
+    RUN/<stage>/<fingerprint>/done.json   its marker, written last: without it the rest does not count
+    RUN/answers/<teacher>/*.parquet       raw answers of the teacher, one file for each batch of rows
+
+Knows nothing of what the stages do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import posixpath
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from runner.errors import BusyError, UserError
+
+MARKER = "done.json"
+STALE_LOCK_SECONDS = 60.0
+
+
+def fingerprint(value: object) -> str:
+    """A short name for a JSON-able value: equal values, equal names."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder on some file system; paths given to its methods are relative to it."""
+
+    url: str
+
+    def _fs(self) -> tuple[Any, str]:
+        fs, root = fsspec.core.url_to_fs(self.url)
+        return fs, root
+
+    @property
+    def local(self) -> Path | None:
+        """The folder as a local path, or None where it is remote."""
+        fs, root = self._fs()
+        return Path(root) if "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)) else None
+
+    def child(self, *names: str) -> Folder:
+        """A folder below this one."""
+        return Folder(posixpath.join(self.url, *names))
+
+    def path(self, name: str) -> str:
+        """The full URL of a file in this folder."""
+        return posixpath.join(self.url, name)
+
+    def exists(self, name: str) -> bool:
+        """Whether the file is there."""
+        fs, root = self._fs()
+        return bool(fs.exists(posixpath.join(root, name)))
+
+    def names(self, suffix: str = "") -> list[str]:
+        """The names of the files in this folder that end with ``suffix``, sorted."""
+        fs, root = self._fs()
+        fs.invalidate_cache()
+        if not fs.exists(root):
+            return []
+        found = (posixpath.basename(str(path)) for path in fs.ls(root, detail=False))
+        return sorted(name for name in found if name.endswith(suffix) and not name.startswith("."))
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file."""
+        fs, root = self._fs()
+        data: bytes = fs.cat_file(posixpath.join(root, name))
+        return data
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a whole file or nothing: a reader never sees a part of it.
+
+        :raises UserError: when the disk is full or may not be written to; the old file, if any, stays.
+        """
+        fs, root = self._fs()
+        target = posixpath.join(root, name)
+        with _explained(self.path(name)):
+            fs.makedirs(posixpath.dirname(target), exist_ok=True)
+            if self.local is None:
+                fs.pipe_file(target, data)  # object stores put whole objects
+            else:
+                _write_local(Path(target), data)
+
+    def read_json(self, name: str) -> Any:
+        """The value in a JSON file."""
+        return json.loads(self.read(name))
+
+    def write_json(self, name: str, value: object) -> None:
+        """Write a JSON file, atomically."""
+        self.write(name, json.dumps(value, indent=2, ensure_ascii=False).encode())
+
+    def read_table(self, name: str) -> pa.Table:
+        """The table in a parquet file."""
+        return pq.read_table(pa.BufferReader(self.read(name)))
+
+    def write_table(self, name: str, table: pa.Table) -> None:
+        """Write a parquet file, atomically."""
+        buffer = pa.BufferOutputStream()
+        pq.write_table(table, buffer)
+        self.write(name, buffer.getvalue().to_pybytes())
+
+    def upload(self, source: Path, name: str) -> None:
+        """Copy a local folder into this one, under ``name``."""
+        for file in sorted(path for path in source.rglob("*") if path.is_file()):
+            self.write(posixpath.join(name, file.relative_to(source).as_posix()), file.read_bytes())
+
+    def fetch(self, name: str, target: Path) -> Path:
+        """A local copy of a folder below this one (the folder itself where it is local)."""
+        if self.local is not None:
+            return self.local / name
+        fs, root = self._fs()
+        fs.get(posixpath.join(root, name) + "/", str(target) + "/", recursive=True)
+        return target
+
+    def clear(self) -> None:
+        """Remove the folder and all that is in it."""
+        fs, root = self._fs()
+        if fs.exists(root):
+            fs.rm(root, recursive=True)
+
+    @property
+    def done(self) -> dict[str, Any] | None:
+        """What the marker says, or None where the stage has not finished here."""
+        if not self.exists(MARKER):
+            return None
+        marker: dict[str, Any] = self.read_json(MARKER)
+        return marker
+
+    def finish(self, marker: dict[str, Any]) -> None:
+        """Write the marker: from now on this folder counts."""
+        self.write_json(MARKER, marker)
+
+
+@contextlib.contextmanager
+def locked(folder: Folder) -> Iterator[None]:
+    """Hold the run folder for one run.
+
+    :raises BusyError: when another run is at work in it. A killed run holds nothing: the system lets go
+        of a local lock, and a remote one goes stale after a minute without a heartbeat.
+    """
+    with _locked_local(folder.local) if folder.local is not None else _locked_remote(folder):
+        yield
+
+
+@contextlib.contextmanager
+def _locked_local(folder: Path) -> Iterator[None]:
+    import fcntl
+
+    with _explained(str(folder)):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = open(folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115 (held open on purpose)
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            raise _busy(str(folder), handle.read().strip()) from None
+        handle.truncate(0)
+        handle.write(_owner())
+        handle.flush()
+        yield
+        handle.truncate(0)
+
+
+@contextlib.contextmanager
+def _locked_remote(folder: Folder) -> Iterator[None]:
+    import threading
+
+    mine = uuid.uuid4().hex
+    if folder.exists(".lock"):
+        held = folder.read_json(".lock")
+        if time.time() - held["beat"] < STALE_LOCK_SECONDS:
+            raise _busy(folder.url, held["owner"])
+
+    def beat() -> None:
+        folder.write_json(".lock", {"id": mine, "owner": _owner(), "beat": time.time()})
+
+    beat()
+    # Object stores have no exclusive create everywhere: the last writer wins, the others see it and leave.
+    time.sleep(0.2)
+    held = folder.read_json(".lock")
+    if held["id"] != mine:
+        raise _busy(folder.url, held["owner"])
+    stop = threading.Event()
+
+    def keep_beating() -> None:
+        while not stop.wait(STALE_LOCK_SECONDS / 4):
+            beat()
+
+    thread = threading.Thread(target=keep_beating, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        fs, root = folder._fs()
+        with contextlib.suppress(OSError):
+            fs.rm_file(posixpath.join(root, ".lock"))
+
+
+def _owner() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def _busy(url: str, owner: str) -> BusyError:
+    who = f" ({owner})" if owner else ""
+    return BusyError(
+        f"{url}: another run is at work in this run folder{who}; wait for it, stop it, or choose another --runs-dir"
+    )
+
+
+def _write_local(target: Path, data: bytes) -> None:
+    """Temporary sibling, fsync, rename: after a crash there is the old file or the new one."""
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with open(temporary, "wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def _explained(where: str) -> Iterator[None]:
+    """File system errors that the user can mend, in words."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise UserError(f"{where}: the disk is full; free some space and run again: finished work is kept") from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise UserError(f"{where}: may not be written ({error.strerror}); choose another --runs-dir") from error
+        raise

@@ -1,0 +1,198 @@
+"""The student at work: load a sequence classifier, batch texts by length, predict.
+
+Knows torch and transformers; does not know Ray, the spec or the run folder.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from runner import machine
+from runner.errors import ModelError
+
+transformers_logging.set_verbosity_error()
+transformers_logging.disable_progress_bar()
+
+TOKENS_PER_BATCH = 2048
+"""Padded tokens in one batch. On CPUs larger batches fall out of the cache and gain nothing."""
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+# NULs and lone surrogates cannot be encoded; tokenizers refuse or mangle them.
+_UNENCODABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def device() -> torch.device:
+    """The accelerator that this process was given, or the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def pick_precision(wanted: str, on: torch.device) -> str:
+    """``auto`` means bf16 where the hardware multiplies it, fp16 on older GPUs, else fp32."""
+    if wanted != "auto":
+        return wanted
+    if on.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(on)[0] >= 8 else "fp16"
+    return "bf16" if cpu_has_bf16() else "fp32"
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the processor multiplies bf16 in hardware (AVX512-BF16, AMX or ARM BF16)."""
+    return not machine.cpu_flags().isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The folder's own tokenizer. :raises ModelError: when there is none."""
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder}: no tokenizer could be loaded: {_first_line(error)}") from error
+
+
+def load_classifier(folder: Path, labels: Sequence[str] | None = None) -> Any:
+    """A sequence classifier from safetensors; with ``labels``, a fresh head of that size.
+
+    :raises ModelError: when the folder holds no encoder that can classify, or only pickled weights.
+    """
+    head: dict[str, Any] = {}
+    if labels is not None:
+        head = {
+            "num_labels": len(labels),
+            "id2label": dict(enumerate(labels)),
+            "label2id": {label: index for index, label in enumerate(labels)},
+            "problem_type": "single_label_classification",
+            "ignore_mismatched_sizes": True,
+        }
+    try:
+        return AutoModelForSequenceClassification.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, **head
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{folder}: cannot be loaded as a sequence classifier: {_first_line(error)}; "
+            "the student must be an encoder with safetensors weights"
+        ) from error
+
+
+def clean(text: str) -> str:
+    """The text without what cannot be encoded; everything else stays as it is."""
+    return _UNENCODABLE.sub(" ", text)
+
+
+def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[list[int]]:
+    """Token ids per text, cut to ``max_length``, unpadded. Control tokens in a text stay text."""
+    if not texts:
+        return []
+    encoded = tokenizer(
+        [clean(text) for text in texts],
+        truncation=True,
+        max_length=max_length,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        split_special_tokens=True,
+    )
+    ids: list[list[int]] = encoded["input_ids"]
+    return ids
+
+
+def pad(ids: Sequence[Sequence[int]], pad_id: int, on: torch.device) -> dict[str, torch.Tensor]:
+    """``input_ids`` and ``attention_mask``, both ``(len(ids), longest)``, int64."""
+    longest = max(len(row) for row in ids)
+    tokens = np.full((len(ids), longest), pad_id, dtype=np.int64)
+    mask = np.zeros((len(ids), longest), dtype=np.int64)
+    for index, row in enumerate(ids):
+        tokens[index, : len(row)] = row
+        mask[index, : len(row)] = 1
+    return {
+        "input_ids": torch.from_numpy(tokens).to(on),
+        "attention_mask": torch.from_numpy(mask).to(on),
+    }
+
+
+def length_batches(lengths: Sequence[int], tokens: int, rows: int | None = None) -> Iterator[list[int]]:
+    """Row numbers, longest first, in batches of at most ``tokens`` padded tokens (and ``rows`` rows)."""
+    batch: list[int] = []
+    longest = 0
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        longest = longest or lengths[index]
+        if batch and ((len(batch) + 1) * longest > tokens or len(batch) == rows):
+            yield batch
+            batch, longest = [], lengths[index]
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+@dataclass
+class Student:
+    """A classifier ready to predict: model, tokenizer, label names, in one precision on one device."""
+
+    model: Any
+    tokenizer: Any
+    labels: list[str]
+    max_length: int
+    device: torch.device
+    precision: str
+
+    @classmethod
+    def load(cls, folder: Path, max_length: int = 256, precision: str = "auto") -> Student:
+        """:raises ModelError: when the folder holds no trained classifier."""
+        on = device()
+        chosen = pick_precision(precision, on)
+        model = load_classifier(folder).to(on, DTYPES[chosen]).eval()
+        labels = [model.config.id2label[index] for index in range(model.config.num_labels)]
+        return cls(model, load_tokenizer(folder), labels, max_length, on, chosen)
+
+    def predict(
+        self,
+        texts: Sequence[str],
+        batch_rows: int | None = None,
+        done: Callable[[int], None] | None = None,
+    ) -> NDArray[np.float32]:
+        """Probabilities ``(len(texts), len(labels))``, float32, in the order of ``texts``."""
+        ids = tokenize(self.tokenizer, texts, self.max_length)
+        return self.predict_ids(ids, batch_rows, done)
+
+    def predict_ids(
+        self,
+        ids: Sequence[Sequence[int]],
+        batch_rows: int | None = None,
+        done: Callable[[int], None] | None = None,
+    ) -> NDArray[np.float32]:
+        """As :meth:`predict`, from token ids."""
+        result = np.empty((len(ids), len(self.labels)), dtype=np.float32)
+        pad_id = self.tokenizer.pad_token_id or 0
+        with torch.inference_mode():
+            for batch in length_batches([len(row) for row in ids], TOKENS_PER_BATCH, batch_rows):
+                inputs = pad([ids[index] for index in batch], pad_id, self.device)
+                logits = self.model(**inputs).logits.float()
+                result[batch] = torch.softmax(logits, dim=-1).cpu().numpy()
+                if done:
+                    done(len(batch))
+        return result
+
+
+def save_student(model: Any, tokenizer: Any, folder: Path, max_length: int) -> None:
+    """Safetensors, tokenizer and label names, so that a plain ``transformers.pipeline`` reads it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder, safe_serialization=True)
+    tokenizer.save_pretrained(folder)
+    settings = folder / "tokenizer_config.json"
+    config = json.loads(settings.read_text(encoding="utf-8"))
+    config["model_max_length"] = max_length
+    settings.write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

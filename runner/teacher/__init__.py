@@ -1,0 +1,1 @@
+"""The teacher: prompts, engines, answers, calibration."""

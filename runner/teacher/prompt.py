@@ -1,0 +1,147 @@
+"""The annotation prompt: one fixed part for all rows, then the row's text.
+
+The fixed part stands first, so that an engine with prefix caching computes it once. The text of a row is
+tokenised on its own, with control tokens read as plain characters, so that data cannot end a turn or
+open one. Needs only a Hugging Face tokenizer; knows no engine.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_MARK = "\u2402TEXT\u2403"
+_SYSTEM_MARK = "\u2402SYSTEM\u2403"
+
+# Turn markers of the common chat formats. Some models (Mixtral) spell them as plain text, so that a
+# tokenizer's list of special tokens does not hold them.
+_CONTROL = re.compile(
+    r"<\|[^|<>\s]{1,40}\|>|<\uff5c[^\uff5c]{1,40}\uff5c>|\[/?[A-Z_]{3,24}\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>|<(?:bos|eos|pad|unk)>"
+)
+_UNENCODABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A few-shot example; ``reason`` is shown in chain-of-thought prompts."""
+
+    text: str
+    label: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the teacher is told, apart from the text."""
+
+    labels: tuple[str, ...]
+    instructions: str
+    examples: tuple[Example, ...]
+    kind: str = "direct"
+
+
+def messages(task: Task, text: str) -> list[dict[str, str]]:
+    """The conversation as roles and contents: everything fixed first, the text in the last turn."""
+    names = ", ".join(task.labels)
+    if task.kind == "cot":
+        ask = (
+            "Think about the TEXT step by step first, in one or two sentences, then choose exactly one label: "
+            f"{names}.\nAnswer only with JSON of this form: "
+            '{"reason": "your reasoning in one or two sentences", "label": "one of the labels"}'
+        )
+    else:
+        ask = f"Answer with exactly one label, and nothing else: {names}."
+    system = "\n\n".join(part for part in (task.instructions.strip(), ask) if part)
+    turns = [{"role": "system", "content": system}]
+    for example in task.examples:
+        turns.append({"role": "user", "content": question(example.text)})
+        turns.append({"role": "assistant", "content": answer(task, example)})
+    turns.append({"role": "user", "content": question(text)})
+    return turns
+
+
+def question(text: str) -> str:
+    """The user's turn for one text."""
+    return f"TEXT: {text}"
+
+
+def answer(task: Task, example: Example) -> str:
+    """What the teacher should have said for a few-shot example."""
+    if task.kind == "cot":
+        return json.dumps({"reason": example.reason, "label": example.label}, ensure_ascii=False)
+    return example.label
+
+
+def neutralise(text: str, added: Sequence[str] = ()) -> str:
+    """``text`` with every control sequence broken by a blank, so that it reads as what it is: text."""
+    text = _UNENCODABLE.sub(" ", text)
+    text = _CONTROL.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
+    for token in added:
+        if len(token) > 1 and token in text:
+            text = text.replace(token, f"{token[0]} {token[1:]}")
+    return text
+
+
+class Renderer:
+    """Token ids of the whole prompt for a text, for one task and one tokenizer."""
+
+    def __init__(self, tokenizer: Any, task: Task) -> None:
+        self.tokenizer, self.task = tokenizer, task
+        self._added_ids = set(tokenizer.added_tokens_decoder)
+        self._added = [str(token) for token in tokenizer.added_tokens_decoder.values()]
+        head, tail = render_chat(tokenizer, messages(task, _MARK)).split(_MARK)
+        # The blank belongs to the text: tokenizers join it to the first word.
+        self.head = self._encode(head.rstrip(" "), control=True)
+        self._blank = " " if head.endswith(" ") else ""
+        self.tail = self._encode(tail, control=True)
+
+    @property
+    def fixed_tokens(self) -> int:
+        """Tokens that all prompts begin with."""
+        return len(self.head)
+
+    def _encode(self, text: str, *, control: bool) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=not control)["input_ids"]
+        return ids
+
+    def text_ids(self, text: str) -> list[int]:
+        """The text's own tokens. :raises ValueError: when a control token is left among them."""
+        ids = self._encode(self._blank + neutralise(text, self._added), control=False)
+        if self._added_ids.intersection(ids):
+            raise ValueError("the text holds a control token of the model")
+        return ids
+
+    def render(self, text: str) -> list[int]:
+        """The whole prompt as token ids."""
+        return [*self.head, *self.text_ids(text), *self.tail]
+
+    def label_ids(self) -> list[list[int]]:
+        """Each label as the model would write it at the start of its turn."""
+        return [self._encode(label, control=False) for label in self.task.labels]
+
+
+def render_chat(tokenizer: Any, turns: list[dict[str, str]]) -> str:
+    """The conversation in the model's own chat template, up to where the model speaks.
+
+    A template without a system role gets the system part at the head of the first user turn; a model
+    without a template gets plain paragraphs.
+    """
+    if not tokenizer.chat_template:
+        return "\n\n".join(turn["content"] for turn in turns) + "\n"
+    if not _knows_system(tokenizer):
+        system, first, *rest = turns
+        merged = {"role": "user", "content": f"{system['content']}\n\n{first['content']}"}
+        turns = [merged, *rest]
+    text: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    return text
+
+
+def _knows_system(tokenizer: Any) -> bool:
+    probe = [{"role": "system", "content": _SYSTEM_MARK}, {"role": "user", "content": "x"}]
+    try:
+        return _SYSTEM_MARK in tokenizer.apply_chat_template(probe, tokenize=False, add_generation_prompt=True)
+    except Exception:  # a template raises whatever its author chose
+        return False

@@ -1,0 +1,213 @@
+"""Fine-tune the student on label probabilities, on one worker or on several.
+
+Knows torch and transformers; does not know Ray (the caller hands in how a model is made distributed),
+the spec or the run folder.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import get_linear_schedule_with_warmup, set_seed
+
+from runner import student
+
+BUCKET = 50
+"""Batches per length bucket: rows are shuffled first, so that padding is short and order still random."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What to train and how. ``learning_rate`` None means: chosen from the model's size."""
+
+    model: Path
+    labels: tuple[str, ...]
+    epochs: int
+    learning_rate: float | None
+    batch_size: int
+    max_length: int
+    precision: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Texts with a probability per label: ``targets`` has shape ``(len(texts), labels)``."""
+
+    texts: Sequence[str]
+    targets: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch's figures; ``val_*`` are measured on the held-out part of train."""
+
+    epoch: int
+    train_loss: float
+    val_loss: float
+    val_accuracy: float
+    seconds: float
+    texts_per_second: float
+
+
+@dataclass(frozen=True)
+class Worker:
+    """This process's place among the workers, and how a model is made to train in step with theirs."""
+
+    rank: int = 0
+    size: int = 1
+    wrap: Callable[[Any], Any] = lambda model: model
+
+
+def default_learning_rate(parameters: int) -> float:
+    """Small encoders want larger steps: 1e-4 up to 50 M parameters, 3e-5 above (docs/student.md)."""
+    return 1e-4 if parameters < 50_000_000 else 3e-5
+
+
+def epoch_batches(lengths: Sequence[int], size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Row numbers in length-grouped batches, in an order that ``(seed, epoch)`` alone decides."""
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(len(lengths))
+    batches: list[list[int]] = []
+    for start in range(0, len(order), size * BUCKET):
+        bucket = sorted(order[start : start + size * BUCKET], key=lambda i: lengths[i])
+        batches += [[int(i) for i in bucket[b : b + size]] for b in range(0, len(bucket), size)]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def soft_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of ``logits`` against probabilities, both ``(rows, labels)``."""
+    return -(targets * torch.log_softmax(logits.float(), dim=-1)).sum(dim=-1).mean()
+
+
+def fit(
+    config: Fit,
+    train: Rows,
+    held_out: Rows,
+    save_to: Path,
+    worker: Worker | None = None,
+    report: Callable[[int, int, list[Epoch]], None] = lambda done, total, history: None,
+) -> dict[str, Any]:
+    """Train, keep the weights of the epoch with the lowest held-out loss, save them to ``save_to``.
+
+    ``report(texts_done, texts_total, history)`` is called every few batches. Only rank 0 saves.
+    Returns the history and the settings that were used, ready for JSON.
+    """
+    loop = _Loop(config, train, held_out, worker or Worker())
+    history: list[Epoch] = []
+    best: tuple[float, dict[str, torch.Tensor]] | None = None
+    total = config.epochs * len(train.texts)
+    for epoch in range(config.epochs):
+        start = time.perf_counter()
+        loss = 0.0
+        for step, (rows, batch_loss) in enumerate(loop.train_epoch(epoch)):
+            loss += batch_loss * rows
+            loop.seen += rows * loop.worker.size
+            if step % 8 == 0:
+                report(min(loop.seen, total), total, history)
+        seconds = time.perf_counter() - start
+        val_loss, val_accuracy = loop.evaluate()
+        history.append(
+            Epoch(epoch + 1, loss / loop.rows_per_worker, val_loss, val_accuracy, seconds, len(train.texts) / seconds)
+        )
+        if best is None or val_loss < best[0]:
+            best = (val_loss, copy.deepcopy(loop.bare.state_dict()))
+        report(min(loop.seen, total), total, history)
+    assert best is not None
+    loop.bare.load_state_dict(best[1])
+    if loop.worker.rank == 0:
+        student.save_student(loop.bare, loop.tokenizer, save_to, config.max_length)
+    return {
+        "history": [asdict(epoch) for epoch in history],
+        "best_epoch": min(history, key=lambda e: e.val_loss).epoch,
+        "learning_rate": loop.learning_rate,
+        "precision": loop.precision,
+        "device": str(loop.device),
+        "workers": loop.worker.size,
+        "parameters": loop.parameters,
+        "truncated_rows": loop.truncated,
+    }
+
+
+class _Loop:
+    """The state of one training run: model, optimizer, schedule, tokenised rows."""
+
+    def __init__(self, config: Fit, train: Rows, held_out: Rows, worker: Worker) -> None:
+        set_seed(config.seed)
+        self.config, self.worker = config, worker
+        self.device = student.device()
+        self.precision = student.pick_precision(config.precision, self.device)
+        self.tokenizer = student.load_tokenizer(config.model)
+        self.bare = student.load_classifier(config.model, config.labels).to(self.device)
+        self.parameters = sum(p.numel() for p in self.bare.parameters())
+        self.model = worker.wrap(self.bare)
+        self.ids = student.tokenize(self.tokenizer, train.texts, config.max_length)
+        self.truncated = sum(len(row) >= config.max_length for row in self.ids)
+        self.targets = torch.from_numpy(train.targets).to(self.device)
+        self.held_out_ids = student.tokenize(self.tokenizer, held_out.texts, config.max_length)
+        self.held_out = torch.from_numpy(held_out.targets)
+        self.learning_rate = config.learning_rate or default_learning_rate(self.parameters)
+        self.optimizer = torch.optim.AdamW(self._groups(), lr=self.learning_rate, fused=True)
+        batches = len(epoch_batches([len(r) for r in self.ids], config.batch_size, config.seed, 0))
+        steps = config.epochs * -(-batches // worker.size)
+        self.schedule = get_linear_schedule_with_warmup(self.optimizer, max(1, steps // 10), steps)
+        self.scaler = torch.amp.GradScaler(enabled=self.precision == "fp16" and self.device.type == "cuda")
+        self.seen = 0
+        self.rows_per_worker = max(1, len(self.ids) // worker.size)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Weight decay on matrices only, as usual for encoders."""
+        named = list(self.bare.named_parameters())
+        return [
+            {"params": [p for _, p in named if p.ndim > 1], "weight_decay": 0.01},
+            {"params": [p for _, p in named if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=student.DTYPES[self.precision])
+
+    def train_epoch(self, epoch: int) -> Iterator[tuple[int, float]]:
+        """This worker's share of the batches; yields rows and loss of each."""
+        self.model.train()
+        batches = epoch_batches([len(r) for r in self.ids], self.config.batch_size, self.config.seed, epoch)
+        # Every worker must take the same number of steps, or the others wait for ever.
+        while len(batches) % self.worker.size:
+            batches.append(batches[len(batches) % self.worker.size])
+        pad_id = self.tokenizer.pad_token_id or 0
+        for batch in batches[self.worker.rank :: self.worker.size]:
+            inputs = student.pad([self.ids[i] for i in batch], pad_id, self.device)
+            with self._autocast():
+                logits = self.model(**inputs).logits
+            loss = soft_cross_entropy(logits, self.targets[batch])
+            self.scaler.scale(loss).backward()
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.bare.parameters(), 1.0)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            self.schedule.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            yield len(batch), float(loss.detach())
+
+    def evaluate(self) -> tuple[float, float]:
+        """Loss against the teacher's probabilities, and agreement with its labels, on held-out rows."""
+        self.bare.eval()
+        pad_id = self.tokenizer.pad_token_id or 0
+        logits = torch.empty(self.held_out.shape)
+        with torch.inference_mode(), self._autocast():
+            lengths = [len(row) for row in self.held_out_ids]
+            for batch in student.length_batches(lengths, student.TOKENS_PER_BATCH):
+                inputs = student.pad([self.held_out_ids[i] for i in batch], pad_id, self.device)
+                logits[batch] = self.bare(**inputs).logits.float().cpu()
+        right = logits.argmax(dim=-1) == self.held_out.argmax(dim=-1)
+        return float(soft_cross_entropy(logits, self.held_out)), float(right.float().mean())

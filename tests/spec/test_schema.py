@@ -1,0 +1,118 @@
+"""The schema is the only list of fields: valid by itself, mirrored by the dataclasses, explained in full."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from runner.spec import Spec, schema
+from runner.spec.explain import SAY
+from runner.spec.fields import fill, stored_as, types_of, walk
+
+OUTSIDE = {"source", "base", "text", "places"}
+JSON_TYPES = {str: "string", int: "integer", float: "number", NoneType: "null", tuple: "array"}
+ANNOTATIONS = {"title", "description", "examples", "default", "$schema", "x-expected", "x-missing"}
+
+
+def nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for child in node.get("properties", {}).values():
+        yield from nodes(child)
+    if "items" in node:
+        yield from nodes(node["items"])
+
+
+def json_types(hint: Any) -> set[str]:
+    if get_origin(hint) in (UnionType, Union):
+        return set().union(*(json_types(part) for part in get_args(hint)))
+    if get_origin(hint) is Literal:
+        return {"string"}
+    return {"object"} if dataclasses.is_dataclass(hint) else {JSON_TYPES[get_origin(hint) or hint]}
+
+
+def compare(cls: Any, node: dict[str, Any], where: str) -> None:
+    hints = {
+        name: hint for name, hint in get_type_hints(cls).items() if cls is not Spec or name not in OUTSIDE
+    }
+    assert set(hints) == set(node["properties"]), where
+    for name, hint in hints.items():
+        child, path = node["properties"][name], f"{where}.{name}"
+        assert json_types(hint) <= set(types_of(child)), path
+        if get_origin(hint) is Literal:
+            assert list(get_args(hint)) == child["enum"], path
+        if dataclasses.is_dataclass(hint):
+            compare(hint, child, path)
+        elif get_origin(hint) is tuple and dataclasses.is_dataclass(get_args(hint)[0]):
+            compare(get_args(hint)[0], child["items"], path)
+        elif get_origin(hint) is tuple:
+            assert json_types(get_args(hint)[0]) == set(types_of(child["items"])), path
+
+
+def test_the_schema_is_valid_and_closed() -> None:
+    Draft202012Validator.check_schema(schema())
+    for node in nodes(schema()):
+        if node.get("type") == "object":
+            assert node["additionalProperties"] is False
+            assert set(node.get("required", [])) <= set(node["properties"])
+
+
+def test_the_dataclasses_mirror_the_schema() -> None:
+    compare(Spec, schema(), "spec")
+
+
+def test_dataclasses_have_no_defaults_of_their_own() -> None:
+    assert all(field.default is dataclasses.MISSING for field in dataclasses.fields(Spec))
+
+
+def test_every_field_is_described_and_either_required_or_has_a_default() -> None:
+    for node in nodes(schema()):
+        assert node["description"].endswith("."), node
+        for name, child in node.get("properties", {}).items():
+            assert (name in node.get("required", [])) != ("default" in child), name
+
+
+def test_every_default_and_example_is_allowed_by_its_own_field() -> None:
+    for path, node in walk():
+        values = [*node.get("examples", []), *([node["default"]] if "default" in node else [])]
+        for value in values:
+            errors = list(Draft202012Validator(node).iter_errors(value))
+            assert not errors, (path, value)
+
+
+def test_every_keyword_of_the_schema_has_somebody_to_explain_it() -> None:
+    used = set().union(*(set(node) for node in nodes(schema())))
+    assert used - ANNOTATIONS - {"properties", "items"} == set(SAY)
+
+
+def test_what_is_explained_with_words_of_the_schema_has_them() -> None:
+    for node in nodes(schema()):
+        assert ("x-expected" in node) == ("pattern" in node or "const" in node), node
+
+
+def test_filling_in_defaults_makes_copies() -> None:
+    first = fill({})
+    first["benchmark"]["batch_sizes"].append(7)
+    assert fill({})["benchmark"]["batch_sizes"] == [1, 8, 32, 128]
+
+
+@pytest.mark.parametrize(
+    ("path", "chosen", "kind"),
+    [
+        ("a.csv", "auto", "csv"),
+        ("s3://b/A.CSV.gz", "auto", "csv"),
+        ("a/*.ndjson", "auto", "jsonl"),
+        ("a.jsonl.gz", "auto", "jsonl"),
+        ("a.parquet", "auto", "parquet"),
+        ("a.parquet.gz", "auto", None),
+        ("a.tsv", "auto", None),
+        ("owner/name", "hub", "hub"),
+        ("data.txt", "csv", "csv"),
+    ],
+)
+def test_the_ending_tells_the_format(path: str, chosen: str, kind: str | None) -> None:
+    assert stored_as(path, chosen) == kind
