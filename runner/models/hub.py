@@ -57,7 +57,7 @@ def fetch_files(entry: Entry, source: HubSource, work: Path, progress: Progress)
     except Exception as error:
         full = _full_disk(error)
         if full is not None:
-            raise full from error
+            raise OSError(full.errno, str(full)) from error
         raise Unreachable(f"{source} was not reachable ({_first_line(error)})") from error
     missing = [name for name in names if not (target / name).is_file()]
     if missing:

@@ -1,88 +1,41 @@
-"""The plots, as SVG that stands inside the page.
-
-matplotlib draws with stand-in colours which become the page's own (CSS variables), and leaves text as text:
-so a plot follows light and dark, takes the page's font, and needs no file of its own. Every id gets the
-plot's name in front, as ids are global in a page; no date goes in, so that equal figures give equal bytes.
-"""
+"""The plots. The student wears the accent colour, the teacher grey: on every plot of the page."""
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
+from runner.report.drawing import DASHED, INK, LINE, MUTED, STUDENT, TEACHER, draw
 from runner.report.text import cut, flat, money, number
-
-INK, MUTED, LINE, STUDENT, TEACHER = "#0a0b0c", "#1a1b1c", "#2a2b2c", "#3a3b3c", "#4a4b4c"
-_COLOURS = {INK: "ink", MUTED: "muted", LINE: "line", STUDENT: "accent", TEACHER: "grey"}
-
-WIDTH = 4.6
-"""Inches: at 72 points each a little over 330 points, shown at about 500 pixels, so 8 points read as 12."""
 
 NUMBERED = 12
 """Confusion matrices of more labels than this carry no numbers in their cells: they would not be legible."""
 
-
-def _style() -> AbstractContextManager[None]:
-    return matplotlib.rc_context(
-        {
-            "svg.fonttype": "none",
-            "svg.hashsalt": "tutelage",
-            "font.family": "DejaVu Sans",
-            "font.size": 8,
-            "text.parse_math": False,  # a dollar sign in a label is a dollar sign
-            "text.color": INK,
-            "axes.labelcolor": MUTED,
-            "axes.edgecolor": LINE,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.axisbelow": True,
-            "axes.grid": False,
-            "grid.color": LINE,
-            "grid.linewidth": 0.6,
-            "xtick.color": MUTED,
-            "ytick.color": MUTED,
-            "xtick.major.size": 0,
-            "ytick.major.size": 0,
-            "xtick.minor.size": 0,
-            "lines.linewidth": 1.8,
-            "legend.frameon": False,
-            "legend.fontsize": 8,
-        }
-    )
+COLOUR = {"teacher": TEACHER, "student": STUDENT}
 
 
-def _svg(figure: Figure, name: str, says: str) -> str:
-    """The drawing as an ``<svg>`` element with a text alternative."""
-    buffer = io.StringIO()
-    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})  # type: ignore[no-untyped-call]
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>|<!--.*?-->", "", svg, flags=re.S)
-    svg = re.sub(r'\bid="', f'id="{name}-', svg)
-    svg = re.sub(r'(href="|url\()#', rf"\1#{name}-", svg)
-    for stand_in, variable in _COLOURS.items():
-        svg = svg.replace(stand_in, f"var(--{variable})")
-    box = re.search(r'viewBox="[^"]*"', svg)
-    assert box is not None, "matplotlib wrote no viewBox"
-    label = flat(says).replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
-    start = f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" {box.group()} role="img" aria-label="{label}">'
-    return re.sub(r"\s*\n\s*", "\n", re.sub(r"<svg[^>]*>", lambda _: start, svg, count=1)).strip()
-
-
-def _names(labels: Sequence[str], longest: int = 16) -> list[str]:
-    return [cut(flat(label), longest) for label in labels]
+def all_plots(report: dict[str, Any]) -> dict[str, str]:
+    """Every plot of the page by name."""
+    scores = report["evaluate"]
+    plots = {
+        "confusion_teacher": confusion("teacher", scores["labels"], scores["teacher"]),
+        "confusion_student": confusion("student", scores["labels"], scores["student"]),
+        "reliability": reliability(scores),
+        "shares": shares(report),
+        "cost": cost(report),
+    }
+    if report["benchmark"]["student"].get("throughput"):
+        plots["throughput"] = throughput(report["benchmark"]["student"]["throughput"])
+    if report["train"].get("history"):
+        plots["loss"] = loss(report["train"]["history"], report["train"].get("best_epoch"))
+    return plots
 
 
 def confusion(name: str, labels: Sequence[str], score: dict[str, Any]) -> str:
@@ -93,106 +46,198 @@ def confusion(name: str, labels: Sequence[str], score: dict[str, Any]) -> str:
     if any(abstained):
         counts = np.column_stack([counts, abstained])
         columns.append("abstained")
-    with _style():
-        size = min(1.6 + 0.5 * len(labels), 9)
-        figure = Figure(figsize=(WIDTH, max(2.6, size)), layout="constrained")
+    small = 8 if len(labels) <= NUMBERED else 5
+
+    def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        for (row, column), share in np.ndenumerate(shares):
-            _cell(axes, row, column, share, counts if len(labels) <= NUMBERED else None)
+        share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        for (row, column), part in np.ndenumerate(share):
+            _cell(axes, row, column, part, counts if len(labels) <= NUMBERED else None)
         axes.set_xlim(-0.5, counts.shape[1] - 0.5)
         axes.set_ylim(counts.shape[0] - 0.5, -0.5)
-        upright = len(labels) > 6 or max(map(len, columns)) > 11
-        small = 8 if len(labels) <= NUMBERED else 5
+        upright = len(columns) > 6 or max(map(len, columns)) * len(columns) > 50
         axes.set_xticks(range(counts.shape[1]), columns, rotation=90 if upright else 0, fontsize=small)
         axes.set_yticks(range(counts.shape[0]), _names(labels), fontsize=small)
-        axes.set_xlabel(f"the {name} says")
-        axes.set_ylabel("the experts say")
+        axes.set(xlabel=f"the {name} says", ylabel="the experts say")
         axes.spines[:].set_visible(False)
-        right = int(np.trace(counts))
-        says = f"Confusion matrix of the {name}: {right} of {int(counts.sum())} texts on the diagonal."
-        return _svg(figure, f"confusion-{name}", says)
+
+    says = f"{int(np.trace(counts))} of {int(counts.sum())} texts are on the diagonal."
+    height = min(max(2.9, 1.2 + 0.5 * len(labels)), 5.5)
+    return draw(f"confusion-{name}", f"Confusion matrix of the {name}: {says}", height, paint)
 
 
-def _cell(axes: Axes, row: int, column: int, share: float, counts: NDArray[np.int_] | None) -> None:
+def _cell(axes: Axes, row: int, column: int, part: float, counts: NDArray[np.int_] | None) -> None:
     """One cell: the accent where truth and prediction meet, grey elsewhere."""
     colour = STUDENT if row == column else TEACHER
-    place = (column - 0.47, row - 0.46)
-    axes.add_patch(Rectangle(place, 0.94, 0.92, facecolor=colour, alpha=0.06 + 0.5 * share, linewidth=0))
+    corner = (column - 0.47, row - 0.46)
+    axes.add_patch(Rectangle(corner, 0.94, 0.92, facecolor=colour, alpha=0.06 + 0.5 * part, linewidth=0))
     if counts is not None:
         ink = INK if counts[row, column] else MUTED
         weight = "bold" if row == column else "normal"
-        axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", color=ink, weight=weight)
+        text = f"{counts[row, column]:,}"
+        axes.text(column, row, text, ha="center", va="center", color=ink, weight=weight, fontsize=9)
 
 
-def reliability(scores: dict[str, dict[str, Any]]) -> str:
+def reliability(scores: dict[str, Any]) -> str:
     """Confidence against accuracy, and below it how many of the student's rows fall into each bin."""
-    with _style():
-        figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    bins = {name: scores[name].get("reliability") or [] for name in COLOUR}
+
+    def paint(figure: Figure) -> None:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
-        upper.plot([0, 1], [0, 1], color=LINE, linewidth=1.2, linestyle=(0, (4, 3)))
-        for name, colour in (("teacher", TEACHER), ("student", STUDENT)):
-            bins = scores[name].get("reliability") or []
-            places = [entry["confidence"] for entry in bins]
-            if bins:
-                upper.plot(places, [b["accuracy"] for b in bins], "o-", color=colour, markersize=4, label=name)
-        bins = scores["student"].get("reliability") or []
-        lower.bar(
-            [entry["lower"] for entry in bins],
-            [entry["rows"] for entry in bins],
-            width=0.1,
-            align="edge",
-            color=STUDENT,
-            alpha=0.45,
-            linewidth=0,
-        )
+        upper.plot([0, 1], [0, 1], color=LINE, linewidth=1.4, linestyle=DASHED)
+        for name, colour in COLOUR.items():
+            if bins[name]:
+                places = [entry["confidence"] for entry in bins[name]]
+                heights = [entry["accuracy"] for entry in bins[name]]
+                upper.plot(places, heights, "o-", color=colour, markersize=4.5, label=name)
+        edges, rows = [b["lower"] for b in bins["student"]], [b["rows"] for b in bins["student"]]
+        lower.bar(edges, rows, width=0.094, align="edge", color=STUDENT, alpha=0.5, linewidth=0)
         upper.set(xlim=(0, 1.02), ylim=(0, 1.04), ylabel="share that is right")
-        if upper.get_legend_handles_labels()[0]:
+        if any(bins.values()):
             upper.legend(loc="upper left")
         lower.set(xlabel="confidence", ylabel="texts")
         lower.yaxis.set_major_locator(MaxNLocator(2, integer=True))
         _percent_axis(upper.xaxis)
         _percent_axis(upper.yaxis)
-        errors = [
-            f"the {name}'s expected calibration error is {100 * scores[name]['ece']:.1f} %"
-            for name in ("student", "teacher")
-            if scores[name].get("ece") is not None
-        ]
-        return _svg(figure, "reliability", f"Reliability: {'; '.join(errors) or 'no probabilities'}.")
+
+    errors = [
+        f"the {name}'s expected calibration error is {100 * scores[name]['ece']:.1f} %"
+        for name in ("student", "teacher")
+        if scores[name].get("ece") is not None
+    ]
+    return draw("reliability", f"Reliability: {'; '.join(errors) or 'no probabilities'}.", 3.6, paint)
 
 
-def _percent_axis(axis: Any) -> None:
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+def shares(report: dict[str, Any]) -> str:
+    """How often each class is given: by the teacher in all its labels, by experts and student in the test."""
+    scores = report["evaluate"]
+    labels = list(scores["labels"])
+    given = np.array(scores["student"]["confusion"]).sum(axis=0)
+    truth = np.array([scores["student"]["per_class"][label]["support"] for label in labels])
+    teacher = report["label"]["class_shares"]
+    bars = [
+        ("experts, test texts", truth / max(truth.sum(), 1), INK, 0.75),
+        ("student, test texts", given / max(given.sum(), 1), STUDENT, 1.0),
+        ("teacher, all its labels", np.array([teacher.get(label) or 0.0 for label in labels]), TEACHER, 1.0),
+    ]
+
+    def paint(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for k, (name, values, colour, alpha) in enumerate(bars):
+            places = np.arange(len(labels)) + (k - 1) * 0.26
+            axes.barh(places, values, 0.22, color=colour, alpha=alpha, label=name, linewidth=0)
+            for place, value in zip(places, values, strict=True):
+                text = f"{100 * value:.0f} %"
+                axes.annotate(
+                    text, (value, place), (3, 0), textcoords="offset points", va="center", fontsize=7, color=MUTED
+                )
+        axes.set_yticks(range(len(labels)), _names(labels))
+        axes.set_ylim(len(labels) - 0.5, -0.5)
+        axes.set_xlim(0, max(float(values.max()) for _, values, _, _ in bars) * 1.12 or 1)
+        axes.xaxis.set_major_locator(NullLocator())
+        axes.spines["bottom"].set_visible(False)
+        figure.legend(loc="outside lower center", ncols=3, fontsize=7, handlelength=1, columnspacing=1.2)
+
+    said = ", ".join(f"{label} {100 * part:.0f} %" for label, part in zip(labels, bars[0][1], strict=True))
+    height = min(3.6 if len(labels) <= 5 else 0.6 + 0.55 * len(labels), 12)
+    return draw("shares", f"Class shares among the experts' labels: {said}.", height, paint)
 
 
 def cost(report: dict[str, Any]) -> str:
     """Accuracy with its interval against the cost of a million texts; a teacher without a price is a line."""
     scores, bench = report["evaluate"], report["benchmark"]
-    known = []
-    with _style():
-        figure = Figure(figsize=(WIDTH, 3.1), layout="constrained")
+    prices = {name: bench[name].get("usd_per_million") for name in COLOUR}
+    known = [price for price in prices.values() if price is not None]
+
+    def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
         axes.grid(axis="y")
-        for name, colour in (("teacher", TEACHER), ("student", STUDENT)):
-            price, accuracy = bench[name].get("usd_per_million"), scores[name]["accuracy"]
-            low, high = scores[name]["ci95"]["accuracy"]
-            if price is None:
-                axes.axhline(accuracy, color=colour, linestyle=(0, (4, 3)), linewidth=1.4)
-                said = f"{name} (cost not measured)"
-                axes.annotate(said, (0.02, accuracy), ("axes fraction", "data"), (0, 4), textcoords="offset points")
-                continue
-            known.append(price)
-            axes.errorbar([price], [accuracy], [[accuracy - low], [high - accuracy]], fmt="o", color=colour)
-            axes.annotate(f"{name}\n{money(price)} USD", (price, accuracy), xytext=(8, 0), va="center", textcoords="offset points")
+        for name, price in prices.items():
+            _system(axes, name, price, scores[name])
         if known and min(known) > 0:
             axes.set_xscale("log")
-            axes.set_xlim(min(known) / 3, max(known) * 12)
-            axes.xaxis.set_minor_locator(NullLocator())
+            axes.set_xlim(min(known) / 3, max(known) * 8)
+            axes.xaxis.set_minor_formatter(NullFormatter())
+        if not known:
+            axes.xaxis.set_major_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value, 1)))
         axes.set(xlabel="USD for a million texts", ylabel="accuracy")
         _percent_axis(axes.yaxis)
-        says = "; ".join(
-            f"{name} {100 * scores[name]['accuracy']:.1f} % right at {money(bench[name].get('usd_per_million'))} USD"
-            for name in ("student", "teacher")
-        )
-        return _svg(figure, "cost", f"Cost of a million texts against accuracy: {says}.")
+
+    says = "; ".join(
+        f"{name} {100 * scores[name]['accuracy']:.1f} % right at {money(price)} USD"
+        for name, price in prices.items()
+    )
+    return draw("cost", f"Cost of a million texts against accuracy: {says}.", 3.4, paint)
+
+
+def _system(axes: Axes, name: str, price: float | None, score: dict[str, Any]) -> None:
+    """One system on the cost plot."""
+    accuracy = score["accuracy"]
+    low, high = score["ci95"]["accuracy"]
+    if price is None:
+        axes.axhline(accuracy, color=COLOUR[name], linestyle=DASHED, linewidth=1.4)
+        said = f"{name}, cost not measured"
+        place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+        axes.annotate(said, (0.02, accuracy), (0, 4), color=MUTED, **place)  # type: ignore[arg-type]
+        return
+    # An observed accuracy can lie outside its percentile interval by a rounding error; bars have no negative length.
+    reach = [[max(0.0, accuracy - low)], [max(0.0, high - accuracy)]]
+    axes.errorbar([price], [accuracy], reach, fmt="o", color=COLOUR[name], markersize=8, elinewidth=1.6)
+    said = f"{name}\n{money(price)} USD"
+    axes.annotate(said, (price, accuracy), (10, 0), textcoords="offset points", va="center", linespacing=1.5)
+
+
+def throughput(measured: Sequence[dict[str, Any]]) -> str:
+    """Texts per second by batch size; the best one stands out."""
+    speeds = [entry["texts_per_second"] for entry in measured]
+    sizes = [str(entry["batch_size"]) for entry in measured]
+
+    def paint(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        bars = axes.bar(sizes, speeds, width=min(0.6, 0.15 * len(sizes)), color=STUDENT, linewidth=0)
+        for bar, speed in zip(bars, speeds, strict=True):
+            bar.set_alpha(1.0 if speed == max(speeds) else 0.45)
+            top = (bar.get_x() + bar.get_width() / 2, speed)
+            axes.annotate(number(speed), top, (0, 4), textcoords="offset points", ha="center")
+        axes.set_ylim(0, max(speeds) * 1.12 or 1)
+        axes.margins(x=0.1)
+        axes.yaxis.set_major_locator(NullLocator())
+        axes.spines["left"].set_visible(False)
+        axes.set(xlabel="texts in a batch", ylabel="texts per second")
+
+    said = ", ".join(f"{number(speed)} at {size}" for speed, size in zip(speeds, sizes, strict=True))
+    return draw("throughput", f"The student's texts per second by batch size: {said}.", 3.4, paint)
+
+
+def loss(history: Sequence[dict[str, Any]], best: int | None) -> str:
+    """Training and held-out loss by epoch, with the chosen epoch."""
+    epochs = [entry["epoch"] for entry in history]
+
+    def paint(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        axes.grid(axis="y")
+        if best in epochs:
+            axes.axvline(best, color=LINE, linewidth=1.4, linestyle=DASHED)
+            place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+            axes.annotate("chosen", (best, 1), (-4, -8), ha="right", color=MUTED, **place)  # type: ignore[arg-type]
+        for key, name, colour in (("train_loss", "training", TEACHER), ("val_loss", "held out", STUDENT)):
+            values = [np.nan if entry.get(key) is None else entry[key] for entry in history]
+            axes.plot(epochs, values, "o-", color=colour, markersize=4.5, label=name)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(xlabel="epoch", ylabel="loss")
+        axes.set_ylim(bottom=0)
+        axes.margins(x=0.08)
+        axes.legend(loc="best")
+
+    last = history[-1]
+    says = f"Loss by epoch: after the last, {number(last.get('train_loss'))} in training, "
+    return draw("loss", f"{says}{number(last.get('val_loss'))} held out.", 3.2, paint)
+
+
+def _names(labels: Sequence[str], longest: int = 16) -> list[str]:
+    return [cut(flat(label), longest) for label in labels]
+
+
+def _percent_axis(axis: Any) -> None:
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from runner import metrics
 from runner.cluster import Resources
 from runner.spec import Spec
 from runner.stage import Context
@@ -75,6 +74,8 @@ def run(context: Context) -> dict[str, Any]:
 
 def compare(spec: Spec, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Both scores, McNemar's test, and how often the student says what the teacher said."""
+    from runner import metrics  # scikit-learn takes a second to load, which `plan` should not pay
+
     labels = spec.task.labels
     even = [1.0 / len(labels)] * len(labels)
     truth = [row["label"] for row in rows]

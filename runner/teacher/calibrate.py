@@ -18,9 +18,9 @@ WORDS = (8, 32)
 LONGEST_WORD = 40
 SMALLEST = 1e-9
 
-STRENGTH = 0.5
+STRENGTH = 0.25
 """The power of the bias that content-free calibration divides by. Random words look neutral to a teacher,
-so that dividing by all of it trades too much of the commonest class away; half of it keeps nearly all that
+so that dividing by all of it trades too much of the commonest class away; a part of it keeps nearly all that
 raw has on skewed data and gains elsewhere (docs/calibration.md)."""
 
 

@@ -1,0 +1,107 @@
+"""``report.html``: one page that needs nothing but itself.
+
+Whatever comes from data passes three gates: control characters are made visible, HTML is escaped, and the
+text stands in a ``<bdi>`` so that its direction of writing ends where it ends. The page's own policy forbids
+scripts and every request.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from runner.report import text, words
+from runner.report.gather import Run
+from runner.report.plots import all_plots
+
+LONGEST_SPEC = 200_000
+
+
+def render(report: dict[str, Any], run: Run) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=PackageLoader("runner.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        foreign=_foreign,
+        percent=text.percent,
+        number=text.number,
+        money=text.money,
+        seconds=text.seconds,
+        moment=text.moment,
+    )
+    return environment.get_template("template.html").render(_values(report, run))
+
+
+def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
+    teacher, student = words.models(report)
+    return {
+        "report": report,
+        "scores": report["evaluate"],
+        "label": report["label"],
+        "train": report["train"],
+        "speed": report["benchmark"]["student"],
+        "price": report["benchmark"]["teacher"],
+        "verdict": words.verdict(report),
+        "interval": words.interval,
+        "lines": words.lines(report),
+        "teacher": teacher,
+        "student": student,
+        "limits": words.limits(report),
+        "plots": {name: Markup(svg) for name, svg in all_plots(report).items()},
+        "doubtful": run.doubtful,
+        "mistaken": run.mistaken,
+        "slowest": run.summaries["label"].get("slowest") or [],
+        "removed": _removed(report),
+        "facts": _facts(report),
+        "spec_text": text.cut(run.info.get("spec_text") or "", LONGEST_SPEC),
+        "nothing": text.NOTHING,
+    }
+
+
+def _finalize(value: object) -> object:
+    """The first gate, for every value that the template puts out. Markup is ours and has passed it."""
+    return text.clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _foreign(value: object, longest: int = text.LONGEST) -> Markup:
+    """Text from data: cut, cleaned, escaped, and kept in its own direction of writing."""
+    return Markup("<bdi>{}</bdi>").format(escape(text.clean(text.cut(str(value), longest))))
+
+
+def _removed(report: dict[str, Any]) -> list[tuple[str, str, int]]:
+    """(where, why, how many) of everything that did not go all the way."""
+    rows = [
+        (f"{split} rows dropped", reason, count)
+        for split, reasons in report["rows"]["dropped_by_reason"].items()
+        for reason, count in reasons.items()
+    ]
+    label = report["label"]
+    rows += [("teacher failed", reason, count) for reason, count in label["failures_by_reason"].items()]
+    rows += [("teacher abstained", reason, count) for reason, count in label["abstained_by_reason"].items()]
+    return [row for row in rows if row[2]]
+
+
+def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """Versions and hardware as (name, value)."""
+    hardware = report["hardware"]
+    gpus = hardware.get("gpus") or []
+    facts = [
+        ("processor", str(hardware.get("cpu") or text.NOTHING)),
+        ("cores", str(hardware.get("cores") or text.NOTHING)),
+        ("memory", f"{text.number(hardware.get('memory_gib'))} GiB"),
+        ("GPUs", ", ".join(_gpu(gpu) for gpu in gpus) or "none"),
+        ("tutelage", str(report.get("runner") or text.NOTHING)),
+    ]
+    return facts + [(str(name), str(version)) for name, version in report["versions"].items() if version]
+
+
+def _gpu(gpu: object) -> str:
+    return str(gpu.get("name", gpu)) if isinstance(gpu, dict) else str(gpu)
