@@ -12,6 +12,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{error}" if isinstance(error, SpecError) else f"tutelage: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("tutelage: stopped; what was finished is kept, the same command goes on from there", file=sys.stderr)
+        print(
+            "tutelage: stopped; what was finished is kept, the same command goes on from there",
+            file=sys.stderr,
+        )
         return INTERRUPTED
     except BrokenPipeError:
         return 0
@@ -45,12 +49,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _bug(trace: str) -> int:
-    with tempfile.NamedTemporaryFile(
-        "w", prefix=f"tutelage-{time.strftime('%Y%m%d-%H%M%S')}-", suffix=".log", delete=False, encoding="utf-8"
-    ) as log:
-        log.write(trace)
+    name = f"tutelage-{time.strftime('%Y%m%d-%H%M%S')}-"
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix=name, suffix=".log", delete=False, encoding="utf-8", errors="backslashreplace"
+        ) as log:
+            log.write(trace)
+        kept = f"please report it with {log.name}"
+    except OSError as error:
+        kept = f"please report it; no log could be written ({error.strerror}), so here it is:\n{trace}"
     last = trace.strip().splitlines()[-1][:300]
-    print(f"tutelage: this is a bug in tutelage: {last}\nplease report it with {log.name}", file=sys.stderr)
+    print(f"tutelage: this is a bug in tutelage: {last}\n{kept}", file=sys.stderr)
     return BUG
 
 
@@ -114,31 +123,38 @@ def _report(options: argparse.Namespace) -> int:
 
     run = Folder(_absolute(options.run))
     if not run.exists("run.json"):
-        raise UserError(f"{options.run}: no finished run is there (no run.json); give the folder that `run` printed")
+        raise UserError(
+            f"{options.run}: no finished run is there (no run.json); give the folder that `run` printed"
+        )
     report = _write_report(run)
-    print(json.dumps(report) if options.json else f"{result_table(report)}\n\nreport: {run.path('report.html')}")
+    print(
+        json.dumps(report) if options.json else f"{result_table(report)}\n\nreport: {run.path('report.html')}"
+    )
     return 0
 
 
 def _models(options: argparse.Namespace) -> int:
     from runner import models
 
+    for name in options.pull:
+        reference = name if name.startswith("catalog:") or "/" in name else f"catalog:{name}"
+        print(models.ensure(reference, progress=partial(_say, name)))
     if options.pull:
-        for name in options.pull:
-            reference = name if name.startswith("catalog:") or "/" in name else f"catalog:{name}"
-            print(models.ensure(reference, progress=lambda text, name=name: print(f"{name}: {text}", flush=True)))  # type: ignore[misc]
         return 0
     rows = models.list_models()
     if options.json:
         print(json.dumps([vars(row) for row in rows]))
         return 0
-    width = max(len(row.name) for row in rows)
+    width = max(len(row.name) for row in rows) + len("catalog:")
     for row in rows:
-        print(
-            f"{'catalog:' + row.name:<{width + 8}}  {row.role:<8} {row.parameters / 1e6:>6.0f} M {row.size_bytes / 1e6:>6.0f} MB"
-            f"  {row.licence:<10}  {'here' if row.present else '-':<4}  {row.sources}"
-        )
+        size = f"{row.parameters / 1e6:>6.0f} M {row.size_bytes / 1e6:>6.0f} MB"
+        here = "here" if row.present else "-"
+        print(f"{'catalog:' + row.name:<{width}}  {row.role:<8} {size}  {row.licence:<10}  {here:<4}  {row.sources}")
     return 0
+
+
+def _say(name: str, text: str) -> None:
+    print(f"{name}: {text}", flush=True)
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -158,10 +174,11 @@ def _doctor(options: argparse.Namespace) -> int:
 def _init(options: argparse.Namespace) -> int:
     from runner.spec import load_spec, starter
 
+    text = starter(options.name)  # before the file is there: a name that will not do leaves none behind
     path = Path(f"{options.name}.yaml")
     try:
         with open(path, "x", encoding="utf-8") as handle:
-            handle.write(starter(options.name))
+            handle.write(text)
     except FileExistsError:
         raise UserError(f"{path}: is there already; choose another name") from None
     except OSError as error:
@@ -212,7 +229,8 @@ def _mode(options: argparse.Namespace) -> Mode:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="tutelage", description="Turn a language model that you host into a small classifier that you own."
+        prog="tutelage",
+        description="Turn a language model that you host into a small classifier that you own.",
     )
     parser.add_argument("--version", action="version", version=f"tutelage {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -229,15 +247,21 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     def spec_options(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="override a field of the spec")
+        sub.add_argument(
+            "--set", action="append", default=[], metavar="FIELD=VALUE", help="override a field of the spec"
+        )
 
     def folder_options(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--runs-dir", default="runs", metavar="DIR", help="where runs are kept: a folder or URL (runs)")
+        sub.add_argument(
+            "--runs-dir", default="runs", metavar="DIR", help="where runs are kept: a folder or URL (runs)"
+        )
         sub.add_argument("--json", action="store_true", help="one JSON object a line, the result last")
 
     sub = command("init", _init, "write a commented starter spec", "tutelage init my-classifier")
     sub.add_argument("name", metavar="NAME")
-    sub = command("validate", _validate, "check specs and their data files, offline", "tutelage validate specs/*.yaml")
+    sub = command(
+        "validate", _validate, "check specs and their data files, offline", "tutelage validate specs/*.yaml"
+    )
     sub.add_argument("specs", nargs="+", metavar="SPEC")
     spec_options(sub)
     sub = command("plan", _plan, "say what a run would do and cost", "tutelage plan specs/quickstart.yaml")
@@ -245,17 +269,27 @@ def _parser() -> argparse.ArgumentParser:
     spec_options(sub)
     folder_options(sub)
     sub = command(
-        "run", _run, "run a spec, or what of it is not there yet", "tutelage run specs/quickstart.yaml --set student.epochs=3"
+        "run",
+        _run,
+        "run a spec, or what of it is not there yet",
+        "tutelage run specs/quickstart.yaml --set student.epochs=3",
     )
     sub.add_argument("spec", metavar="SPEC")
     spec_options(sub)
     folder_options(sub)
-    sub.add_argument("--address", metavar="auto|HOST:PORT", help="a running Ray cluster (default: Ray in this process)")
+    sub.add_argument(
+        "--address", metavar="auto|HOST:PORT", help="a running Ray cluster (default: Ray in this process)"
+    )
     sub.add_argument("--quiet", action="store_true", help="no progress, only the result")
     sub = command("report", _report, "rebuild the report of a run", "tutelage report runs/quickstart")
     sub.add_argument("run", metavar="RUN")
     sub.add_argument("--json", action="store_true", help="print report.json on one line")
-    sub = command("models", _models, "list the model catalog, or fetch models ahead", "tutelage models pull all-minilm-l6-v2")
+    sub = command(
+        "models",
+        _models,
+        "list the model catalog, or fetch models ahead",
+        "tutelage models pull all-minilm-l6-v2",
+    )
     actions = sub.add_subparsers(metavar="pull")
     sub.set_defaults(pull=[])
     sub.add_argument("--json", action="store_true", help="the catalog as JSON")

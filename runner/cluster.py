@@ -46,14 +46,21 @@ class Cluster:
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
             os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+            # Ray runs workers at nice 15 by default: whatever else runs beside a job would stop it.
+            os.environ.setdefault("RAY_worker_niceness", "0")
         import ray
 
         if not self._started:
-            self._connect(ray)
+            self._connect()
             self._started = True
         return ray
 
-    def _connect(self, ray: Any) -> None:
+    def _connect(self) -> None:
+        import ray
+        import ray.data
+        import ray.train
+
         options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
         if self.address is None:
             options |= {"num_cpus": usable_cores(), "include_dashboard": False}
@@ -66,7 +73,8 @@ class Cluster:
                 f"no Ray cluster could be reached{f' at {self.address}' if self.address else ''}: "
                 f"{str(error).splitlines()[0]}; start one with `ray start --head`, or leave --address out"
             ) from error
-        for name in ("ray", "ray.data", "ray.train", "ray.tune"):
+        # Once they are imported: each sets up a logger of its own.
+        for name in ("ray", "ray.data", "ray.train"):
             logging.getLogger(name).setLevel(logging.ERROR)
 
     def stop(self) -> None:
@@ -113,7 +121,6 @@ class Cluster:
             batch_size=None,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(min_size=least, max_size=max(least, min(most, len(batches)))),
-            max_restarts=3,
             **self._request(wanted),
         )
         with _unwrapped(ray):
@@ -154,7 +161,9 @@ class Cluster:
                 },
                 accelerator_type=wanted.accelerator,
             ),
-            run_config=RunConfig(name="train", storage_path=storage, failure_config=FailureConfig(max_failures=2)),
+            run_config=RunConfig(
+                name="train", storage_path=storage, failure_config=FailureConfig(max_failures=2)
+            ),
         )
         stop = threading.Event()
         watcher = threading.Thread(target=_watch, args=(ray, board, stop, on_progress), daemon=True)
@@ -209,7 +218,9 @@ def _train_worker(settings: dict[str, Any]) -> None:
         ray.get(board.finish.remote(result))
 
 
-def _watch(ray: Any, board: Any, stop: threading.Event, on_progress: Callable[[dict[str, Any]], None]) -> None:
+def _watch(
+    ray: Any, board: Any, stop: threading.Event, on_progress: Callable[[dict[str, Any]], None]
+) -> None:
     while not stop.wait(TRAIN_POLL_SECONDS):
         try:
             progress = ray.get(board.progress.remote(), timeout=5)
@@ -220,7 +231,7 @@ def _watch(ray: Any, board: Any, stop: threading.Event, on_progress: Callable[[d
             on_progress(progress)
 
 
-class _unwrapped:  # noqa: N801 (reads as a function)
+class _unwrapped:
     """Ray wraps what a worker raised in layers of its own: give the user's error back."""
 
     def __init__(self, ray: Any) -> None:
@@ -235,8 +246,9 @@ class _unwrapped:  # noqa: N801 (reads as a function)
         for inner in _chain(error):
             if isinstance(inner, TutelageError):
                 raise inner from None
-        dead = (self._ray.exceptions.ActorDiedError, self._ray.exceptions.WorkerCrashedError)
-        if isinstance(error, dead) or isinstance(error, self._ray.exceptions.OutOfMemoryError):
+        known = self._ray.exceptions
+        dead = (known.ActorDiedError, known.WorkerCrashedError, known.OutOfMemoryError)
+        if isinstance(error, dead):
             raise EngineError(
                 "a worker process died more often than Ray restarts it, usually for want of memory; "
                 "finished rows are kept. Ask for less (a smaller model, max_context or batch_size) or a larger node"

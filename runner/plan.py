@@ -86,7 +86,9 @@ def check_memory(spec: Spec) -> None:
             raise EngineError("; ".join(problems))
 
 
-def _teacher(spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+def _teacher(
+    spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence[str]
+) -> tuple[dict[str, Any], list[str]]:
     teacher = spec.teacher
     if teacher.engine == "recorded":
         return {"engine": "recorded", "model": teacher.model, "rows": len(ids), "generate": 0}, []
@@ -153,7 +155,11 @@ def _prompt_tokens(spec: Spec, texts: Sequence[str]) -> tuple[int, int, str]:
     count = _counter(spec)
     if count is None:
         mean = sum(map(len, sample)) / max(1, len(sample))
-        return round(len(fixed_text) / CHARACTERS_PER_TOKEN), round(mean / CHARACTERS_PER_TOKEN), "from characters"
+        return (
+            round(len(fixed_text) / CHARACTERS_PER_TOKEN),
+            round(mean / CHARACTERS_PER_TOKEN),
+            "from characters",
+        )
     # Each turn costs a few tokens of markup besides its content.
     return (
         count(fixed_text) + 5 * len(turns),
@@ -184,7 +190,10 @@ def _memory(spec: Spec, facts: models.ModelFacts) -> tuple[dict[str, Any], list[
     need = facts.weight_bytes + cache
     if resources.gpus:
         each = ACCELERATORS.get(resources.accelerator or "", (0.0, 0.0))[0]
-        have, where = each * resources.gpus * USABLE * GIB, f"{resources.gpus} x {resources.accelerator or 'GPU'}"
+        have, where = (
+            each * resources.gpus * USABLE * GIB,
+            f"{resources.gpus} x {resources.accelerator or 'GPU'}",
+        )
         where += f" ({each:.0f} GiB each, {USABLE:.0%} usable)"
     else:
         have, where = machine.memory_bytes() * USABLE, "this machine's memory"
@@ -215,7 +224,8 @@ def plan_text(plan: Plan) -> str:
         lines += [
             f"teacher    {teacher['model']}{_absent(teacher)}",
             f"           {teacher['generate']} rows to label, {teacher['reuse']} answers already there",
-            f"           {tokens['fixed']} shared prompt tokens, about {tokens['per_row']} a row ({tokens['counted']}), "
+            f"           {tokens['fixed']} shared prompt tokens, about {tokens['per_row']} a row "
+            f"({tokens['counted']}), "
             f"{teacher['output_tokens_per_row']} generated",
             f"           memory: {teacher['memory']['arithmetic']}",
             f"           about {clock(teacher['hours'] * 3600)} ({teacher['basis']}){_cost(teacher)}",

@@ -25,6 +25,7 @@ class Progress:
     _total: int | None = None
     _unit: str = "rows"
     _done: int = 0
+    _before: int = 0
     _start: float = field(default_factory=time.monotonic)
     _shown: float = 0.0
     _dirty: bool = False
@@ -37,9 +38,9 @@ class Progress:
         elif self.mode != "quiet":
             self._write(f"{stage + ': ' if stage else ''}{text}\n")
 
-    def begin(self, what: str, total: int | None, unit: str = "rows") -> None:
-        """Start counting; the rate is measured from here."""
-        self._what, self._total, self._unit, self._done = what, total, unit, 0
+    def begin(self, what: str, total: int | None, unit: str = "rows", done: int = 0) -> None:
+        """Start counting with ``done`` behind us; the rate is measured from here."""
+        self._what, self._total, self._unit, self._done, self._before = what, total, unit, done, done
         self._start, self._shown = time.monotonic(), time.monotonic()
 
     def add(self, count: int = 1) -> None:
@@ -55,14 +56,16 @@ class Progress:
             self._show(now - self._start)
 
     def _show(self, elapsed: float) -> None:
-        rate = self._done / elapsed if elapsed > 0 else 0.0
+        rate = (self._done - self._before) / elapsed if elapsed > 0 else 0.0
         left = (self._total - self._done) / rate if self._total is not None and rate else None
         if self.mode == "json":
             event = {"event": "progress", "stage": self._what, "done": self._done, "total": self._total}
             event |= {"unit": self._unit, "per_second": round(rate, 2), "seconds_left": left and round(left)}
             self._write(json.dumps(event) + "\n")
             return
-        line = f"{self._what}: {self._done}{f'/{self._total}' if self._total is not None else ''} {self._unit}"
+        line = (
+            f"{self._what}: {self._done}{f'/{self._total}' if self._total is not None else ''} {self._unit}"
+        )
         line += f", {rate:.1f}/s" + (f", {clock(left)} left" if left is not None else "")
         if self.mode == "terminal":
             self._write(f"\r\x1b[K{line}")

@@ -10,6 +10,7 @@ import itertools
 import json
 import re
 import sys
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -57,7 +58,8 @@ def read_rows(source: Source, columns: Sequence[str]) -> Iterator[Row]:
 def files_of(source: Source) -> list[str]:
     """The files that a path or glob means, sorted, as URLs. :raises DataError: when there are none."""
     fs, path = fsspec.core.url_to_fs(source.path)
-    found = sorted(fs.glob(path)) if any(c in path for c in "*?[") else [path] if fs.isfile(path) else []
+    # A file may have brackets in its own name: only what is no file is a pattern.
+    found = [path] if fs.isfile(path) else sorted(fs.glob(path)) if any(c in path for c in "*?[") else []
     if not found:
         raise DataError(f"{source.path}: no such file; paths in a spec are relative to the spec's own folder")
     return [fs.unstrip_protocol(file) for file in found]
@@ -65,16 +67,21 @@ def files_of(source: Source) -> list[str]:
 
 def _file_rows(source: Source, columns: Sequence[str]) -> Iterator[Row]:
     for file in files_of(source):
-        reader = {"csv": _csv_rows, "jsonl": _jsonl_rows, "parquet": _parquet_rows}[_format(file, source.format)]
+        reader = {"csv": _csv_rows, "jsonl": _jsonl_rows, "parquet": _parquet_rows}[
+            _format(file, source.format)
+        ]
         name = file.rsplit("/", 1)[-1]
-        with fsspec.open(file, "rb", compression="infer") as handle:
-            yield from reader(handle, name, columns)
+        try:
+            with fsspec.open(file, "rb", compression="infer") as handle:
+                yield from reader(handle, name, columns)
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{name}: cannot be read: {str(error) or type(error).__name__}") from error
 
 
 def _format(file: str, wanted: str) -> str:
     if wanted != "auto":
         return wanted
-    bare = file.removesuffix(".gz")
+    bare = file.lower().removesuffix(".gz")
     for ending, name in ENDINGS.items():
         if bare.endswith(ending):
             return name
@@ -84,7 +91,7 @@ def _format(file: str, wanted: str) -> str:
 def _csv_rows(handle: BinaryIO, name: str, columns: Sequence[str]) -> Iterator[Row]:
     reader = csv.reader(_utf8_lines(handle, name), strict=True)
     try:
-        header = next(reader, None)
+        header = next(filter(None, reader), None)
         if not header:
             raise DataError(f"{name}: the file is empty; it needs a header line and at least one row")
         where = _positions(name, header, columns)
@@ -127,7 +134,7 @@ def _parquet_rows(handle: BinaryIO, name: str, columns: Sequence[str]) -> Iterat
             for record in batch.to_pylist():
                 number += 1
                 yield Row(f"{name}:row {number}", record)
-    except (pa.ArrowException, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{name}: broken parquet: {str(error).splitlines()[0]}") from error
 
 
@@ -165,7 +172,9 @@ def _positions(name: str, header: Sequence[str], columns: Sequence[str]) -> dict
     for column in columns:
         if column not in header:
             near = get_close_matches(column, header, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else f"; it has: {', '.join(map(str, header))[:200]}"
+            hint = (
+                f" (did you mean {near[0]!r}?)" if near else f"; it has: {', '.join(map(str, header))[:200]}"
+            )
             raise DataError(f"{name}: no column {column!r}{hint}")
     return {column: list(header).index(column) for column in columns}
 

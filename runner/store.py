@@ -56,7 +56,11 @@ class Folder:
     def local(self) -> Path | None:
         """The folder as a local path, or None where it is remote."""
         fs, root = self._fs()
-        return Path(root) if "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)) else None
+        return (
+            Path(root)
+            if "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
+            else None
+        )
 
     def child(self, *names: str) -> Folder:
         """A folder below this one."""
@@ -204,7 +208,8 @@ def _locked_remote(folder: Folder) -> Iterator[None]:
 
     def keep_beating() -> None:
         while not stop.wait(STALE_LOCK_SECONDS / 4):
-            beat()
+            with contextlib.suppress(OSError, UserError):  # one beat lost must not let the lock go stale
+                beat()
 
     thread = threading.Thread(target=keep_beating, daemon=True)
     thread.start()
@@ -245,12 +250,13 @@ def _write_local(target: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def _explained(where: str) -> Iterator[None]:
-    """File system errors that the user can mend, in words."""
+    """File system errors, which the user can mend, in words."""
     try:
         yield
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise UserError(f"{where}: the disk is full; free some space and run again: finished work is kept") from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise UserError(f"{where}: may not be written ({error.strerror}); choose another --runs-dir") from error
-        raise
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"{where}: the disk is full; free some space and run again: finished work is kept"
+            ) from error
+        why = error.strerror or str(error) or type(error).__name__
+        raise UserError(f"{where}: may not be written ({why}); choose another --runs-dir") from error

@@ -117,7 +117,14 @@ def fit(
         seconds = time.perf_counter() - start
         val_loss, val_accuracy = loop.evaluate()
         history.append(
-            Epoch(epoch + 1, loss / loop.rows_per_worker, val_loss, val_accuracy, seconds, len(train.texts) / seconds)
+            Epoch(
+                epoch + 1,
+                loss / loop.rows_per_worker,
+                val_loss,
+                val_accuracy,
+                seconds,
+                len(train.texts) / seconds,
+            )
         )
         if best is None or val_loss < best[0]:
             best = (val_loss, copy.deepcopy(loop.bare.state_dict()))
@@ -190,7 +197,7 @@ class _Loop:
             with self._autocast():
                 logits = self.model(**inputs).logits
             loss = soft_cross_entropy(logits, self.targets[batch])
-            self.scaler.scale(loss).backward()
+            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.bare.parameters(), 1.0)
             self.scaler.step(self.optimizer)

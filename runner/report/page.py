@@ -7,6 +7,7 @@ scripts and every request.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -31,6 +32,7 @@ def render(report: dict[str, Any], run: Run) -> str:
     )
     environment.filters.update(
         foreign=_foreign,
+        device=words.device,
         percent=text.percent,
         number=text.number,
         money=text.money,
@@ -49,7 +51,8 @@ def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
         "train": report["train"],
         "speed": report["benchmark"]["student"],
         "price": report["benchmark"]["teacher"],
-        "verdict": words.verdict(report),
+        # A line never ends between a figure and its unit.
+        "verdict": re.sub(r"(?<=\d) (?=%|USD)", "\u00a0", words.verdict(report)),
         "interval": words.interval,
         "lines": words.lines(report),
         "teacher": teacher,

@@ -62,7 +62,7 @@ def confusion(name: str, labels: Sequence[str], score: dict[str, Any]) -> str:
         axes.spines[:].set_visible(False)
 
     says = f"{int(np.trace(counts))} of {int(counts.sum())} texts are on the diagonal."
-    height = min(max(2.9, 1.2 + 0.5 * len(labels)), 5.5)
+    height = min(max(2.6, 1.1 + 0.45 * len(labels)), 5.0)
     return draw(f"confusion-{name}", f"Confusion matrix of the {name}: {says}", height, paint)
 
 
@@ -105,7 +105,7 @@ def reliability(scores: dict[str, Any]) -> str:
         for name in ("student", "teacher")
         if scores[name].get("ece") is not None
     ]
-    return draw("reliability", f"Reliability: {'; '.join(errors) or 'no probabilities'}.", 3.6, paint)
+    return draw("reliability", f"Reliability: {'; '.join(errors) or 'no probabilities'}.", 3.2, paint)
 
 
 def shares(report: dict[str, Any]) -> str:
@@ -116,9 +116,9 @@ def shares(report: dict[str, Any]) -> str:
     truth = np.array([scores["student"]["per_class"][label]["support"] for label in labels])
     teacher = report["label"]["class_shares"]
     bars = [
-        ("experts, test texts", truth / max(truth.sum(), 1), INK, 0.75),
-        ("student, test texts", given / max(given.sum(), 1), STUDENT, 1.0),
-        ("teacher, all its labels", np.array([teacher.get(label) or 0.0 for label in labels]), TEACHER, 1.0),
+        ("experts, test", truth / max(truth.sum(), 1), INK, 0.75),
+        ("student, test", given / max(given.sum(), 1), STUDENT, 1.0),
+        ("teacher, all labels", np.array([teacher.get(label) or 0.0 for label in labels]), TEACHER, 1.0),
     ]
 
     def paint(figure: Figure) -> None:
@@ -129,17 +129,30 @@ def shares(report: dict[str, Any]) -> str:
             for place, value in zip(places, values, strict=True):
                 text = f"{100 * value:.0f} %"
                 axes.annotate(
-                    text, (value, place), (3, 0), textcoords="offset points", va="center", fontsize=7, color=MUTED
+                    text,
+                    (value, place),
+                    (3, 0),
+                    textcoords="offset points",
+                    va="center",
+                    fontsize=7,
+                    color=MUTED,
                 )
         axes.set_yticks(range(len(labels)), _names(labels))
         axes.set_ylim(len(labels) - 0.5, -0.5)
         axes.set_xlim(0, max(float(values.max()) for _, values, _, _ in bars) * 1.12 or 1)
         axes.xaxis.set_major_locator(NullLocator())
         axes.spines["bottom"].set_visible(False)
-        figure.legend(loc="outside lower center", ncols=3, fontsize=7, handlelength=1, columnspacing=1.2)
+        figure.legend(
+            loc="outside lower center",
+            ncols=3,
+            fontsize=7,
+            handlelength=0.9,
+            columnspacing=1,
+            handletextpad=0.5,
+        )
 
     said = ", ".join(f"{label} {100 * part:.0f} %" for label, part in zip(labels, bars[0][1], strict=True))
-    height = min(3.6 if len(labels) <= 5 else 0.6 + 0.55 * len(labels), 12)
+    height = min(3.2 if len(labels) <= 5 else 0.6 + 0.5 * len(labels), 12)
     return draw("shares", f"Class shares among the experts' labels: {said}.", height, paint)
 
 
@@ -168,7 +181,7 @@ def cost(report: dict[str, Any]) -> str:
         f"{name} {100 * scores[name]['accuracy']:.1f} % right at {money(price)} USD"
         for name, price in prices.items()
     )
-    return draw("cost", f"Cost of a million texts against accuracy: {says}.", 3.4, paint)
+    return draw("cost", f"Cost of a million texts against accuracy: {says}.", 2.9, paint)
 
 
 def _system(axes: Axes, name: str, price: float | None, score: dict[str, Any]) -> None:
@@ -181,7 +194,7 @@ def _system(axes: Axes, name: str, price: float | None, score: dict[str, Any]) -
         place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
         axes.annotate(said, (0.02, accuracy), (0, 4), color=MUTED, **place)  # type: ignore[arg-type]
         return
-    # An observed accuracy can lie outside its percentile interval by a rounding error; bars have no negative length.
+    # With few rows an accuracy can lie on its interval's end; a rounding error must not make a bar negative.
     reach = [[max(0.0, accuracy - low)], [max(0.0, high - accuracy)]]
     axes.errorbar([price], [accuracy], reach, fmt="o", color=COLOUR[name], markersize=8, elinewidth=1.6)
     said = f"{name}\n{money(price)} USD"
@@ -207,7 +220,7 @@ def throughput(measured: Sequence[dict[str, Any]]) -> str:
         axes.set(xlabel="texts in a batch", ylabel="texts per second")
 
     said = ", ".join(f"{number(speed)} at {size}" for speed, size in zip(speeds, sizes, strict=True))
-    return draw("throughput", f"The student's texts per second by batch size: {said}.", 3.4, paint)
+    return draw("throughput", f"The student's texts per second by batch size: {said}.", 2.9, paint)
 
 
 def loss(history: Sequence[dict[str, Any]], best: int | None) -> str:
@@ -217,7 +230,7 @@ def loss(history: Sequence[dict[str, Any]], best: int | None) -> str:
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
         axes.grid(axis="y")
-        if best in epochs:
+        if best is not None and best in epochs:
             axes.axvline(best, color=LINE, linewidth=1.4, linestyle=DASHED)
             place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
             axes.annotate("chosen", (best, 1), (-4, -8), ha="right", color=MUTED, **place)  # type: ignore[arg-type]
@@ -232,7 +245,7 @@ def loss(history: Sequence[dict[str, Any]], best: int | None) -> str:
 
     last = history[-1]
     says = f"Loss by epoch: after the last, {number(last.get('train_loss'))} in training, "
-    return draw("loss", f"{says}{number(last.get('val_loss'))} held out.", 3.2, paint)
+    return draw("loss", f"{says}{number(last.get('val_loss'))} held out.", 2.9, paint)
 
 
 def _names(labels: Sequence[str], longest: int = 16) -> list[str]:

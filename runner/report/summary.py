@@ -1,4 +1,4 @@
-"""``report.json``: the contract with machines. Fields are added; none changes its meaning within a version."""
+"""``report.json``, the contract with machines: within a version fields are added, and none changes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ def summarise(run: Run) -> dict[str, Any]:
     """The report as JSON-able values: counts in rows, times in seconds, shares from 0 to 1, money in USD."""
     info, summaries = run.info, run.summaries
     stages = [
-        {key: stage.get(key) for key in ("name", "fingerprint", "seconds", "cached")} for stage in info["stages"]
+        {key: stage.get(key) for key in ("name", "fingerprint", "seconds", "cached")}
+        for stage in info["stages"]
     ]
     report: dict[str, Any] = plain(
         {

@@ -18,7 +18,7 @@ FEW_ROWS = 30
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the result table; ``better`` names the system that does better, where that is meant."""
+    """One line of the result table; ``note`` says how to read it."""
 
     what: str
     teacher: str
@@ -31,8 +31,9 @@ def verdict(report: dict[str, Any]) -> str:
     student, teacher = report["evaluate"]["student"], report["evaluate"]["teacher"]
     low, high = student["ci95"]["accuracy"]
     said = (
-        f"The student is right on {percent(student['accuracy'])} of {student['rows']:,} expert-labelled texts "
-        f"(95 % interval {interval(low, high)}); its teacher on {percent(teacher['accuracy'])}. {paired(report)}"
+        f"The student is right on {percent(student['accuracy'])} of {student['rows']:,} expert-labelled "
+        f"texts (95 % interval {interval(low, high)}); its teacher on {percent(teacher['accuracy'])}. "
+        + paired(report)
     )
     cheap = report["benchmark"]["student"].get("usd_per_million")
     dear = report["benchmark"]["teacher"].get("usd_per_million")
@@ -86,7 +87,9 @@ def lines(report: dict[str, Any]) -> list[Line]:
             f"{number(latency.get('p50'))} / {number(latency.get('p95'))} ms",
             "one text at a time",
         ),
-        Line("USD per million texts", money(price.get("usd_per_million")), money(speed.get("usd_per_million"))),
+        Line(
+            "USD per million texts", money(price.get("usd_per_million")), money(speed.get("usd_per_million"))
+        ),
     ]
 
 
@@ -94,6 +97,11 @@ def models(report: dict[str, Any]) -> tuple[str, str]:
     """The teacher's and the student's model, fit to show."""
     teacher = report["label"].get("model") or report["label"].get("engine") or ""
     return flat(str(teacher)), flat(str(report["train"].get("model") or ""))
+
+
+def device(name: object) -> str:
+    """What something ran on: ``cpu`` is written as people write it."""
+    return "CPU" if name in (None, "cpu") else flat(str(name))
 
 
 def result_table(report: dict[str, Any]) -> str:
@@ -125,18 +133,18 @@ def limits(report: dict[str, Any]) -> list[str]:
         if row["support"] < FEW_ROWS
     ]
     if rare:
-        verb = "has" if len(rare) == 1 else "have"
         said.append(
-            f"{flat(', '.join(rare))} {verb} fewer than {FEW_ROWS} test texts: the figures by class are rough."
+            f"Some classes have fewer than {FEW_ROWS} test texts, and their own figures are rough: "
+            f"{flat(', '.join(rare))}."
         )
     held_out = report["train"].get("held_out")
     said.append(
         "The test texts were used to measure only. The epoch was chosen on "
         + (f"{held_out:,} training texts that were held out" if held_out else "held-out training texts")
-        + ", judged by the teacher's labels: where the teacher is wrong in a regular way, the student learns it."
+        + ", judged by the teacher's labels: where the teacher is regularly wrong, the student learns it."
     )
     said.append(
-        f"Speed was measured on one machine ({flat(str(speed.get('device') or 'CPU'))}, one process), cost "
+        f"Speed was measured on one machine ({device(speed.get('device'))}, one process), cost "
         f"follows from it at {money(speed.get('price_per_hour'))} USD an hour with the machine fully busy. "
         "An idle machine costs as much."
     )
@@ -154,12 +162,12 @@ def _teacher_limits(report: dict[str, Any]) -> list[str]:
         said.append("The teacher's cost is not known: the spec gives no price for its machine.")
     if label.get("abstained"):
         said.append(
-            f"The teacher abstained on {label['abstained']:,} of {label['rows']:,} texts. The student never saw "
-            "those of them that are training texts; in the test each counts as wrong for the teacher."
+            f"The teacher abstained on {label['abstained']:,} of {label['rows']:,} texts. The student never "
+            "saw those of them that are training texts; in the test each counts as wrong for the teacher."
         )
     if report["train"].get("truncated_rows"):
         said.append(
-            f"{report['train']['truncated_rows']:,} training texts were longer than the student reads; "
-            "it saw their beginning only."
+            "Of training texts longer than the student reads, it saw the beginning only: "
+            f"{report['train']['truncated_rows']:,} of {report['train']['rows']:,}."
         )
     return said

@@ -116,7 +116,9 @@ def _recorded_answer(row: Mapping[str, Any]) -> dict[str, Any]:
 def _generate(context: Context, pending: list[dict[str, Any]], store: Folder) -> dict[str, str]:
     """Ask the teacher; answers go to the store as they come. Returns the rows that failed, with reasons."""
     spec, teacher = context.spec, context.spec.teacher
-    folder = models.ensure(teacher.model, teacher.revision, spec.base, lambda text: context.progress.say(text, NAME))
+    folder = models.ensure(
+        teacher.model, teacher.revision, spec.base, lambda text: context.progress.say(text, NAME)
+    )
     context.progress.say(f"starting {teacher.model} on vLLM", NAME)
     size = teacher.batch_size
     table = pa.Table.from_pylist(
@@ -130,17 +132,21 @@ def _generate(context: Context, pending: list[dict[str, Any]], store: Folder) ->
             "model": str(folder),
             "task": task_of(spec),
             "engine": EngineSettings(teacher.max_context, teacher.resources.gpus, teacher.seed),
-            "sampling": Sampling(teacher.votes, teacher.temperature, teacher.top_p, teacher.max_tokens, teacher.seed),
+            "sampling": Sampling(
+                teacher.votes, teacher.temperature, teacher.top_p, teacher.max_tokens, teacher.seed
+            ),
             "answers": store.url,
         },
         Resources(teacher.resources.cpus, teacher.resources.gpus, teacher.resources.accelerator),
         teacher.resources.replicas,
     )
-    context.progress.begin(NAME, len(pending))
     failures: dict[str, str] = {}
-    for result in results:
+    for number, result in enumerate(results):
+        if number == 0:  # the first batch waited for the engine to start: it tells nothing of the rate
+            context.progress.begin(NAME, len(pending), done=result.num_rows)
+        else:
+            context.progress.add(result.num_rows)
         failures |= {row["id"]: row["error"] for row in result.to_pylist() if row["error"]}
-        context.progress.add(result.num_rows)
         _check_failures(failures, len(pending), teacher.max_failure_rate)
     return failures
 
@@ -176,7 +182,9 @@ def _finish(
     assert len(rows) == len(mine) + sum(row["split"] != "" for row in failed), "a row was lost"
     seconds = sum(answer.get("seconds") or 0.0 for answer in mine) or None
     texts = {row["id"]: row["text"] for row in rows}
-    slowest = sorted(mine, key=lambda answer: -(answer.get("prompt_tokens") or 0))[:SLOWEST] if seconds else []
+    slowest = (
+        sorted(mine, key=lambda answer: -(answer.get("prompt_tokens") or 0))[:SLOWEST] if seconds else []
+    )
     return {
         "rows": len(mine),
         "generated": generated,

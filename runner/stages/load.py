@@ -152,7 +152,13 @@ def _read(spec: Spec, name: str, source: TextSource) -> Split:
             split.drop("duplicate", row.place, identity)
         else:
             votes = [text_of(row.values[column]) for column in spec.teacher.columns]
-            split.rows[identity] = {"id": identity, "text": text, "label": label, "votes": votes, "place": row.place}
+            split.rows[identity] = {
+                "id": identity,
+                "text": text,
+                "label": label,
+                "votes": votes,
+                "place": row.place,
+            }
     for identity in conflicting:
         split.drop_known(identity, "conflicting labels")
     return split
@@ -188,9 +194,15 @@ def _part(train: Split, test: Split, spec: Spec) -> list[str]:
 
 
 def _counted(dropped: Sequence[dict[str, str]]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in Counter(r["reason"] for r in dropped).most_common())
+    return ", ".join(
+        f"{count} {reason}" for reason, count in Counter(r["reason"] for r in dropped).most_common()
+    )
 
 
 def _table(rows: Iterable[dict[str, Any]], spec: Spec) -> pa.Table:
-    fields: list[tuple[str, pa.DataType]] = [("id", pa.string()), ("text", pa.large_string()), ("label", pa.string())]
+    fields: list[tuple[str, pa.DataType]] = [
+        ("id", pa.string()),
+        ("text", pa.large_string()),
+        ("label", pa.string()),
+    ]
     return pa.Table.from_pylist(list(rows), schema=pa.schema([*fields, ("votes", pa.list_(pa.string()))]))

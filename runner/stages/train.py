@@ -32,7 +32,9 @@ def key(spec: Spec) -> dict[str, Any]:
 def run(context: Context) -> dict[str, Any]:
     """:raises ModelError: when the student cannot be had or is no encoder."""
     spec, student = context.spec, context.spec.student
-    folder = models.ensure(student.model, student.revision, spec.base, lambda text: context.progress.say(text, NAME))
+    folder = models.ensure(
+        student.model, student.revision, spec.base, lambda text: context.progress.say(text, NAME)
+    )
     rows = [
         row
         for row in context.inputs["vote"].read_table("votes.parquet").to_pylist()
@@ -48,7 +50,9 @@ def run(context: Context) -> dict[str, Any]:
         "save_to": context.here.url,
     }
     epochs = student.epochs
-    context.progress.say(f"{student.model}: {len(kept)} rows, {len(held_out)} held out, {epochs} epochs", NAME)
+    context.progress.say(
+        f"{student.model}: {len(kept)} rows, {len(held_out)} held out, {epochs} epochs", NAME
+    )
     context.progress.begin(NAME, len(kept) * epochs, "texts")
     result = context.cluster.train(
         train_loop,

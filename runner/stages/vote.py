@@ -50,7 +50,11 @@ class Verdict:
 
 def key(spec: Spec) -> dict[str, Any]:
     """The labels and, for distributions, the calibration."""
-    return {"labels": list(spec.task.labels), "calibration": _calibration(spec), "strength": calibrate.STRENGTH}
+    return {
+        "labels": list(spec.task.labels),
+        "calibration": _calibration(spec),
+        "strength": calibrate.STRENGTH,
+    }
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -88,7 +92,9 @@ def count_votes(answers: Sequence[str], labels: Sequence[str]) -> Verdict:
     shares = [counts[label] / len(votes) for label in labels]
     (first, most), *others = counts.most_common()
     if others and others[0][1] == most:
-        return Verdict(None, shares, most / len(votes), "tie: " + ", ".join(f"{v} {n}" for v, n in counts.items()))
+        return Verdict(
+            None, shares, most / len(votes), "tie: " + ", ".join(f"{v} {n}" for v, n in counts.items())
+        )
     return Verdict(first, shares, most / len(votes))
 
 
@@ -96,7 +102,14 @@ def _distributions(spec: Spec, rows: list[dict[str, Any]], answers: list[dict[st
     by_id = {answer["id"]: answer["label_probabilities"] for answer in answers}
     raw = np.array([by_id[row["id"]] for row in rows], dtype=np.float64)
     found = _calibrated(spec, raw, rows, answers)
-    return [Verdict(spec.task.labels[int(row.argmax())], row.tolist(), 1.0) for row in found]
+    return [_most_probable(row.tolist(), spec.task.labels) for row in found]
+
+
+def _most_probable(shares: list[float], labels: Sequence[str]) -> Verdict:
+    best = [label for label, share in zip(labels, shares, strict=True) if share == max(shares)]
+    if len(best) > 1:
+        return Verdict(None, shares, 1.0, "tie: " + ", ".join(best))
+    return Verdict(best[0], shares, 1.0)
 
 
 def _calibrated(

@@ -31,7 +31,8 @@ def content_free_texts(corpus: Sequence[str]) -> list[str]:
         return ["N/A"]
     rng = np.random.default_rng(0)
     sizes = rng.integers(WORDS[0], WORDS[1], size=CONTENT_FREE_TEXTS, endpoint=True)
-    return list(dict.fromkeys(" ".join(rng.choice(words, size=size)) for size in sizes))
+    texts = (" ".join(words[i] for i in rng.integers(len(words), size=size)) for size in sizes)
+    return list(dict.fromkeys(texts))
 
 
 def divide(

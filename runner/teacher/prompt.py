@@ -22,6 +22,7 @@ _CONTROL = re.compile(
     r"<\|[^|<>\s]{1,40}\|>|<\uff5c[^\uff5c]{1,40}\uff5c>|\[/?[A-Z_]{3,24}\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>|<(?:bos|eos|pad|unk)>"
 )
 _UNENCODABLE = re.compile("[\x00\ud800-\udfff]")
+_BLANKS = " \t\r\n\u2581"
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,10 @@ class Renderer:
 
     def __init__(self, tokenizer: Any, task: Task) -> None:
         self.tokenizer, self.task = tokenizer, task
-        self._added_ids = set(tokenizer.added_tokens_decoder)
-        self._added = [str(token) for token in tokenizer.added_tokens_decoder.values()]
+        added = {number: str(token) for number, token in tokenizer.added_tokens_decoder.items()}
+        # Some tokenizers (Gemma, GPT-NeoX) also add runs of blanks and line ends: these say nothing.
+        added = {number: token for number, token in added.items() if token.strip(_BLANKS)}
+        self._added_ids, self._added = set(added), list(added.values())
         head, tail = render_chat(tokenizer, messages(task, _MARK)).split(_MARK)
         # The blank belongs to the text: tokenizers join it to the first word.
         self.head = self._encode(head.rstrip(" "), control=True)
@@ -104,7 +107,9 @@ class Renderer:
         return len(self.head)
 
     def _encode(self, text: str, *, control: bool) -> list[int]:
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=not control)["input_ids"]
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=not control)[
+            "input_ids"
+        ]
         return ids
 
     def text_ids(self, text: str) -> list[int]:
@@ -142,6 +147,8 @@ def render_chat(tokenizer: Any, turns: list[dict[str, str]]) -> str:
 def _knows_system(tokenizer: Any) -> bool:
     probe = [{"role": "system", "content": _SYSTEM_MARK}, {"role": "user", "content": "x"}]
     try:
-        return _SYSTEM_MARK in tokenizer.apply_chat_template(probe, tokenize=False, add_generation_prompt=True)
+        return _SYSTEM_MARK in tokenizer.apply_chat_template(
+            probe, tokenize=False, add_generation_prompt=True
+        )
     except Exception:  # a template raises whatever its author chose
         return False

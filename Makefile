@@ -1,0 +1,46 @@
+# make quickstart   set up, then run the main job on specs/quickstart.yaml
+# make test         set up, then run the tests
+# make lint         ruff and mypy
+# make lock         resolve requirements.in again (needs uv)
+
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+SPEC ?= specs/quickstart.yaml
+
+.PHONY: quickstart test lint lock setup clean bench
+.DEFAULT_GOAL := quickstart
+
+setup: $(VENV)/.ready
+
+# torch comes first and with its dependencies: which those are depends on the build that pip finds (CPU or CUDA).
+$(VENV)/.ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+quickstart: setup
+	$(BIN)/tutelage run $(SPEC)
+
+test: setup
+	$(BIN)/python -m pytest -q
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python bench/labelling.py
+
+lock:
+	uv pip compile requirements.in --override requirements.overrides --python-version 3.11 \
+		--no-annotate --no-header --no-emit-index-url --no-emit-find-links --quiet | sed 's/+cpu$$//' > requirements.lock.new
+	(echo "# Exact versions for Python 3.11 on CPUs, made by \`make lock\`. Installed without dependencies: the list is complete."; \
+		cat requirements.lock.new) > requirements.lock
+	rm requirements.lock.new
+
+clean:
+	rm -rf $(VENV) build *.egg-info

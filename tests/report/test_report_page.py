@@ -1,0 +1,252 @@
+"""``report.html``: well formed, self-contained, and deaf to what the data says."""
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from runner.report import build_report
+from runner.report.text import clean, flat, moment, money, number, seconds
+
+VOID = {"meta", "link"}
+
+
+class Page(HTMLParser):
+    """Reads a page and notes what stands in it; fails on tags that do not match."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.tags, self.ids, self.words = [], [], [], []
+        self.feed(html)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.ids += [value for name, value in attrs if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing at {self.getpos()}"
+
+    def handle_data(self, data):
+        if self.open[-1:] != ["style"]:
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join("".join(self.words).split())
+
+    def all(self, *names):
+        return [attrs for tag, attrs in self.tags if tag in names]
+
+
+def page_of(run):
+    html = build_report(run.read, run.exists)[1]
+    return html, Page(html)
+
+
+@pytest.fixture
+def hostile_run(folder, hostile):
+    run = folder(texts=hostile)
+    run.info["spec_text"] += "\n# " + " ".join(hostile)
+    run.summaries["label"]["failures_by_reason"] = {hostile[0]: 1}
+    run.summaries["vote"]["abstained_by_reason"] = {hostile[1]: 3}
+    run.summaries["load"]["warnings"] = hostile[:3]
+    run.summaries["train"]["model"] = hostile[0]
+    run.info["versions"] = {hostile[1]: hostile[0]}
+    run.info["hardware"]["cpu"] = hostile[2]
+    run.info["hardware"]["gpus"] = [{"name": hostile[0]}]
+    return run.write()
+
+
+@pytest.mark.parametrize("teacher", ["vllm", "recorded"])
+def test_page_holds_every_part(folder, teacher):
+    run = folder() if teacher == "vllm" else folder().recorded()
+    _, page = page_of(run.write())
+    for part in (
+        "Quality",
+        "Speed and cost",
+        "Rows worth a look",
+        "What these figures do not say",
+        "The run",
+    ):
+        assert part in page.text
+    says = [plot["aria-label"] for plot in page.all("svg")]
+    starts = [
+        "Confusion matrix of the teacher",
+        "Confusion matrix of the student",
+        "Reliability",
+        "Class shares",
+    ]
+    starts += ["Cost of a million", "The student's texts per second", "Loss by epoch"]
+    assert all(text.startswith(start) for text, start in zip(says, starts, strict=True)), says
+    for shown in (
+        "duplicate",
+        "longer than the context",
+        "unusable answer",
+        "AMD EPYC 9R14",
+        "2.60.0",
+        "# A small run.",
+    ):
+        assert shown in page.text
+    assert ("The slowest texts" in page.text) == (teacher == "vllm")
+    assert ("cost not measured" in page.text) == (teacher == "recorded")
+
+
+def test_page_is_self_contained(hostile_run):
+    html, page = page_of(hostile_run)
+    assert "<script" not in html.lower()
+    assert "http://" not in re.sub(r"<bdi>.*?</bdi>", "", html, flags=re.S)
+    assert {tag for tag, _ in page.tags}.isdisjoint(
+        {"script", "img", "iframe", "object", "embed", "form", "base"}
+    )
+    for _, attrs in page.tags:
+        assert not [name for name in attrs if name.startswith("on")]
+        for name in ("href", "src", "xlink:href", "srcset", "action"):
+            assert (attrs.get(name) or "#")[0] == "#" or attrs[name] == "data:,"
+    assert "@import" not in html and not re.search(r"url\((?!#)", html)
+    policy = next(attrs for attrs in page.all("meta") if attrs.get("http-equiv") == "Content-Security-Policy")
+    assert policy["content"] == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+def test_hostile_texts_are_shown_as_text(hostile_run, hostile):
+    html, page = page_of(hostile_run)
+    assert hostile[0] in page.text and hostile[1] in page.text and "{{ 7 * 7 }}" in page.text
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", html)
+    assert "a NUL \u2400 and an escape \u241b[31m" in page.text
+    for turned in re.finditer("\u202e", html):
+        assert html.rfind("<bdi>", 0, turned.start()) > html.rfind("</bdi>", 0, turned.start())
+    table, _, spec = html.partition("<pre")
+    assert "w" * 300 + "…" in table and "w" * 301 not in table
+    assert "w" * 100_000 in spec
+    assert len(html.encode()) < 400_000
+
+
+@pytest.mark.filterwarnings("error")
+def test_labels_from_data_reach_the_plots_as_text(folder):
+    labels = ["<script>alert(1)</script>", 'id="#0a0b0c" $x^2$ url(#a)', "\u202eleft", "日本語", "a" * 100]
+    html, page = page_of(folder(labels=labels).write())
+    assert "<script" not in html
+    plots = "".join(re.findall(r"<svg.*?</svg>", html, flags=re.S))
+    assert "&lt;script&gt;" in plots and "日本語" in plots and 'id="#0a0b0c" $x' in plots
+    assert "\u202e" not in plots
+    assert len(page.all("svg")) == 7
+
+
+@pytest.mark.filterwarnings("error")
+def test_many_labels(folder):
+    _, page = page_of(folder(labels=[f"class {k}" for k in range(50)], test=400).write())
+    assert len(page.all("svg")) == 7
+
+
+def test_page_is_accessible(folder):
+    _, page = page_of(folder().write())
+    assert len(page.ids) == len(set(page.ids))
+    assert all(attrs.get("scope") in ("row", "col") for attrs in page.all("th"))
+    assert len(page.all("caption")) == len(page.all("table"))
+    assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in page.all("svg"))
+    assert page.all("html") == [{"lang": "en"}]
+    assert len(page.all("h1")) == 1
+
+
+def test_plots_follow_the_pages_colours_and_their_own_ids(folder):
+    html, page = page_of(folder().write())
+    plots = re.findall(r"<svg.*?</svg>", html, flags=re.S)
+    for plot in plots:
+        assert set(re.findall(r"#[0-9a-fA-F]{6}\b", plot)) == set()
+        assert "var(--ink)" in plot or "var(--muted)" in plot
+        for target in re.findall(r'(?:href="|url\()#([^")]+)', plot):
+            assert target in page.ids
+
+
+def test_same_figures_same_bytes(folder):
+    run = folder().write()
+    assert build_report(run.read, run.exists) == build_report(run.read, run.exists)
+
+
+def test_sparse_run(folder):
+    """A run of one epoch with only what must be there."""
+    run = folder()
+    run.summaries["train"] = {"rows": 10, "held_out": 0, "history": [], "best_epoch": None}
+    run.summaries["label"] = {"rows": 10, "failures": 0}
+    run.summaries["vote"] = {"rows": 10, "abstained": 0}
+    run.summaries["load"] = {"train": 300, "test": 140}
+    run.benchmark["student"].update(throughput=[], peak_memory_mb=None, usd_per_million=0.0)
+    run.benchmark["teacher"]["usd_per_million"] = 0.0
+    run.info.update(versions={}, hardware={}, spec_text="")
+    run.write()
+    run.file("vote", "votes.parquet").unlink()
+    run.file("evaluate", "predictions.parquet").unlink()
+    _, page = page_of(run)
+    assert "Nothing was dropped, nothing failed" in page.text
+    assert len(page.all("svg")) == 5
+    assert "Surest mistakes" not in page.text
+
+
+def test_words_for_figures():
+    assert [number(x) for x in (0, 0.01234, 2.55, 612.4, 1234.5, None)] == [
+        "0",
+        "0.0123",
+        "2.55",
+        "612",
+        "1,234",
+        "\u2013",
+    ]
+    assert [money(x) for x in (0.0, 0.0012, 0.272, 65.358, 1234.5)] == [
+        "0.00",
+        "0.0012",
+        "0.27",
+        "65.36",
+        "1,234",
+    ]
+    assert [seconds(x) for x in (0.4, 59.97, 75.2, 3599.7, 7380)] == [
+        "0.40 s",
+        "1 min 0 s",
+        "1 min 15 s",
+        "1 h 0 min",
+        "2 h 3 min",
+    ]
+    assert moment("2025-03-01T14:05:31+00:00") == "2025-03-01 14:05 UTC"
+    assert moment("yesterday") == "yesterday"
+    assert clean("a\x00\r\nb\tc\x85\ufffe\U0001ffff") == "a\u2400\nb\tc\ufffd\ufffd\ufffd"
+    assert flat("a\n\u202eb\u2066") == "a \ufffdb\ufffd"
+
+
+@pytest.mark.skipif(
+    shutil.which("chromium") is None, reason="needs Chromium on the PATH: apt-get install chromium"
+)
+@pytest.mark.parametrize("size", [(1200, 2200), (400, 2200)], ids=["desk", "phone"])
+def test_browser_shows_it_without_complaint(hostile_run, tmp_path, size):
+    html, _ = page_of(hostile_run)
+    page, picture = tmp_path / "report.html", tmp_path / "shot.png"
+    page.write_text(html, encoding="utf-8")
+    options = (
+        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    )
+    options += " --disable-component-update --disable-sync --hide-scrollbars --enable-logging=stderr --v=0"
+    command = [
+        "chromium",
+        *options.split(),
+        f"--user-data-dir={tmp_path / 'profile'}",
+        f"--screenshot={picture}",
+    ]
+    command += [f"--window-size={size[0]},{size[1]}", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line or "Refused to" in line]
+    assert done.returncode == 0 and not complaints, done.stderr[-3000:]
+    pixels = np.asarray(Image.open(picture).convert("L"), dtype=float)
+    assert pixels.shape == (size[1], size[0])
+    # Something is drawn in every tenth of the page, and down to its last column no text runs out of it.
+    assert all(band.std() > 3 for band in np.array_split(pixels, 10))
+    assert pixels[:, -4:].std() < 3
