@@ -69,7 +69,7 @@ class Worker:
 
 
 def default_learning_rate(parameters: int) -> float:
-    """Small encoders want larger steps: 1e-4 up to 50 M parameters, 3e-5 above (docs/student.md)."""
+    """Small encoders want larger steps: 1e-4 up to 50 M parameters, 3e-5 above."""
     return 1e-4 if parameters < 50_000_000 else 3e-5
 
 

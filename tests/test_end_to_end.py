@@ -249,7 +249,8 @@ from runner.teacher.vllm_engine import EngineSettings
 from runner.teacher.worker import Labeller, Sampling
 folder = tempfile.mkdtemp()
 task = Task(("negative", "positive"), "Label the sentence.", (), "cot")
-labeller = Labeller(str(models.ensure("{TEACHER}")), task, EngineSettings(512, 0, 0), Sampling(3, 0.8, 0.9, 16, 0), folder)
+model, sampling = str(models.ensure("{TEACHER}")), Sampling(3, 0.8, 0.9, 16, 0)
+labeller = Labeller(model, task, EngineSettings(512, 0, 0), sampling, folder)
 for name in ("a", "b"):
     labeller(pa.table({{"id": ["r1", "r2"], "kind": ["row", "row"], "text": ["Profit rose.", "Sales fell."]}}))
 rows = [row for name in Folder(folder).names() for row in Folder(folder).read_table(name).to_pylist()]

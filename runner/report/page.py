@@ -61,7 +61,7 @@ def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
         "plots": {name: Markup(svg) for name, svg in all_plots(report).items()},
         "doubtful": run.doubtful,
         "mistaken": run.mistaken,
-        "slowest": run.summaries["label"].get("slowest") or [],
+        "longest": run.summaries["label"].get("longest") or [],
         "removed": _removed(report),
         "facts": _facts(report),
         "spec_text": text.cut(run.info.get("spec_text") or "", LONGEST_SPEC),

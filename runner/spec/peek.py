@@ -144,7 +144,7 @@ def _peek_jsonl(text: str, cut: bool) -> Peek:
 
 def _peek_parquet(path: str) -> Peek:
     # Only for parquet: importing it takes longer than checking a spec.
-    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow
     from pyarrow import parquet
 
     try:

@@ -30,7 +30,7 @@ NAME = "label"
 NEEDS = ("load",)
 
 FAILURES = pa.schema([(name, pa.string()) for name in ("id", "split", "text", "reason")])
-SLOWEST = 10
+LONGEST = 10
 
 
 def key(spec: Spec) -> dict[str, Any]:
@@ -182,8 +182,8 @@ def _finish(
     assert len(rows) == len(mine) + sum(row["split"] != "" for row in failed), "a row was lost"
     seconds = sum(answer.get("seconds") or 0.0 for answer in mine) or None
     texts = {row["id"]: row["text"] for row in rows}
-    slowest = (
-        sorted(mine, key=lambda answer: -(answer.get("prompt_tokens") or 0))[:SLOWEST] if seconds else []
+    longest = (
+        sorted(mine, key=lambda answer: -(answer.get("prompt_tokens") or 0))[:LONGEST] if seconds else []
     )
     return {
         "rows": len(mine),
@@ -197,5 +197,5 @@ def _finish(
         "output_tokens": sum(answer["output_tokens"] for answer in mine) if seconds else None,
         "engine": context.spec.teacher.engine,
         "model": context.spec.teacher.model,
-        "slowest": [{"text": texts[a["id"]][:500], "tokens": a["prompt_tokens"]} for a in slowest],
+        "longest": [{"text": texts[a["id"]][:500], "tokens": a["prompt_tokens"]} for a in longest],
     }

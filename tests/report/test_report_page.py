@@ -100,7 +100,7 @@ def test_page_holds_every_part(folder, teacher):
         "# A small run.",
     ):
         assert shown in page.text
-    assert ("The slowest texts" in page.text) == (teacher == "vllm")
+    assert ("The longest texts" in page.text) == (teacher == "vllm")
     assert ("cost not measured" in page.text) == (teacher == "recorded")
 
 

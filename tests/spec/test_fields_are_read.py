@@ -1,0 +1,32 @@
+"""A field that nobody reads is a promise that nobody keeps."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from runner.spec import schema
+
+RUNNER = Path(__file__).resolve().parents[2] / "runner"
+# Read by the spec language itself.
+OWN = {"version", "split", "revision"}
+
+
+def leaves(node, name=""):
+    if "$ref" in node:
+        target = schema()
+        for part in node["$ref"].removeprefix("#/").split("/"):
+            target = target[part]
+        node = target
+    for key, child in node.get("properties", {}).items():
+        yield key
+        yield from leaves(child, key)
+    if "items" in node:
+        yield from leaves(node["items"], name)
+
+
+@pytest.mark.parametrize("field", sorted(set(leaves(schema())) - OWN))
+def test_every_field_is_read(field):
+    sources = (path for path in RUNNER.rglob("*.py") if "spec" not in path.relative_to(RUNNER).parts)
+    use = re.compile(rf"\.{field}\b|\[\"{field}\"\]|\"{field}\"[,)]")
+    assert any(use.search(path.read_text(encoding="utf-8")) for path in sources)

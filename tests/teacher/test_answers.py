@@ -1,0 +1,126 @@
+"""From raw answers to labels: what models really write, and what must never be taken for a label."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.teacher.answers import read_label
+
+LABELS = ("negative", "neutral", "positive")
+
+READ = [
+    "positive",
+    " Positive.\n",
+    '"positive"',
+    "**positive**",
+    "`POSITIVE`!",
+    '{"label": "positive"}',
+    '{"reason": "Sales {rose} by 5 %.", "label": "positive"}',
+    '{"reason": "two\nlines", "label": " Positive. "}',
+    '```json\n{"reason": "r", "label": "positive"}\n```',
+    'Sure! Here it is:\n{"label": "positive"}\nI hope that helps.',
+    'Here: {"reason": {"why": "x"}, "label": "positive"} - done',
+    'Here: {"reason": "uses {braces}", "label": "positive"}',
+    '{"answer": {"label": "positive"}}',
+    '{"label": "negative"} Wait, no: {"label": "positive"}',
+    '{"reason": "the template says label: negative", "label": "positive"}',
+    '{broken} {"label": "positive"}',
+    '{"label": "positive", "score": NaN}',
+]
+UNUSABLE = [
+    "",
+    "   \n",
+    "cannot be labeled",
+    "none",
+    "not positive, rather negative",
+    "positive or negative",
+    "positive negative",
+    "The label is positive.",
+    "un-positive",
+    '{"label": "mixed"}',
+    '{"label": "one of the labels"}',
+    '{"label": null}',
+    '{"label": ["positive"]}',
+    '{"label": {"positive": 1}}',
+    '{"Label": "positive"}',
+    '{"sentiment": "positive"}',
+    '["positive"]',
+    '{"label": "positive"',
+    '{"label": "positive"} No: {"label": "cannot be labeled"}',
+    "{}",
+    "\x00",
+    "\ud800",
+]
+
+
+@pytest.mark.parametrize("answer", READ)
+def test_a_label_is_read(answer: str) -> None:
+    assert read_label(answer, LABELS) == "positive"
+
+
+@pytest.mark.parametrize("answer", UNUSABLE)
+def test_what_names_no_label_is_none(answer: str) -> None:
+    assert read_label(answer, LABELS) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "labels", "expected"),
+    [
+        ("Neutral  to positive", ("neutral", "neutral to positive"), "neutral to positive"),
+        ("neutral", ("neutral", "neutral to positive"), "neutral"),
+        ('{"label": 4}', ("1", "2", "3", "4", "5"), "4"),
+        ('{"label": true}', ("true", "false"), "true"),
+        ("STRASSE", ("stra\u00dfe", "weg"), "stra\u00dfe"),
+        ("**", ("*", "**", "***"), "**"),
+        ("", ("*", "**", "***"), None),
+        ("...", ("*", "yes"), None),
+        ("C++.", ("C", "C++"), "C++"),
+        ("a.", ("a", "a."), "a."),
+        ("a", ("a", "a."), "a"),
+    ],
+)
+def test_labels_of_every_kind(answer: str, labels: tuple[str, ...], expected: str | None) -> None:
+    assert read_label(answer, labels) == expected
+
+
+@given(st.text() | st.text(alphabet='{}[]":, \nlabeposit'))
+def test_no_answer_makes_it_fail_or_invent(answer: str) -> None:
+    found = read_label(answer, LABELS)
+    assert found is None or found in answer.casefold()
+
+
+@given(st.sampled_from(LABELS), st.text(max_size=200))
+def test_json_with_any_reason_is_read(label: str, reason: str) -> None:
+    assert read_label(json.dumps({"reason": reason, "label": label}), LABELS) == label
+
+
+MANY = 100_000
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "{" * MANY,
+        "}" * MANY,
+        "{}" * MANY,
+        "[" * MANY,
+        '{"a":' * MANY + "1" + "}" * MANY,
+        '{"label":' * MANY,
+        '{"label": "' + "{" * MANY,
+        "{a" * MANY + "}",
+        " " * MANY * 10,
+        '{"label": ' + "1" * MANY + "}",
+        "\\" * MANY,
+    ],
+    ids=lambda answer: f"{answer[:12]}..." if answer.strip() else "blanks",
+)
+def test_a_long_hostile_answer_is_read_quickly(answer: str) -> None:
+    start = time.process_time()
+    assert read_label(answer, LABELS) is None
+    assert time.process_time() - start < 2.0
+    assert read_label(answer + '\n{"label": "neutral"}', LABELS) in (None, "neutral")
