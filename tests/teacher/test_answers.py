@@ -123,4 +123,3 @@ def test_a_long_hostile_answer_is_read_quickly(answer: str) -> None:
     start = time.process_time()
     assert read_label(answer, LABELS) is None
     assert time.process_time() - start < 2.0
-    assert read_label(answer + '\n{"label": "neutral"}', LABELS) in (None, "neutral")
