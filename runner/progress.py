@@ -38,10 +38,10 @@ class Progress:
         elif self.mode != "quiet":
             self._write(f"{stage + ': ' if stage else ''}{text}\n")
 
-    def begin(self, what: str, total: int | None, unit: str = "rows", done: int = 0) -> None:
-        """Start counting with ``done`` behind us; the rate is measured from here."""
-        self._what, self._total, self._unit, self._done, self._before = what, total, unit, done, done
-        self._start, self._shown = time.monotonic(), time.monotonic()
+    def begin(self, what: str, total: int | None, unit: str = "rows") -> None:
+        """Start counting. The clock of the rate starts with the first that is done: before it, engines start."""
+        self._what, self._total, self._unit, self._done, self._before = what, total, unit, 0, 0
+        self._start = self._shown = time.monotonic()
 
     def add(self, count: int = 1) -> None:
         """``count`` more are done."""
@@ -49,8 +49,10 @@ class Progress:
 
     def at(self, done: int) -> None:
         """``done`` are done, in all."""
-        self._done = done
         now = time.monotonic()
+        if not self._done and done:
+            self._before, self._start = done, now
+        self._done = done
         if now - self._shown >= EVERY_SECONDS[self.mode]:
             self._shown = now
             self._show(now - self._start)

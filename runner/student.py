@@ -29,6 +29,9 @@ TOKENS_PER_BATCH = 2048
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
+CHARACTERS_PER_TOKEN = 100
+"""What lies beyond this many characters for each token that is kept is cut off before tokenising."""
+
 # NULs and lone surrogates cannot be encoded; tokenizers refuse or mangle them.
 _UNENCODABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -95,7 +98,7 @@ def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[list
     if not texts:
         return []
     encoded = tokenizer(
-        [clean(text) for text in texts],
+        [clean(text[: max_length * CHARACTERS_PER_TOKEN]) for text in texts],
         truncation=True,
         max_length=max_length,
         return_attention_mask=False,

@@ -69,8 +69,8 @@ class Worker:
 
 
 def default_learning_rate(parameters: int) -> float:
-    """Small encoders want larger steps: 1e-4 up to 50 M parameters, 3e-5 above."""
-    return 1e-4 if parameters < 50_000_000 else 3e-5
+    """Small encoders want larger steps: 2e-4 up to 50 M parameters, 3e-5 above."""
+    return 2e-4 if parameters < 50_000_000 else 3e-5
 
 
 def epoch_batches(lengths: Sequence[int], size: int, seed: int, epoch: int) -> list[list[int]]:

@@ -70,7 +70,7 @@ class Job:
     def context(self, stage: str, spec: Spec | None = None) -> Context:
         """What ``stage`` would be given; its inputs need not be there."""
         spec = spec or self.spec()
-        step = next(step for step in pipeline.steps(spec, self.run) if step.stage.NAME == stage)
+        step = next(step for step in pipeline.steps(spec, self.run) if stage == step.stage.NAME)
         progress = Progress(self.said, "plain")
         return Context(spec, self.run, step.folder, step.inputs, Cluster(), progress)
 
@@ -82,7 +82,7 @@ class Job:
             if not step.cached:
                 pipeline._run_step(step, context)
             assert not context.cluster._started
-            if step.stage.NAME == last:
+            if last == step.stage.NAME:
                 return step.folder
         raise AssertionError(f"no stage {last}")
 
@@ -98,6 +98,12 @@ def job(tmp_path: Path) -> Job:
 
 
 @pytest.fixture(scope="session")
+def job_in() -> type[Job]:
+    """Makes a job in a folder, for fixtures that many tests share."""
+    return Job
+
+
+@pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of the real data, which is not part of this repository."""
     given = os.environ.get("TUTELAGE_DATA")
@@ -105,3 +111,20 @@ def data_dir() -> Path:
         if folder and (folder / "financial_phrasebank" / "test.csv").exists():
             return folder
     pytest.skip("the real data is not here: set TUTELAGE_DATA to the folder that holds financial_phrasebank/")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random encoder of two small layers, with all-MiniLM-L6-v2's tokenizer: trains in a second."""
+    import torch
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    from runner import models
+
+    tokenizer = AutoTokenizer.from_pretrained(models.ensure("catalog:all-minilm-l6-v2"), local_files_only=True)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("tiny-model")
+    BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

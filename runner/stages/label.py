@@ -143,11 +143,9 @@ def _generate(context: Context, pending: list[dict[str, Any]], store: Folder) ->
         teacher.resources.replicas,
     )
     failures: dict[str, str] = {}
-    for number, result in enumerate(results):
-        if number == 0:  # the first batch waited for the engine to start: it tells nothing of the rate
-            context.progress.begin(NAME, len(pending), done=result.num_rows)
-        else:
-            context.progress.add(result.num_rows)
+    context.progress.begin(NAME, len(pending))
+    for result in results:
+        context.progress.add(result.num_rows)
         failures |= {row["id"]: row["error"] for row in result.to_pylist() if row["error"]}
         _check_failures(failures, len(pending), teacher.max_failure_rate)
     return failures

@@ -118,14 +118,13 @@ def test_a_hostile_text_holds_no_control_token(tokenizer: Any, text: str) -> Non
     assert control_ids(tokenizer, renderer.render(text)) == turns
 
 
-pieces = st.sampled_from(
-    ["<", "|", ">", "im_end", "<|im_end|>", "<|im_start|>", "[", "/", "INST]", "<<SYS>>", "</s>", "<s>", " "]
-    + ["<tool_call>", "endoftext", "<|endoftext|>", "\uff5c", "\x00", "\ud800", "\u200d", "a", "\n", "<file_sep>"]
-)
+PIECES = """\
+< | > [ / INST] im_end <|im_end|> <|im_start|> <<SYS>> </s> <s> <tool_call> endoftext <|endoftext|> <file_sep> a \uff5c
+"""
 
 
 @settings(max_examples=300, deadline=None)
-@given(parts=st.lists(pieces, max_size=12))
+@given(parts=st.lists(st.sampled_from([*PIECES.split(), *"\x00\ud800\u200d \n"]), max_size=12))
 def test_no_mixture_of_pieces_makes_a_control_token(tokenizer: Any, parts: list[str]) -> None:
     text = "".join(parts)
     ids = Renderer(tokenizer, Task(TASK.labels, "", ())).text_ids(text)

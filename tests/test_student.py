@@ -1,0 +1,148 @@
+"""The student at work: batches, tokens, prediction, and a folder that plain transformers reads the same."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import LlamaConfig, LlamaForCausalLM, pipeline
+
+from runner import models, student
+from runner.errors import ModelError
+
+LABELS = ["bad", "good, or so", "\u00e9"]
+TEXTS = [
+    *["Profit fell.", "x", "", "caf\u00e9 \u4f60\u597d \U0001f600", "a " * 60, "UPPER lower", "1 2 3", "?!"],
+    *[f"Company {i} sold {'very ' * i}little in May." for i in range(12)],
+]
+HOSTILE = "a [SEP] b [MASK] [CLS]"
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny encoder with a head for ``LABELS``, saved as a trained student is."""
+    torch.manual_seed(3)
+    model = student.load_classifier(tiny_model, LABELS)
+    torch.nn.init.normal_(model.classifier.weight, std=2.0)
+    saved = tmp_path_factory.mktemp("student")
+    student.save_student(model, student.load_tokenizer(tiny_model), saved, 64)
+    return saved
+
+
+@given(st.lists(st.integers(0, 300), max_size=60), st.integers(1, 2000), st.none() | st.integers(1, 9))
+def test_batches_hold_every_row_once_and_no_more_tokens_than_allowed(
+    lengths: list[int], tokens: int, rows: int | None
+) -> None:
+    batches = list(student.length_batches(lengths, tokens, rows))
+    assert sorted(itertools.chain(*batches)) == list(range(len(lengths)))
+    padded = [len(batch) * max(lengths[i] for i in batch) for batch in batches]
+    assert all(size <= tokens or len(batch) == 1 for size, batch in zip(padded, batches, strict=True))
+    assert all(len(batch) <= (rows or len(batch)) for batch in batches)
+    assert [lengths[i] for batch in batches for i in batch] == sorted(lengths, reverse=True)
+
+
+def test_short_texts_share_a_batch() -> None:
+    assert list(student.length_batches([4, 100, 4, 4], 100)) == [[1], [0, 2, 3]]
+    assert list(student.length_batches([5] * 5, 1000, rows=2)) == [[0, 1], [2, 3], [4]]
+
+
+def test_what_cannot_be_encoded_becomes_a_blank() -> None:
+    assert student.clean("a\x00b \ud800 \udfffc \U0001f600\u0001") == "a b    c \U0001f600\u0001"
+
+
+def test_texts_are_cut_and_hold_no_control_token(tiny_model: Path) -> None:
+    tokenizer = student.load_tokenizer(tiny_model)
+    ids = student.tokenize(tokenizer, ["nul \x00 and \ud800", "word " * 5000, HOSTILE, ""], 32)
+    first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
+    assert all((row[0], row[-1]) == (first, last) and len(row) <= 32 for row in ids)
+    assert all(not set(row[1:-1]) & set(tokenizer.all_special_ids) for row in ids)
+    assert len(ids[1]) == 32
+    assert tokenizer.decode(ids[0][1:-1]) == "nul and"
+    assert tokenizer.decode(ids[2][1:-1]) == HOSTILE.lower()
+    assert student.tokenize(tokenizer, [], 32) == []
+
+
+def test_padding_is_masked() -> None:
+    made = student.pad([[5, 6, 7], [8]], 9, torch.device("cpu"))
+    assert made["input_ids"].tolist() == [[5, 6, 7], [8, 9, 9]]
+    assert made["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+
+
+def test_predictions_do_not_depend_on_the_batch(folder: Path) -> None:
+    model = student.Student.load(folder, 64, "fp32")
+    counted: list[int] = []
+    together = model.predict(TEXTS, done=counted.append)
+    assert together.shape == (20, 3)
+    assert together.dtype == np.float32
+    assert together.sum(axis=1) == pytest.approx(np.ones(20), abs=1e-5)
+    assert sum(counted) == 20
+    assert np.concatenate([model.predict([text]) for text in TEXTS]) == pytest.approx(together, abs=1e-4)
+    assert model.predict(TEXTS, batch_rows=3) == pytest.approx(together, abs=1e-4)
+    assert model.predict([]).shape == (0, 3)
+    assert len(set(together.argmax(axis=1))) > 1, "a model that always says the same tests nothing"
+
+
+def test_a_plain_pipeline_says_the_same(folder: Path) -> None:
+    model = student.Student.load(folder, 64, "fp32")
+    assert model.labels == LABELS
+    found = model.predict(TEXTS)
+    plain = pipeline("text-classification", model=str(folder), device="cpu")
+    for row, said in zip(found, plain(TEXTS, top_k=None, truncation=True), strict=True):
+        assert said[0]["label"] == LABELS[int(row.argmax())]
+        assert {s["label"]: s["score"] for s in said} == pytest.approx(
+            dict(zip(LABELS, map(float, row), strict=True)), abs=1e-4
+        )
+
+
+def test_lower_precision_gives_nearly_the_same(folder: Path) -> None:
+    exact = student.Student.load(folder, 64, "fp32").predict(TEXTS)
+    assert student.Student.load(folder, 64, "bf16").predict(TEXTS) == pytest.approx(exact, abs=0.05)
+
+
+@pytest.mark.parametrize("wanted", ["fp32", "bf16", "fp16"])
+def test_a_precision_that_was_asked_for_is_taken(wanted: str) -> None:
+    assert student.pick_precision(wanted, torch.device("cpu")) == wanted
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"), [({"avx512_bf16"}, "bf16"), ({"amx_bf16", "fma"}, "bf16"), ({"avx2"}, "fp32")]
+)
+def test_auto_looks_at_the_processor(monkeypatch: pytest.MonkeyPatch, flags: set[str], expected: str) -> None:
+    monkeypatch.setattr(student.machine, "cpu_flags", lambda: flags)
+    assert student.pick_precision("auto", torch.device("cpu")) == expected
+
+
+def test_weights_as_pickle_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    model = student.load_classifier(tiny_model, LABELS)
+    pickled = tmp_path / "pickled"
+    shutil.copytree(tiny_model, pickled)
+    (pickled / "model.safetensors").unlink()
+    torch.save(model.state_dict(), pickled / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="cannot be loaded as a sequence classifier.*safetensors weights"):
+        student.load_classifier(pickled, LABELS)
+    with pytest.raises(ModelError):
+        models.ensure(str(pickled))
+
+
+def test_an_empty_folder_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="cannot be loaded as a sequence classifier"):
+        student.load_classifier(tmp_path, LABELS)
+    with pytest.raises(ModelError, match="no tokenizer could be loaded"):
+        student.load_tokenizer(tmp_path)
+
+
+@pytest.mark.xfail(strict=True, raises=pytest.fail.Exception, reason="a decoder is taken for an encoder")
+def test_a_generative_model_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    tokenizer: Any = student.load_tokenizer(tiny_model)
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="must be an encoder"):
+        student.load_classifier(tmp_path, LABELS)

@@ -1,0 +1,154 @@
+"""Training on a tiny encoder: it learns, it repeats itself, and it keeps the best epoch."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from transformers import pipeline
+
+from runner import student, training
+from runner.stages.train import split_rows
+
+LABELS = ("negative", "positive")
+GOOD, BAD = ("profit rose", "sales grew", "orders doubled", "record year"), ("loss widened", "sales fell")
+
+
+def easy(count: int, start: int = 0) -> training.Rows:
+    """Rows that two words decide, with probabilities that lean as far as a good teacher's."""
+    texts, targets = [], []
+    for i in range(start, start + count):
+        good = i % 2 == 0
+        words = GOOD[i // 2 % len(GOOD)] if good else BAD[i // 2 % len(BAD)]
+        texts.append(f"{words} in {['may', 'june', 'july'][i % 3]} {'again ' * (i % 5)}")
+        targets.append([0.1, 0.9] if good else [0.9, 0.1])
+    return training.Rows(texts, np.array(targets, dtype=np.float32))
+
+
+def config(model: Path, **changes: Any) -> training.Fit:
+    wanted: dict[str, Any] = {"epochs": 3, "learning_rate": 5e-3, "batch_size": 8, "max_length": 32}
+    return training.Fit(model=model, labels=LABELS, precision="fp32", **{"seed": 0, **wanted, **changes})
+
+
+def accuracy(folder: Path, rows: training.Rows) -> float:
+    found = student.Student.load(folder, 32, "fp32").predict(rows.texts)
+    return float((found.argmax(axis=1) == rows.targets.argmax(axis=1)).mean())
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], list[Any]]:
+    folder, seen = tmp_path_factory.mktemp("trained"), []
+    report = lambda done, total, history: seen.append((done, total, len(history)))  # noqa: E731
+    result = training.fit(config(tiny_model), easy(40), easy(10, 40), folder, report=report)
+    return folder, result, seen
+
+
+def test_it_learns(trained: Any, tmp_path: Path) -> None:
+    folder, result, _ = trained
+    assert accuracy(folder, easy(60, 100)) > 0.9
+    losses = [epoch["train_loss"] for epoch in result["history"]]
+    assert losses[-1] < losses[0]
+    assert result["history"][-1]["val_accuracy"] > 0.9
+    assert (result["learning_rate"], result["precision"], result["workers"]) == (5e-3, "fp32", 1)
+    assert result["truncated_rows"] == 0
+
+
+def test_progress_is_told_up_to_the_end(trained: Any) -> None:
+    _, _, seen = trained
+    done = [row[0] for row in seen]
+    assert done == sorted(done)
+    assert seen[-1] == (120, 120, 3)
+
+
+def test_the_same_seed_gives_the_same_weights(trained: Any, tiny_model: Path, tmp_path: Path) -> None:
+    same, other = tmp_path / "same", tmp_path / "other"
+    training.fit(config(tiny_model), easy(40), easy(10, 40), same)
+    training.fit(config(tiny_model, seed=1), easy(40), easy(10, 40), other)
+    first, again, seeded = (load_file(folder / "model.safetensors") for folder in (trained[0], same, other))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], seeded[name]) for name in first)
+
+
+def test_a_plain_pipeline_reads_the_result(trained: Any) -> None:
+    texts = easy(20, 200).texts
+    found = student.Student.load(trained[0], 32, "fp32").predict(texts)
+    plain = pipeline("text-classification", model=str(trained[0]), device="cpu")
+    assert [said["label"] for said in plain(texts)] == [LABELS[int(row.argmax())] for row in found]
+    assert plain.tokenizer.model_max_length == 32
+
+
+def test_the_best_epoch_is_kept(tiny_model: Path, tmp_path: Path) -> None:
+    """Held-out rows that say the opposite of train: every epoch is worse than the one before it."""
+    train, held_out = easy(40), easy(10, 40)
+    turned = training.Rows(held_out.texts, held_out.targets[:, ::-1].copy())
+    result = training.fit(config(tiny_model), train, turned, tmp_path)
+    losses = [epoch["val_loss"] for epoch in result["history"]]
+    assert result["best_epoch"] == 1 + losses.index(min(losses)) < 3
+    logits = np.log(student.Student.load(tmp_path, 32, "fp32").predict(turned.texts))
+    kept = training.soft_cross_entropy(torch.tensor(logits), torch.tensor(turned.targets))
+    assert float(kept) == pytest.approx(min(losses), abs=1e-4)
+
+
+lengths = st.lists(st.integers(1, 200), min_size=1, max_size=150)
+
+
+@given(lengths, st.integers(1, 16), st.integers(0, 5), st.integers(0, 5))
+def test_an_epoch_sees_every_row_once(sizes: list[int], size: int, seed: int, epoch: int) -> None:
+    batches = training.epoch_batches(sizes, size, seed, epoch)
+    assert sorted(itertools.chain(*batches)) == list(range(len(sizes)))
+    assert all(0 < len(batch) <= size for batch in batches)
+    assert batches == training.epoch_batches(sizes, size, seed, epoch)
+
+
+def test_epochs_and_seeds_differ_in_order_and_rows_of_a_batch_in_length_little() -> None:
+    sizes = [int(n) for n in np.random.default_rng(0).integers(5, 100, 400)]
+    batches = training.epoch_batches(sizes, 8, 0, 0)
+    assert batches != training.epoch_batches(sizes, 8, 0, 1)
+    assert batches != training.epoch_batches(sizes, 8, 1, 0)
+    padded = sum(len(batch) * max(sizes[i] for i in batch) for batch in batches)
+    assert padded < 1.1 * sum(sizes)
+
+
+@given(st.integers(1, 6), st.integers(2, 5), st.integers(0, 99))
+def test_soft_cross_entropy_is_torchs_own(rows: int, labels: int, seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    logits = 5 * torch.randn(rows, labels, generator=random)
+    hard = torch.randint(labels, (rows,), generator=random)
+    soft = torch.softmax(torch.randn(rows, labels, generator=random), dim=-1)
+    one_hot = torch.nn.functional.one_hot(hard, labels).float()
+    torch.testing.assert_close(
+        training.soft_cross_entropy(logits, one_hot), torch.nn.functional.cross_entropy(logits, hard)
+    )
+    torch.testing.assert_close(
+        training.soft_cross_entropy(logits, soft), torch.nn.functional.cross_entropy(logits, soft)
+    )
+
+
+@pytest.mark.parametrize(("parameters", "rate"), [(22_000_000, 1e-4), (110_000_000, 3e-5)])
+def test_the_learning_rate_follows_the_size(parameters: int, rate: float) -> None:
+    assert training.default_learning_rate(parameters) == rate
+
+
+@given(st.integers(2, 500), st.floats(0.01, 0.5), st.integers(0, 9))
+def test_held_out_and_kept_rows_are_all_rows(count: int, share: float, seed: int) -> None:
+    held_out, kept = split_rows(count, share, seed)
+    assert sorted(held_out + kept) == list(range(count))
+    assert abs(len(held_out) - count * share) <= 1
+    assert held_out
+    assert kept
+    assert (held_out, kept) == split_rows(count, share, seed)
+
+
+def test_two_workers_share_the_batches_and_take_as_many_steps(tiny_model: Path) -> None:
+    rows, held_out = easy(50), easy(4, 50)
+    loops = [training._Loop(config(tiny_model), rows, held_out, training.Worker(rank, 2)) for rank in (0, 1)]
+    steps = [[batch for batch, _ in loop.train_epoch(0)] for loop in loops]
+    assert len(steps[0]) == len(steps[1]) == 4, "seven batches: one is done twice, none is left waiting"
+    assert sum(map(sum, steps)) >= 50
