@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from runner import pipeline
@@ -18,6 +19,10 @@ from runner.stage import Context
 from runner.store import Folder
 
 REPOSITORY = Path(__file__).parents[1]
+
+# A test must not fail because the machine is busy; those that guard against slowness count processor time.
+hypothesis.settings.register_profile("tutelage", deadline=None)
+hypothesis.settings.load_profile("tutelage")
 
 SPEC = """\
 version: 1
@@ -111,6 +116,17 @@ def data_dir() -> Path:
         if folder and (folder / "financial_phrasebank" / "test.csv").exists():
             return folder
     pytest.skip("the real data is not here: set TUTELAGE_DATA to the folder that holds financial_phrasebank/")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Tiny models lose more by waiting for a second thread than they gain."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -171,9 +171,7 @@ def test_half_a_pair_in_jsonl_can_be_stored(tmp_path: Path) -> None:
     ("name", "write"),
     [("a.csv", csv_bytes), ("a.jsonl", jsonl_bytes), ("a.parquet", parquet_bytes)],
 )
-def test_ten_megabytes_in_one_cell(
-    tmp_path: Path, name: str, write: Callable[[list[dict[str, str]]], bytes]
-) -> None:
+def test_ten_megabytes_in_one_cell(tmp_path: Path, name: str, write: Callable[[list[dict[str, str]]], bytes]) -> None:
     long = 'word "and"\n' * (10 * 2**20 // 11)
     (tmp_path / name).write_bytes(write([ROWS[0], {"text": long, "n": "9"}, ROWS[2]]))
     start = time.process_time()

@@ -17,6 +17,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, pipeline
 from runner import models, student
 from runner.errors import ModelError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LABELS = ["bad", "good, or so", "\u00e9"]
 TEXTS = [
     *["Profit fell.", "x", "", "caf\u00e9 \u4f60\u597d \U0001f600", "a " * 60, "UPPER lower", "1 2 3", "?!"],
@@ -30,7 +32,8 @@ def folder(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny encoder with a head for ``LABELS``, saved as a trained student is."""
     torch.manual_seed(3)
     model = student.load_classifier(tiny_model, LABELS)
-    torch.nn.init.normal_(model.classifier.weight, std=2.0)
+    for weight in (weight for weight in model.parameters() if weight.ndim > 1):
+        torch.nn.init.normal_(weight, std=0.5)  # the usual start is so small that all texts would look alike
     saved = tmp_path_factory.mktemp("student")
     student.save_student(model, student.load_tokenizer(tiny_model), saved, 64)
     return saved
@@ -65,7 +68,7 @@ def test_texts_are_cut_and_hold_no_control_token(tiny_model: Path) -> None:
     assert all(not set(row[1:-1]) & set(tokenizer.all_special_ids) for row in ids)
     assert len(ids[1]) == 32
     assert tokenizer.decode(ids[0][1:-1]) == "nul and"
-    assert tokenizer.decode(ids[2][1:-1]) == HOSTILE.lower()
+    assert tokenizer.decode(ids[2][1:-1]).replace(" ", "") == HOSTILE.lower().replace(" ", "")
     assert student.tokenize(tokenizer, [], 32) == []
 
 
@@ -125,7 +128,7 @@ def test_weights_as_pickle_are_refused(tiny_model: Path, tmp_path: Path) -> None
     shutil.copytree(tiny_model, pickled)
     (pickled / "model.safetensors").unlink()
     torch.save(model.state_dict(), pickled / "pytorch_model.bin")
-    with pytest.raises(ModelError, match="cannot be loaded as a sequence classifier.*safetensors weights"):
+    with pytest.raises(ModelError, match=r"cannot be loaded as a sequence classifier.*safetensors weights"):
         student.load_classifier(pickled, LABELS)
     with pytest.raises(ModelError):
         models.ensure(str(pickled))

@@ -17,6 +17,8 @@ from transformers import pipeline
 from runner import student, training
 from runner.stages.train import split_rows
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LABELS = ("negative", "positive")
 GOOD, BAD = ("profit rose", "sales grew", "orders doubled", "record year"), ("loss widened", "sales fell")
 
@@ -44,6 +46,7 @@ def accuracy(folder: Path, rows: training.Rows) -> float:
 
 @pytest.fixture(scope="module")
 def trained(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], list[Any]]:
+    torch.set_num_threads(1)
     folder, seen = tmp_path_factory.mktemp("trained"), []
     report = lambda done, total, history: seen.append((done, total, len(history)))  # noqa: E731
     result = training.fit(config(tiny_model), easy(40), easy(10, 40), folder, report=report)
@@ -131,9 +134,11 @@ def test_soft_cross_entropy_is_torchs_own(rows: int, labels: int, seed: int) -> 
     )
 
 
-@pytest.mark.parametrize(("parameters", "rate"), [(22_000_000, 1e-4), (110_000_000, 3e-5)])
-def test_the_learning_rate_follows_the_size(parameters: int, rate: float) -> None:
-    assert training.default_learning_rate(parameters) == rate
+def test_small_models_take_larger_steps(trained: Any, tiny_model: Path) -> None:
+    minilm, mpnet = map(training.default_learning_rate, (22_700_000, 109_000_000))
+    assert 1e-3 > minilm > mpnet > 1e-6
+    loop = training._Loop(config(tiny_model, learning_rate=None), easy(4), easy(2), training.Worker())
+    assert loop.learning_rate == training.default_learning_rate(trained[1]["parameters"]) == minilm
 
 
 @given(st.integers(2, 500), st.floats(0.01, 0.5), st.integers(0, 9))

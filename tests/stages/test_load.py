@@ -136,7 +136,9 @@ def test_blanks_around_a_label_are_no_part_of_it(job: Any) -> None:
     assert [row["label"] for row in test.rows.values()] == ["neutral", "positive"]
 
 
-word = st.sampled_from(["A.", "B.", "a.", "C. ", "C.", " ", "", "Sales doubled.", "../../etc/passwd", "x\x00", "\u00e9"])
+word = st.sampled_from(
+    ["A.", "B.", "a.", "C. ", "C.", " ", "", "Sales doubled.", "../../etc/passwd", "x\x00", "\u00e9"]
+)
 label = st.sampled_from(["negative", "neutral", "positive"])
 
 
