@@ -53,7 +53,12 @@ def main() -> None:
         said = probabilities.argmax(axis=1)
         recall = np.array([(said[truth == k] == k).mean() for k in range(len(labels))])
         at = [float(np.dot(mix, recall)) for mix in mixes.values()]
-        figures = [float((said == truth).mean()), float(f1_score(truth, said, average="macro")), *at, float(np.mean(at))]
+        figures = [
+            float((said == truth).mean()),
+            float(f1_score(truth, said, average="macro")),
+            *at,
+            float(np.mean(at)),
+        ]
         print(f"| {name} | " + " | ".join(f"{figure:.3f}" for figure in figures) + " |")
 
 

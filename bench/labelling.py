@@ -126,9 +126,7 @@ def main() -> None:
         same += sum(a == b for a, b in zip(labels["plain"], labels["ours"], strict=True))
     for pipe in pipes.values():
         pipe.send(None)
-    rates = {
-        name: statistics.median(options.rows / taken for taken in times) for name, times in seconds.items()
-    }
+    rates = {name: statistics.median(options.rows / taken for taken in times) for name, times in seconds.items()}
     result = {
         "name": "labelling, prompt direct, against vllm.LLM.chat with constrained choice",
         "ours": rates["ours"],

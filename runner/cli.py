@@ -124,13 +124,9 @@ def _report(options: argparse.Namespace) -> int:
 
     run = Folder(_absolute(options.run))
     if not run.exists("run.json"):
-        raise UserError(
-            f"{options.run}: no finished run is there (no run.json); give the folder that `run` printed"
-        )
+        raise UserError(f"{options.run}: no finished run is there (no run.json); give the folder that `run` printed")
     report = _write_report(run)
-    print(
-        json.dumps(report) if options.json else f"{result_table(report)}\n\nreport: {run.path('report.html')}"
-    )
+    print(json.dumps(report) if options.json else f"{result_table(report)}\n\nreport: {run.path('report.html')}")
     return 0
 
 
@@ -260,9 +256,7 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("init", _init, "write a commented starter spec", "tutelage init my-classifier")
     sub.add_argument("name", metavar="NAME")
-    sub = command(
-        "validate", _validate, "check specs and their data files, offline", "tutelage validate specs/*.yaml"
-    )
+    sub = command("validate", _validate, "check specs and their data files, offline", "tutelage validate specs/*.yaml")
     sub.add_argument("specs", nargs="+", metavar="SPEC")
     spec_options(sub)
     sub = command("plan", _plan, "say what a run would do and cost", "tutelage plan specs/quickstart.yaml")
@@ -278,9 +272,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("spec", metavar="SPEC")
     spec_options(sub)
     folder_options(sub)
-    sub.add_argument(
-        "--address", metavar="auto|HOST:PORT", help="a running Ray cluster (default: Ray in this process)"
-    )
+    sub.add_argument("--address", metavar="auto|HOST:PORT", help="a running Ray cluster (default: Ray in this process)")
     sub.add_argument("--quiet", action="store_true", help="no progress, only the result")
     sub = command("report", _report, "rebuild the report of a run", "tutelage report runs/quickstart")
     sub.add_argument("run", metavar="RUN")

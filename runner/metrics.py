@@ -50,9 +50,7 @@ def score(
             f"probabilities of shape {np.shape(probabilities)} for {len(true)} rows and {len(labels)} labels"
         )
     known = list(range(len(labels)))
-    precision, recall, f1, support = precision_recall_fscore_support(
-        true, guess, labels=known, zero_division=0.0
-    )
+    precision, recall, f1, support = precision_recall_fscore_support(true, guess, labels=known, zero_division=0.0)
     counts = confusion_matrix(true, guess, labels=[*known, len(labels)])[:-1]
     return {
         "rows": len(true),
@@ -98,9 +96,7 @@ def _codes(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Labels as their place in ``labels``; an abstention is one place after the last."""
     if len(truth) != len(predicted) or not len(truth):
-        raise ValueError(
-            f"{len(truth)} true labels and {len(predicted)} predictions: need as many, and at least one"
-        )
+        raise ValueError(f"{len(truth)} true labels and {len(predicted)} predictions: need as many, and at least one")
     unknown = {*truth, *(label for label in predicted if label is not None)} - {*labels}
     if unknown:
         raise ValueError(f"not among the labels: {', '.join(sorted(map(repr, unknown)))}")

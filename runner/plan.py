@@ -85,9 +85,7 @@ def check_memory(spec: Spec) -> None:
             raise EngineError("; ".join(problems))
 
 
-def _teacher(
-    spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence[str]
-) -> tuple[dict[str, Any], list[str]]:
+def _teacher(spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     teacher = spec.teacher
     if teacher.engine == "recorded":
         return {"engine": "recorded", "model": teacher.model, "rows": len(ids), "generate": 0}, []

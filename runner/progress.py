@@ -65,9 +65,7 @@ class Progress:
             event |= {"unit": self._unit, "per_second": round(rate, 2), "seconds_left": left and round(left)}
             self._write(json.dumps(event) + "\n")
             return
-        line = (
-            f"{self._what}: {self._done}{f'/{self._total}' if self._total is not None else ''} {self._unit}"
-        )
+        line = f"{self._what}: {self._done}{f'/{self._total}' if self._total is not None else ''} {self._unit}"
         line += f", {rate:.1f}/s" + (f", {clock(left)} left" if left is not None else "")
         if self.mode == "terminal":
             self._write(f"\r\x1b[K{line}")

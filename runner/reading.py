@@ -67,9 +67,7 @@ def files_of(source: Source) -> list[str]:
 
 def _file_rows(source: Source, columns: Sequence[str]) -> Iterator[Row]:
     for file in files_of(source):
-        reader = {"csv": _csv_rows, "jsonl": _jsonl_rows, "parquet": _parquet_rows}[
-            _format(file, source.format)
-        ]
+        reader = {"csv": _csv_rows, "jsonl": _jsonl_rows, "parquet": _parquet_rows}[_format(file, source.format)]
         name = file.rsplit("/", 1)[-1]
         try:
             with fsspec.open(file, "rb", compression="infer") as handle:
@@ -90,6 +88,7 @@ def _format(file: str, wanted: str) -> str:
 
 def _csv_rows(handle: BinaryIO, name: str, columns: Sequence[str]) -> Iterator[Row]:
     reader = csv.reader(_utf8_lines(handle, name), strict=True)
+    previous = 0
     try:
         header = next(filter(None, reader), None)
         if not header:
@@ -105,7 +104,8 @@ def _csv_rows(handle: BinaryIO, name: str, columns: Sequence[str]) -> Iterator[R
                 raise DataError(f"{place}: the row has {len(record)} fields, the header has {len(header)}")
             yield Row(place, {column: record[index] for column, index in where.items()})
     except csv.Error as error:
-        raise DataError(f"{name}:{reader.line_num}: broken csv: {error}") from error
+        # An open quote is noticed at the end of the file; what has to be mended is where its row starts.
+        raise DataError(f"{name}:{previous + 1}: broken csv in the row that starts here: {error}") from error
 
 
 def _jsonl_rows(handle: BinaryIO, name: str, columns: Sequence[str]) -> Iterator[Row]:
@@ -172,9 +172,7 @@ def _positions(name: str, header: Sequence[str], columns: Sequence[str]) -> dict
     for column in columns:
         if column not in header:
             near = get_close_matches(column, header, n=1)
-            hint = (
-                f" (did you mean {near[0]!r}?)" if near else f"; it has: {', '.join(map(str, header))[:200]}"
-            )
+            hint = f" (did you mean {near[0]!r}?)" if near else f"; it has: {', '.join(map(str, header))[:200]}"
             raise DataError(f"{name}: no column {column!r}{hint}")
     return {column: list(header).index(column) for column in columns}
 

@@ -56,11 +56,7 @@ class Folder:
     def local(self) -> Path | None:
         """The folder as a local path, or None where it is remote."""
         fs, root = self._fs()
-        return (
-            Path(root)
-            if "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
-            else None
-        )
+        return Path(root) if "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)) else None
 
     def child(self, *names: str) -> Folder:
         """A folder below this one."""

@@ -78,7 +78,7 @@ def load_classifier(folder: Path, labels: Sequence[str] | None = None) -> Any:
             "ignore_mismatched_sizes": True,
         }
     try:
-        return AutoModelForSequenceClassification.from_pretrained(
+        model = AutoModelForSequenceClassification.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, **head
         )
     except (OSError, ValueError) as error:
@@ -86,6 +86,9 @@ def load_classifier(folder: Path, labels: Sequence[str] | None = None) -> Any:
             f"{folder}: cannot be loaded as a sequence classifier: {_first_line(error)}; "
             "the student must be an encoder with safetensors weights"
         ) from error
+    if model.config.pad_token_id is None or getattr(model.config, "is_decoder", False):
+        raise ModelError(f"{folder}: {model.config.model_type} is a generative model; the student must be an encoder")
+    return model
 
 
 def clean(text: str) -> str:
@@ -194,6 +197,7 @@ def save_student(model: Any, tokenizer: Any, folder: Path, max_length: int) -> N
     settings = folder / "tokenizer_config.json"
     config = json.loads(settings.read_text(encoding="utf-8"))
     config["model_max_length"] = max_length
+    config["split_special_tokens"] = True  # text from the world is text, whoever loads the folder
     settings.write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
 
 

@@ -33,9 +33,7 @@ def test_agrees_with_scikit_learn():
     assert result["accuracy"] == accuracy_score(truth, guess)
     assert result["macro_f1"] == pytest.approx(f1_score(truth, guess, average="macro"))
     assert result["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(truth, guess))
-    assert result["brier"] == pytest.approx(
-        brier_score_loss(truth, chances, labels=LABELS, scale_by_half=False)
-    )
+    assert result["brier"] == pytest.approx(brier_score_loss(truth, chances, labels=LABELS, scale_by_half=False))
     for label in LABELS:
         alone = f1_score([t == label for t in truth], [g == label for g in guess])
         assert result["per_class"][label]["f1"] == pytest.approx(alone)
@@ -86,9 +84,7 @@ def test_calibration_by_hand():
 
 def test_confidence_is_that_of_the_prediction_not_the_largest():
     result = score(["a", "b"], ["a"], ["b"], np.array([[0.8, 0.2]]))
-    assert result["reliability"] == [
-        {"lower": 0.1, "upper": 0.2, "confidence": 0.2, "accuracy": 0.0, "rows": 1}
-    ]
+    assert result["reliability"] == [{"lower": 0.1, "upper": 0.2, "confidence": 0.2, "accuracy": 0.0, "rows": 1}]
 
 
 def test_rows_without_probabilities_are_left_out_of_calibration():
@@ -141,9 +137,7 @@ def test_many_labels_are_resampled_in_several_goes():
         pytest.param(["neutral"], ["neutral"], 1.0, id="one row, right"),
         pytest.param(["neutral"], ["positive"], 0.0, id="one row, wrong"),
         pytest.param(["neutral", "positive"], [None, None], 0.0, id="all abstained"),
-        pytest.param(
-            ["neutral", "positive"], ["neutral", "positive"], 1.0, id="a class that nobody has seen"
-        ),
+        pytest.param(["neutral", "positive"], ["neutral", "positive"], 1.0, id="a class that nobody has seen"),
         pytest.param(["neutral", "neutral"], ["neutral", "negative"], 1 / 3, id="a class only predicted"),
     ],
 )

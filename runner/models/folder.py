@@ -39,10 +39,7 @@ def problem(path: Path) -> str | None:
     names = {item.name for item in path.iterdir() if item.is_file()}
     if "config.json" not in names:
         if any(name.endswith(".gguf") for name in names):
-            return (
-                "holds a GGUF file: unpack it with `python -m runner.models.gguf FILE.gguf FOLDER`, "
-                "and name FOLDER"
-            )
+            return "holds a GGUF file: unpack it with `python -m runner.models.gguf FILE.gguf FOLDER`, and name FOLDER"
         return "has no config.json, so it is not a Hugging Face model folder"
     if not isinstance(_json(path / "config.json"), dict):
         return "has a config.json that is not a JSON object"

@@ -80,15 +80,11 @@ def fetch_model(repo: str, revision: str | None, progress: Progress) -> Path:
         raise ModelError(_advice(repo, _reason(error, revision))) from error
     wrong = folder.problem(path)
     if wrong is not None:
-        raise ModelError(
-            f"the model {repo} cannot be used: {path} {wrong}; pickled weights are never fetched"
-        )
+        raise ModelError(f"the model {repo} cannot be used: {path} {wrong}; pickled weights are never fetched")
     return path
 
 
-def _snapshot(
-    repo: str, revision: str | None, allow: list[str], ignore: list[str], target: Path | None
-) -> Path:
+def _snapshot(repo: str, revision: str | None, allow: list[str], ignore: list[str], target: Path | None) -> Path:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.utils.tqdm import disable_progress_bars
 

@@ -90,8 +90,7 @@ def _locked(target: Path, progress: Progress) -> Iterator[None]:
         if error.errno in _FULL:
             raise
         raise ModelError(
-            f"the model cache {target.parent} cannot be written to ({error}); "
-            "set TUTELAGE_CACHE to a folder of yours"
+            f"the model cache {target.parent} cannot be written to ({error}); set TUTELAGE_CACHE to a folder of yours"
         ) from error
     try:
         yield

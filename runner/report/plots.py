@@ -178,8 +178,7 @@ def cost(report: dict[str, Any]) -> str:
         _percent_axis(axes.yaxis)
 
     says = "; ".join(
-        f"{name} {100 * scores[name]['accuracy']:.1f} % right at {money(price)} USD"
-        for name, price in prices.items()
+        f"{name} {100 * scores[name]['accuracy']:.1f} % right at {money(price)} USD" for name, price in prices.items()
     )
     return draw("cost", f"Cost of a million texts against accuracy: {says}.", 2.9, paint)
 

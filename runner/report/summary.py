@@ -14,10 +14,7 @@ VERSION = 1
 def summarise(run: Run) -> dict[str, Any]:
     """The report as JSON-able values: counts in rows, times in seconds, shares from 0 to 1, money in USD."""
     info, summaries = run.info, run.summaries
-    stages = [
-        {key: stage.get(key) for key in ("name", "fingerprint", "seconds", "cached")}
-        for stage in info["stages"]
-    ]
+    stages = [{key: stage.get(key) for key in ("name", "fingerprint", "seconds", "cached")} for stage in info["stages"]]
     report: dict[str, Any] = plain(
         {
             "version": VERSION,

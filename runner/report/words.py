@@ -32,8 +32,7 @@ def verdict(report: dict[str, Any]) -> str:
     low, high = student["ci95"]["accuracy"]
     said = (
         f"The student is right on {percent(student['accuracy'])} of {student['rows']:,} expert-labelled "
-        f"texts (95 % interval {interval(low, high)}); its teacher on {percent(teacher['accuracy'])}. "
-        + paired(report)
+        f"texts (95 % interval {interval(low, high)}); its teacher on {percent(teacher['accuracy'])}. " + paired(report)
     )
     cheap = report["benchmark"]["student"].get("usd_per_million")
     dear = report["benchmark"]["teacher"].get("usd_per_million")
@@ -87,9 +86,7 @@ def lines(report: dict[str, Any]) -> list[Line]:
             f"{number(latency.get('p50'))} / {number(latency.get('p95'))} ms",
             "one text at a time",
         ),
-        Line(
-            "USD per million texts", money(price.get("usd_per_million")), money(speed.get("usd_per_million"))
-        ),
+        Line("USD per million texts", money(price.get("usd_per_million")), money(speed.get("usd_per_million"))),
     ]
 
 
@@ -155,9 +152,7 @@ def _teacher_limits(report: dict[str, Any]) -> list[str]:
     label, price = report["label"], report["benchmark"]["teacher"]
     said = []
     if label.get("engine") == "recorded":
-        said.append(
-            "The teacher's answers were recorded earlier: neither its speed nor its cost was measured here."
-        )
+        said.append("The teacher's answers were recorded earlier: neither its speed nor its cost was measured here.")
     elif price.get("usd_per_million") is None:
         said.append("The teacher's cost is not known: the spec gives no price for its machine.")
     if label.get("abstained"):

@@ -36,9 +36,7 @@ def types_of(node: Mapping[str, Any]) -> tuple[str, ...]:
     return (kind,) if isinstance(kind, str) else tuple(kind)
 
 
-def walk(
-    node: Mapping[str, Any] | None = None, path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], Any]]:
+def walk(node: Mapping[str, Any] | None = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every field with its path, in the order of the schema; ``*`` stands for the items of a list."""
     for name, child in (schema() if node is None else node).get("properties", {}).items():
         yield (*path, name), child

@@ -34,9 +34,7 @@ def resolve_path(spec: Spec, path: str) -> str:
         rest = path[match.end() :].lstrip("/")
         if not value:
             holds = rest or "the data"
-            message = (
-                f"the environment variable {match[1]} is not set: set it to the folder that holds {holds}"
-            )
+            message = f"the environment variable {match[1]} is not set: set it to the folder that holds {holds}"
             raise SpecError([spec.places.problem(_field_of(spec, path), message)])
         if "://" in value:
             return value.rstrip("/") + path[match.end() :]
@@ -120,9 +118,7 @@ def _check_labels(spec: Spec, source: LabelledSource, path: str, kind: str) -> I
     known = spec.task.labels
     at: KeyPath = ("data", "test", "label")
     try:
-        wrong = [
-            (line, value) for line, value in labels(path, kind, source.label) if not _is_label(value, known)
-        ]
+        wrong = [(line, value) for line, value in labels(path, kind, source.label) if not _is_label(value, known)]
     except DataError as error:
         yield spec.places.problem(("data", "test", "path"), f"{_shown(path)}: {error}")
         return
@@ -132,9 +128,7 @@ def _check_labels(spec: Spec, source: LabelledSource, path: str, kind: str) -> I
             text = "" if value is None else str(value)[:60]
             named.append(f"line {line} has {repr(text) + did_you_mean(text, known) if text else 'none'}")
         more = f", and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-        yield spec.places.problem(
-            at, f"{_shown(path)}: every row needs one of task.labels; {', '.join(named)}{more}"
-        )
+        yield spec.places.problem(at, f"{_shown(path)}: every row needs one of task.labels; {', '.join(named)}{more}")
 
 
 def _is_label(value: object, known: tuple[str, ...]) -> bool:

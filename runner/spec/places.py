@@ -28,9 +28,7 @@ class Places:
     values: dict[KeyPath, Mark] = field(default_factory=dict)
     overrides: list[Override] = field(default_factory=list)
 
-    def problem(
-        self, path: KeyPath, message: str, shown: KeyPath | None = None, key: bool = False
-    ) -> Problem:
+    def problem(self, path: KeyPath, message: str, shown: KeyPath | None = None, key: bool = False) -> Problem:
         """A problem at ``path``: at its value, or at its key. ``shown`` is the path to name instead."""
         text = dotted(path if shown is None else shown)
         for override in reversed(self.overrides):

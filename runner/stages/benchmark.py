@@ -77,9 +77,7 @@ def usd_per_million(price_per_hour: float, texts_per_second: float) -> float:
     return price_per_hour / 3600 / texts_per_second * 1e6
 
 
-def measure(
-    student: str, texts: list[str], max_length: int, precision: str, batch_sizes: list[int]
-) -> dict[str, Any]:
+def measure(student: str, texts: list[str], max_length: int, precision: str, batch_sizes: list[int]) -> dict[str, Any]:
     """Latency at batch 1 (tokenising included) and throughput by batch size, warm-up apart."""
     from runner.student import Student
 

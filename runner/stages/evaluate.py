@@ -69,9 +69,7 @@ def run(context: Context) -> dict[str, Any]:
     context.here.write_table("predictions.parquet", pa.Table.from_pylist(rows, schema=PREDICTIONS))
     result = compare(spec, rows)
     context.here.write_json("evaluate.json", result)
-    return {
-        who: {name: result[who][name] for name in ("accuracy", "macro_f1")} for who in ("teacher", "student")
-    }
+    return {who: {name: result[who][name] for name in ("accuracy", "macro_f1")} for who in ("teacher", "student")}
 
 
 def compare(spec: Spec, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -109,7 +107,5 @@ def predict(student: str, texts: list[str], max_length: int, precision: str) -> 
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Folder(student).fetch("student", Path(scratch))
-        found: list[list[float]] = (
-            Student.load(folder, max_length, precision).predict(texts).astype(float).tolist()
-        )
+        found: list[list[float]] = Student.load(folder, max_length, precision).predict(texts).astype(float).tolist()
         return found

@@ -118,9 +118,7 @@ def _generate(context: Context, pending: list[dict[str, Any]], store: Folder) ->
     spec, teacher = context.spec, context.spec.teacher
     wanted = Resources(teacher.resources.cpus, teacher.resources.gpus, teacher.resources.accelerator)
     context.cluster.require(wanted, "teacher")
-    folder = models.ensure(
-        teacher.model, teacher.revision, spec.base, lambda text: context.progress.say(text, NAME)
-    )
+    folder = models.ensure(teacher.model, teacher.revision, spec.base, lambda text: context.progress.say(text, NAME))
     context.progress.say(f"starting {teacher.model} on vLLM", NAME)
     size = teacher.batch_size
     table = pa.Table.from_pylist(
@@ -134,9 +132,7 @@ def _generate(context: Context, pending: list[dict[str, Any]], store: Folder) ->
             "model": str(folder),
             "task": task_of(spec),
             "engine": EngineSettings(teacher.max_context, teacher.resources.gpus, teacher.seed),
-            "sampling": Sampling(
-                teacher.votes, teacher.temperature, teacher.top_p, teacher.max_tokens, teacher.seed
-            ),
+            "sampling": Sampling(teacher.votes, teacher.temperature, teacher.top_p, teacher.max_tokens, teacher.seed),
             "answers": store.url,
         },
         wanted,
@@ -182,9 +178,7 @@ def _finish(
     assert len(rows) == len(mine) + sum(row["split"] != "" for row in failed), "a row was lost"
     seconds = sum(answer.get("seconds") or 0.0 for answer in mine) or None
     texts = {row["id"]: row["text"] for row in rows}
-    longest = (
-        sorted(mine, key=lambda answer: -(answer.get("prompt_tokens") or 0))[:LONGEST] if seconds else []
-    )
+    longest = sorted(mine, key=lambda answer: -(answer.get("prompt_tokens") or 0))[:LONGEST] if seconds else []
     return {
         "rows": len(mine),
         "generated": generated,

@@ -194,9 +194,7 @@ def _part(train: Split, test: Split, spec: Spec) -> list[str]:
 
 
 def _counted(dropped: Sequence[dict[str, str]]) -> str:
-    return ", ".join(
-        f"{count} {reason}" for reason, count in Counter(r["reason"] for r in dropped).most_common()
-    )
+    return ", ".join(f"{count} {reason}" for reason, count in Counter(r["reason"] for r in dropped).most_common())
 
 
 def _table(rows: Iterable[dict[str, Any]], spec: Spec) -> pa.Table:

@@ -34,9 +34,7 @@ def run(context: Context) -> dict[str, Any]:
     spec, student = context.spec, context.spec.student
     wanted = Resources(student.resources.cpus, student.resources.gpus, student.resources.accelerator)
     context.cluster.require(wanted, "student")
-    folder = models.ensure(
-        student.model, student.revision, spec.base, lambda text: context.progress.say(text, NAME)
-    )
+    folder = models.ensure(student.model, student.revision, spec.base, lambda text: context.progress.say(text, NAME))
     rows = [
         row
         for row in context.inputs["vote"].read_table("votes.parquet").to_pylist()
@@ -52,9 +50,7 @@ def run(context: Context) -> dict[str, Any]:
         "save_to": context.here.url,
     }
     epochs = student.epochs
-    context.progress.say(
-        f"{student.model}: {len(kept)} rows, {len(held_out)} held out, {epochs} epochs", NAME
-    )
+    context.progress.say(f"{student.model}: {len(kept)} rows, {len(held_out)} held out, {epochs} epochs", NAME)
     context.progress.begin(NAME, len(kept) * epochs, "texts")
     result = context.cluster.train(
         train_loop,

@@ -24,6 +24,9 @@ from runner.teacher.answers import read_label
 NAME = "vote"
 NEEDS = ("load", "label")
 
+RULES = 2
+"""Of reading answers and counting votes: a change makes votes that are stored new."""
+
 VOTES = pa.schema(
     [
         ("id", pa.string()),
@@ -92,9 +95,7 @@ def count_votes(answers: Sequence[str], labels: Sequence[str]) -> Verdict:
     shares = [counts[label] / len(votes) for label in labels]
     (first, most), *others = counts.most_common()
     if others and others[0][1] == most:
-        return Verdict(
-            None, shares, most / len(votes), "tie: " + ", ".join(f"{v} {n}" for v, n in counts.items())
-        )
+        return Verdict(None, shares, most / len(votes), "tie: " + ", ".join(f"{v} {n}" for v, n in counts.items()))
     return Verdict(first, shares, most / len(votes))
 
 

@@ -35,9 +35,7 @@ def content_free_texts(corpus: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def divide(
-    probabilities: NDArray[np.float64], bias: NDArray[np.float64], strength: float = 1.0
-) -> NDArray[np.float64]:
+def divide(probabilities: NDArray[np.float64], bias: NDArray[np.float64], strength: float = 1.0) -> NDArray[np.float64]:
     """``probabilities`` ``(rows, labels)`` over ``bias ** strength`` ``(labels,)``; rows sum to one again."""
     weighted = np.maximum(probabilities, SMALLEST) / np.maximum(bias, SMALLEST) ** strength
     result: NDArray[np.float64] = weighted / weighted.sum(axis=1, keepdims=True)

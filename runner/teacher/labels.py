@@ -40,9 +40,7 @@ class LabelTrie:
         for path in paths:
             for depth, token in enumerate(path):
                 following.setdefault(path[:depth], set()).add(token)
-        branches = (
-            Branch(prefix, tuple(sorted(next_))) for prefix, next_ in following.items() if len(next_) > 1
-        )
+        branches = (Branch(prefix, tuple(sorted(next_))) for prefix, next_ in following.items() if len(next_) > 1)
         return cls(paths, tuple(sorted(branches, key=lambda branch: (len(branch.prefix), branch.prefix))))
 
     def probabilities(self, logprobs: Mapping[Path, Mapping[int, float]]) -> list[float]:
@@ -53,12 +51,9 @@ class LabelTrie:
         share: dict[tuple[Path, int], float] = {}
         for branch in self.branches:
             weights = softmax([logprobs[branch.prefix][token] for token in branch.choices])
-            share.update(
-                {(branch.prefix, token): w for token, w in zip(branch.choices, weights, strict=True)}
-            )
+            share.update({(branch.prefix, token): w for token, w in zip(branch.choices, weights, strict=True)})
         return [
-            math.prod(share.get((path[:depth], token), 1.0) for depth, token in enumerate(path))
-            for path in self.paths
+            math.prod(share.get((path[:depth], token), 1.0) for depth, token in enumerate(path)) for path in self.paths
         ]
 
 

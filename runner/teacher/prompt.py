@@ -107,9 +107,7 @@ class Renderer:
         return len(self.head)
 
     def _encode(self, text: str, *, control: bool) -> list[int]:
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=not control)[
-            "input_ids"
-        ]
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=not control)["input_ids"]
         return ids
 
     def text_ids(self, text: str) -> list[int]:
@@ -147,8 +145,6 @@ def render_chat(tokenizer: Any, turns: list[dict[str, str]]) -> str:
 def _knows_system(tokenizer: Any) -> bool:
     probe = [{"role": "system", "content": _SYSTEM_MARK}, {"role": "user", "content": "x"}]
     try:
-        return _SYSTEM_MARK in tokenizer.apply_chat_template(
-            probe, tokenize=False, add_generation_prompt=True
-        )
+        return _SYSTEM_MARK in tokenizer.apply_chat_template(probe, tokenize=False, add_generation_prompt=True)
     except Exception:  # a template raises whatever its author chose
         return False

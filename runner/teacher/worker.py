@@ -56,9 +56,7 @@ class Sampling:
 class Labeller:
     """Labels batches of ``id``, ``kind``, ``text``; returns ``id`` and, where it failed, why."""
 
-    def __init__(
-        self, model: str, task: Task, engine: EngineSettings, sampling: Sampling, answers: str
-    ) -> None:
+    def __init__(self, model: str, task: Task, engine: EngineSettings, sampling: Sampling, answers: str) -> None:
         self._task, self._sampling, self._settings = task, sampling, engine
         self._answers = Folder(answers)
         self._failed: TutelageError | None = None
@@ -72,9 +70,7 @@ class Labeller:
             # Raised from the constructor it would count as a dead actor and be tried again.
             self._failed = error
         except Exception as error:
-            self._failed = EngineError(
-                f"the teacher's engine could not start: {str(error).splitlines()[0][:300]}"
-            )
+            self._failed = EngineError(f"the teacher's engine could not start: {str(error).splitlines()[0][:300]}")
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """:raises EngineError: when the engine never started."""
@@ -131,9 +127,7 @@ class Labeller:
             return self._sampled(prompts, ids)
         return self._distributions(self._trie, prompts, ids)
 
-    def _distributions(
-        self, trie: LabelTrie, prompts: list[list[int]], ids: Sequence[str]
-    ) -> list[dict[str, Any]]:
+    def _distributions(self, trie: LabelTrie, prompts: list[list[int]], ids: Sequence[str]) -> list[dict[str, Any]]:
         asked = [[*prompt, *branch.prefix] for prompt in prompts for branch in trie.branches]
         choices = [branch.choices for _ in prompts for branch in trie.branches]
         logprobs = self._engine.next_token_logprobs(asked, choices)

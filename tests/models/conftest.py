@@ -78,10 +78,7 @@ class World:
 
     def entry(self, packages: dict[str, Any], files: Mapping[str, bytes] = MODEL, **changes: Any) -> None:
         """Write the catalog: one student of ``files``, from ``packages``. ``changes`` go over its fields."""
-        pins = {
-            name: {"size": len(body), "sha256": hashlib.sha256(body).hexdigest()}
-            for name, body in files.items()
-        }
+        pins = {name: {"size": len(body), "sha256": hashlib.sha256(body).hexdigest()} for name, body in files.items()}
         body = {
             "role": "student",
             "licence": "MIT",

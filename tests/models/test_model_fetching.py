@@ -192,9 +192,7 @@ def test_a_disk_that_fills_up_on_the_way_is_told_and_leaves_nothing(world: World
     assert world.left() == []
 
 
-def test_a_cache_that_cannot_be_made_is_told(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cache_that_cannot_be_made_is_told(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world.whole()
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TUTELAGE_CACHE", str(tmp_path / "file" / "cache"))
@@ -221,9 +219,7 @@ CHILD = textwrap.dedent(
 
 def child(*stop_at: str) -> subprocess.Popen[str]:
     root = Path(catalog.__file__).parents[2]
-    return subprocess.Popen(
-        [sys.executable, "-c", CHILD, REF, *stop_at], stdout=subprocess.PIPE, text=True, cwd=root
-    )
+    return subprocess.Popen([sys.executable, "-c", CHILD, REF, *stop_at], stdout=subprocess.PIPE, text=True, cwd=root)
 
 
 def test_parallel_processes_share_one_download(world: World) -> None:
@@ -260,9 +256,7 @@ def test_a_folder_that_lost_its_weights_is_made_again(world: World) -> None:
     assert (folder / "model.safetensors").read_bytes() == MODEL["model.safetensors"]
 
 
-def test_a_real_quantised_model_becomes_a_folder_that_can_chat(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_real_quantised_model_becomes_a_folder_that_can_chat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUTELAGE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # this is about the packages
     try:

@@ -121,9 +121,7 @@ def test_a_catalog_model_comes_from_the_hub_first(world: World, endpoint: str, t
 
 
 @pytest.mark.parametrize("revision", ["main", COMMIT])
-def test_an_unreachable_hub_gives_way_to_the_packages_in_seconds(
-    world: World, tmp_path: Path, revision: str
-) -> None:
+def test_an_unreachable_hub_gives_way_to_the_packages_in_seconds(world: World, tmp_path: Path, revision: str) -> None:
     world.whole()
     world.catalog.write_text(world.catalog.read_text().replace("revision: main", f"revision: '{revision}'"))
     answer = ensure(f"catalog:{NAME}", "http://127.0.0.1:9", tmp_path / "hub")  # the client retries for 20 s

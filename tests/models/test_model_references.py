@@ -67,9 +67,7 @@ def test_an_unknown_catalog_name_gets_a_suggestion(call: object) -> None:
         call("catalog:all-MiniLM-L6")
 
 
-@pytest.mark.parametrize(
-    "ref", ["", "two words", "a/b/c", "cataloge:all-minilm-l6-v2", "-x\n", "a/../b", "https://x"]
-)
+@pytest.mark.parametrize("ref", ["", "two words", "a/b/c", "cataloge:all-minilm-l6-v2", "-x\n", "a/../b", "https://x"])
 def test_what_is_no_reference_is_refused(ref: str) -> None:
     with pytest.raises(ModelError, match="is not a model"):
         identity(ref)
@@ -145,18 +143,12 @@ def remove(*names: str) -> dict[str, bytes | None]:
         ({"config.json": b"{"}, "not a JSON object"),
         (remove("tokenizer.json", "tokenizer_config.json"), "no tokenizer files"),
         (
-            {
-                "model.safetensors.index.json": json.dumps(
-                    {"weight_map": {"a": "model-2.safetensors"}}
-                ).encode()
-            },
+            {"model.safetensors.index.json": json.dumps({"weight_map": {"a": "model-2.safetensors"}}).encode()},
             "lacks the weights model-2.safetensors",
         ),
     ],
 )
-def test_folders_that_are_refused(
-    world: World, model: Path, changes: dict[str, bytes | None], message: str
-) -> None:
+def test_folders_that_are_refused(world: World, model: Path, changes: dict[str, bytes | None], message: str) -> None:
     for name, body in changes.items():
         if body is None:
             (model / name).unlink()

@@ -110,9 +110,7 @@ class RunFolder:
 
     def _votes(self, rng, rows):
         chances = self._chances(rng, rows, 2.0)
-        chances[: len(self.texts)] = np.array(
-            [0.34, 0.33] + [0.33 / (len(self.labels) - 2)] * (len(self.labels) - 2)
-        )
+        chances[: len(self.texts)] = np.array([0.34, 0.33] + [0.33 / (len(self.labels) - 2)] * (len(self.labels) - 2))
         order = rng.permuted(np.tile(np.arange(len(self.labels)), (rows, 1)), axis=1)
         chances = np.take_along_axis(chances, order, axis=1)
         given = [self.labels[k] for k in chances.argmax(axis=1)]
@@ -132,9 +130,7 @@ class RunFolder:
 
     def _predictions(self, rng, rows):
         width = len(self.labels)
-        truth = rng.choice(
-            width, size=rows, p=np.array([2] + [5] + [3] * (width - 2)) / (7 + 3 * (width - 2))
-        )
+        truth = rng.choice(width, size=rows, p=np.array([2] + [5] + [3] * (width - 2)) / (7 + 3 * (width - 2)))
 
         def system(right):
             chances = np.sort(self._chances(rng, rows, 3.0), axis=1)[:, ::-1]
@@ -205,9 +201,7 @@ class RunFolder:
                         "seconds": 10.2 + k / 9,
                         "texts_per_second": 260.0,
                     }
-                    for k, (loss, held_out) in enumerate(
-                        [(0.91, 0.74), (0.62, 0.58), (0.47, 0.52), (0.41, 0.53)]
-                    )
+                    for k, (loss, held_out) in enumerate([(0.91, 0.74), (0.62, 0.58), (0.47, 0.52), (0.41, 0.53)])
                 ],
                 "best_epoch": 3,
                 "learning_rate": 5e-5,
@@ -233,9 +227,7 @@ class RunFolder:
             "teacher": score(self.labels, truth, teacher, np.array(rows["teacher_probabilities"])),
             "student": score(self.labels, truth, student, np.array(rows["student_probabilities"])),
             "mcnemar": mcnemar(truth, teacher, student),
-            "student_agrees_with_teacher": float(
-                np.mean([a == b for a, b in zip(teacher, student, strict=True)])
-            ),
+            "student_agrees_with_teacher": float(np.mean([a == b for a, b in zip(teacher, student, strict=True)])),
         }
 
     def recorded(self):

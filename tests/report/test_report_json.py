@@ -26,9 +26,7 @@ def test_contract(folder):
         "test": 140,
         "dropped": 6,
     }
-    assert {
-        key: report["label"][key] for key in ("rows", "seconds", "rows_per_second", "failures", "abstained")
-    } == {
+    assert {key: report["label"][key] for key in ("rows", "seconds", "rows_per_second", "failures", "abstained")} == {
         "rows": 440,
         "seconds": 128.2,
         "rows_per_second": 2.55,
@@ -73,9 +71,7 @@ def test_doubtful_and_mistaken_rows(folder, hostile):
     chances = found.doubtful[0].chances
     assert [chance for _, chance in chances] == sorted((chance for _, chance in chances), reverse=True)
     assert all(row.given != row.truth for row in found.mistaken)
-    assert [row.figure for row in found.mistaken] == sorted(
-        (row.figure for row in found.mistaken), reverse=True
-    )
+    assert [row.figure for row in found.mistaken] == sorted((row.figure for row in found.mistaken), reverse=True)
     assert found.mistaken[3].teacher is None
 
 
@@ -95,9 +91,7 @@ def test_verdict_says_the_outcome(folder):
     said = verdict(report)
     assert f"right on {100 * scores['student']['accuracy']:.1f} % of 140 expert-labelled texts" in said
     assert f"its teacher on {100 * scores['teacher']['accuracy']:.1f} %" in said
-    assert said.endswith(
-        "A million texts cost 0.27 USD with the student, 65.36 USD with the teacher: 240 times less."
-    )
+    assert said.endswith("A million texts cost 0.27 USD with the student, 65.36 USD with the teacher: 240 times less.")
 
 
 @pytest.mark.parametrize(

@@ -108,9 +108,7 @@ def test_page_is_self_contained(hostile_run):
     html, page = page_of(hostile_run)
     assert "<script" not in html.lower()
     assert "http://" not in re.sub(r"<bdi>.*?</bdi>", "", html, flags=re.S)
-    assert {tag for tag, _ in page.tags}.isdisjoint(
-        {"script", "img", "iframe", "object", "embed", "form", "base"}
-    )
+    assert {tag for tag, _ in page.tags}.isdisjoint({"script", "img", "iframe", "object", "embed", "form", "base"})
     for _, attrs in page.tags:
         assert not [name for name in attrs if name.startswith("on")]
         for name in ("href", "src", "xlink:href", "srcset", "action"):
@@ -223,17 +221,13 @@ def test_words_for_figures():
     assert flat("a\n\u202eb\u2066") == "a \ufffdb\ufffd"
 
 
-@pytest.mark.skipif(
-    shutil.which("chromium") is None, reason="needs Chromium on the PATH: apt-get install chromium"
-)
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium on the PATH: apt-get install chromium")
 @pytest.mark.parametrize("size", [(1200, 2200), (400, 2200)], ids=["desk", "phone"])
 def test_browser_shows_it_without_complaint(hostile_run, tmp_path, size):
     html, _ = page_of(hostile_run)
     page, picture = tmp_path / "report.html", tmp_path / "shot.png"
     page.write_text(html, encoding="utf-8")
-    options = (
-        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    )
+    options = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     options += " --disable-component-update --disable-sync --hide-scrollbars --enable-logging=stderr --v=0"
     command = [
         "chromium",

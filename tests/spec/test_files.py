@@ -190,8 +190,7 @@ def test_globs_take_every_file_and_say_when_there_is_none() -> None:
 def test_folders_and_devices_are_no_data_files() -> None:
     os.mkdir("texts.csv")
     assert (
-        "'texts.csv' is a folder: name its files, such as 'texts.csv/*.csv'"
-        in problems("data.train.path=texts.csv")[0]
+        "'texts.csv' is a folder: name its files, such as 'texts.csv/*.csv'" in problems("data.train.path=texts.csv")[0]
     )
     os.mkfifo("pipe.csv")
     assert "'pipe.csv' is not a plain file" in problems("data.train.path=pipe.csv")[0]

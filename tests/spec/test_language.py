@@ -82,9 +82,7 @@ def test_shipped_specs_load_and_name_the_schema(path: Path) -> None:
     spec = load_spec(path)
     assert spec.name == path.stem and len(spec.task.examples) in range(3, 7)
     first = spec.text.splitlines()[0]
-    assert (
-        path.parent / first.partition("$schema=")[2]
-    ).resolve() == ROOT / "runner" / "spec" / "schema.json"
+    assert (path.parent / first.partition("$schema=")[2]).resolve() == ROOT / "runner" / "spec" / "schema.json"
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -92,9 +90,7 @@ def test_shipped_specs_match_their_data(path: Path, monkeypatch: pytest.MonkeyPa
     spec = load_spec(path)
     if "${TUTELAGE_DATA}" in spec.text:
         folders = [os.environ.get("TUTELAGE_DATA", ""), str(ROOT.parent / "shared" / "data")]
-        folder = next(
-            (name for name in folders if name and Path(name, "financial_phrasebank").is_dir()), None
-        )
+        folder = next((name for name in folders if name and Path(name, "financial_phrasebank").is_dir()), None)
         if folder is None:
             pytest.skip("set TUTELAGE_DATA to the folder that holds financial_phrasebank/")
         monkeypatch.setenv("TUTELAGE_DATA", folder)

@@ -180,12 +180,8 @@ def test_plain_yaml_would_have_misread_what_is_read_rightly_here(tmp_path: Path)
 
 
 FIELDS = [".".join(path).replace("*", "0") for path, _ in walk()]
-SCALARS = (
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
-)
-VALUES = st.recursive(
-    SCALARS, lambda some: st.lists(some, max_size=3) | st.dictionaries(st.text(), some, max_size=3)
-)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+VALUES = st.recursive(SCALARS, lambda some: st.lists(some, max_size=3) | st.dictionaries(st.text(), some, max_size=3))
 
 
 @settings(max_examples=150, deadline=None)

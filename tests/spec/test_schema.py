@@ -36,9 +36,7 @@ def json_types(hint: Any) -> set[str]:
 
 
 def compare(cls: Any, node: dict[str, Any], where: str) -> None:
-    hints = {
-        name: hint for name, hint in get_type_hints(cls).items() if cls is not Spec or name not in OUTSIDE
-    }
+    hints = {name: hint for name, hint in get_type_hints(cls).items() if cls is not Spec or name not in OUTSIDE}
     assert set(hints) == set(node["properties"]), where
     for name, hint in hints.items():
         child, path = node["properties"][name], f"{where}.{name}"

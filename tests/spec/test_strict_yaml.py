@@ -47,9 +47,7 @@ def test_words(text: str, value: Any) -> None:
 
 
 def test_marks_of_keys_and_values_count_from_one() -> None:
-    document = parse(
-        "\ufeffa: 1\r\nb:\r\n  - c: {ü: x, d: y}\r\n  - |\r\n    text\r\n".removeprefix("\ufeff"), "f"
-    )
+    document = parse("\ufeffa: 1\r\nb:\r\n  - c: {ü: x, d: y}\r\n  - |\r\n    text\r\n".removeprefix("\ufeff"), "f")
     assert document.values[()] == Mark(1, 1)
     assert document.keys[("b",)] == Mark(2, 1)
     assert document.keys[("b", 0, "c")] == Mark(3, 5)
@@ -62,9 +60,7 @@ def test_a_key_that_is_refused_leaves_no_marks_behind() -> None:
     document = parse("a: {b: 1}\na: {b: 2, c: 3}\n", "f")
     assert document.data == {"a": {"b": 1}}
     assert document.values[("a", "b")] == Mark(1, 8) and ("a", "c") not in document.values
-    assert [str(problem) for problem in document.problems] == [
-        "f:2:1: the key 'a' is given twice (see line 1)"
-    ]
+    assert [str(problem) for problem in document.problems] == ["f:2:1: the key 'a' is given twice (see line 1)"]
 
 
 def test_an_alias_bomb_ends_at_its_first_alias() -> None:

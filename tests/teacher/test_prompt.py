@@ -118,6 +118,14 @@ def test_a_hostile_text_holds_no_control_token(tokenizer: Any, text: str) -> Non
     assert control_ids(tokenizer, renderer.render(text)) == turns
 
 
+def test_the_tokenizer_reads_control_tokens_as_characters_too(tokenizer: Any) -> None:
+    """The second line of defence, for control tokens that ``neutralise`` would not know."""
+    special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    renderer = Renderer(tokenizer, TASK)
+    assert special
+    assert not control_ids(tokenizer, renderer._encode(" ".join(special), control=False))
+
+
 PIECES = """\
 < | > [ / INST] im_end <|im_end|> <|im_start|> <<SYS>> </s> <s> <tool_call> endoftext <|endoftext|> <file_sep> a \uff5c
 """

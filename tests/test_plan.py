@@ -1,0 +1,167 @@
+"""The plan: what fits, what is there already, how long it takes, and nothing started."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from runner import machine
+from runner.cli import main
+from runner.errors import DataError, EngineError
+from runner.plan import GIB, Plan, check_memory, make_plan, plan_text
+from runner.spec import Spec, load_spec
+from runner.stages import label
+from runner.stages.load import row_id
+from runner.store import Folder
+from runner.teacher.worker import ANSWERS
+
+FINANCIAL = Path(__file__).parents[1] / "specs" / "financial-sentiment.yaml"
+SMALL = "catalog:smollm2-135m-instruct"
+
+
+def asking(job: Any, model: str = SMALL, *more: str) -> Spec:
+    """The job with a live teacher."""
+    spec: Spec = job.spec("teacher.engine=vllm", f"teacher.model={model}", "teacher.columns=[]", *more)
+    return spec
+
+
+@pytest.fixture
+def mixtral(job: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that the shipped financial spec finds its data in: a few rows of our own."""
+    header = ("text", "label_experts")
+    (job.root / "financial_phrasebank").mkdir()
+    job.csv("financial_phrasebank/train.csv", [(f"Sentence {i} is here.", "") for i in range(40)], header)
+    job.csv("financial_phrasebank/test.csv", [("Up.", "positive"), ("Down.", "negative")], header)
+    monkeypatch.setenv("TUTELAGE_DATA", str(job.root))
+    return FINANCIAL
+
+
+def test_the_published_case_fits_two_h100(mixtral: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", str(mixtral), "--runs-dir", str(tmp_path / "runs")]) == 0
+    out = capsys.readouterr().out
+    assert "rows       40 train, 2 test; 0 dropped" in out
+    assert "weights 87.0 GiB + KV cache of one full context 0.50 GiB = 87.5 GiB; 2 x H100" in out
+    assert "42 rows to label, 0 answers already there" in out
+    assert "load > label > vote > train > evaluate > benchmark" in out
+    assert "problem" not in out
+    assert not (tmp_path / "runs").exists(), "a plan writes nothing"
+
+
+ONE_T4 = ["--set", "teacher.resources.accelerator=T4", "--set", "teacher.resources.gpus=1"]
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_mixtral_does_not_fit_one_t4(
+    mixtral: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, str(mixtral), "--runs-dir", str(tmp_path / "runs"), *ONE_T4]) == 1
+    said = "".join(capsys.readouterr())
+    assert "mistralai/Mixtral-8x7B-Instruct-v0.1 does not fit: weights 87.0 GiB + KV cache" in said
+    assert "1 x T4 (15 GiB each, 90% usable): 13.5 GiB" in said
+    assert "Ask for more or larger GPUs, a quantised build, or a smaller model" in said
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "gpus", "fits"),
+    [("H100", 1, False), ("H100", 2, True), ("H200", 1, True), ("T4", 6, False), ("T4", 7, True), ("Unheard", 1, True)],
+)
+def test_memory_is_counted_over_the_gpus(mixtral: Path, accelerator: str, gpus: int, fits: bool) -> None:
+    overrides = [f"teacher.resources.accelerator={accelerator}", f"teacher.resources.gpus={gpus}"]
+    spec = load_spec(mixtral, overrides)
+    if fits:
+        check_memory(spec)
+    else:
+        with pytest.raises(EngineError, match=f"{gpus} x {accelerator}"):
+            check_memory(spec)
+
+
+def test_a_longer_context_takes_more_memory(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [
+        make_plan(asking(job, SMALL, f"teacher.max_context={size}"), job.run).teacher["memory"]["need_gib"]
+        for size in (2048, 8192)
+    ]
+    # 30 layers, 3 key-value heads of 64, keys and values, two bytes each.
+    assert found[1] - found[0] == pytest.approx(6144 * 30 * 3 * 64 * 2 * 2 / GIB)
+    monkeypatch.setattr(machine, "memory_bytes", lambda: GIB // 4)
+    (problem,) = make_plan(asking(job), job.run).problems
+    assert "this machine's memory: 0.2 GiB" in problem
+
+
+def test_what_is_there_is_kept(job: Any) -> None:
+    def cached(*overrides: str) -> list[str]:
+        plan = make_plan(job.spec(*overrides), job.run)
+        return [stage["name"] for stage in plan.stages if stage["cached"]]
+
+    assert cached() == []
+    job.do("vote")
+    assert cached() == ["load", "label", "vote"]
+    assert cached("student.epochs=2", "benchmark.rows=9", "teacher.model=other people") == ["load", "label", "vote"]
+    assert cached("task.labels=[neutral, negative, positive]") == []
+    job.csv("train.csv", [("Another.", "", "neutral", "neutral", "neutral")])
+    assert cached() == []
+    before = job.snapshot()
+    make_plan(job.spec(), job.run)
+    assert job.snapshot() == before
+
+
+def test_answers_that_are_there_are_not_asked_for_again(job: Any) -> None:
+    spec = asking(job)
+    fresh = make_plan(spec, job.run).teacher
+    assert (fresh["rows"], fresh["generate"], fresh["reuse"]) == (7, 7, 0)
+    assert fresh["basis"] == "rough, from arithmetic"
+    texts = ["Profit fell by half.", "It makes paper.", "not in the data any more"]
+    answers = [{"id": row_id(text), "kind": "row", "seconds": 3.0} for text in texts]
+    label.answers_folder(job.run, spec).write_table("a.parquet", pa.Table.from_pylist(answers, schema=ANSWERS))
+    reused = make_plan(spec, job.run).teacher
+    assert (reused["rows"], reused["generate"], reused["reuse"]) == (7, 5, 2)
+    assert reused["basis"] == "measured on 2 earlier rows"
+    assert reused["hours"] == pytest.approx(5 * 3.0 / 3600)
+    assert make_plan(asking(job, SMALL, "task.instructions=Otherwise."), job.run).teacher["reuse"] == 0
+
+
+def test_recorded_answers_cost_nothing(job: Any) -> None:
+    plan = make_plan(job.spec(), job.run)
+    assert plan.teacher == {"engine": "recorded", "model": "three people", "rows": 7, "generate": 0}
+    assert plan.rows == {"train": 4, "test": 3, "dropped": 0}
+    assert "recorded answers of three people: nothing is generated" in plan_text(plan)
+
+
+def test_leaks_and_duplicates_are_counted_and_said(job: Any) -> None:
+    job.csv("train.csv", [(text, "", *["neutral"] * 3) for text in ("It makes paper.", "New.", "New.")])
+    plan = make_plan(job.spec(), job.run)
+    assert plan.rows == {"train": 1, "test": 3, "dropped": 2}
+    assert "note       1 texts of train also stand in test; they were taken out of train" in plan_text(plan)
+
+
+def test_more_work_takes_longer_and_costs_more(job: Any) -> None:
+    def plan(*more: str) -> Plan:
+        return make_plan(asking(job, "org/unknown", *more), job.run)
+
+    plain, double = plan(), plan("student.epochs=10", "teacher.price_per_hour=2.0")
+    assert double.student["hours"] == pytest.approx(2 * plain.student["hours"])
+    assert double.student["usd"] == pytest.approx(2 * plain.student["usd"])
+    assert plain.teacher["usd"] is None
+    assert double.teacher["usd"] == pytest.approx(2.0 * double.teacher["hours"])
+    cot = ["teacher.prompt=cot", "teacher.votes=3"]
+    assert plan(*cot).teacher["output_tokens_per_row"] == 3 * plan(cot[0]).teacher["output_tokens_per_row"]
+    assert plan(*cot).teacher["hours"] > 2 * plain.teacher["hours"]
+    assert plain.teacher["memory"] == {"arithmetic": "unknown: the model is not on this machine"}
+    assert plain.teacher["prompt_tokens"]["counted"] == "from characters"
+
+
+def test_the_plan_as_json(job: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", str(job.path), "--json", "--runs-dir", str(job.runs_dir)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == make_plan(job.spec(), Folder(str(job.run.url))).to_dict()
+    assert found.keys() == {"stages", "rows", "teacher", "student", "problems", "notes"}
+
+
+def test_data_that_would_not_load_stops_the_plan(job: Any) -> None:
+    job.csv("test.csv", [("A.", "neutral", *["neutral"] * 3)])
+    with pytest.raises(DataError, match="have the one label"):
+        make_plan(job.spec(), job.run)
