@@ -102,7 +102,7 @@ class Cluster:
             kind = f" ({wanted.accelerator})" if wanted.accelerator else ""
             raise UserError(
                 f"{who}.resources asks for {wanted.gpus} GPUs{kind}, this machine has {len(have) or 'none'}; "
-                "run it on a Ray cluster that has them (--address HOST:PORT), or set gpus and accelerator to what is here"
+                "run it on a Ray cluster that has them (--address HOST:PORT), or ask for what is here"
             )
 
     def _request(self, wanted: Resources) -> dict[str, Any]:

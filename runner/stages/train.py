@@ -21,12 +21,15 @@ from runner.store import Folder
 NAME = "train"
 NEEDS = ("vote",)
 
+RECIPE = 2
+"""Of training: default learning rates, the choice of the epoch. A change trains students anew."""
+
 
 def key(spec: Spec) -> dict[str, Any]:
     """The student's whole part of the spec but for its hardware, which must not change the outcome."""
     student = {name: value for name, value in spec.to_dict()["student"].items() if name != "resources"}
     identity = models.identity(spec.student.model, spec.student.revision, spec.base)
-    return {"student": student, "identity": identity, "workers": spec.student.resources.workers}
+    return {"recipe": RECIPE, "student": student, "identity": identity, "workers": spec.student.resources.workers}
 
 
 def run(context: Context) -> dict[str, Any]:
