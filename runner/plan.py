@@ -17,7 +17,7 @@ from runner.pipeline import steps
 from runner.progress import clock
 from runner.spec import Spec
 from runner.spec.model import StudentResources, TeacherResources
-from runner.stages import label, load
+from runner.stages import label, load, train
 from runner.store import Folder
 from runner.teacher import calibrate, prompt
 
@@ -123,14 +123,15 @@ def _student(spec: Spec, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     student = spec.student
     facts = models.describe(student.model, student.revision, spec.base)
     lengths = [min(student.max_length, len(row["text"]) / CHARACTERS_PER_TOKEN) for row in rows]
-    work = 6 * (facts.parameters or 125e6) * sum(lengths) * student.epochs
+    epochs = train.epochs_for(student, len(rows))
+    work = 6 * (facts.parameters or 125e6) * sum(lengths) * epochs
     resources = student.resources
     seconds = work / _flops(resources, CPU_STUDENT_TFLOPS) / resources.workers
     return {
         "model": student.model,
         "present": facts.present,
         "parameters": facts.parameters,
-        "epochs": student.epochs,
+        "epochs": epochs,
         "hours": seconds / 3600,
         "basis": "rough, from arithmetic",
         "usd": seconds / 3600 * spec.benchmark.price_per_hour * resources.workers,

@@ -99,8 +99,9 @@ def fit(
 ) -> dict[str, Any]:
     """Train, keep the weights of the best epoch, save them to ``save_to``.
 
-    Best is the highest agreement with the teacher's labels on held-out rows, the lower loss among equals: the
-    loss alone favours early epochs, since a student that is surer than its teacher pays for it while still right.
+    Best is the highest agreement with the teacher's labels on held-out rows, the later epoch among equals: its
+    weights moved in smaller steps. The held-out loss would favour early epochs, since a student that is surer
+    than its teacher pays for it even where both are right.
 
     ``report(texts_done, texts_total, history)`` is called every few batches. Only rank 0 saves.
     Returns the history and the settings that were used, ready for JSON.
@@ -147,8 +148,8 @@ def fit(
     }
 
 
-def _merit(epoch: Epoch) -> tuple[float, float]:
-    return epoch.val_accuracy, -epoch.val_loss
+def _merit(epoch: Epoch) -> tuple[float, int]:
+    return epoch.val_accuracy, epoch.epoch
 
 
 class _Loop:

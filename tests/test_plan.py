@@ -142,7 +142,7 @@ def test_more_work_takes_longer_and_costs_more(job: Any) -> None:
     def plan(*more: str) -> Plan:
         return make_plan(asking(job, "org/unknown", *more), job.run)
 
-    plain, double = plan(), plan("student.epochs=10", "teacher.price_per_hour=2.0")
+    plain, double = plan("student.epochs=5"), plan("student.epochs=10", "teacher.price_per_hour=2.0")
     assert double.student["hours"] == pytest.approx(2 * plain.student["hours"])
     assert double.student["usd"] == pytest.approx(2 * plain.student["usd"])
     assert plain.teacher["usd"] is None

@@ -107,7 +107,7 @@ class Student:
 
     model: str
     revision: str | None
-    epochs: int
+    epochs: int | None
     learning_rate: float | None
     batch_size: int
     max_length: int

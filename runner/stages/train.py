@@ -15,13 +15,16 @@ import numpy as np
 from runner import models
 from runner.cluster import Resources
 from runner.spec import Spec
+from runner.spec.model import Student
 from runner.stage import Context
 from runner.store import Folder
 
 NAME = "train"
 NEEDS = ("vote",)
 
-RECIPE = 2
+STEPS, LEAST_EPOCHS, MOST_EPOCHS = 600, 5, 20
+
+RECIPE = 3
 """Of training: default learning rates, the choice of the epoch. A change trains students anew."""
 
 
@@ -44,15 +47,15 @@ def run(context: Context) -> dict[str, Any]:
         if row["split"] == "train" and row["label"] is not None
     ]
     held_out, kept = split_rows(len(rows), student.validation, student.seed)
+    epochs = epochs_for(student, len(kept))
     config = {
         "model": str(folder),
         "labels": list(spec.task.labels),
-        "student": {name: value for name, value in spec.to_dict()["student"].items() if name != "resources"},
+        "student": spec.to_dict()["student"] | {"epochs": epochs},
         "train": _columns([rows[i] for i in kept]),
         "held_out": _columns([rows[i] for i in held_out]),
         "save_to": context.here.url,
     }
-    epochs = student.epochs
     context.progress.say(f"{student.model}: {len(kept)} rows, {len(held_out)} held out, {epochs} epochs", NAME)
     context.progress.begin(NAME, len(kept) * epochs, "texts")
     result = context.cluster.train(
@@ -65,6 +68,13 @@ def run(context: Context) -> dict[str, Any]:
     )
     context.here.child("ray").clear()
     return {"rows": len(kept), "held_out": len(held_out), "model": student.model} | result
+
+
+def epochs_for(student: Student, rows: int) -> int:
+    """The epochs that the spec says, or enough for a small train set to be learnt at all."""
+    if student.epochs is not None:
+        return student.epochs
+    return min(MOST_EPOCHS, max(LEAST_EPOCHS, round(STEPS * student.batch_size / max(1, rows))))
 
 
 def split_rows(count: int, share: float, seed: int) -> tuple[list[int], list[int]]:

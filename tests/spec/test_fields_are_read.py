@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from runner.spec import schema
+from runner.spec.describe import field_table
 
 RUNNER = Path(__file__).resolve().parents[2] / "runner"
 # Read by the spec language itself.
@@ -30,3 +31,8 @@ def test_every_field_is_read(field):
     sources = (path for path in RUNNER.rglob("*.py") if "spec" not in path.relative_to(RUNNER).parts)
     use = re.compile(rf"\.{field}\b|\[\"{field}\"\]|\"{field}\"[,)]")
     assert any(use.search(path.read_text(encoding="utf-8")) for path in sources)
+
+
+def test_the_table_in_the_docs_is_the_schemas():
+    page = (RUNNER.parent / "docs" / "spec.md").read_text(encoding="utf-8")
+    assert field_table().strip() in page
