@@ -181,7 +181,14 @@ def test_a_bug_on_a_full_disk_is_shown_instead(
 def test_ctrl_c_is_130(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "spec.yaml")
     command = [sys.executable, "-m", "runner", "validate", str(tmp_path / "spec.yaml")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=python_path())
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=python_path(),
+        # A shell starts background jobs with Ctrl-C ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     with open(tmp_path / "spec.yaml", "wb"):  # opens when the other side is there, and then it waits for us
         process.send_signal(signal.SIGINT)
         err = process.communicate(timeout=60)[1]
