@@ -7,8 +7,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 SPEC ?= specs/quickstart.yaml
-# Byte-compiling 190 packages takes longer than installing them; Python does it for what is imported.
-PIP_QUIETLY := --quiet --disable-pip-version-check --no-compile
+PIP_QUIETLY := --quiet --disable-pip-version-check
 
 .PHONY: quickstart test lint lock setup clean bench
 .DEFAULT_GOAL := quickstart
