@@ -80,7 +80,7 @@ class Cluster:
             ) from error
         # Once they are imported: each sets up a logger of its own.
         for name in ("ray", "ray.data", "ray.train"):
-            logging.getLogger(name).setLevel(logging.ERROR)
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
     def stop(self) -> None:
         """Let go of Ray, if it was started."""
@@ -134,6 +134,7 @@ class Cluster:
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         context.execution_options.preserve_order = False
+        context.raise_original_map_exception = True  # Ray Data's own exception loses its cause on the way here
         least, most = replicas
         data = ray.data.from_arrow(batches).map_batches(
             worker,
@@ -264,12 +265,16 @@ class _unwrapped:
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if error is None or isinstance(error, TutelageError):
+        if error is None:
             return
-        for inner in _chain(error):
-            if isinstance(inner, TutelageError):
-                raise inner from None
         known = self._ray.exceptions
+        for inner in _chain(error):
+            # Ray's own wrapper of an error is an instance of that error's class, with a traceback for a message.
+            if isinstance(inner, TutelageError) and not isinstance(inner, known.RayTaskError):
+                if inner is error:
+                    return
+                # Our messages are one line; what follows it is Ray's advice on retrying.
+                raise type(inner)(str(inner).splitlines()[0]) from None
         dead = (known.ActorDiedError, known.WorkerCrashedError, known.OutOfMemoryError)
         if isinstance(error, dead):
             raise EngineError(

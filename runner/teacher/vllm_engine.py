@@ -114,7 +114,9 @@ class VllmEngine:
 
 def _advice(error: Exception) -> str:
     """The engine's own words, and what to do about them."""
-    text = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    # Pydantic counts its errors on the first line and says them on the next.
+    text = lines[min(1, len(lines) - 1) if "validation error" in lines[0] else 0].strip()[:300]
     lowered = text.lower()
     if "memory" in lowered or "kv cache" in lowered:
         return f"{text}; ask for more GPUs or a larger accelerator, a smaller model, or a smaller teacher.max_context"
