@@ -7,6 +7,8 @@ the spec or the run folder.
 from __future__ import annotations
 
 import copy
+import math
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -20,6 +22,10 @@ from numpy.typing import NDArray
 from transformers import get_linear_schedule_with_warmup, set_seed
 
 from runner import student
+
+LOWEST_RATE = 0.2
+
+_LAYER = re.compile(r"\.(?:layer|layers|h|block)\.(\d+)\.")
 
 BUCKET = 50
 """Batches per length bucket: rows are shuffled first, so that padding is short and order still random."""
@@ -69,8 +75,24 @@ class Worker:
 
 
 def default_learning_rate(parameters: int) -> float:
-    """Small encoders want larger steps: 1e-4 up to 50 M parameters, 3e-5 above."""
-    return 1e-4 if parameters < 50_000_000 else 3e-5
+    """Small encoders want larger steps: 2e-4 up to 50 M parameters, 5e-5 above. It is that of the top layers."""
+    return 2e-4 if parameters < 50_000_000 else 5e-5
+
+
+def depth(name: str, base: str) -> int | None:
+    """The layer that a parameter belongs to, from its name: 0 for embeddings, None for what stands above all layers."""
+    if found := _LAYER.search(name):
+        return int(found[1]) + 1
+    return 0 if name.startswith(f"{base}.") and "pooler" not in name else None
+
+
+def layer_rate(layer: int | None, layers: int) -> float:
+    """The share of the learning rate for a layer: all of it above the layers, :data:`LOWEST_RATE` for embeddings.
+
+    Layer-wise decay (Howard and Ruder 2018, arXiv:1801.06146): the lower a layer, the more of what it knows should
+    stay.
+    """
+    return 1.0 if layer is None else LOWEST_RATE ** (1 - layer / (layers + 1))
 
 
 def epoch_batches(lengths: Sequence[int], size: int, seed: int, epoch: int) -> list[list[int]]:
@@ -97,11 +119,12 @@ def fit(
     worker: Worker | None = None,
     report: Callable[[int, int, list[Epoch]], None] = lambda done, total, history: None,
 ) -> dict[str, Any]:
-    """Train, keep the weights of the best epoch, save them to ``save_to``.
+    """Train, keep the weights of the chosen epoch, save them to ``save_to``.
 
-    Best is the highest agreement with the teacher's labels on held-out rows, the later epoch among equals: its
-    weights moved in smaller steps. The held-out loss would favour early epochs, since a student that is surer
-    than its teacher pays for it even where both are right.
+    Chosen is the last epoch whose agreement with the teacher's labels on held-out rows is within one standard
+    error of the best. A few hundred rows cannot tell such epochs apart, and the later one's weights moved in smaller
+    steps. The held-out loss would favour early epochs: a student that is surer than its teacher pays for it even
+    where both are right.
 
     ``report(texts_done, texts_total, history)`` is called every few batches. Only rank 0 saves.
     Returns the history and the settings that were used, ready for JSON.
@@ -130,7 +153,7 @@ def fit(
                 len(train.texts) / seconds,
             )
         )
-        if max(history, key=_merit) is history[-1]:
+        if chosen_epoch(history, len(held_out.texts)) is history[-1]:
             best = copy.deepcopy(loop.bare.state_dict())
         report(min(loop.seen, total), total, history)
     loop.bare.load_state_dict(best)
@@ -138,7 +161,7 @@ def fit(
         student.save_student(loop.bare, loop.tokenizer, save_to, config.max_length)
     return {
         "history": [asdict(epoch) for epoch in history],
-        "best_epoch": max(history, key=_merit).epoch,
+        "best_epoch": chosen_epoch(history, len(held_out.texts)).epoch,
         "learning_rate": loop.learning_rate,
         "precision": loop.precision,
         "device": str(loop.device),
@@ -148,8 +171,14 @@ def fit(
     }
 
 
-def _merit(epoch: Epoch) -> tuple[float, int]:
-    return epoch.val_accuracy, epoch.epoch
+def chosen_epoch(history: Sequence[Epoch], held_out: int) -> Epoch:
+    """The last epoch within one standard error of the best agreement on ``held_out`` rows.
+
+    It is the newest one or the one that was chosen before it, so that no other weights need be kept.
+    """
+    best = max(epoch.val_accuracy for epoch in history)
+    error = math.sqrt(best * (1 - best) / max(1, held_out))
+    return [epoch for epoch in history if epoch.val_accuracy >= best - error][-1]
 
 
 class _Loop:
@@ -179,12 +208,14 @@ class _Loop:
         self.rows_per_worker = max(1, len(self.ids) // worker.size)
 
     def _groups(self) -> list[dict[str, Any]]:
-        """Weight decay on matrices only, as usual for encoders."""
-        named = list(self.bare.named_parameters())
-        return [
-            {"params": [p for _, p in named if p.ndim > 1], "weight_decay": 0.01},
-            {"params": [p for _, p in named if p.ndim <= 1], "weight_decay": 0.0},
-        ]
+        """Weight decay on matrices only, as usual for encoders; a learning rate for each layer."""
+        depths = {name: depth(name, self.bare.base_model_prefix) for name, _ in self.bare.named_parameters()}
+        layers = max((layer or 0 for layer in depths.values()), default=0)
+        groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+        for name, parameter in self.bare.named_parameters():
+            rate = self.learning_rate * layer_rate(depths[name], layers)
+            groups.setdefault((rate, 0.01 if parameter.ndim > 1 else 0.0), []).append(parameter)
+        return [{"params": found, "lr": rate, "weight_decay": decay} for (rate, decay), found in groups.items()]
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "fp32":

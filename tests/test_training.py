@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def easy(count: int, start: int = 0) -> training.Rows:
 
 
 def config(model: Path, **changes: Any) -> training.Fit:
-    wanted: dict[str, Any] = {"epochs": 3, "learning_rate": 5e-3, "batch_size": 8, "max_length": 32}
+    wanted: dict[str, Any] = {"epochs": 5, "learning_rate": 1.5e-2, "batch_size": 8, "max_length": 32}
     return training.Fit(model=model, labels=LABELS, precision="fp32", **{"seed": 0, **wanted, **changes})
 
 
@@ -59,7 +60,7 @@ def test_it_learns(trained: Any, tmp_path: Path) -> None:
     losses = [epoch["train_loss"] for epoch in result["history"]]
     assert losses[-1] < losses[0]
     assert result["history"][-1]["val_accuracy"] > 0.9
-    assert (result["learning_rate"], result["precision"], result["workers"]) == (5e-3, "fp32", 1)
+    assert (result["learning_rate"], result["precision"], result["workers"]) == (1.5e-2, "fp32", 1)
     assert result["truncated_rows"] == 0
 
 
@@ -67,7 +68,7 @@ def test_progress_is_told_up_to_the_end(trained: Any) -> None:
     _, _, seen = trained
     done = [row[0] for row in seen]
     assert done == sorted(done)
-    assert seen[-1] == (120, 120, 3)
+    assert seen[-1] == (200, 200, 5)
 
 
 def test_the_same_seed_gives_the_same_weights(trained: Any, tiny_model: Path, tmp_path: Path) -> None:
@@ -87,16 +88,47 @@ def test_a_plain_pipeline_reads_the_result(trained: Any) -> None:
     assert plain.tokenizer.model_max_length == 32
 
 
-def test_the_best_epoch_is_kept(tiny_model: Path, tmp_path: Path) -> None:
-    """Held-out rows that say the opposite of train: every epoch is worse than the one before it."""
+def test_the_weights_of_the_chosen_epoch_are_kept(tiny_model: Path, tmp_path: Path) -> None:
+    """Held-out rows that say the opposite of train: the last epochs are worse than the first."""
     train, held_out = easy(40), easy(10, 40)
     turned = training.Rows(held_out.texts, held_out.targets[:, ::-1].copy())
     result = training.fit(config(tiny_model), train, turned, tmp_path)
-    losses = [epoch["val_loss"] for epoch in result["history"]]
-    assert result["best_epoch"] == 1 + losses.index(min(losses)) < 3
+    history = [training.Epoch(**epoch) for epoch in result["history"]]
+    chosen = training.chosen_epoch(history, 10)
+    assert result["best_epoch"] == chosen.epoch < len(history)
     logits = np.log(student.Student.load(tmp_path, 32, "fp32").predict(turned.texts))
     kept = training.soft_cross_entropy(torch.tensor(logits), torch.tensor(turned.targets))
-    assert float(kept) == pytest.approx(min(losses), abs=1e-4)
+    assert float(kept) == pytest.approx(chosen.val_loss, abs=1e-4)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.integers(1, 500))
+def test_the_last_epoch_within_a_standard_error_is_chosen(accuracies: list[float], rows: int) -> None:
+    history = [training.Epoch(i, 0, 0, accuracy, 0, 0) for i, accuracy in enumerate(accuracies)]
+    chosen = training.chosen_epoch(history, rows)
+    best = max(accuracies)
+    error = math.sqrt(best * (1 - best) / rows)
+    assert chosen.val_accuracy >= best - error
+    assert all(epoch.val_accuracy < best - error for epoch in history[chosen.epoch + 1 :])
+    # One more epoch never brings back one that was passed over: only the chosen one's weights are kept.
+    before = training.chosen_epoch(history[:-1], rows) if len(history) > 1 else chosen
+    assert chosen in (before, history[-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("bert.embeddings.word_embeddings.weight", 0),
+        ("bert.encoder.layer.0.attention.self.query.weight", 1),
+        ("bert.encoder.layer.5.output.dense.bias", 6),
+        ("bert.encoder.relative_attention_bias.weight", 0),
+        ("bert.pooler.dense.weight", None),
+        ("classifier.weight", None),
+    ],
+)
+def test_a_parameter_learns_at_the_rate_of_its_layer(name: str, layer: int | None) -> None:
+    assert training.depth(name, "bert") == layer
+    rates = [training.layer_rate(n, 6) for n in [0, 1, 6, None]]
+    assert rates == sorted(rates) and rates[0] == training.LOWEST_RATE and rates[-1] == 1
 
 
 lengths = st.lists(st.integers(1, 200), min_size=1, max_size=150)
