@@ -1,6 +1,7 @@
 # make quickstart   set up, then run the main job on specs/quickstart.yaml
 # make test         set up, then run the tests
 # make lint         ruff and mypy
+# make bench-teacher   the label stage against other ways to ask the same model
 # make lock         resolve requirements.in again (needs uv)
 
 PYTHON ?= python3.11
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 SPEC ?= specs/quickstart.yaml
 PIP_QUIETLY := --quiet --disable-pip-version-check
 
-.PHONY: quickstart test lint lock setup clean bench
+.PHONY: quickstart test lint lock setup clean bench-teacher
 .DEFAULT_GOAL := quickstart
 
 setup: $(VENV)/.ready
@@ -33,8 +34,8 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: setup
-	$(BIN)/python bench/labelling.py
+bench-teacher: setup
+	$(BIN)/python bench/teacher.py
 
 lock:
 	uv pip compile requirements.in --override requirements.overrides --python-version 3.11 \

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from runner.store import Folder
 
 BUG, INTERRUPTED = 3, 130
+PROBE_ROWS = 32
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,9 +85,28 @@ def _plan(options: argparse.Namespace) -> int:
     from runner.plan import make_plan, plan_text
 
     spec = _load(options)
-    plan = make_plan(spec, _run_folder(spec, options.runs_dir))
-    print(json.dumps(plan.to_dict()) if options.json else plan_text(plan))
+    run = _run_folder(spec, options.runs_dir)
+    if options.probe:
+        _probe(spec, run, options)
+    plan = make_plan(spec, run)
+    print(json.dumps(plan.to_dict()) if options.json else plan_text(plan, options.show_prompt))
     return 1 if plan.problems else 0
+
+
+def _probe(spec: Spec, run: Folder, options: argparse.Namespace) -> None:
+    from runner import pipeline
+    from runner.cluster import Cluster
+    from runner.plan import check_memory
+    from runner.progress import Progress
+    from runner.store import locked
+
+    check_memory(spec)
+    cluster = Cluster(options.address or os.environ.get("RAY_ADDRESS"))
+    try:
+        with locked(run):
+            pipeline.probe(spec, run, cluster, Progress(sys.stderr, "json" if options.json else "plain"), options.probe)
+    finally:
+        cluster.stop()
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -224,6 +244,12 @@ def _mode(options: argparse.Namespace) -> Mode:
     return "terminal" if sys.stdout.isatty() else "plain"
 
 
+def _count(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) <= 100_000:
+        raise argparse.ArgumentTypeError(f"a number of rows from 1 to 100000 is wanted, not {text!r}")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tutelage",
@@ -263,6 +289,16 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("spec", metavar="SPEC")
     spec_options(sub)
     folder_options(sub)
+    sub.add_argument(
+        "--probe",
+        type=_count,
+        nargs="?",
+        const=PROBE_ROWS,
+        metavar="ROWS",
+        help=f"label some rows first ({PROBE_ROWS}) and plan from what they took; their answers are kept",
+    )
+    sub.add_argument("--show-prompt", action="store_true", help="print the whole prompt of one row")
+    sub.add_argument("--address", metavar="auto|HOST:PORT", help="a running Ray cluster, for --probe")
     sub = command(
         "run",
         _run,

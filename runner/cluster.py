@@ -123,9 +123,11 @@ class Cluster:
         arguments: dict[str, Any],
         wanted: Resources,
         replicas: tuple[int, int],
+        concurrent: int = 1,
     ) -> Iterator[pa.Table]:
         """Stream ``batches`` through a pool of ``worker(**arguments)`` actors; results as they come.
 
+        Each actor has ``concurrent`` batches in hand at once, in threads of its own.
         Ray Data moves the blocks, scales the pool between ``replicas`` and restarts actors that die.
         :raises TutelageError: as raised by a worker.
         """
@@ -141,7 +143,13 @@ class Cluster:
             fn_constructor_kwargs=arguments,
             batch_size=None,
             batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(min_size=least, max_size=max(least, min(most, len(batches)))),
+            compute=ray.data.ActorPoolStrategy(
+                min_size=least,
+                max_size=max(least, min(most, len(batches))),
+                max_concurrent_calls_per_actor=concurrent,
+                max_tasks_in_flight_per_actor=2 * concurrent,
+                enable_true_multi_threading=concurrent > 1,
+            ),
             **self._request(wanted),
         )
         with _unwrapped(ray):

@@ -90,6 +90,18 @@ def execute(spec: Spec, run: Folder, cluster: Cluster, progress: Progress) -> di
     return record
 
 
+def probe(spec: Spec, run: Folder, cluster: Cluster, progress: Progress, rows: int) -> None:
+    """Label ``rows`` rows and keep their answers, for a plan that rests on measurement. The caller holds the lock."""
+    _check_format(run)
+    for step in steps(spec, run):
+        context = Context(spec, run, step.folder, step.inputs, cluster, progress)
+        if step.stage.NAME == label.NAME:
+            label.probe(context, rows)
+            return
+        if not step.cached:
+            _run_step(step, context)
+
+
 def _run_step(step: Step, context: Context) -> None:
     name = step.stage.NAME
     step.folder.clear()  # what a killed run left has no marker and does not count

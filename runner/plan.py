@@ -6,34 +6,43 @@ arithmetic: floating-point operations over what the hardware is known to do. The
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from runner import machine, models
 from runner.errors import EngineError
 from runner.pipeline import steps
 from runner.progress import clock
 from runner.spec import Spec
-from runner.spec.model import StudentResources, TeacherResources
+from runner.spec.model import StudentResources, Teacher, TeacherResources
 from runner.stages import label, load, train
 from runner.store import Folder
 from runner.teacher import calibrate, prompt
+from runner.teacher.vllm_engine import engine_options
 
 GIB = 2**30
 SAMPLE = 200
 
-# Memory in GiB and useful TFLOP/s (about 40 % of the dense half-precision peak in the vendors' data sheets).
-ACCELERATORS: dict[str, tuple[float, float]] = {
-    "T4": (15, 26),
-    "L4": (22, 48),
-    "A10G": (22, 28),
-    "A100": (39, 125),
-    "A100-80G": (79, 125),
-    "H100": (79, 400),
-    "H200": (139, 400),
+# Memory in GiB, useful TFLOP/s (about 40 % of the dense half-precision peak) and watts, by the vendors' data sheets.
+ACCELERATORS: dict[str, tuple[float, float, float]] = {
+    "T4": (15, 26, 70),
+    "L4": (22, 48, 72),
+    "A10G": (22, 28, 150),
+    "A100": (39, 125, 400),
+    "A100-80G": (79, 125, 400),
+    "H100": (79, 400, 700),
+    "H200": (139, 400, 700),
 }
+UNKNOWN_ACCELERATOR = (0.0, 50.0, 300.0)
+WATTS_PER_CORE = 10.0
+DECODING = 5.0
+"""A decoded token takes about this many times the time of a prompt token, which come many at once."""
 USABLE = 0.9
 """The share of a GPU's memory that vLLM takes by default."""
 
@@ -74,12 +83,23 @@ def make_plan(spec: Spec, run: Folder) -> Plan:
         "test": len(test.rows),
         "dropped": len(train.dropped) + len(test.dropped),
     }
-    return Plan(stages, rows, teacher, _student(spec, list(train.rows.values())), problems, warnings)
+    notes = [*warnings, *_slow_choices(spec)]
+    return Plan(stages, rows, teacher, _student(spec, list(train.rows.values())), problems, notes)
+
+
+def _slow_choices(spec: Spec) -> list[str]:
+    teacher = spec.teacher
+    if teacher.engine == "vllm" and teacher.prompt == "cot" and not teacher.resources.gpus and teacher.top_p < 1:
+        return [
+            "teacher.top_p below 1 sorts the whole vocabulary for every sequence at every step, which on processors "
+            "takes about a third of the time: top_k: 20 with top_p: 1 draws nearly the same"
+        ]
+    return []
 
 
 def check_memory(spec: Spec) -> None:
     """:raises EngineError: when the teacher cannot fit into the accelerator asked for, with the arithmetic."""
-    if spec.teacher.engine == "vllm":
+    if spec.teacher.engine == "vllm" and spec.teacher.endpoint is None:
         problems = _memory(spec, models.describe(spec.teacher.model, spec.teacher.revision, spec.base))[1]
         if problems:
             raise EngineError("; ".join(problems))
@@ -89,34 +109,56 @@ def _teacher(spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence[str]) 
     teacher = spec.teacher
     if teacher.engine == "recorded":
         return {"engine": "recorded", "model": teacher.model, "rows": len(ids), "generate": 0}, []
-    facts = models.describe(teacher.model, teacher.revision, spec.base)
+    facts = _facts(spec)
+    asked = pa.table({"id": ids, "kind": ["row"] * len(ids), "text": pa.array(texts, pa.large_string())})
     answers = label.read_answers(label.answers_folder(run, spec))
-    reused = [answers[identity] for identity in ids if identity in answers]
-    todo = len(ids) - len(reused)
+    todo = len(label.pending(spec, asked, answers))
+    mine = answers.filter(pc.is_in(answers["id"], value_set=asked["id"].combine_chunks()))
+    reused = pc.count_distinct(mine["id"]).as_py()
     fixed, per_row, counted = _prompt_tokens(spec, texts)
-    output = ANSWER_TOKENS * teacher.votes if teacher.prompt == "cot" else 1
+    output = round(ANSWER_TOKENS * _expected_votes(teacher)) if teacher.prompt == "cot" else 1
     memory, problems = _memory(spec, facts)
     if reused:
-        seconds = todo * sum(answer["seconds"] for answer in reused) / len(reused)
-        basis = f"measured on {len(reused)} earlier rows"
+        seconds = todo * pc.sum(mine["seconds"]).as_py() / reused
+        basis = f"measured on {reused} earlier rows"
     else:
         calls = todo + (calibrate.CONTENT_FREE_TEXTS if spec.teacher.prompt == "direct" else 0)
-        seconds = calls * 2 * (facts.parameters or 7e9) * (per_row + output) / _flops(teacher.resources)
+        work = per_row + output * (DECODING if teacher.prompt == "cot" else 1)
+        seconds = calls * 2 * (facts.active_parameters or 7e9) * work / _flops(teacher.resources)
         basis = "rough, from arithmetic"
     return {
-        "engine": "vllm",
+        "engine": teacher.engine,
         "model": teacher.model,
         "present": facts.present,
         "rows": len(ids),
         "generate": todo,
-        "reuse": len(reused),
+        "reuse": len(ids) - todo,
         "prompt_tokens": {"fixed": fixed, "per_row": per_row, "counted": counted},
         "output_tokens_per_row": output,
         "memory": memory,
         "hours": seconds / 3600,
         "basis": basis,
+        "gpu_hours": seconds / 3600 * teacher.resources.gpus,
+        "kwh": seconds / 3600 * _watts(teacher.resources) / 1000,
         "usd": teacher.price_per_hour and seconds / 3600 * teacher.price_per_hour,
+        "budget_hours": limit / 3600 if (limit := label.budget_seconds(teacher)) < math.inf else None,
+        "engine_options": engine_options(label.settings_of(teacher)),
+        "prompt": prompt.messages(label.task_of(spec), texts[0] if texts else ""),
     }, problems
+
+
+def _facts(spec: Spec) -> models.ModelFacts:
+    if spec.teacher.engine == "noop":
+        return models.ModelFacts(None, None, None, None, None, None, None, None, present=True)
+    return models.describe(spec.teacher.model, spec.teacher.revision, spec.base)
+
+
+def _expected_votes(teacher: Teacher) -> float:
+    """Where votes stop early, about one row in ten needs more than a bare majority (the published case: 8 %)."""
+    if not teacher.early_stop:
+        return teacher.votes
+    least = teacher.votes // 2 + 1
+    return least + (teacher.votes - least) / 10
 
 
 def _student(spec: Spec, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -138,9 +180,20 @@ def _student(spec: Spec, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _accelerator(resources: TeacherResources | StudentResources) -> tuple[float, float, float]:
+    return ACCELERATORS.get(resources.accelerator or "", UNKNOWN_ACCELERATOR)
+
+
+def _watts(resources: TeacherResources) -> float:
+    """Of one replica at full load; the machine around the GPUs is not counted."""
+    if resources.gpus:
+        return resources.gpus * _accelerator(resources)[2]
+    return WATTS_PER_CORE * (resources.cpus or machine.usable_cores())
+
+
 def _flops(resources: TeacherResources | StudentResources, per_core: float = CPU_TEACHER_TFLOPS) -> float:
     if resources.gpus:
-        return 1e12 * resources.gpus * ACCELERATORS.get(resources.accelerator or "", (0, 50))[1]
+        return 1e12 * resources.gpus * _accelerator(resources)[1]
     slow = 1 if "avx512_bf16" in machine.cpu_flags() else 4
     return 1e12 * per_core * (resources.cpus or machine.usable_cores()) / slow
 
@@ -168,7 +221,7 @@ def _prompt_tokens(spec: Spec, texts: Sequence[str]) -> tuple[int, int, str]:
 
 def _counter(spec: Spec) -> Any:
     """A function from text to its number of tokens, where the teacher's tokenizer is on this machine."""
-    if not models.describe(spec.teacher.model, spec.teacher.revision, spec.base).present:
+    if spec.teacher.engine == "noop" or not _facts(spec).present:
         return None
     from tokenizers import Tokenizer
 
@@ -187,7 +240,7 @@ def _memory(spec: Spec, facts: models.ModelFacts) -> tuple[dict[str, Any], list[
     cache = (facts.kv_bytes_per_token or 0) * spec.teacher.max_context
     need = facts.weight_bytes + cache
     if resources.gpus:
-        each = ACCELERATORS.get(resources.accelerator or "", (0.0, 0.0))[0]
+        each = _accelerator(resources)[0]
         have, where = (
             each * resources.gpus * USABLE * GIB,
             f"{resources.gpus} x {resources.accelerator or 'GPU'}",
@@ -210,8 +263,8 @@ def _memory(spec: Spec, facts: models.ModelFacts) -> tuple[dict[str, Any], list[
     return {"need_gib": need / GIB, "have_gib": have / GIB or None, "arithmetic": arithmetic}, problems
 
 
-def plan_text(plan: Plan) -> str:
-    """The plan for a person."""
+def plan_text(plan: Plan, show_prompt: bool = False) -> str:
+    """The plan for a person, with the whole prompt of one row where that is wanted."""
     lines = ["stages     " + " > ".join(s["name"] + (" (kept)" if s["cached"] else "") for s in plan.stages)]
     lines.append("rows       {train} train, {test} test; {dropped} dropped".format(**plan.rows))
     teacher = plan.teacher
@@ -219,20 +272,28 @@ def plan_text(plan: Plan) -> str:
         lines.append(f"teacher    recorded answers of {teacher['model']}: nothing is generated")
     else:
         tokens = teacher["prompt_tokens"]
+        options = ", ".join(f"{name}={value}" for name, value in teacher["engine_options"].items())
         lines += [
             f"teacher    {teacher['model']}{_absent(teacher)}",
             f"           {teacher['generate']} rows to label, {teacher['reuse']} answers already there",
             f"           {tokens['fixed']} shared prompt tokens, about {tokens['per_row']} a row "
             f"({tokens['counted']}), "
             f"{teacher['output_tokens_per_row']} generated",
+            f"           vLLM: {options}",
             f"           memory: {teacher['memory']['arithmetic']}",
-            f"           about {clock(teacher['hours'] * 3600)} ({teacher['basis']}){_cost(teacher)}",
+            f"           about {clock(teacher['hours'] * 3600)} ({teacher['basis']}){_cost(teacher)}, "
+            f"{teacher['kwh']:.2g} kWh" + (f", {teacher['gpu_hours']:.2g} GPU-hours" if teacher["gpu_hours"] else ""),
         ]
+        if teacher["budget_hours"] is not None:
+            lines.append(f"           stops after {clock(teacher['budget_hours'] * 3600)} (teacher.budget)")
     student = plan.student
     lines.append(f"student    {student['model']}{_absent(student)}, {student['epochs']} epochs")
     lines.append(f"           about {clock(student['hours'] * 3600)} ({student['basis']}){_cost(student)}")
     lines += [f"note       {note}" for note in plan.notes]
     lines += [f"problem    {problem}" for problem in plan.problems]
+    if show_prompt:
+        for turn in teacher.get("prompt", []):
+            lines += ["", f"[{turn['role']}]", turn["content"]]
     return "\n".join(lines)
 
 

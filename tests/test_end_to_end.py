@@ -244,23 +244,27 @@ import json, sys, tempfile
 import pyarrow as pa
 from runner import models
 from runner.store import Folder
+from runner.teacher.engine import Sampling
 from runner.teacher.prompt import Task
 from runner.teacher.vllm_engine import EngineSettings
-from runner.teacher.worker import Labeller, Sampling
+from runner.teacher.worker import QUESTIONS, Asking, Labeller
 folder = tempfile.mkdtemp()
 task = Task(("negative", "positive"), "Label the sentence.", (), "cot")
-model, sampling = str(models.ensure("{TEACHER}")), Sampling(3, 0.8, 0.9, 16, 0)
-labeller = Labeller(model, task, EngineSettings(512, 0, 0), sampling, folder)
-for name in ("a", "b"):
-    labeller(pa.table({{"id": ["r1", "r2"], "kind": ["row", "row"], "text": ["Profit rose.", "Sales fell."]}}))
+asking = Asking(task, 3, False, Sampling(0.8, 1.0, 20, 16), 0)
+labeller = Labeller("vllm", str(models.ensure("{TEACHER}")), asking, EngineSettings(512, 0, 0), folder)
+rows = [dict(id="r1", kind="row", text="Profit rose."), dict(id="r2", kind="row", text="Sales fell.")]
+for again in range(2):
+    labeller(pa.Table.from_pylist(rows, schema=QUESTIONS))
 rows = [row for name in Folder(folder).names() for row in Folder(folder).read_table(name).to_pylist()]
-print(json.dumps([[row["id"], row["outputs"], row["output_tokens"]] for row in rows]))
+print(json.dumps([[row["id"], row["vote"], row["attempt"], row["text"], row["output_tokens"]] for row in rows]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     rows = json.loads(done.stdout.splitlines()[-1])
-    assert len(rows) == 4
-    by_id = {}
-    for id_, outputs, tokens in rows:
-        assert len(outputs) == 3 and 3 <= tokens <= 48
-        assert by_id.setdefault(id_, outputs) == outputs
+    drawn = [row for row in rows if row[2] == 0]
+    assert len(drawn) == 2 * 2 * 3
+    first = {}
+    for id_, vote, attempt, text, tokens in drawn:
+        assert attempt == 0 and 1 <= tokens <= 16
+        assert first.setdefault((id_, vote), text) == text
+    assert len(set(first.values())) > 2  # the votes on a row have seeds of their own

@@ -22,6 +22,8 @@ __all__ = [
     "catalog_names",
     "describe",
     "ensure",
+    "ensure_tokenizer",
+    "hub_name",
     "identity",
     "list_models",
     "pull",
@@ -49,6 +51,7 @@ class ModelFacts:
     """
 
     parameters: int | None
+    active_parameters: int | None
     weight_bytes: int | None
     layers: int | None
     hidden: int | None
@@ -115,6 +118,25 @@ def ensure(
     return kind
 
 
+def ensure_tokenizer(
+    ref: str,
+    revision: str | None = None,
+    base: Path | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Path:
+    """As ``ensure``, but a Hub model comes without its weights: a server elsewhere has them."""
+    kind = resolve(ref, revision, base)
+    if isinstance(kind, HubName):
+        return hub.fetch_tokenizer(kind.repo, kind.revision, progress or (lambda _: None))
+    return ensure(ref, revision, base, progress)
+
+
+def hub_name(ref: str, base: Path | None = None) -> str | None:
+    """The Hub's name for a reference, or None where it is a folder or of the catalog."""
+    kind = resolve(ref, None, base)
+    return kind.repo if isinstance(kind, HubName) else None
+
+
 def pull(names: Sequence[str], progress: Callable[[str], None] | None = None) -> list[Path]:
     """Fetch models ahead of time. A name may be a reference, or a catalog name without ``catalog:``."""
     known = catalog_names()
@@ -137,6 +159,7 @@ def describe(ref: str, revision: str | None = None, base: Path | None = None) ->
 def _facts(shape: Shape, present: bool) -> ModelFacts:
     return ModelFacts(
         parameters=shape.parameters,
+        active_parameters=shape.active_parameters or shape.parameters,
         weight_bytes=shape.weight_bytes,
         layers=shape.layers,
         hidden=shape.hidden,

@@ -30,6 +30,7 @@ class Shape:
     """What a plan needs to know about a model; ``None`` where it is not known or has no meaning."""
 
     parameters: int | None = None
+    active_parameters: int | None = None
     weight_bytes: int | None = None
     layers: int | None = None
     hidden: int | None = None
@@ -202,6 +203,7 @@ def _shape(body: Mapping[str, Any]) -> Shape:
     parameters = int(body["parameters"])
     return Shape(
         parameters=parameters,
+        active_parameters=int(body.get("active_parameters", parameters)),
         weight_bytes=int(body.get("weight_bytes", 2 * parameters)),
         licence=str(body["licence"]),
         **{field: int(body[field]) for field in fields if field in body},

@@ -84,6 +84,20 @@ def fetch_model(repo: str, revision: str | None, progress: Progress) -> Path:
     return path
 
 
+def fetch_tokenizer(repo: str, revision: str | None, progress: Progress) -> Path:
+    """A folder with the model's tokenizer and configuration, without its weights. Raises ModelError."""
+    here = cached(repo, revision)
+    if here is not None:
+        return here
+    if is_offline():
+        raise ModelError(_advice(repo, "is not in the Hub's local cache, and HF_HUB_OFFLINE forbids asking the Hub"))
+    progress(f"fetching the tokenizer of {repo} from the Hub")
+    try:
+        return _snapshot(repo, revision, [name for name in _ALLOW if name != "*.safetensors"], _IGNORE, None)
+    except Exception as error:
+        raise ModelError(_advice(repo, _reason(error, revision))) from error
+
+
 def _snapshot(repo: str, revision: str | None, allow: list[str], ignore: list[str], target: Path | None) -> Path:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.utils.tqdm import disable_progress_bars

@@ -70,20 +70,38 @@ class TeacherResources:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Budget:
+    """The most that one run may spend on labelling."""
+
+    usd: float | None
+    hours: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Teacher:
     """The model that labels."""
 
-    engine: Literal["vllm", "recorded"]
+    engine: Literal["vllm", "recorded", "noop"]
     model: str
     revision: str | None
+    endpoint: str | None
+    allow_external: bool
+    concurrency: int
     columns: tuple[str, ...]
     prompt: Literal["direct", "cot"]
     votes: int
     temperature: float
+    top_k: int
     top_p: float
     max_tokens: int
+    early_stop: bool
+    template: str | None
     calibration: Literal["content-free", "batch", "none"]
     batch_size: int
+    truncate: bool
+    start_minutes: float
+    engine_options: dict[str, Any]
+    budget: Budget
     max_failure_rate: float
     seed: int
     max_context: int

@@ -88,6 +88,56 @@ def _engine_has_columns(spec: dict[str, Any]) -> Found:
         )
 
 
+def _template_is_whole(spec: dict[str, Any]) -> Found:
+    template, path = spec["teacher"]["template"], ("teacher", "template")
+    if template is None:
+        return
+    from runner.teacher.prompt import PLACEHOLDER, PLACEHOLDERS  # only now: most specs have none
+
+    used = PLACEHOLDER.findall(template)
+    if used.count("text") != 1:
+        yield path, f"{{text}} must stand in it once, found {used.count('text')} times"
+    for name in dict.fromkeys(used):
+        if name not in PLACEHOLDERS:
+            hint = did_you_mean(name, PLACEHOLDERS) or f" (it knows {', '.join(PLACEHOLDERS)})"
+            yield path, f"{{{name}}} is no placeholder{hint}"
+
+
+def _options_exist(spec: dict[str, Any]) -> Found:
+    options, path = spec["teacher"]["engine_options"], ("teacher", "engine_options")
+    if not options or spec["teacher"]["engine"] == "noop":
+        return
+    from runner.spec.engine_options import known_options, ours
+
+    known = known_options()
+    for name in options:
+        if name in ours:
+            yield (*path, name), f"the runner sets {name} itself: {ours[name]}"
+        elif known and name not in known:
+            yield (*path, name), f"vLLM has no option {name!r}{did_you_mean(name, sorted(known))}"
+
+
+def _endpoint_stands_alone(spec: dict[str, Any]) -> Found:
+    teacher = spec["teacher"]
+    path = ("teacher", "endpoint")
+    if teacher["endpoint"] is None:
+        return
+    if teacher["engine"] != "vllm":
+        yield path, f"engine: {teacher['engine']} asks no server: leave one of the two out"
+    if "@" in teacher["endpoint"]:
+        yield path, "no user or password may stand in a spec: set TUTELAGE_ENDPOINT_TOKEN in the environment"
+    if teacher["engine_options"]:
+        yield ("teacher", "engine_options"), "the server has its own options: leave these out"
+    if teacher["resources"]["gpus"]:
+        yield ("teacher", "resources", "gpus"), "the server has the GPUs, the runner needs none: leave them out"
+
+
+def _budget_has_a_price(spec: dict[str, Any]) -> Found:
+    if spec["teacher"]["budget"]["usd"] is not None and not spec["teacher"]["price_per_hour"]:
+        message = "a budget in USD needs teacher.price_per_hour, or nobody knows when it is spent: set it, or use hours"
+        yield ("teacher", "budget", "usd"), message
+
+
 def _answer_fits(spec: dict[str, Any]) -> Found:
     teacher = spec["teacher"]
     if teacher["prompt"] == "cot" and teacher["max_tokens"] >= teacher["max_context"]:
@@ -178,6 +228,13 @@ RULES: tuple[tuple[Rule, tuple[KeyPath, ...]], ...] = (
     (_test_is_apart, _fields("data", "train", "test")),
     (_votes_make_sense, _fields("teacher", "votes", "engine", "columns", "prompt", "temperature")),
     (_engine_has_columns, _fields("teacher", "engine", "columns")),
+    (_template_is_whole, _fields("teacher", "template")),
+    (_options_exist, _fields("teacher", "engine", "engine_options")),
+    (
+        _endpoint_stands_alone,
+        _fields("teacher", "endpoint", "engine", "engine_options", "resources.gpus"),
+    ),
+    (_budget_has_a_price, _fields("teacher", "budget", "price_per_hour")),
     (_answer_fits, _fields("teacher", "prompt", "max_tokens", "max_context")),
     (_replicas_grow, _fields("teacher", "resources.replicas")),
     (_accelerator_has_gpus("teacher"), _fields("teacher", *_RESOURCES)),

@@ -1,81 +1,115 @@
 """label: rows -> the teacher's raw answers.
 
 Raw answers live beside the stages, in ``answers/<teacher>/``, keyed by what the teacher was asked, not by
-the data: more rows ask only for the new ones, and another calibration or vote rule asks for nothing.
-``answers.parquet`` holds those of this data set, ``failures.parquet`` the rows that have none and why.
-Counts: rows = answers + failures.
+the data: more rows or more votes ask only for what is new, and another calibration, parser or vote rule asks for
+nothing. ``answers.parquet`` holds those of this data set, ``failures.parquet`` the rows that have none and why.
+Counts: rows = answered + failed.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from runner import models
 from runner.cluster import Resources
 from runner.errors import EngineError
 from runner.spec import Spec
+from runner.spec.model import Teacher
 from runner.stage import Context
 from runner.stages.load import row_id
 from runner.store import Folder, fingerprint
 from runner.teacher import prompt
+from runner.teacher.asking import counted, missing
 from runner.teacher.calibrate import content_free_texts
+from runner.teacher.endpoint import Endpoint, check_host
+from runner.teacher.engine import Sampling
 from runner.teacher.vllm_engine import EngineSettings
-from runner.teacher.worker import ANSWERS, Labeller, Sampling
+from runner.teacher.worker import ANSWERS, QUESTIONS, Asking, Labeller
 
 NAME = "label"
 NEEDS = ("load",)
 
-FAILURES = pa.schema([(name, pa.string()) for name in ("id", "split", "text", "reason")])
+READING = 1
+"""Of answers: a change looks at stored answers again, and asks only where they have become unusable."""
+
+CONCURRENT_BATCHES = 4
+"""Batches inside one engine at once: while the last rows of one are finished, those of the next fill it."""
+
+FAILURES = pa.schema(
+    [("id", pa.string()), ("split", pa.string()), ("text", pa.large_string()), ("reason", pa.string())]
+)
 LONGEST = 10
+TOO_LONG = "too long"
+OVER_BUDGET = "not asked: teacher.budget is used up"
 
 
 def key(spec: Spec) -> dict[str, Any]:
-    """What was asked, of whom, and whether content-free texts were asked about as well."""
+    """What was asked, of whom, how often, and whether content-free texts were asked about as well."""
     if spec.teacher.engine == "recorded":
         return {"recorded": list(spec.teacher.columns)}
-    return {"teacher": teacher_key(spec), "content_free": _asks_content_free(spec)}
+    asked = {
+        "teacher": teacher_key(spec),
+        "content_free": _asks_content_free(spec),
+        "truncate": spec.teacher.truncate,
+        # A larger budget goes on with the rows that a smaller one left.
+        "budget": [spec.teacher.budget.usd, spec.teacher.budget.hours],
+    }
+    if spec.teacher.prompt == "cot":
+        asked |= {"votes": spec.teacher.votes, "early_stop": spec.teacher.early_stop, "reading": READING}
+    return asked
 
 
 def teacher_key(spec: Spec) -> dict[str, Any]:
     """All that decides an answer to a given text."""
     teacher = spec.teacher
     asked: dict[str, Any] = {
-        "model": models.identity(teacher.model, teacher.revision, spec.base),
-        "prompt": [prompt.messages(task_of(spec), "")],
+        "engine": "server" if teacher.endpoint else teacher.engine,
+        "model": models.identity(teacher.model, teacher.revision, spec.base) if teacher.engine == "vllm" else "",
+        "prompt": [prompt.messages(task_of(spec), ""), prompt.ask_again(task_of(spec))],
         "kind": teacher.prompt,
         "labels": list(spec.task.labels),
         "max_context": teacher.max_context,
+        "options": teacher.engine_options,
+        "aligned": True,
     }
     if teacher.prompt == "cot":
-        names = ("votes", "temperature", "top_p", "max_tokens", "seed")
+        names = ("temperature", "top_k", "top_p", "max_tokens", "seed")
         asked["sampling"] = {name: getattr(teacher, name) for name in names}
     return asked
 
 
 def run(context: Context) -> dict[str, Any]:
     """:raises EngineError: when the engine cannot start or more rows fail than ``max_failure_rate`` allows."""
-    rows = [
-        {"id": row["id"], "kind": "row", "text": row["text"], "split": split, "votes": row["votes"]}
-        for split in ("train", "test")
-        for row in context.inputs["load"].read_table(f"{split}.parquet").to_pylist()
-    ]
-    if context.spec.teacher.engine == "recorded":
-        found = {row["id"]: _recorded_answer(row) for row in rows}
-        return _finish(context, rows, found, {}, generated=0)
-    asked = rows + _content_free_rows(context.spec, rows)
-    store = answers_folder(context.run, context.spec)
-    before = read_answers(store)
-    pending = [row for row in asked if row["id"] not in before]
-    failures = _generate(context, pending, store) if pending else {}
-    found = read_answers(store)
-    lost = [row["id"] for row in asked if row["id"] not in found and row["id"] not in failures]
-    assert not lost, f"{len(lost)} rows have neither an answer nor a reason"
-    generated = sum(row["kind"] == "row" for row in pending) - len(failures)
-    return _finish(context, asked, found, failures, generated)
+    spec = context.spec
+    rows = _rows(context.inputs["load"])
+    if spec.teacher.engine == "recorded":
+        return _finish(context, rows, _recorded(rows), {}, 0)
+    asked = pa.concat_tables([rows, _content_free(spec, rows)])
+    store = answers_folder(context.run, spec)
+    waiting = pending(spec, asked, read_answers(store))
+    failures = _generate(context, waiting, store) if len(waiting) else {}
+    generated = pc.sum(pc.equal(waiting["kind"], "row")).as_py() or 0
+    return _finish(context, asked, read_answers(store), failures, generated)
+
+
+def probe(context: Context, rows: int) -> None:
+    """Ask about a few rows of all lengths, so that a plan can measure; their answers are kept."""
+    spec = context.spec
+    if spec.teacher.engine == "recorded":
+        return
+    asked = _rows(context.inputs["load"])
+    store = answers_folder(context.run, spec)
+    waiting = pending(spec, asked, read_answers(store))
+    if len(waiting):
+        step = max(1, len(waiting) // rows)
+        _generate(context, waiting.take(list(range(0, len(waiting), step))[:rows]), store)
 
 
 def answers_folder(run: Folder, spec: Spec) -> Folder:
@@ -83,113 +117,256 @@ def answers_folder(run: Folder, spec: Spec) -> Folder:
     return run.child("answers", fingerprint(teacher_key(spec)))
 
 
-def read_answers(store: Folder) -> dict[str, dict[str, Any]]:
-    """All answers by row id; of two for one row (a batch done again after a crash) the first file's."""
-    answers: dict[str, dict[str, Any]] = {}
-    for name in store.names(".parquet"):
-        for answer in store.read_table(name).to_pylist():
-            answers.setdefault(answer["id"], answer)
-    return answers
+def read_answers(store: Folder) -> pa.Table:
+    """All stored replies, in :data:`ANSWERS`; of two of the same (a batch done again after a crash) one."""
+    tables = [store.read_table(name) for name in store.names(".parquet")]
+    if not tables:
+        return ANSWERS.empty_table()
+    table = pa.concat_tables(tables).combine_chunks()
+    table = table.append_column("place", pa.array(range(len(table)), pa.int64()))
+    first = table.group_by(["id", "vote", "attempt"]).aggregate([("place", "min")])["place_min"]
+    return table.take(first.sort()).drop_columns("place")
 
 
 def task_of(spec: Spec) -> prompt.Task:
     """The spec's task as the prompt wants it."""
     examples = tuple(prompt.Example(e.text, e.label, e.reason) for e in spec.task.examples)
-    return prompt.Task(spec.task.labels, spec.task.instructions, examples, spec.teacher.prompt)
+    teacher = spec.teacher
+    return prompt.Task(spec.task.labels, spec.task.instructions, examples, teacher.prompt, teacher.template)
+
+
+def pending(spec: Spec, asked: pa.Table, found: pa.Table) -> pa.Table:
+    """The rows of ``asked`` about which something is still to be asked, in :data:`QUESTIONS`, longest first."""
+    if spec.teacher.prompt == "direct":
+        keep = asked.filter(pc.invert(pc.is_in(asked["id"], value_set=found["id"].combine_chunks())))
+        earlier: list[list[dict[str, Any]] | None] = [None] * len(keep)
+    else:
+        by_id = by_row(found)
+        teacher, labels = spec.teacher, spec.task.labels
+        earlier, open_ = [], []
+        for id_ in asked["id"].to_pylist():
+            records = by_id.get(id_, [])
+            open_.append(bool(missing(records, labels, teacher.votes, teacher.early_stop)))
+            if open_[-1]:
+                earlier.append([{name: one[name] for name in ("vote", "attempt", "text")} for one in records])
+        keep = asked.filter(pa.array(open_, pa.bool_()))
+    table = pa.Table.from_arrays(
+        [keep["id"], keep["kind"], keep["text"], pa.array(earlier, QUESTIONS.field("earlier").type)], schema=QUESTIONS
+    )
+    # What calibration and evaluation need comes first, in case a budget ends the run; then the longest, since a
+    # long row that begins last would keep the engine waiting for it alone.
+    train = pc.equal(keep["split"], "train") if "split" in keep.column_names else pa.repeat(pa.scalar(True), len(keep))
+    order = pc.sort_indices(
+        pa.table({"train": pc.cast(train, pa.int8()), "length": pc.utf8_length(table["text"]), "id": table["id"]}),
+        sort_keys=[("train", "ascending"), ("length", "descending"), ("id", "ascending")],
+    )
+    return table.take(order)
+
+
+def by_row(answers: pa.Table) -> dict[str, list[dict[str, Any]]]:
+    """The replies about each row."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for answer in answers.to_pylist():
+        rows.setdefault(answer["id"], []).append(answer)
+    return rows
+
+
+def _rows(load: Folder) -> pa.Table:
+    """All rows of train and test: ``id``, ``kind``, ``text``, ``split`` and their recorded ``votes``."""
+    parts = []
+    for split in ("train", "test"):
+        table = load.read_table(f"{split}.parquet").select(["id", "text", "votes"])
+        for name, value in (("kind", "row"), ("split", split)):
+            table = table.append_column(name, pa.repeat(pa.scalar(value), len(table)))
+        parts.append(table)
+    return pa.concat_tables(parts)
 
 
 def _asks_content_free(spec: Spec) -> bool:
     return spec.teacher.prompt == "direct" and spec.teacher.calibration == "content-free"
 
 
-def _content_free_rows(spec: Spec, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _content_free(spec: Spec, rows: pa.Table) -> pa.Table:
     if not _asks_content_free(spec):
-        return []
-    texts = content_free_texts([row["text"] for row in rows if row["split"] == "train"])
-    return [{"id": f"cf-{row_id(text)}", "kind": "content-free", "text": text, "split": ""} for text in texts]
+        return rows.slice(0, 0)
+    texts = content_free_texts(rows.filter(pc.equal(rows["split"], "train"))["text"].to_pylist())
+    lines = [
+        {"id": f"cf-{row_id(text)}", "kind": "content-free", "text": text, "split": "", "votes": None} for text in texts
+    ]
+    return pa.Table.from_pylist(lines, schema=rows.schema)
 
 
-def _recorded_answer(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {"id": row["id"], "kind": "row", "outputs": row["votes"]}
+def _recorded(rows: pa.Table) -> pa.Table:
+    lines = [
+        {"id": row["id"], "kind": "row", "vote": number, "attempt": 0, "text": vote}
+        for row in rows.select(["id", "votes"]).to_pylist()
+        for number, vote in enumerate(row["votes"])
+    ]
+    return pa.Table.from_pylist(lines, schema=ANSWERS)
 
 
-def _generate(context: Context, pending: list[dict[str, Any]], store: Folder) -> dict[str, str]:
+def _generate(context: Context, waiting: pa.Table, store: Folder) -> dict[str, str]:
     """Ask the teacher; answers go to the store as they come. Returns the rows that failed, with reasons."""
     spec, teacher = context.spec, context.spec.teacher
-    wanted = Resources(teacher.resources.cpus, teacher.resources.gpus, teacher.resources.accelerator)
-    context.cluster.require(wanted, "teacher")
-    folder = models.ensure(teacher.model, teacher.revision, spec.base, lambda text: context.progress.say(text, NAME))
-    context.progress.say(f"starting {teacher.model} on vLLM", NAME)
+    wanted, model, endpoint = _place(context)
     size = teacher.batch_size
-    table = pa.Table.from_pylist(
-        [{name: row[name] for name in ("id", "kind", "text")} for row in pending],
-        schema=pa.schema([("id", pa.string()), ("kind", pa.string()), ("text", pa.large_string())]),
-    )
     results = context.cluster.map_batches(
-        [table.slice(start, size) for start in range(0, len(pending), size)],
+        [waiting.slice(start, size) for start in range(0, len(waiting), size)],
         Labeller,
         {
-            "model": str(folder),
-            "task": task_of(spec),
-            "engine": EngineSettings(teacher.max_context, teacher.resources.gpus, teacher.seed),
-            "sampling": Sampling(teacher.votes, teacher.temperature, teacher.top_p, teacher.max_tokens, teacher.seed),
+            "engine": teacher.engine,
+            "model": model,
+            "asking": asking_of(spec),
+            "settings": settings_of(teacher),
             "answers": store.url,
+            "endpoint": endpoint,
         },
         wanted,
         teacher.resources.replicas,
+        CONCURRENT_BATCHES,
     )
     failures: dict[str, str] = {}
-    context.progress.begin(NAME, len(pending))
+    context.progress.begin(NAME, len(waiting))
+    done, limit, start = 0, budget_seconds(teacher), time.monotonic()
     for result in results:
-        context.progress.add(result.num_rows)
-        failures |= {row["id"]: row["error"] for row in result.to_pylist() if row["error"]}
-        _check_failures(failures, len(pending), teacher.max_failure_rate)
+        done += len(result)
+        context.progress.add(len(result))
+        if done < len(waiting) and time.monotonic() - start > limit:
+            context.progress.say(f"teacher.budget is used up: {len(waiting) - done} rows are not asked", NAME)
+            return failures | _left_over(waiting, store, spec)
+        failed = result.filter(pc.is_valid(result["error"]))
+        failures |= dict(zip(failed["id"].to_pylist(), failed["error"].to_pylist(), strict=True))
+        check_failures(failures, done, len(waiting), teacher.max_failure_rate)
     return failures
 
 
-def _check_failures(failures: Mapping[str, str], total: int, allowed: float) -> None:
-    if len(failures) <= max(1, allowed * total):
+def _place(context: Context) -> tuple[Resources, str, Endpoint | None]:
+    """Where the teacher runs: what each replica needs, the folder of its model or tokenizer, and the server."""
+    spec, teacher = context.spec, context.spec.teacher
+    wanted = Resources(teacher.resources.cpus, teacher.resources.gpus, teacher.resources.accelerator)
+    if teacher.engine == "noop":
+        return Resources(1), "", None
+
+    def say(text: str) -> None:
+        context.progress.say(text, NAME)
+
+    if teacher.endpoint is None:
+        context.cluster.require(wanted, "teacher")
+        folder = models.ensure(teacher.model, teacher.revision, spec.base, say)
+        say(f"starting {teacher.model} on vLLM")
+        return wanted, str(folder), None
+    check_host(teacher.endpoint, teacher.allow_external)
+    folder = models.ensure_tokenizer(teacher.model, teacher.revision, spec.base, say)
+    say(f"asking {teacher.model} at {teacher.endpoint}")
+    name = models.hub_name(teacher.model, spec.base)
+    return Resources(teacher.resources.cpus or 1), str(folder), Endpoint(teacher.endpoint, name, teacher.concurrency)
+
+
+def _left_over(waiting: pa.Table, store: Folder, spec: Spec) -> dict[str, str]:
+    open_ = pending(spec, waiting, read_answers(store))
+    return dict.fromkeys(open_["id"].to_pylist(), OVER_BUDGET)
+
+
+def budget_seconds(teacher: Teacher) -> float:
+    """How long one run may label, in seconds by the clock; infinity without a budget."""
+    limits = [math.inf]
+    if teacher.budget.hours is not None:
+        limits.append(teacher.budget.hours * 3600)
+    if teacher.budget.usd is not None and teacher.price_per_hour:
+        limits.append(teacher.budget.usd / (teacher.price_per_hour * teacher.resources.replicas[1]) * 3600)
+    return min(limits)
+
+
+def asking_of(spec: Spec) -> Asking:
+    """How the spec's teacher is asked."""
+    teacher = spec.teacher
+    sampling = Sampling(teacher.temperature, teacher.top_p, teacher.top_k, teacher.max_tokens)
+    return Asking(task_of(spec), teacher.votes, teacher.early_stop, sampling, teacher.seed, teacher.truncate)
+
+
+def settings_of(teacher: Teacher) -> EngineSettings:
+    """What the spec's engine is started with."""
+    return EngineSettings(
+        teacher.max_context, teacher.resources.gpus, teacher.seed, teacher.start_minutes, teacher.engine_options
+    )
+
+
+def check_failures(failures: Mapping[str, str], done: int, total: int, allowed: float) -> None:
+    """:raises EngineError: when more rows failed than are allowed, or so many so early that they will."""
+    # Rows that are too long come first, so that they say nothing about those to come.
+    failures = {id_: reason for id_, reason in failures.items() if reason != OVER_BUDGET}
+    telling = sum(not reason.startswith(TOO_LONG) for reason in failures.values())
+    early = done * allowed + 5 * math.sqrt(done * max(allowed, 0.01)) + 5
+    if len(failures) <= max(1, allowed * total) and telling <= early:
         return
     common = Counter(reason.split(":")[0] for reason in failures.values()).most_common(3)
     raise EngineError(
-        f"{len(failures)} of {total} rows failed, more than teacher.max_failure_rate ({allowed:.0%}) allows: "
+        f"{len(failures)} of the first {done} rows failed ({total} in all), "
+        f"more than teacher.max_failure_rate ({allowed:.0%}) allows: "
         f"{', '.join(f'{count} x {reason}' for reason, count in common)}; "
         f"the first: {next(iter(failures.values()))}. Answers that came are kept"
     )
 
 
 def _finish(
-    context: Context,
-    asked: list[dict[str, Any]],
-    found: Mapping[str, dict[str, Any]],
-    failures: Mapping[str, str],
-    generated: int,
+    context: Context, asked: pa.Table, found: pa.Table, failures: Mapping[str, str], generated: int
 ) -> dict[str, Any]:
-    answered = [found[row["id"]] for row in asked if row["id"] in found]
-    context.here.write_table("answers.parquet", pa.Table.from_pylist(answered, schema=ANSWERS))
-    failed = [
-        {"id": row["id"], "split": row["split"], "text": row["text"], "reason": failures[row["id"]]}
-        for row in asked
-        if row["id"] in failures and row["id"] not in found
-    ]
-    context.here.write_table("failures.parquet", pa.Table.from_pylist(failed, schema=FAILURES))
-    rows = [row for row in asked if row["kind"] == "row"]
-    mine = [found[row["id"]] for row in rows if row["id"] in found]
-    assert len(rows) == len(mine) + sum(row["split"] != "" for row in failed), "a row was lost"
-    seconds = sum(answer.get("seconds") or 0.0 for answer in mine) or None
-    texts = {row["id"]: row["text"] for row in rows}
-    longest = sorted(mine, key=lambda answer: -(answer.get("prompt_tokens") or 0))[:LONGEST] if seconds else []
+    spec = context.spec
+    mine = found.filter(pc.is_in(found["id"], value_set=asked["id"].combine_chunks()))
+    reasons = dict(failures) | _unusable(spec, mine)
+    mine = mine.filter(pc.invert(pc.is_in(mine["id"], value_set=pa.array(list(reasons), pa.string()))))
+    context.here.write_table("answers.parquet", mine)
+    rows = asked.filter(pc.equal(asked["kind"], "row"))
+    failed = _failed(asked, reasons)
+    context.here.write_table("failures.parquet", failed)
+    lost = pc.count_distinct(mine["id"]).as_py() + len(reasons) - len(asked)
+    assert not lost, f"{-lost} rows have neither an answer nor a reason"
+    check_failures(reasons, len(asked), len(asked), spec.teacher.max_failure_rate)
+    answers = mine.filter(pc.equal(mine["kind"], "row"))
+    answered = pc.count_distinct(answers["id"]).as_py()
+    seconds = pc.sum(answers["seconds"]).as_py()
     return {
-        "rows": len(mine),
-        "generated": generated,
-        "reused": len(mine) - generated if seconds else 0,
-        "failures": len(failed),
-        "failures_by_reason": dict(Counter(row["reason"].split(":")[0] for row in failed)),
+        "rows": answered,
+        "generated": min(generated, answered),
+        "reused": max(0, answered - generated) if seconds else 0,
+        "failures": len(rows) - answered,
+        "failures_by_reason": dict(Counter(reason.split(":")[0] for reason in failed["reason"].to_pylist())),
+        "replies": len(answers),
         "seconds": seconds,
-        "rows_per_second": len(mine) / seconds if seconds else None,
-        "prompt_tokens": sum(answer["prompt_tokens"] for answer in mine) if seconds else None,
-        "output_tokens": sum(answer["output_tokens"] for answer in mine) if seconds else None,
-        "engine": context.spec.teacher.engine,
-        "model": context.spec.teacher.model,
-        "longest": [{"text": texts[a["id"]][:500], "tokens": a["prompt_tokens"]} for a in longest],
+        "rows_per_second": answered / seconds if seconds else None,
+        "prompt_tokens": pc.sum(answers["prompt_tokens"]).as_py(),
+        "output_tokens": pc.sum(answers["output_tokens"]).as_py(),
+        "engine": spec.teacher.engine,
+        "model": spec.teacher.model,
+        "longest": _longest(answers, rows) if seconds else [],
     }
+
+
+def _unusable(spec: Spec, answers: pa.Table) -> dict[str, str]:
+    """Rows of which no reply names a label, though the teacher was asked again."""
+    if spec.teacher.prompt == "direct" or spec.teacher.engine == "recorded":
+        return {}
+    teacher, labels = spec.teacher, spec.task.labels
+    return {
+        id_: f"unusable answer: {(records[0]['text'] or '')[:200]!r}"
+        for id_, records in by_row(answers).items()
+        if not any(counted(records, labels, teacher.votes, teacher.early_stop))
+    }
+
+
+def _failed(asked: pa.Table, reasons: Mapping[str, str]) -> pa.Table:
+    rows = asked.filter(pc.is_in(asked["id"], value_set=pa.array(list(reasons), pa.string())))
+    why = pa.array([reasons[id_] for id_ in rows["id"].to_pylist()], pa.string())
+    return pa.Table.from_arrays([rows["id"], rows["split"], rows["text"], why], schema=FAILURES)
+
+
+def _longest(answers: pa.Table, rows: pa.Table) -> list[dict[str, Any]]:
+    """The rows with the longest prompts, for the report."""
+    first = answers.filter(pc.and_(pc.equal(answers["vote"], 0), pc.equal(answers["attempt"], 0)))
+    top = first.take(pc.sort_indices(first, sort_keys=[("prompt_tokens", "descending")])[:LONGEST])
+    places = pc.index_in(top["id"], value_set=rows["id"].combine_chunks())
+    texts = rows["text"].take(places).to_pylist()
+    return [
+        {"text": text[:500], "tokens": tokens}
+        for text, tokens in zip(texts, top["prompt_tokens"].to_pylist(), strict=True)
+    ]

@@ -13,18 +13,21 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from runner.errors import DataError
 from runner.spec import Spec
 from runner.stage import Context
+from runner.stages import label
 from runner.teacher import calibrate
-from runner.teacher.answers import read_label
+from runner.teacher.asking import counted
+from runner.teacher.votes import SMOOTHING, majority, probabilities
 
 NAME = "vote"
 NEEDS = ("load", "label")
 
-RULES = 2
+RULES = 3
 """Of reading answers and counting votes: a change makes votes that are stored new."""
 
 VOTES = pa.schema(
@@ -57,14 +60,15 @@ def key(spec: Spec) -> dict[str, Any]:
         "labels": list(spec.task.labels),
         "calibration": _calibration(spec),
         "strength": calibrate.STRENGTH,
+        "smoothing": SMOOTHING,
     }
 
 
 def run(context: Context) -> dict[str, Any]:
     """:raises DataError: when the teacher left nothing to learn from."""
     labels = context.spec.task.labels
-    answers = context.inputs["label"].read_table("answers.parquet").to_pylist()
-    by_id = {answer["id"]: answer for answer in answers if answer["kind"] == "row"}
+    answers = context.inputs["label"].read_table("answers.parquet")
+    by_id = label.by_row(answers.filter(pc.equal(answers["kind"], "row")))
     rows = [
         row | {"split": split}
         for split in ("train", "test")
@@ -73,35 +77,48 @@ def run(context: Context) -> dict[str, Any]:
     ]
     if not rows:
         raise DataError("the teacher answered no row; see label/*/failures.parquet for the reasons")
-    if by_id[rows[0]["id"]]["label_probabilities"] is None:
-        verdicts = [count_votes(by_id[row["id"]]["outputs"], labels) for row in rows]
+    votes = {row["id"]: _votes(context.spec, by_id[row["id"]]) for row in rows}
+    if _sampled(context.spec):
+        verdicts = [count_votes(votes[row["id"]], labels, by_id[row["id"]][0]["text"] or "") for row in rows]
     else:
-        verdicts = _distributions(context.spec, rows, answers)
+        verdicts = _distributions(context.spec, rows, by_id, answers)
     table = [
-        {"id": row["id"], "split": row["split"], "text": row["text"], "votes": by_id[row["id"]]["outputs"]}
-        | vars(verdict)
+        {"id": row["id"], "split": row["split"], "text": row["text"], "votes": votes[row["id"]]} | vars(verdict)
         for row, verdict in zip(rows, verdicts, strict=True)
     ]
     context.here.write_table("votes.parquet", pa.Table.from_pylist(table, schema=VOTES))
     return _summary(context.spec, table)
 
 
-def count_votes(answers: Sequence[str], labels: Sequence[str]) -> Verdict:
-    """The majority among the usable answers, and each label's share of them."""
-    votes = [vote for vote in (read_label(answer, labels) for answer in answers) if vote is not None]
-    if not votes:
-        return Verdict(None, None, 0.0, f"no usable answer: {answers[0][:80]!r}" if answers else "no answer")
-    counts = Counter(votes)
-    shares = [counts[label] / len(votes) for label in labels]
-    (first, most), *others = counts.most_common()
-    if others and others[0][1] == most:
-        return Verdict(None, shares, most / len(votes), "tie: " + ", ".join(f"{v} {n}" for v, n in counts.items()))
-    return Verdict(first, shares, most / len(votes))
+def count_votes(votes: Sequence[str | None], labels: Sequence[str], answer: str = "") -> Verdict:
+    """The majority among the usable votes (None: unusable), with smoothed shares as probabilities.
+
+    ``answer`` is a raw answer, to show where none is usable.
+    """
+    usable = [vote for vote in votes if vote is not None]
+    if not usable:
+        return Verdict(None, None, 0.0, f"no usable answer: {answer[:80]!r}" if votes else "no answer")
+    counts = Counter(usable)
+    agreement = counts.most_common(1)[0][1] / len(usable)
+    shares = probabilities(usable, labels)
+    if (winner := majority(usable)) is None:
+        return Verdict(None, shares, agreement, "tie: " + ", ".join(f"{vote} {n}" for vote, n in counts.items()))
+    return Verdict(winner, shares, agreement)
 
 
-def _distributions(spec: Spec, rows: list[dict[str, Any]], answers: list[dict[str, Any]]) -> list[Verdict]:
-    by_id = {answer["id"]: answer["label_probabilities"] for answer in answers}
-    raw = np.array([by_id[row["id"]] for row in rows], dtype=np.float64)
+def _votes(spec: Spec, records: list[dict[str, Any]]) -> list[str | None]:
+    teacher = spec.teacher
+    if teacher.engine == "recorded":
+        return counted(records, spec.task.labels, len(teacher.columns), early_stop=False)
+    if teacher.prompt == "direct":
+        return []
+    return counted(records, spec.task.labels, teacher.votes, teacher.early_stop)
+
+
+def _distributions(
+    spec: Spec, rows: list[dict[str, Any]], by_id: dict[str, list[dict[str, Any]]], answers: pa.Table
+) -> list[Verdict]:
+    raw = np.array([by_id[row["id"]][0]["label_probabilities"] for row in rows], dtype=np.float64)
     found = _calibrated(spec, raw, rows, answers)
     return [_most_probable(row.tolist(), spec.task.labels) for row in found]
 
@@ -114,11 +131,11 @@ def _most_probable(shares: list[float], labels: Sequence[str]) -> Verdict:
 
 
 def _calibrated(
-    spec: Spec, raw: NDArray[np.float64], rows: list[dict[str, Any]], answers: list[dict[str, Any]]
+    spec: Spec, raw: NDArray[np.float64], rows: list[dict[str, Any]], answers: pa.Table
 ) -> NDArray[np.float64]:
     kind = _calibration(spec)
     if kind == "content-free":
-        free = [answer["label_probabilities"] for answer in answers if answer["kind"] == "content-free"]
+        free = answers.filter(pc.equal(answers["kind"], "content-free"))["label_probabilities"].to_pylist()
         # All of them may have failed, in an engine that barely works; raw is then all there is.
         return calibrate.divide(raw, np.mean(np.array(free), axis=0), calibrate.STRENGTH) if free else raw
     if kind == "batch":
@@ -127,8 +144,11 @@ def _calibrated(
 
 
 def _calibration(spec: Spec) -> str:
-    sampled = spec.teacher.engine == "recorded" or spec.teacher.prompt == "cot"
-    return "none" if sampled else spec.teacher.calibration
+    return "none" if _sampled(spec) else spec.teacher.calibration
+
+
+def _sampled(spec: Spec) -> bool:
+    return spec.teacher.engine == "recorded" or spec.teacher.prompt == "cot"
 
 
 def _summary(spec: Spec, table: list[dict[str, Any]]) -> dict[str, Any]:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 _MARK = "\u2402TEXT\u2403"
+_ANSWER_MARK = "\u2402ANSWER\u2403"
 _SYSTEM_MARK = "\u2402SYSTEM\u2403"
 
 # Turn markers of the common chat formats. Some models (Mixtral) spell them as plain text, so that a
@@ -23,6 +24,9 @@ _CONTROL = re.compile(
 )
 _UNENCODABLE = re.compile("[\x00\ud800-\udfff]")
 _BLANKS = " \t\r\n\u2581"
+
+PLACEHOLDERS = ("text", "labels", "examples", "instructions")
+PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,14 @@ class Task:
     instructions: str
     examples: tuple[Example, ...]
     kind: str = "direct"
+    template: str | None = None
+    filler: str = ""
 
 
 def messages(task: Task, text: str) -> list[dict[str, str]]:
     """The conversation as roles and contents: everything fixed first, the text in the last turn."""
+    if task.template is not None:
+        return [{"role": "user", "content": fill(task, text)}]
     names = ", ".join(task.labels)
     if task.kind == "cot":
         ask = (
@@ -55,13 +63,32 @@ def messages(task: Task, text: str) -> list[dict[str, str]]:
         )
     else:
         ask = f"Answer with exactly one label, and nothing else: {names}."
-    system = "\n\n".join(part for part in (task.instructions.strip(), ask) if part)
+    system = "\n\n".join(part for part in (task.instructions.strip(), ask, task.filler) if part)
     turns = [{"role": "system", "content": system}]
     for example in task.examples:
         turns.append({"role": "user", "content": question(example.text)})
         turns.append({"role": "assistant", "content": answer(task, example)})
     turns.append({"role": "user", "content": question(text)})
     return turns
+
+
+def fill(task: Task, text: str) -> str:
+    """The user's own template with its placeholders filled in, all at once: what is put in is not read again.
+
+    Braces that are no placeholder stay as they are, in the template as in the text.
+    """
+    parts = {
+        "text": text,
+        "labels": ", ".join(task.labels),
+        "examples": "\n\n".join(f"{question(one.text)}\n{answer(task, one)}" for one in task.examples),
+        "instructions": task.instructions.strip(),
+    }
+    return PLACEHOLDER.sub(lambda match: parts.get(match[1], match[0]), task.template or "")
+
+
+def ask_again(task: Task) -> str:
+    """The turn that follows an answer in which no label could be read."""
+    return f"Which one label is it? Answer with exactly one of these, and nothing else: {', '.join(task.labels)}."
 
 
 def question(text: str) -> str:
@@ -87,24 +114,56 @@ def neutralise(text: str, added: Sequence[str] = ()) -> str:
 
 
 class Renderer:
-    """Token ids of the whole prompt for a text, for one task and one tokenizer."""
+    """Token ids of the whole prompt for a text, for one task and one tokenizer.
 
-    def __init__(self, tokenizer: Any, task: Task) -> None:
+    With ``align`` the part that all prompts share ends where a block of so many tokens ends: an engine's cache
+    reuses whole blocks, and what is over would be computed again for every row.
+    """
+
+    def __init__(self, tokenizer: Any, task: Task, align: int = 1) -> None:
         self.tokenizer, self.task = tokenizer, task
         added = {number: str(token) for number, token in tokenizer.added_tokens_decoder.items()}
         # Some tokenizers (Gemma, GPT-NeoX) also add runs of blanks and line ends: these say nothing.
         added = {number: token for number, token in added.items() if token.strip(_BLANKS)}
         self._added_ids, self._added = set(added), list(added.values())
-        head, tail = render_chat(tokenizer, messages(task, _MARK)).split(_MARK)
+        self._take_apart()
+        if align > 1 and task.template is None:
+            self._align(align)
+        self._middle, self._end = self._second_question()
+
+    def _take_apart(self) -> None:
+        """What stands before a text and after it."""
+        head, tail = render_chat(self.tokenizer, messages(self.task, _MARK)).split(_MARK)
         # The blank belongs to the text: tokenizers join it to the first word.
         self.head = self._encode(head.rstrip(" "), control=True)
         self._blank = " " if head.endswith(" ") else ""
         self.tail = self._encode(tail, control=True)
 
+    def _align(self, block: int) -> None:
+        """Lengthen the instructions by a rule of asterisks until the fixed part fills whole blocks."""
+        plain = self.task
+        for stars in range(2 * block):
+            self.task = replace(plain, filler=" ".join("*" * stars))
+            self._take_apart()
+            if len(self.head) % block == 0:
+                return
+        self.task = plain
+        self._take_apart()
+
+    def _second_question(self) -> tuple[list[int], list[int]]:
+        """What stands between the text and the teacher's first answer, and between that and its second."""
+        turns = [
+            *messages(self.task, _MARK),
+            {"role": "assistant", "content": _ANSWER_MARK},
+            {"role": "user", "content": ask_again(self.task)},
+        ]
+        middle, end = render_chat(self.tokenizer, turns).split(_MARK)[1].split(_ANSWER_MARK)
+        return self._encode(middle, control=True), self._encode(end, control=True)
+
     @property
     def fixed_tokens(self) -> int:
-        """Tokens that all prompts begin with."""
-        return len(self.head)
+        """Tokens of a prompt besides the text."""
+        return len(self.head) + len(self.tail)
 
     def _encode(self, text: str, *, control: bool) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=not control)["input_ids"]
@@ -117,9 +176,20 @@ class Renderer:
             raise ValueError("the text holds a control token of the model")
         return ids
 
-    def render(self, text: str) -> list[int]:
-        """The whole prompt as token ids."""
-        return [*self.head, *self.text_ids(text), *self.tail]
+    def prompt(self, text_ids: Sequence[int]) -> list[int]:
+        """The whole prompt around a text's tokens."""
+        return [*self.head, *text_ids, *self.tail]
+
+    def prompt_again(self, text_ids: Sequence[int], first_answer: str, most: int) -> list[int]:
+        """The prompt with an answer that named no label and the question which it is, in at most ``most`` tokens."""
+        said = self._encode(neutralise(first_answer, self._added), control=False)
+        room = most - len(self.head) - len(text_ids) - len(self._middle) - len(self._end)
+        return [*self.head, *text_ids, *self._middle, *said[: max(0, room)], *self._end]
+
+    @property
+    def again_tokens(self) -> int:
+        """Tokens that the second question adds to a prompt, without the first answer."""
+        return len(self._middle) + len(self._end) - len(self.tail)
 
     def label_ids(self) -> list[list[int]]:
         """Each label as the model would write it at the start of its turn."""
@@ -134,7 +204,7 @@ def render_chat(tokenizer: Any, turns: list[dict[str, str]]) -> str:
     """
     if not tokenizer.chat_template:
         return "\n\n".join(turn["content"] for turn in turns) + "\n"
-    if not _knows_system(tokenizer):
+    if turns[0]["role"] == "system" and not _knows_system(tokenizer):
         system, first, *rest = turns
         merged = {"role": "user", "content": f"{system['content']}\n\n{first['content']}"}
         turns = [merged, *rest]

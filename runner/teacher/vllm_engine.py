@@ -1,14 +1,22 @@
-"""vLLM: the one file that knows its API. An engine in this process, fed with token ids."""
+"""vLLM: the one file that knows its API. An engine in this process, fed with token ids.
+
+One thread owns the engine, starts it, adds what has arrived and steps: requests join and leave at every
+step (continuous batching), whoever they belong to.
+"""
 
 from __future__ import annotations
 
+import itertools
 import os
+import queue
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from runner.errors import EngineError
+from runner.teacher.engine import Choice, Deliver, Draw, Reply, Want
 
 BLOCK_TOKENS = 32
 """Prefix caching reuses whole blocks. vLLM's CPU default, 128, wastes much of a 200-token prefix."""
@@ -18,98 +26,194 @@ CPU_CACHE_BYTES = 2**30
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """What the engine is started with; lengths in tokens."""
+    """What the engine is started with; lengths in tokens. ``options`` go to vLLM as they are."""
 
     max_context: int
     gpus: int
     seed: int
+    start_minutes: float = 30.0
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One sampled answer and how many tokens it took."""
+class _Request:
+    prompt: Sequence[int]
+    want: Want
+    deliver: Deliver
 
-    text: str
-    tokens: int
+
+def engine_options(settings: EngineSettings) -> dict[str, Any]:
+    """vLLM's engine arguments that we choose, under those that the user wrote."""
+    chosen: dict[str, Any] = {
+        "max_model_len": settings.max_context,
+        "tensor_parallel_size": max(1, settings.gpus),
+        "block_size": BLOCK_TOKENS,
+        "enable_prefix_caching": True,
+        "seed": settings.seed,
+        "disable_log_stats": True,
+        "trust_remote_code": False,
+    }
+    if settings.gpus == 0:
+        chosen |= {"kv_cache_memory_bytes": CPU_CACHE_BYTES, "enforce_eager": True, "dtype": "bfloat16"}
+    return chosen | settings.options
+
+
+def block_tokens(settings: EngineSettings) -> int:
+    """Tokens in a block of the engine's cache."""
+    return int(engine_options(settings)["block_size"])
 
 
 class VllmEngine:
     """A model in vLLM.
 
-    :raises EngineError: when it cannot start, with what to change.
+    :raises EngineError: when it cannot start, or has not within ``start_minutes``, with what to change.
     """
 
+    tokenizer: Any
+
     def __init__(self, folder: Path, settings: EngineSettings) -> None:
-        # In this process: the actor is the process that Ray restarts, and nothing outlives it.
-        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0" if settings.gpus <= 1 else "1")
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-        os.environ.setdefault("DO_NOT_TRACK", "1")
-        if settings.gpus == 0:
-            # Compiling takes a minute or more and gains nothing that could be measured on CPUs.
-            os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
-        from vllm import LLM
-
-        options: dict[str, Any] = {}
-        if settings.gpus == 0:
-            options = {"kv_cache_memory_bytes": CPU_CACHE_BYTES, "enforce_eager": True, "dtype": "bfloat16"}
-        try:
-            self._llm = LLM(
-                str(folder),
-                max_model_len=settings.max_context,
-                tensor_parallel_size=max(1, settings.gpus),
-                block_size=BLOCK_TOKENS,
-                enable_prefix_caching=True,
-                seed=settings.seed,
-                disable_log_stats=True,
-                trust_remote_code=False,
-                **options,
+        self._inbox: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._failed: EngineError | None = None
+        self._ready = threading.Event()
+        # vLLM ties its computing threads to the thread that starts it: that one must also step.
+        self._thread = threading.Thread(target=self._run, args=(folder, settings), name="vllm", daemon=True)
+        self._thread.start()
+        if not self._ready.wait(settings.start_minutes * 60):
+            raise EngineError(
+                f"the teacher's engine did not start within {settings.start_minutes:g} minutes; raise "
+                "teacher.start_minutes if the model is large or its disk slow, else look at the node's GPUs"
             )
+        if self._failed:
+            raise self._failed
+
+    def submit(self, prompt: Sequence[int], want: Want, deliver: Deliver) -> None:
+        """See :class:`runner.teacher.engine.Engine`."""
+        self._inbox.put(_Request(prompt, want, deliver))
+
+    def close(self) -> None:
+        """Stop the thread; what is under way gets an error."""
+        self._inbox.put(None)
+        self._thread.join()
+
+    def _run(self, folder: Path, settings: EngineSettings) -> None:
+        try:
+            engine = _start(folder, settings)
+            self.tokenizer = engine.get_tokenizer()
         except Exception as error:  # vLLM raises whatever its layers raise
-            raise EngineError(f"the teacher's engine could not start: {_advice(error)}") from error
-        self.tokenizer = self._llm.get_tokenizer()
+            self._failed = EngineError(f"the teacher's engine could not start: {_advice(error)}")
+            return
+        finally:
+            self._ready.set()
+        _Loop(engine, self._inbox).run()
 
-    def next_token_logprobs(
-        self, prompts: Sequence[Sequence[int]], choices: Sequence[Sequence[int]]
-    ) -> list[dict[int, float]]:
-        """For each prompt, the log-probability of each of its ``choices`` as the next token."""
-        from vllm import SamplingParams
 
-        parameters = [
-            SamplingParams(max_tokens=1, temperature=0.0, logprob_token_ids=list(tokens), detokenize=False)
-            for tokens in choices
-        ]
-        outputs = self._generate(prompts, parameters)
-        return [
-            {token: output.outputs[0].logprobs[0][token].logprob for token in tokens}
-            for output, tokens in zip(outputs, choices, strict=True)
-        ]
+class _Loop:
+    """Add what arrives, step, hand out what is finished; until told to stop."""
 
-    def sample(
-        self,
-        prompts: Sequence[Sequence[int]],
-        votes: int,
-        temperature: float,
-        top_p: float,
-        max_tokens: int,
-        seeds: Sequence[int],
-    ) -> list[list[Sample]]:
-        """``votes`` sampled answers for each prompt; a prompt's seed makes them repeatable."""
-        from vllm import SamplingParams
+    def __init__(self, engine: Any, inbox: queue.SimpleQueue[_Request | None]) -> None:
+        self._engine, self._inbox = engine, inbox
+        self._running: dict[str, _Request] = {}
+        self._suspects: list[_Request] = []
+        self._numbers = map(str, itertools.count())
 
-        parameters = [
-            SamplingParams(n=votes, temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed)
-            for seed in seeds
-        ]
-        return [
-            [Sample(answer.text, len(answer.token_ids)) for answer in output.outputs]
-            for output in self._generate(prompts, parameters)
-        ]
+    def run(self) -> None:
+        while self._receive():
+            if not self._running and self._suspects:
+                self._add(self._suspects.pop())
+            if not self._running:
+                continue
+            try:
+                outputs = self._engine.step()
+            except Exception as error:  # as above
+                self._broken(error)
+                continue
+            for output in outputs:
+                if output.finished and (request := self._running.pop(output.request_id, None)):
+                    request.deliver(_reply(request.want, output))
+        for request in [*self._running.values(), *self._suspects]:
+            request.deliver(EngineError("the engine was stopped"))
 
-    def _generate(self, prompts: Sequence[Sequence[int]], parameters: list[Any]) -> list[Any]:
-        inputs: list[Any] = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
-        outputs: list[Any] = self._llm.generate(inputs, parameters, use_tqdm=False)
-        return outputs
+    def _receive(self) -> bool:
+        """Take in what has arrived; wait only while there is nothing to compute. False: stop."""
+        idle = not self._running and not self._suspects
+        while idle or not self._inbox.empty():
+            request = self._inbox.get()
+            if request is None:
+                return False
+            self._add(request)
+            idle = False
+        return True
+
+    def _add(self, request: _Request) -> None:
+        from vllm.inputs.engine import tokens_input
+
+        number = next(self._numbers)
+        try:
+            prompt = tokens_input(list(request.prompt))
+            # The engine makes the name unique; its output carries ours again.
+            self._engine.add_request(number, prompt, _parameters(request.want))
+        except Exception as error:  # a request that vLLM refuses harms no other
+            request.deliver(error)
+            return
+        self._running[number] = request
+
+    def _broken(self, error: Exception) -> None:
+        """A step failed: the one request that ran is at fault; of several, each is tried alone."""
+        running, self._running = self._running, {}
+        self._engine.abort_request(list(running))
+        if len(running) == 1:
+            next(iter(running.values())).deliver(error)
+        else:
+            self._suspects += running.values()
+
+
+def _start(folder: Path, settings: EngineSettings) -> Any:
+    # In this process: the actor is the process that Ray restarts, and nothing outlives it.
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0" if settings.gpus <= 1 else "1")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    if settings.gpus == 0:
+        # Compiling takes a minute or more and gains nothing that could be measured on CPUs.
+        os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.usage.usage_lib import UsageContext
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    arguments = EngineArgs(model=str(folder), **engine_options(settings))
+    return LLMEngine.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
+
+
+def _parameters(want: Want) -> Any:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    final = RequestOutputKind.FINAL_ONLY
+    if isinstance(want, Choice):
+        return SamplingParams(
+            max_tokens=1,
+            temperature=0.0,
+            logprob_token_ids=list(want.tokens),
+            detokenize=False,
+            output_kind=final,
+        )
+    how = want.sampling
+    return SamplingParams(
+        temperature=how.temperature,
+        top_p=how.top_p,
+        top_k=how.top_k,
+        max_tokens=how.max_tokens,
+        seed=want.seed,
+        output_kind=final,
+    )
+
+
+def _reply(want: Want, output: Any) -> Reply:
+    answer = output.outputs[0]
+    if isinstance(want, Draw):
+        return Reply(answer.text, len(answer.token_ids))
+    found = answer.logprobs[0]
+    return Reply(tokens=1, logprobs={token: found[token].logprob for token in want.tokens})
 
 
 def _advice(error: Exception) -> str:

@@ -1,40 +1,52 @@
-"""The actor that labels: holds an engine, takes a batch of texts, stores the raw answers as they come.
+"""The actor that labels: holds an engine, takes batches of texts, stores the raw answers as they come.
 
-An answer file is the answer and its own checkpoint in one atomic write: what is in ``answers/`` is never
-asked again, and a batch that was cut off leaves nothing. Knows no Ray: the cluster calls it.
+An answer file is the answers and their own checkpoint in one atomic write: what is in ``answers/`` is never
+asked again, and a batch that was cut off leaves nothing. Several batches are in the engine at once, so that it
+never waits for the last row of one. Knows no Ray: the cluster calls it, from several threads.
 """
 
 from __future__ import annotations
 
+import os
+import queue
+import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from runner.errors import EngineError, TutelageError
-from runner.store import Folder, fingerprint
+from runner.store import Folder
+from runner.teacher.asking import REASK_TOKENS, Ask, Ballot, Conversation, Distribution, Votes
+from runner.teacher.endpoint import TOKEN_VARIABLE, Endpoint, EndpointEngine
+from runner.teacher.engine import Engine, Reply, Sampling
 from runner.teacher.labels import LabelTrie
+from runner.teacher.noop_engine import NoopEngine
 from runner.teacher.prompt import Renderer, Task
-from runner.teacher.vllm_engine import EngineSettings, VllmEngine
+from runner.teacher.vllm_engine import EngineSettings, VllmEngine, block_tokens
 
-ANSWERS = pa.schema(
-    [
-        ("id", pa.string()),
-        ("kind", pa.string()),
-        ("label_probabilities", pa.list_(pa.float64())),
-        ("outputs", pa.list_(pa.large_string())),
-        ("prompt_tokens", pa.int64()),
-        ("output_tokens", pa.int64()),
-        ("seconds", pa.float64()),
-    ]
-)
-"""``kind`` is ``row`` or ``content-free``; ``label_probabilities`` are the engine's own, uncalibrated, in
-the order of ``task.labels`` (prompt ``direct``); ``outputs`` are the raw texts (prompt ``cot``);
-``seconds`` is the row's share of the engine's time."""
+_RECORD: list[tuple[str, pa.DataType]] = [
+    ("vote", pa.int32()),
+    ("attempt", pa.int32()),
+    ("text", pa.large_string()),
+    ("label_probabilities", pa.list_(pa.float64())),
+    ("prompt_tokens", pa.int64()),
+    ("output_tokens", pa.int64()),
+]
+ANSWERS = pa.schema([("id", pa.string()), ("kind", pa.string()), *_RECORD, ("seconds", pa.float64())])
+"""One line for each raw reply. ``kind`` is ``row`` or ``content-free``; ``vote`` counts from 0; ``attempt`` is 1
+where the teacher was asked again; ``text`` is what it wrote (prompt ``cot``); ``label_probabilities`` are the
+engine's own, uncalibrated, in the order of ``task.labels`` (prompt ``direct``); ``seconds`` is the reply's share of
+the engine's time."""
+
+EARLIER = pa.list_(pa.struct([("vote", pa.int32()), ("attempt", pa.int32()), ("text", pa.large_string())]))
+QUESTIONS = pa.schema([("id", pa.string()), ("kind", pa.string()), ("text", pa.large_string()), ("earlier", EARLIER)])
+"""What a batch holds: ``earlier`` are the votes on the row that are stored already."""
 
 RESULTS = pa.schema([("id", pa.string()), ("error", pa.string())])
 
@@ -43,113 +55,133 @@ CHARACTERS_PER_TOKEN = 40
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How answers are drawn with prompt ``cot``; ``direct`` reads one distribution and draws nothing."""
+class Asking:
+    """How rows are asked about: the votes and their sampling matter with prompt ``cot`` only."""
 
+    task: Task
     votes: int
-    temperature: float
-    top_p: float
-    max_tokens: int
+    early_stop: bool
+    sampling: Sampling
     seed: int
+    truncate: bool = False
 
 
 class Labeller:
-    """Labels batches of ``id``, ``kind``, ``text``; returns ``id`` and, where it failed, why."""
+    """Labels batches of :data:`QUESTIONS`; returns each ``id`` and, where it failed, why."""
 
-    def __init__(self, model: str, task: Task, engine: EngineSettings, sampling: Sampling, answers: str) -> None:
-        self._task, self._sampling, self._settings = task, sampling, engine
+    def __init__(
+        self,
+        engine: str,
+        model: str,
+        asking: Asking,
+        settings: EngineSettings,
+        answers: str,
+        endpoint: Endpoint | None = None,
+    ) -> None:
+        self._asking, self._settings = asking, settings
         self._answers = Folder(answers)
+        self._clock = _Clock()
         self._failed: TutelageError | None = None
         try:
-            self._engine = VllmEngine(Path(model), engine)
-            self._renderer = Renderer(self._engine.tokenizer, task)
-            self._trie = self._label_trie() if task.kind == "direct" else None
-            # The first request fills the cache with the part that all prompts share.
-            self._answer([self._renderer.render("warm-up")], ["warm-up"])
+            self._engine = _open(engine, model, asking.task, settings, endpoint)
+            self._renderer = Renderer(self._engine.tokenizer, asking.task, block_tokens(settings))
+            self._ballot = Ballot(
+                self._renderer,
+                asking.task.labels,
+                asking.votes,
+                asking.early_stop,
+                asking.sampling,
+                asking.seed,
+                settings.max_context,
+            )
+            self._trie = self._label_trie() if asking.task.kind == "direct" else None
+            self._warm_up()
         except TutelageError as error:
             # Raised from the constructor it would count as a dead actor and be tried again.
             self._failed = error
         except Exception as error:
-            self._failed = EngineError(f"the teacher's engine could not start: {str(error).splitlines()[0][:300]}")
+            self._failed = EngineError(f"the teacher's engine could not start: {_first_line(error)}")
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """:raises EngineError: when the engine never started."""
         if self._failed:
             raise self._failed
-        start = time.perf_counter()
+        self._clock.begin()
         errors: dict[str, str] = {}
-        rows, prompts = [], []
-        for row in batch.to_pylist():
+        talks: dict[str, Conversation] = {}
+        rows = batch.to_pylist()
+        for row in rows:
             try:
-                prompts.append(self._prompt(row["text"]))
-                rows.append(row)
+                talks[row["id"]] = self._conversation(row)
             except ValueError as error:
                 errors[row["id"]] = str(error)
-        answers = self._answer_all(rows, prompts, errors)
-        share = (time.perf_counter() - start) / max(1, len(answers))
-        if answers:
-            table = pa.Table.from_pylist([answer | {"seconds": share} for answer in answers], schema=ANSWERS)
-            self._answers.write_table(f"{uuid.uuid4().hex}.parquet", table)
-        results = [{"id": id_, "error": errors.get(id_)} for id_ in batch.column("id").to_pylist()]
+        errors |= self._converse(talks)
+        self._store(talks, {row["id"]: row["kind"] for row in rows})
+        results = [{"id": row["id"], "error": errors.get(row["id"])} for row in rows]
         return pa.Table.from_pylist(results, schema=RESULTS)
 
-    def _prompt(self, text: str) -> list[int]:
+    def _conversation(self, row: Mapping[str, Any]) -> Conversation:
         """:raises ValueError: when the text does not fit into the context."""
-        room = self._settings.max_context - (self._sampling.max_tokens if self._task.kind == "cot" else 1)
+        text_ids = self._text_ids(row["text"])
+        if self._trie is not None:
+            return Distribution(self._renderer.prompt(text_ids), self._trie)
+        return Votes(row["id"], text_ids, self._ballot, row["earlier"] or ())
+
+    def _text_ids(self, text: str) -> list[int]:
+        room = self._settings.max_context - self._renderer.fixed_tokens - self._reserved()
         if len(text) > room * CHARACTERS_PER_TOKEN:
-            raise ValueError(f"too long: {len(text)} characters do not fit into {room} tokens")
-        prompt = self._renderer.render(text)
-        if len(prompt) > room:
-            raise ValueError(f"too long: the prompt has {len(prompt)} tokens, there is room for {room}")
-        return prompt
+            if not self._asking.truncate:
+                raise ValueError(f"too long: {len(text)} characters do not fit into {room} tokens")
+            text = text[: room * CHARACTERS_PER_TOKEN]
+        ids = self._renderer.text_ids(text)
+        if len(ids) <= room:
+            return ids
+        if self._asking.truncate and room > 0:
+            return ids[:room]
+        raise ValueError(f"too long: the text has {len(ids)} tokens, there is room for {max(0, room)}")
 
-    def _answer_all(
-        self, rows: list[dict[str, Any]], prompts: list[list[int]], errors: dict[str, str]
-    ) -> list[dict[str, Any]]:
-        """The batch at once; if the engine refuses it, row by row, so that one bad row spoils no other."""
-        if not rows:
-            return []
-        ids = [row["id"] for row in rows]
-        try:
-            found = self._answer(prompts, ids)
-        except Exception:
-            found = []
-            for prompt, id_ in zip(prompts, ids, strict=True):
-                try:
-                    found += self._answer([prompt], [id_])
-                except Exception as error:
-                    errors[id_] = f"engine: {(str(error) or type(error).__name__).splitlines()[0][:200]}"
-        kinds = {row["id"]: row["kind"] for row in rows}
-        return [answer | {"kind": kinds[answer["id"]]} for answer in found]
+    def _reserved(self) -> int:
+        """Tokens of the context that a text must leave free, for the answers and a second question."""
+        if self._trie is not None:
+            return 1 + max(len(path) for path in self._trie.paths)
+        return max(self._asking.sampling.max_tokens, self._renderer.again_tokens + REASK_TOKENS)
 
-    def _answer(self, prompts: list[list[int]], ids: Sequence[str]) -> list[dict[str, Any]]:
-        if self._trie is None:
-            return self._sampled(prompts, ids)
-        return self._distributions(self._trie, prompts, ids)
+    def _converse(self, talks: Mapping[str, Conversation]) -> dict[str, str]:
+        """Ask and listen until every row is done; the rows that failed, with reasons."""
+        inbox: queue.SimpleQueue[tuple[str, Ask, Reply | Exception]] = queue.SimpleQueue()
+        errors: dict[str, str] = {}
+        under_way = 0
 
-    def _distributions(self, trie: LabelTrie, prompts: list[list[int]], ids: Sequence[str]) -> list[dict[str, Any]]:
-        asked = [[*prompt, *branch.prefix] for prompt in prompts for branch in trie.branches]
-        choices = [branch.choices for _ in prompts for branch in trie.branches]
-        logprobs = self._engine.next_token_logprobs(asked, choices)
-        count = len(trie.branches)
-        answers = []
-        for index, (prompt, id_) in enumerate(zip(prompts, ids, strict=True)):
-            found = logprobs[index * count : (index + 1) * count]
-            by_branch = {branch.prefix: got for branch, got in zip(trie.branches, found, strict=True)}
-            probabilities = trie.probabilities(by_branch)
-            answers.append(_answer_row(id_, len(prompt), count, probabilities=probabilities))
-        return answers
+        def put(id_: str, asks: list[Ask]) -> int:
+            for ask in asks:
+                self._engine.submit(ask.prompt, ask.want, partial(_post, inbox, id_, ask))
+            return len(asks)
 
-    def _sampled(self, prompts: list[list[int]], ids: Sequence[str]) -> list[dict[str, Any]]:
-        sampling = self._sampling
-        seeds = [int(fingerprint([id_, sampling.seed])[:8], 16) for id_ in ids]
-        drawn = self._engine.sample(
-            prompts, sampling.votes, sampling.temperature, sampling.top_p, sampling.max_tokens, seeds
-        )
-        return [
-            _answer_row(id_, len(prompt), sum(s.tokens for s in samples), outputs=[s.text for s in samples])
-            for id_, prompt, samples in zip(ids, prompts, drawn, strict=True)
-        ]
+        for id_, talk in talks.items():
+            under_way += put(id_, talk.begin())
+        while under_way:
+            id_, ask, reply = inbox.get()
+            under_way -= 1
+            if isinstance(reply, Exception):
+                errors[id_] = f"engine: {_first_line(reply)[:200]}"
+            elif id_ not in errors:
+                under_way += put(id_, talks[id_].heard(ask, reply))
+        return errors
+
+    def _store(self, talks: Mapping[str, Conversation], kinds: Mapping[str, str]) -> None:
+        lines = [{"id": id_, "kind": kinds[id_]} | record for id_, talk in talks.items() for record in talk.records]
+        seconds = self._clock.end()
+        if lines:
+            share = seconds / len(lines)
+            table = pa.Table.from_pylist([line | {"seconds": share} for line in lines], schema=ANSWERS)
+            self._answers.write_table(f"{uuid.uuid4().hex}.parquet", table)
+
+    def _warm_up(self) -> None:
+        """The first request fills the cache with the part that all prompts share; its answer is not kept."""
+        talk = self._conversation({"id": "warm-up", "text": "warm-up", "earlier": ()})
+        if failed := self._converse({"warm-up": talk}):
+            raise EngineError(f"the teacher's engine could not answer: {failed['warm-up']}")
+        self._clock = _Clock()
 
     def _label_trie(self) -> LabelTrie:
         try:
@@ -158,17 +190,54 @@ class Labeller:
             raise EngineError(f"the model cannot tell the labels apart: {error}; rename them") from error
 
 
-def _answer_row(
-    id_: str,
-    prompt_tokens: int,
-    output_tokens: int,
-    probabilities: list[float] | None = None,
-    outputs: list[str] | None = None,
-) -> dict[str, Any]:
-    return {
-        "id": id_,
-        "label_probabilities": probabilities,
-        "outputs": outputs or [],
-        "prompt_tokens": prompt_tokens,
-        "output_tokens": output_tokens,
-    }
+def _open(engine: str, model: str, task: Task, settings: EngineSettings, endpoint: Endpoint | None) -> Engine:
+    if engine == "noop":
+        return NoopEngine(task.labels, settings.options.get("seconds", 0.0))
+    if endpoint is None:
+        return VllmEngine(Path(model), settings)
+    from runner.student import load_tokenizer  # in the actor only: the driver needs no torch
+
+    token = os.environ.get(TOKEN_VARIABLE)
+    tokenizer = load_tokenizer(Path(model))
+    server = EndpointEngine(endpoint.url, endpoint.model, tokenizer, endpoint.concurrency, token=token)
+    if server.max_context is not None and server.max_context < settings.max_context:
+        server.close()
+        raise EngineError(
+            f"the server holds contexts of {server.max_context} tokens, teacher.max_context is "
+            f"{settings.max_context}: set it to {server.max_context}, or start the server with a larger --max-model-len"
+        )
+    return server
+
+
+class _Clock:
+    """Shares the engine's time out among batches that overlap, so that the shares add up to the time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open = 0
+        self._since = 0.0
+
+    def begin(self) -> None:
+        """A batch goes in."""
+        with self._lock:
+            if not self._open:
+                self._since = time.perf_counter()
+            self._open += 1
+
+    def end(self) -> float:
+        """A batch came out: the time since the one before it did, or since the engine began to work."""
+        with self._lock:
+            now = time.perf_counter()
+            taken, self._since = now - self._since, now
+            self._open -= 1
+            return taken
+
+
+def _post(
+    inbox: queue.SimpleQueue[tuple[str, Ask, Reply | Exception]], id_: str, ask: Ask, reply: Reply | Exception
+) -> None:
+    inbox.put((id_, ask, reply))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

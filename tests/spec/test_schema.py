@@ -15,7 +15,15 @@ from runner.spec.explain import SAY
 from runner.spec.fields import fill, stored_as, types_of, walk
 
 OUTSIDE = {"source", "base", "text", "places"}
-JSON_TYPES = {str: "string", int: "integer", float: "number", NoneType: "null", tuple: "array"}
+JSON_TYPES = {
+    str: "string",
+    int: "integer",
+    float: "number",
+    NoneType: "null",
+    tuple: "array",
+    bool: "boolean",
+    dict: "object",
+}
 ANNOTATIONS = {"title", "description", "examples", "default", "$schema", "x-expected", "x-missing"}
 
 
@@ -54,7 +62,7 @@ def compare(cls: Any, node: dict[str, Any], where: str) -> None:
 def test_the_schema_is_valid_and_closed() -> None:
     Draft202012Validator.check_schema(schema())
     for node in nodes(schema()):
-        if node.get("type") == "object":
+        if node.get("type") == "object" and "properties" in node:
             assert node["additionalProperties"] is False
             assert set(node.get("required", [])) <= set(node["properties"])
 

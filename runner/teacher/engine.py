@@ -1,0 +1,64 @@
+"""What every engine offers: take a request now, hand its reply over when it is there.
+
+An engine never makes its callers wait for each other. Rows of many batches are inside it at once, each
+finished one makes room for the next, and no batch is a barrier. Engines: ``vllm_engine`` (a model in this
+process), ``endpoint`` (a server that the user hosts), ``null_engine`` (nothing, for measuring the rest).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Ask for the log-probability of each of these tokens as the next one; nothing is drawn."""
+
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How an answer is drawn."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Ask for one sampled answer. The same prompt, sampling and seed give the same answer."""
+
+    sampling: Sampling
+    seed: int
+
+
+Want = Choice | Draw
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back: the text of a :class:`Draw`, or the log-probabilities of a :class:`Choice`."""
+
+    text: str = ""
+    tokens: int = 0
+    logprobs: dict[int, float] = field(default_factory=dict)
+
+
+Deliver = Callable[[Reply | Exception], None]
+
+
+class Engine(Protocol):
+    """A model that answers token prompts."""
+
+    tokenizer: Any
+
+    def submit(self, prompt: Sequence[int], want: Want, deliver: Deliver) -> None:
+        """Take a request. ``deliver`` is called once, from another thread: it must be quick and not raise."""
+
+    def close(self) -> None:
+        """Let go of what the engine holds; requests under way get an error."""

@@ -1,0 +1,76 @@
+"""The labelling actor with the engine that has no model: every row accounted for, from many threads at once."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from runner.errors import EngineError
+from runner.stages.label import read_answers
+from runner.store import Folder
+from runner.teacher.engine import Sampling
+from runner.teacher.prompt import Task
+from runner.teacher.vllm_engine import EngineSettings
+from runner.teacher.worker import QUESTIONS, Asking, Labeller
+
+LABELS = ("negative", "neutral", "positive")
+
+
+def labeller(folder: Path, kind: str = "direct", context: int = 4096, **more: Any) -> Labeller:
+    sampling = Sampling(temperature=0.8, top_p=1.0, top_k=20, max_tokens=64)
+    asking = Asking(Task(LABELS, "Label it.", (), kind), 3, True, sampling, 0, **more)
+    return Labeller("noop", "", asking, EngineSettings(context, 0, 0), str(folder))
+
+
+def batch(*texts: str, start: int = 0) -> pa.Table:
+    lines = [{"id": f"r{start + i}", "kind": "row", "text": text} for i, text in enumerate(texts)]
+    return pa.Table.from_pylist(lines, schema=QUESTIONS)
+
+
+def test_a_distribution_for_each_row(tmp_path: Path) -> None:
+    results = labeller(tmp_path)(batch("Sales rose.", "Sales fell."))
+    assert results.to_pylist() == [{"id": "r0", "error": None}, {"id": "r1", "error": None}]
+    answers = read_answers(Folder(str(tmp_path))).to_pylist()
+    assert {answer["id"] for answer in answers} == {"r0", "r1"}
+    assert all(sum(answer["label_probabilities"]) == pytest.approx(1) for answer in answers)
+
+
+def test_votes_are_stored_one_by_one(tmp_path: Path) -> None:
+    labeller(tmp_path, "cot")(batch(*[f"Text {i}." for i in range(20)]))
+    answers = read_answers(Folder(str(tmp_path))).to_pylist()
+    assert len({(answer["id"], answer["vote"]) for answer in answers}) == len(answers)
+    assert 40 < len(answers) < 60
+    assert all(answer["text"] for answer in answers)
+
+
+def test_batches_from_many_threads_share_the_engine_and_its_time(tmp_path: Path) -> None:
+    one = labeller(tmp_path, "cot")
+    with ThreadPoolExecutor(8) as pool:
+        batches = [batch(*[f"Text {n} of {start}." for n in range(50)], start=start) for start in range(0, 1000, 50)]
+        results = list(pool.map(one, batches))
+    assert sorted(id_ for result in results for id_ in result["id"].to_pylist()) == sorted(f"r{i}" for i in range(1000))
+    answers = read_answers(Folder(str(tmp_path)))
+    assert len(set(answers["id"].to_pylist())) == 1000
+    assert all(second > 0 for second in answers["seconds"].to_pylist())
+
+
+def test_a_row_that_is_too_long_fails_alone_or_is_cut(tmp_path: Path) -> None:
+    long = "word " * 500
+    results = labeller(tmp_path / "a", context=300)(batch("Sales rose.", long, "x" * 100_000)).to_pylist()
+    assert results[0]["error"] is None
+    assert all(row["error"].startswith("too long") for row in results[1:])
+    results = labeller(tmp_path / "b", context=300, truncate=True)(batch("Sales rose.", long)).to_pylist()
+    assert [row["error"] for row in results] == [None, None]
+    answers = {row["id"]: row for row in read_answers(Folder(str(tmp_path / "b"))).to_pylist()}
+    assert answers["r1"]["prompt_tokens"] <= 300
+
+
+def test_labels_that_no_token_tells_apart_are_refused(tmp_path: Path) -> None:
+    sampling = Sampling(0.0, 1.0, 0, 8)
+    asking = Asking(Task(("a b", "a  b"), "", ()), 1, True, sampling, 0)
+    with pytest.raises(EngineError, match="rename them"):
+        Labeller("noop", "", asking, EngineSettings(256, 0, 0), str(tmp_path))(batch("x"))
