@@ -8,7 +8,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 SPEC ?= specs/quickstart.yaml
-PIP_QUIETLY := --quiet --disable-pip-version-check
+PIP_QUIETLY := --quiet --disable-pip-version-check --no-compile
 
 .PHONY: quickstart test lint lock setup clean bench-teacher
 .DEFAULT_GOAL := quickstart
@@ -21,6 +21,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install $(PIP_QUIETLY) --constraint requirements.lock torch
 	$(BIN)/python -m pip install $(PIP_QUIETLY) --no-deps --requirement requirements.lock
 	$(BIN)/python -m pip install $(PIP_QUIETLY) --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true  # on all cores; a few packages ship files for other versions
 	touch $@
 
 quickstart: setup

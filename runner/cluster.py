@@ -22,6 +22,8 @@ from runner import machine
 from runner.errors import EngineError, TutelageError, UserError
 
 TRAIN_POLL_SECONDS = 0.5
+RESTARTS = 20
+"""Of an actor that dies, before the run gives up: a row that kills its engine each time must not go on for ever."""
 CONNECT_SECONDS = 5.0
 
 
@@ -150,6 +152,8 @@ class Cluster:
                 max_tasks_in_flight_per_actor=2 * concurrent,
                 enable_true_multi_threading=concurrent > 1,
             ),
+            max_restarts=RESTARTS,
+            max_task_retries=RESTARTS,
             **self._request(wanted),
         )
         with _unwrapped(ray):

@@ -178,6 +178,11 @@ def _positions(name: str, header: Sequence[str], columns: Sequence[str]) -> dict
 
 
 def text_of(value: object) -> str:
-    """A cell as text that can be stored as UTF-8: lone surrogates become U+FFFD, null becomes empty."""
+    """A cell as text that can be stored as UTF-8: lone surrogates become U+FFFD, null becomes empty.
+
+    Lists, mappings and truth values, as JSON lines may hold them, are written as JSON writes them.
+    """
+    if isinstance(value, bool | list | tuple | dict):
+        value = json.dumps(value, ensure_ascii=False, default=str)
     text = "" if value is None else value if isinstance(value, str) else str(value)
     return _SURROGATES.sub("\ufffd", text)

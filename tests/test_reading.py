@@ -152,6 +152,8 @@ def test_parquet_pages_that_are_damaged(tmp_path: Path) -> None:
         (None, ""),
         (3, "3"),
         (2.5, "2.5"),
+        (True, "true"),
+        (["a", {"b": None}], '["a", {"b": null}]'),
         ("half \ud800 a pair \udfff", "half \ufffd a pair \ufffd"),
         ("\U0001f600", "\U0001f600"),
     ],

@@ -6,7 +6,8 @@ imports neither torch nor transformers nor the Hub's client.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,21 +102,23 @@ def ensure(
     revision: str | None = None,
     base: Path | None = None,
     progress: Callable[[str], None] | None = None,
+    who: str = "",
 ) -> Path:
     """The model as a local Hugging Face folder (config.json, safetensors, tokenizer), fetched if need be.
 
     Safe to call from many processes at once. ``progress`` gets a plain sentence for each long step.
-    Raises ModelError, which says what to do.
+    Raises ModelError, which says what to do, and begins with ``who`` wants the model.
     """
     say = progress or (lambda _: None)
-    kind = resolve(ref, revision, base)
-    if isinstance(kind, Entry):
-        entry = kind
-        return store.install(entry, lambda work: sources.build(entry, work, say), say)
-    if isinstance(kind, HubName):
-        return hub.fetch_model(kind.repo, kind.revision, say)
-    folder.check(kind)
-    return kind
+    with _named(who):
+        kind = resolve(ref, revision, base)
+        if isinstance(kind, Entry):
+            entry = kind
+            return store.install(entry, lambda work: sources.build(entry, work, say), say)
+        if isinstance(kind, HubName):
+            return hub.fetch_model(kind.repo, kind.revision, say)
+        folder.check(kind)
+        return kind
 
 
 def ensure_tokenizer(
@@ -123,12 +126,22 @@ def ensure_tokenizer(
     revision: str | None = None,
     base: Path | None = None,
     progress: Callable[[str], None] | None = None,
+    who: str = "",
 ) -> Path:
     """As ``ensure``, but a Hub model comes without its weights: a server elsewhere has them."""
-    kind = resolve(ref, revision, base)
-    if isinstance(kind, HubName):
-        return hub.fetch_tokenizer(kind.repo, kind.revision, progress or (lambda _: None))
-    return ensure(ref, revision, base, progress)
+    with _named(who):
+        kind = resolve(ref, revision, base)
+        if isinstance(kind, HubName):
+            return hub.fetch_tokenizer(kind.repo, kind.revision, progress or (lambda _: None))
+    return ensure(ref, revision, base, progress, who)
+
+
+@contextmanager
+def _named(who: str) -> Iterator[None]:
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"{who}: {error}" if who else str(error)) from error
 
 
 def hub_name(ref: str, base: Path | None = None) -> str | None:

@@ -252,11 +252,11 @@ def _place(context: Context) -> tuple[Resources, str, Endpoint | None]:
 
     if teacher.endpoint is None:
         context.cluster.require(wanted, "teacher")
-        folder = models.ensure(teacher.model, teacher.revision, spec.base, say)
+        folder = models.ensure(teacher.model, teacher.revision, spec.base, say, who="teacher.model")
         say(f"starting {teacher.model} on vLLM")
         return wanted, str(folder), None
     check_host(teacher.endpoint, teacher.allow_external)
-    folder = models.ensure_tokenizer(teacher.model, teacher.revision, spec.base, say)
+    folder = models.ensure_tokenizer(teacher.model, teacher.revision, spec.base, say, who="teacher.model")
     say(f"asking {teacher.model} at {teacher.endpoint}")
     name = models.hub_name(teacher.model, spec.base)
     return Resources(teacher.resources.cpus or 1), str(folder), Endpoint(teacher.endpoint, name, teacher.concurrency)

@@ -40,7 +40,9 @@ def run(context: Context) -> dict[str, Any]:
     spec, student = context.spec, context.spec.student
     wanted = Resources(student.resources.cpus, student.resources.gpus, student.resources.accelerator)
     context.cluster.require(wanted, "student")
-    folder = models.ensure(student.model, student.revision, spec.base, lambda text: context.progress.say(text, NAME))
+    folder = models.ensure(
+        student.model, student.revision, spec.base, lambda text: context.progress.say(text, NAME), who="student.model"
+    )
     rows = [
         row
         for row in context.inputs["vote"].read_table("votes.parquet").to_pylist()

@@ -23,6 +23,9 @@ BLOCK_TOKENS = 32
 
 CPU_CACHE_BYTES = 2**30
 
+FATAL = 70
+"""Exit status of a process whose engine is dead."""
+
 
 @dataclass(frozen=True)
 class EngineSettings:
@@ -159,6 +162,10 @@ class _Loop:
 
     def _broken(self, error: Exception) -> None:
         """A step failed: the one request that ran is at fault; of several, each is tried alone."""
+        if _is_fatal(error):
+            # Nothing in this process can be computed any more. Ray starts the actor anew, here or on another node, and
+            # what was in flight is done again; an error for each row would lose them all.
+            os._exit(FATAL)
         running, self._running = self._running, {}
         self._engine.abort_request(list(running))
         if len(running) == 1:
@@ -214,6 +221,11 @@ def _reply(want: Want, output: Any) -> Reply:
         return Reply(answer.text, len(answer.token_ids))
     found = answer.logprobs[0]
     return Reply(tokens=1, logprobs={token: found[token].logprob for token in want.tokens})
+
+
+def _is_fatal(error: Exception) -> bool:
+    """Whether the engine is dead: its own process is gone, or the GPU's context is broken."""
+    return type(error).__name__ == "EngineDeadError" or "CUDA error" in str(error)
 
 
 def _advice(error: Exception) -> str:
