@@ -77,7 +77,11 @@ def make_plan(spec: Spec, run: Folder) -> Plan:
     texts = [row["text"] for split in (train, test) for row in split.rows.values()]
     ids = [identity for split in (train, test) for identity in split.rows]
     stages = [{"name": step.stage.NAME, "cached": step.cached} for step in steps(spec, run)]
-    teacher, problems = _teacher(spec, run, ids, texts)
+    teachers = [_teacher(one, run, ids, texts) for one in spec.teachers()]
+    problems = [problem for _, found in teachers for problem in found]
+    teacher = teachers[0][0]
+    if spec.teacher.also:
+        teacher["also"] = [facts for facts, _ in teachers[1:]]
     rows = {
         "train": len(train.rows),
         "test": len(test.rows),
@@ -99,10 +103,11 @@ def _slow_choices(spec: Spec) -> list[str]:
 
 def check_memory(spec: Spec) -> None:
     """:raises EngineError: when the teacher cannot fit into the accelerator asked for, with the arithmetic."""
-    if spec.teacher.engine == "vllm" and spec.teacher.endpoint is None:
-        problems = _memory(spec, models.describe(spec.teacher.model, spec.teacher.revision, spec.base))[1]
-        if problems:
-            raise EngineError("; ".join(problems))
+    for one in spec.teachers():
+        if one.teacher.engine == "vllm" and one.teacher.endpoint is None:
+            problems = _memory(one, models.describe(one.teacher.model, one.teacher.revision, one.base))[1]
+            if problems:
+                raise EngineError("; ".join(problems))
 
 
 def _teacher(spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
@@ -263,36 +268,40 @@ def _memory(spec: Spec, facts: models.ModelFacts) -> tuple[dict[str, Any], list[
     return {"need_gib": need / GIB, "have_gib": have / GIB or None, "arithmetic": arithmetic}, problems
 
 
+def _teacher_lines(teacher: dict[str, Any]) -> list[str]:
+    if teacher["engine"] == "recorded":
+        return [f"teacher    recorded answers of {teacher['model']}: nothing is generated"]
+    tokens = teacher["prompt_tokens"]
+    options = ", ".join(f"{name}={value}" for name, value in teacher["engine_options"].items())
+    lines = [
+        f"teacher    {teacher['model']}{_absent(teacher)}",
+        f"           {teacher['generate']} rows to label, {teacher['reuse']} answers already there",
+        f"           {tokens['fixed']} shared prompt tokens, about {tokens['per_row']} a row "
+        f"({tokens['counted']}), "
+        f"{teacher['output_tokens_per_row']} generated",
+        f"           vLLM: {options}",
+        f"           memory: {teacher['memory']['arithmetic']}",
+        f"           about {clock(teacher['hours'] * 3600)} ({teacher['basis']}){_cost(teacher)}, "
+        f"{teacher['kwh']:.2g} kWh" + (f", {teacher['gpu_hours']:.2g} GPU-hours" if teacher["gpu_hours"] else ""),
+    ]
+    if teacher["budget_hours"] is not None:
+        lines.append(f"           stops after {clock(teacher['budget_hours'] * 3600)} (teacher.budget)")
+    return lines
+
+
 def plan_text(plan: Plan, show_prompt: bool = False) -> str:
     """The plan for a person, with the whole prompt of one row where that is wanted."""
     lines = ["stages     " + " > ".join(s["name"] + (" (kept)" if s["cached"] else "") for s in plan.stages)]
     lines.append("rows       {train} train, {test} test; {dropped} dropped".format(**plan.rows))
-    teacher = plan.teacher
-    if teacher["engine"] == "recorded":
-        lines.append(f"teacher    recorded answers of {teacher['model']}: nothing is generated")
-    else:
-        tokens = teacher["prompt_tokens"]
-        options = ", ".join(f"{name}={value}" for name, value in teacher["engine_options"].items())
-        lines += [
-            f"teacher    {teacher['model']}{_absent(teacher)}",
-            f"           {teacher['generate']} rows to label, {teacher['reuse']} answers already there",
-            f"           {tokens['fixed']} shared prompt tokens, about {tokens['per_row']} a row "
-            f"({tokens['counted']}), "
-            f"{teacher['output_tokens_per_row']} generated",
-            f"           vLLM: {options}",
-            f"           memory: {teacher['memory']['arithmetic']}",
-            f"           about {clock(teacher['hours'] * 3600)} ({teacher['basis']}){_cost(teacher)}, "
-            f"{teacher['kwh']:.2g} kWh" + (f", {teacher['gpu_hours']:.2g} GPU-hours" if teacher["gpu_hours"] else ""),
-        ]
-        if teacher["budget_hours"] is not None:
-            lines.append(f"           stops after {clock(teacher['budget_hours'] * 3600)} (teacher.budget)")
+    for teacher in [plan.teacher, *plan.teacher.get("also", [])]:
+        lines += _teacher_lines(teacher)
     student = plan.student
     lines.append(f"student    {student['model']}{_absent(student)}, {student['epochs']} epochs")
     lines.append(f"           about {clock(student['hours'] * 3600)} ({student['basis']}){_cost(student)}")
     lines += [f"note       {note}" for note in plan.notes]
     lines += [f"problem    {problem}" for problem in plan.problems]
     if show_prompt:
-        for turn in teacher.get("prompt", []):
+        for turn in plan.teacher.get("prompt", []):
             lines += ["", f"[{turn['role']}]", turn["content"]]
     return "\n".join(lines)
 

@@ -63,6 +63,7 @@ def _label(label: dict[str, Any], vote: dict[str, Any]) -> dict[str, Any]:
         "calibration": vote.get("calibration"),
         "mean_agreement": vote.get("mean_agreement"),
         "class_shares": vote.get("class_shares") or {},
+        "teachers": vote.get("teachers"),
     }
 
 

@@ -160,6 +160,17 @@ def _teacher_limits(report: dict[str, Any]) -> list[str]:
             f"The teacher abstained on {label['abstained']:,} of {label['rows']:,} texts. The student never "
             "saw those of them that are training texts; in the test each counts as wrong for the teacher."
         )
+    if together := label.get("teachers"):
+        weights = ", ".join(
+            f"{model} {weight:.2f}" for model, weight in zip(together["models"], together["weights"], strict=True)
+        )
+        alpha = together["krippendorff_alpha"]
+        agreement = "unknown" if alpha is None else f"{alpha:.2f}"
+        said.append(
+            f"{len(together['models'])} teachers were pooled ({together['method']}; weights {weights}). Their labels "
+            f"agree with a Krippendorff's alpha of {agreement} (1 is full agreement). "
+            "Weights are estimated without gold labels, and too kind to teachers that err together."
+        )
     if report["train"].get("truncated_rows"):
         said.append(
             "Of training texts longer than the student reads, it saw the beginning only: "

@@ -7,7 +7,7 @@ in USD, lengths are in tokens unless a field's description says otherwise.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -78,12 +78,25 @@ class Budget:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Another:
+    """A further teacher; None: as the first one."""
+
+    model: str
+    revision: str | None
+    endpoint: str | None
+    prompt: Literal["direct", "cot"] | None
+    votes: int | None
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Teacher:
     """The model that labels."""
 
     engine: Literal["vllm", "recorded", "noop"]
     model: str
     revision: str | None
+    also: tuple[Another, ...]
     endpoint: str | None
     allow_external: bool
     concurrency: int
@@ -107,6 +120,20 @@ class Teacher:
     max_context: int
     resources: TeacherResources
     price_per_hour: float | None
+
+    def but(self, other: Another) -> Teacher:
+        """This teacher with what ``other`` has otherwise."""
+        prompt = other.prompt or self.prompt
+        votes = other.votes or (self.votes if prompt == self.prompt else 1)
+        return replace(
+            self,
+            model=other.model,
+            revision=other.revision,
+            endpoint=other.endpoint,
+            prompt=prompt,
+            votes=votes,
+            columns=other.columns,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +196,11 @@ class Spec:
     base: Path
     text: str = field(repr=False)
     places: Places = field(repr=False, compare=False)
+
+    def teachers(self) -> list[Spec]:
+        """This spec once for each teacher, with that one alone."""
+        first = replace(self.teacher, also=())
+        return [replace(self, teacher=teacher) for teacher in (first, *map(first.but, self.teacher.also))]
 
     def to_dict(self) -> dict[str, Any]:
         """The whole spec with defaults, as plain data that JSON can hold and that reads back as a spec."""

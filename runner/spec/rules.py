@@ -150,6 +150,18 @@ def _answer_fits(spec: dict[str, Any]) -> Found:
         )
 
 
+def _others_make_sense(spec: dict[str, Any]) -> Found:
+    """Each further teacher by the rules of a teacher."""
+    first = spec["teacher"]
+    for index, other in enumerate(first["also"]):
+        prompt = other["prompt"] or first["prompt"]
+        votes = other["votes"] or (first["votes"] if prompt == first["prompt"] else 1)
+        teacher = {**first, **other, "prompt": prompt, "votes": votes}
+        for rule in (_votes_make_sense, _engine_has_columns, _endpoint_stands_alone, _catalog_knows("teacher")):
+            for path, message in rule({**spec, "teacher": teacher}):
+                yield ("teacher", "also", index, path[-1]), message
+
+
 def _replicas_grow(spec: dict[str, Any]) -> Found:
     least, most = spec["teacher"]["resources"]["replicas"]
     if most < least:
@@ -235,6 +247,7 @@ RULES: tuple[tuple[Rule, tuple[KeyPath, ...]], ...] = (
         _fields("teacher", "endpoint", "engine", "engine_options", "resources.gpus"),
     ),
     (_budget_has_a_price, _fields("teacher", "budget", "price_per_hour")),
+    (_others_make_sense, _fields("teacher", "also", "engine", "prompt", "votes", "temperature", "engine_options")),
     (_answer_fits, _fields("teacher", "prompt", "max_tokens", "max_context")),
     (_replicas_grow, _fields("teacher", "resources.replicas")),
     (_accelerator_has_gpus("teacher"), _fields("teacher", *_RESOURCES)),

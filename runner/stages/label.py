@@ -12,6 +12,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -23,7 +24,7 @@ from runner.errors import EngineError
 from runner.spec import Spec
 from runner.spec.model import Teacher
 from runner.stage import Context
-from runner.stages.load import row_id
+from runner.stages.load import row_id, vote_columns
 from runner.store import Folder, fingerprint
 from runner.teacher import prompt
 from runner.teacher.asking import counted, missing
@@ -52,6 +53,11 @@ OVER_BUDGET = "not asked: teacher.budget is used up"
 
 def key(spec: Spec) -> dict[str, Any]:
     """What was asked, of whom, how often, and whether content-free texts were asked about as well."""
+    first, *others = map(_key, spec.teachers())
+    return first | ({"also": others} if others else {})
+
+
+def _key(spec: Spec) -> dict[str, Any]:
     if spec.teacher.engine == "recorded":
         return {"recorded": list(spec.teacher.columns)}
     asked = {
@@ -87,10 +93,24 @@ def teacher_key(spec: Spec) -> dict[str, Any]:
 
 def run(context: Context) -> dict[str, Any]:
     """:raises EngineError: when the engine cannot start or more rows fail than ``max_failure_rate`` allows."""
+    columns = vote_columns(context.spec)
+    first, *others = (
+        _label(replace(context, spec=spec, here=folder_of(context.here, number)), columns)
+        for number, spec in enumerate(context.spec.teachers())
+    )
+    return _together(context, [first, *others]) if others else first
+
+
+def folder_of(here: Folder, number: int) -> Folder:
+    """Where the stage keeps what the teacher of that number said: the first in the stage's own folder."""
+    return here.child(f"also-{number}") if number else here
+
+
+def _label(context: Context, columns: list[str]) -> dict[str, Any]:
     spec = context.spec
     rows = _rows(context.inputs["load"])
     if spec.teacher.engine == "recorded":
-        return _finish(context, rows, _recorded(rows), {}, 0)
+        return _finish(context, rows, _recorded(rows, [columns.index(name) for name in spec.teacher.columns]), {}, 0)
     asked = pa.concat_tables([rows, _content_free(spec, rows)])
     store = answers_folder(context.run, spec)
     waiting = pending(spec, asked, read_answers(store))
@@ -99,17 +119,42 @@ def run(context: Context) -> dict[str, Any]:
     return _finish(context, asked, read_answers(store), failures, generated)
 
 
+def _together(context: Context, summaries: list[dict[str, Any]]) -> dict[str, Any]:
+    """One summary of several teachers: what they took together, and the rows that none of them could label."""
+    failed = [
+        set(folder_of(context.here, number).read_table("failures.parquet")["id"].to_pylist())
+        for number in range(len(summaries))
+    ]
+    lost = set.intersection(*failed)
+    first = summaries[0]
+    rows = first["rows"] + len(failed[0]) - len(lost)
+    totals = {
+        name: sum(one[name] or 0 for one in summaries) or None
+        for name in ("replies", "seconds", "prompt_tokens", "output_tokens")
+    }
+    return {
+        **first,
+        **totals,
+        "rows": rows,
+        "failures": len(lost),
+        "rows_per_second": rows / totals["seconds"] if totals["seconds"] else None,
+        "model": " + ".join(one["model"] for one in summaries),
+        "teachers": summaries,
+    }
+
+
 def probe(context: Context, rows: int) -> None:
-    """Ask about a few rows of all lengths, so that a plan can measure; their answers are kept."""
-    spec = context.spec
-    if spec.teacher.engine == "recorded":
-        return
+    """Ask each teacher about a few rows of all lengths, so that a plan can measure; their answers are kept."""
     asked = _rows(context.inputs["load"])
-    store = answers_folder(context.run, spec)
-    waiting = pending(spec, asked, read_answers(store))
-    if len(waiting):
-        step = max(1, len(waiting) // rows)
-        _generate(context, waiting.take(list(range(0, len(waiting), step))[:rows]), store)
+    for spec in context.spec.teachers():
+        if spec.teacher.engine == "recorded":
+            continue
+        store = answers_folder(context.run, spec)
+        waiting = pending(spec, asked, read_answers(store))
+        if len(waiting):
+            step = max(1, len(waiting) // rows)
+            sample = waiting.take(list(range(0, len(waiting), step))[:rows])
+            _generate(replace(context, spec=spec), sample, store)
 
 
 def answers_folder(run: Folder, spec: Spec) -> Folder:
@@ -196,11 +241,11 @@ def _content_free(spec: Spec, rows: pa.Table) -> pa.Table:
     return pa.Table.from_pylist(lines, schema=rows.schema)
 
 
-def _recorded(rows: pa.Table) -> pa.Table:
+def _recorded(rows: pa.Table, places: list[int]) -> pa.Table:
     lines = [
         {"id": row["id"], "kind": "row", "vote": number, "attempt": 0, "text": vote}
         for row in rows.select(["id", "votes"]).to_pylist()
-        for number, vote in enumerate(row["votes"])
+        for number, vote in enumerate(row["votes"][place] for place in places)
     ]
     return pa.Table.from_pylist(lines, schema=ANSWERS)
 

@@ -55,7 +55,7 @@ def key(spec: Spec) -> dict[str, Any]:
         "test": _source_key(spec, spec.data.test),
         "labels": list(spec.task.labels),
         "examples": [example.text for example in spec.task.examples],
-        "columns": list(spec.teacher.columns),
+        "columns": vote_columns(spec),
     }
 
 
@@ -92,6 +92,11 @@ def collect(spec: Spec) -> tuple[Split, Split, list[str]]:
             )
         assert split.read == len(split.rows) + len(split.dropped), "a row was lost"
     return train, test, warnings
+
+
+def vote_columns(spec: Spec) -> list[str]:
+    """The columns with recorded votes, of all teachers, in the order in which rows keep them."""
+    return list(dict.fromkeys(column for one in spec.teachers() for column in one.teacher.columns))
 
 
 def source_of(spec: Spec, source: TextSource) -> Source:
@@ -133,7 +138,7 @@ def _digest(file: str) -> str:
 def _read(spec: Spec, name: str, source: TextSource) -> Split:
     split = Split(name)
     label_column = source.label if isinstance(source, LabelledSource) else None
-    columns = [source.text, *([label_column] if label_column else []), *spec.teacher.columns]
+    columns = [source.text, *([label_column] if label_column else []), *vote_columns(spec)]
     conflicting: set[str] = set()
     for row in read_rows(source_of(spec, source), list(dict.fromkeys(columns))):
         split.read += 1
@@ -151,7 +156,7 @@ def _read(spec: Spec, name: str, source: TextSource) -> Split:
             conflicting.update({identity} if split.rows[identity]["label"] != label else ())
             split.drop("duplicate", row.place, identity)
         else:
-            votes = [text_of(row.values[column]) for column in spec.teacher.columns]
+            votes = [text_of(row.values[column]) for column in vote_columns(spec)]
             split.rows[identity] = {
                 "id": identity,
                 "text": text,

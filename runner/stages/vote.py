@@ -6,9 +6,10 @@ row abstains. Counts: rows = labelled + abstained + failed in label.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,10 @@ from runner.errors import DataError
 from runner.spec import Spec
 from runner.stage import Context
 from runner.stages import label
+from runner.store import Folder
 from runner.teacher import calibrate
 from runner.teacher.asking import counted
+from runner.teacher.pool import krippendorff_alpha, pairwise_agreement, pool
 from runner.teacher.votes import SMOOTHING, majority, probabilities
 
 NAME = "vote"
@@ -58,36 +61,93 @@ def key(spec: Spec) -> dict[str, Any]:
     """The labels and, for distributions, the calibration."""
     return {
         "labels": list(spec.task.labels),
-        "calibration": _calibration(spec),
+        "calibration": [_calibration(one) for one in spec.teachers()],
         "strength": calibrate.STRENGTH,
         "smoothing": SMOOTHING,
+        "rules": RULES,
     }
 
 
 def run(context: Context) -> dict[str, Any]:
     """:raises DataError: when the teacher left nothing to learn from."""
-    labels = context.spec.task.labels
-    answers = context.inputs["label"].read_table("answers.parquet")
-    by_id = label.by_row(answers.filter(pc.equal(answers["kind"], "row")))
     rows = [
         row | {"split": split}
         for split in ("train", "test")
         for row in context.inputs["load"].read_table(f"{split}.parquet").to_pylist()
-        if row["id"] in by_id
     ]
-    if not rows:
+    specs = context.spec.teachers()
+    ballots = [
+        _ballots(spec, rows, label.folder_of(context.inputs["label"], number)) for number, spec in enumerate(specs)
+    ]
+    if not any(ballots):
         raise DataError("the teacher answered no row; see label/*/failures.parquet for the reasons")
-    votes = {row["id"]: _votes(context.spec, by_id[row["id"]]) for row in rows}
-    if _sampled(context.spec):
-        verdicts = [count_votes(votes[row["id"]], labels, by_id[row["id"]][0]["text"] or "") for row in rows]
-    else:
-        verdicts = _distributions(context.spec, rows, by_id, answers)
+    found, agreement = (ballots[0], None) if len(specs) == 1 else _pooled(ballots, rows, context.spec)
     table = [
-        {"id": row["id"], "split": row["split"], "text": row["text"], "votes": votes[row["id"]]} | vars(verdict)
-        for row, verdict in zip(rows, verdicts, strict=True)
+        {"id": row["id"], "split": row["split"], "text": row["text"], "votes": found[row["id"]].votes}
+        | vars(found[row["id"]].verdict)
+        for row in rows
+        if row["id"] in found
     ]
     context.here.write_table("votes.parquet", pa.Table.from_pylist(table, schema=VOTES))
-    return _summary(context.spec, table)
+    return _summary(context.spec, table) | ({"teachers": agreement} if agreement else {})
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """What one teacher, or all of them, say of a row: the votes as they were read, and what they come to."""
+
+    votes: list[str | None]
+    verdict: Verdict
+
+
+def _ballots(spec: Spec, rows: list[dict[str, Any]], folder: Folder) -> dict[str, Ballot]:
+    """By row id, for the rows that the teacher answered."""
+    answers = folder.read_table("answers.parquet")
+    by_id = label.by_row(answers.filter(pc.equal(answers["kind"], "row")))
+    mine = [row for row in rows if row["id"] in by_id]
+    votes = {row["id"]: _votes(spec, by_id[row["id"]]) for row in mine}
+    if _sampled(spec):
+        texts = {id_: records[0]["text"] or "" for id_, records in by_id.items()}
+        verdicts = [count_votes(votes[row["id"]], spec.task.labels, texts[row["id"]]) for row in mine]
+    else:
+        verdicts = _distributions(spec, mine, by_id, answers) if mine else []
+    return {row["id"]: Ballot(votes[row["id"]], verdict) for row, verdict in zip(mine, verdicts, strict=True)}
+
+
+def _pooled(
+    ballots: list[dict[str, Ballot]], rows: list[dict[str, Any]], spec: Spec
+) -> tuple[dict[str, Ballot], dict[str, Any]]:
+    """What several teachers come to, and how far they agree."""
+    labels = spec.task.labels
+    ids = [row["id"] for row in rows if any(row["id"] in one for one in ballots)]
+    said = [[one[id_].verdict if id_ in one else Verdict(None, None, 0.0) for one in ballots] for id_ in ids]
+    even = [1 / len(labels)] * len(labels)
+    shares = np.array([[verdict.probabilities or even for verdict in row] for row in said])
+    missing = np.array([[verdict.probabilities is None for verdict in row] for row in said])
+    pooled = pool(shares, missing)
+    places = {name: place for place, name in enumerate(labels)}
+    votes = np.array([[places.get(verdict.label or "", -1) for verdict in row] for row in said])
+    found = {}
+    for id_, row, chances in zip(ids, said, pooled.probabilities.tolist(), strict=True):
+        given = [verdict.label for verdict in row]
+        one = _most_probable(chances, labels)
+        usable = [vote for vote in given if vote is not None]
+        if not usable:
+            one = Verdict(None, None, 0.0, row[0].reason or "no teacher named a label")
+        agreeing = sum(vote == one.label for vote in usable) / max(1, len(usable))
+        found[id_] = Ballot(given, replace(one, agreement=agreeing))
+    return found, {
+        "models": [one.teacher.model for one in spec.teachers()],
+        "method": pooled.method,
+        "weights": pooled.weights.tolist(),
+        "krippendorff_alpha": _number(krippendorff_alpha(votes)),
+        "pairwise_agreement": [[_number(share) for share in line] for line in pairwise_agreement(votes).tolist()],
+    }
+
+
+def _number(value: float) -> float | None:
+    """NaN is not JSON."""
+    return None if math.isnan(value) else float(value)
 
 
 def count_votes(votes: Sequence[str | None], labels: Sequence[str], answer: str = "") -> Verdict:
