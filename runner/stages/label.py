@@ -115,7 +115,8 @@ def _label(context: Context, columns: list[str]) -> dict[str, Any]:
     store = answers_folder(context.run, spec)
     waiting = pending(spec, asked, read_answers(store))
     failures = _generate(context, waiting, store) if len(waiting) else {}
-    generated = pc.sum(pc.equal(waiting["kind"], "row")).as_py() or 0
+    answered = waiting.filter(pc.invert(pc.is_in(waiting["id"], value_set=pa.array(list(failures), pa.string()))))
+    generated = pc.sum(pc.equal(answered["kind"], "row")).as_py() or 0
     return _finish(context, asked, read_answers(store), failures, generated)
 
 
