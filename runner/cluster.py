@@ -152,8 +152,7 @@ class Cluster:
                 max_tasks_in_flight_per_actor=2 * concurrent,
                 enable_true_multi_threading=concurrent > 1,
             ),
-            max_restarts=RESTARTS,
-            max_task_retries=RESTARTS,
+            ray_remote_args_fn=lambda: {"max_restarts": RESTARTS, "max_task_retries": RESTARTS},
             **self._request(wanted),
         )
         with _unwrapped(ray):
