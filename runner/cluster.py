@@ -12,6 +12,7 @@ import os
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -140,21 +141,24 @@ class Cluster:
         context.execution_options.preserve_order = False
         context.raise_original_map_exception = True  # Ray Data's own exception loses its cause on the way here
         least, most = replicas
-        data = ray.data.from_arrow(batches).map_batches(
-            worker,
-            fn_constructor_kwargs=arguments,
-            batch_size=None,
-            batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(
-                min_size=least,
-                max_size=max(least, min(most, len(batches))),
-                max_concurrent_calls_per_actor=concurrent,
-                max_tasks_in_flight_per_actor=2 * concurrent,
-                enable_true_multi_threading=concurrent > 1,
-            ),
-            ray_remote_args_fn=lambda: {"max_restarts": RESTARTS, "max_task_retries": RESTARTS},
-            **self._request(wanted),
-        )
+        with warnings.catch_warnings():
+            # Ray 2.60 has no other way yet to bound restarts, and says so to whoever runs the job.
+            warnings.filterwarnings("ignore", message="`ray_remote_args")
+            data = ray.data.from_arrow(batches).map_batches(
+                worker,
+                fn_constructor_kwargs=arguments,
+                batch_size=None,
+                batch_format="pyarrow",
+                compute=ray.data.ActorPoolStrategy(
+                    min_size=least,
+                    max_size=max(least, min(most, len(batches))),
+                    max_concurrent_calls_per_actor=concurrent,
+                    max_tasks_in_flight_per_actor=2 * concurrent,
+                    enable_true_multi_threading=concurrent > 1,
+                ),
+                ray_remote_args_fn=lambda: {"max_restarts": RESTARTS, "max_task_retries": RESTARTS},
+                **self._request(wanted),
+            )
         with _unwrapped(ray):
             yield from data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
 
