@@ -74,3 +74,8 @@ class EngineError(UserError):
 
 class BusyError(UserError):
     """Another run is at work in the same run folder."""
+
+
+def first_line(error: BaseException, most: int = 300) -> str:
+    """What an error says, in one line of at most ``most`` characters; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:most]

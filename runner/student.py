@@ -19,7 +19,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from runner import machine
-from runner.errors import ModelError
+from runner.errors import ModelError, first_line
 
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
@@ -60,7 +60,7 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{folder}: no tokenizer could be loaded: {_first_line(error)}") from error
+        raise ModelError(f"{folder}: no tokenizer could be loaded: {first_line(error)}") from error
 
 
 def load_classifier(folder: Path, labels: Sequence[str] | None = None) -> Any:
@@ -83,7 +83,7 @@ def load_classifier(folder: Path, labels: Sequence[str] | None = None) -> Any:
         )
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"{folder}: cannot be loaded as a sequence classifier: {_first_line(error)}; "
+            f"{folder}: cannot be loaded as a sequence classifier: {first_line(error)}; "
             "the student must be an encoder with safetensors weights"
         ) from error
     if model.config.pad_token_id is None or getattr(model.config, "is_decoder", False):
@@ -199,7 +199,3 @@ def save_student(model: Any, tokenizer: Any, folder: Path, max_length: int) -> N
     config["model_max_length"] = max_length
     config["split_special_tokens"] = True  # text from the world is text, whoever loads the folder
     settings.write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -23,7 +23,6 @@ __all__ = [
     "catalog_names",
     "describe",
     "ensure",
-    "ensure_tokenizer",
     "hub_name",
     "identity",
     "list_models",
@@ -103,10 +102,12 @@ def ensure(
     base: Path | None = None,
     progress: Callable[[str], None] | None = None,
     who: str = "",
+    weights: bool = True,
 ) -> Path:
     """The model as a local Hugging Face folder (config.json, safetensors, tokenizer), fetched if need be.
 
-    Safe to call from many processes at once. ``progress`` gets a plain sentence for each long step.
+    Safe to call from many processes at once. ``progress`` gets a plain sentence for each long step. Without
+    ``weights`` a Hub model comes without them: a server elsewhere has them.
     Raises ModelError, which says what to do, and begins with ``who`` wants the model.
     """
     say = progress or (lambda _: None)
@@ -116,24 +117,9 @@ def ensure(
             entry = kind
             return store.install(entry, lambda work: sources.build(entry, work, say), say)
         if isinstance(kind, HubName):
-            return hub.fetch_model(kind.repo, kind.revision, say)
+            return hub.fetch_model(kind.repo, kind.revision, say, weights)
         folder.check(kind)
         return kind
-
-
-def ensure_tokenizer(
-    ref: str,
-    revision: str | None = None,
-    base: Path | None = None,
-    progress: Callable[[str], None] | None = None,
-    who: str = "",
-) -> Path:
-    """As ``ensure``, but a Hub model comes without its weights: a server elsewhere has them."""
-    with _named(who):
-        kind = resolve(ref, revision, base)
-        if isinstance(kind, HubName):
-            return hub.fetch_tokenizer(kind.repo, kind.revision, progress or (lambda _: None))
-    return ensure(ref, revision, base, progress, who)
 
 
 @contextmanager

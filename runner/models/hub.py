@@ -9,14 +9,15 @@ import errno
 import os
 from pathlib import Path
 
-from runner.errors import ModelError
+from runner.errors import ModelError, first_line
 from runner.models import catalog, folder
 from runner.models.catalog import Entry, HubSource, Progress
 from runner.models.store import amount
 from runner.models.wheels import Unreachable
 
 _TIMEOUT = 5.0  # seconds for the first answer: an offline machine must go on to the next source
-_ALLOW = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+_ALLOW = ["*.json", "*.model", "*.txt", "*.jinja"]
+_WEIGHTS = "*.safetensors"
 # Sub-folders hold other formats (onnx, openvino); consolidated files are the same weights again.
 _IGNORE = ["*/*", "consolidated*"]
 
@@ -58,44 +59,33 @@ def fetch_files(entry: Entry, source: HubSource, work: Path, progress: Progress)
         full = _full_disk(error)
         if full is not None:
             raise OSError(full.errno, str(full)) from error
-        raise Unreachable(f"{source} was not reachable ({_first_line(error)})") from error
+        raise Unreachable(f"{source} was not reachable ({first_line(error, 200)})") from error
     missing = [name for name in names if not (target / name).is_file()]
     if missing:
         raise Unreachable(f"{source} does not have {', '.join(missing)}")
     return {name: target / name for name in names}
 
 
-def fetch_model(repo: str, revision: str | None, progress: Progress) -> Path:
-    """A folder with the whole model, from the local cache or the network. Raises ModelError."""
+def fetch_model(repo: str, revision: str | None, progress: Progress, weights: bool = True) -> Path:
+    """A folder with the model, from the local cache or the network; without ``weights``, all but them.
+
+    Raises ModelError.
+    """
     here = cached(repo, revision)
     if here is not None:
         return here
     if is_offline():
         reason = "is not in the Hub's local cache, and HF_HUB_OFFLINE forbids asking the Hub"
         raise ModelError(_advice(repo, reason))
-    progress(f"fetching {repo} from the Hub")
+    progress(f"fetching {'' if weights else 'the tokenizer of '}{repo} from the Hub")
     try:
-        path = _snapshot(repo, revision, _ALLOW, _IGNORE, None)
+        path = _snapshot(repo, revision, [*_ALLOW, *([_WEIGHTS] if weights else [])], _IGNORE, None)
     except Exception as error:
         raise ModelError(_advice(repo, _reason(error, revision))) from error
-    wrong = folder.problem(path)
+    wrong = folder.problem(path) if weights else None
     if wrong is not None:
         raise ModelError(f"the model {repo} cannot be used: {path} {wrong}; pickled weights are never fetched")
     return path
-
-
-def fetch_tokenizer(repo: str, revision: str | None, progress: Progress) -> Path:
-    """A folder with the model's tokenizer and configuration, without its weights. Raises ModelError."""
-    here = cached(repo, revision)
-    if here is not None:
-        return here
-    if is_offline():
-        raise ModelError(_advice(repo, "is not in the Hub's local cache, and HF_HUB_OFFLINE forbids asking the Hub"))
-    progress(f"fetching the tokenizer of {repo} from the Hub")
-    try:
-        return _snapshot(repo, revision, [name for name in _ALLOW if name != "*.safetensors"], _IGNORE, None)
-    except Exception as error:
-        raise ModelError(_advice(repo, _reason(error, revision))) from error
 
 
 def _snapshot(repo: str, revision: str | None, allow: list[str], ignore: list[str], target: Path | None) -> Path:
@@ -137,7 +127,7 @@ def _reason(error: Exception, revision: str | None) -> str:
         return "is not on the Hub, or is private (then set HF_TOKEN)"
     if isinstance(error, RevisionNotFoundError):
         return f"has no revision {revision!r} on the Hub"
-    return f"is not in the Hub's local cache, and the Hub is not reachable ({_first_line(error)})"
+    return f"is not in the Hub's local cache, and the Hub is not reachable ({first_line(error, 200)})"
 
 
 def _advice(repo: str, reason: str) -> str:
@@ -149,7 +139,3 @@ def _advice(repo: str, reason: str) -> str:
         f"(`tutelage models pull {repo}`) and copy the Hub's cache, name a local folder, "
         "or use one of the catalog: " + ", ".join(f"catalog:{name}" for name in sorted(names))
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

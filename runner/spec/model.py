@@ -13,6 +13,8 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from runner.spec.places import Places
 
+Prompt = Literal["direct", "cot"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
@@ -84,7 +86,7 @@ class Another:
     model: str
     revision: str | None
     endpoint: str | None
-    prompt: Literal["direct", "cot"] | None
+    prompt: Prompt | None
     votes: int | None
     columns: tuple[str, ...]
 
@@ -101,7 +103,7 @@ class Teacher:
     allow_external: bool
     concurrency: int
     columns: tuple[str, ...]
-    prompt: Literal["direct", "cot"]
+    prompt: Prompt
     votes: int
     temperature: float
     top_k: int
@@ -123,8 +125,7 @@ class Teacher:
 
     def but(self, other: Another) -> Teacher:
         """This teacher with what ``other`` has otherwise."""
-        prompt = other.prompt or self.prompt
-        votes = other.votes or (self.votes if prompt == self.prompt else 1)
+        prompt, votes = prompt_and_votes((self.prompt, self.votes), (other.prompt, other.votes))
         return replace(
             self,
             model=other.model,
@@ -134,6 +135,12 @@ class Teacher:
             votes=votes,
             columns=other.columns,
         )
+
+
+def prompt_and_votes(first: tuple[Prompt, int], other: tuple[Prompt | None, int | None]) -> tuple[Prompt, int]:
+    """How a further teacher is asked: what it leaves out is as with the first; votes only with the same prompt."""
+    prompt = other[0] or first[0]
+    return prompt, other[1] or (first[1] if prompt == first[0] else 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from runner.errors import Problem
 from runner.spec.fields import stored_as
+from runner.spec.model import prompt_and_votes
 from runner.spec.places import Places, did_you_mean
 from runner.spec.strict_yaml import KeyPath
 
@@ -154,8 +155,7 @@ def _others_make_sense(spec: dict[str, Any]) -> Found:
     """Each further teacher by the rules of a teacher."""
     first = spec["teacher"]
     for index, other in enumerate(first["also"]):
-        prompt = other["prompt"] or first["prompt"]
-        votes = other["votes"] or (first["votes"] if prompt == first["prompt"] else 1)
+        prompt, votes = prompt_and_votes((first["prompt"], first["votes"]), (other["prompt"], other["votes"]))
         teacher = {**first, **other, "prompt": prompt, "votes": votes}
         for rule in (_votes_make_sense, _engine_has_columns, _endpoint_stands_alone, _catalog_knows("teacher")):
             for path, message in rule({**spec, "teacher": teacher}):

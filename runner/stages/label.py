@@ -32,7 +32,7 @@ from runner.teacher.calibrate import content_free_texts
 from runner.teacher.endpoint import Endpoint, check_host
 from runner.teacher.engine import Sampling
 from runner.teacher.vllm_engine import EngineSettings
-from runner.teacher.worker import ANSWERS, QUESTIONS, Asking, Labeller
+from runner.teacher.worker import ANSWERS, OVER_BUDGET, QUESTIONS, Asking, Labeller
 
 NAME = "label"
 NEEDS = ("load",)
@@ -48,7 +48,6 @@ FAILURES = pa.schema(
 )
 LONGEST = 10
 TOO_LONG = "too long"
-OVER_BUDGET = "not asked: teacher.budget is used up"
 
 
 def key(spec: Spec) -> dict[str, Any]:
@@ -93,9 +92,9 @@ def teacher_key(spec: Spec) -> dict[str, Any]:
 
 def run(context: Context) -> dict[str, Any]:
     """:raises EngineError: when the engine cannot start or more rows fail than ``max_failure_rate`` allows."""
-    columns = vote_columns(context.spec)
+    rows, columns = _rows(context.inputs["load"]), vote_columns(context.spec)
     first, *others = (
-        _label(replace(context, spec=spec, here=folder_of(context.here, number)), columns)
+        _label(replace(context, spec=spec, here=folder_of(context.here, number)), rows, columns)
         for number, spec in enumerate(context.spec.teachers())
     )
     return _together(context, [first, *others]) if others else first
@@ -106,15 +105,17 @@ def folder_of(here: Folder, number: int) -> Folder:
     return here.child(f"also-{number}") if number else here
 
 
-def _label(context: Context, columns: list[str]) -> dict[str, Any]:
+def _label(context: Context, rows: pa.Table, columns: list[str]) -> dict[str, Any]:
     spec = context.spec
-    rows = _rows(context.inputs["load"])
     if spec.teacher.engine == "recorded":
         return _finish(context, rows, _recorded(rows, [columns.index(name) for name in spec.teacher.columns]), {}, 0)
     asked = pa.concat_tables([rows, _content_free(spec, rows)])
     store = answers_folder(context.run, spec)
-    waiting = pending(spec, asked, read_answers(store))
-    failures = _generate(context, waiting, store) if len(waiting) else {}
+    found = read_answers(store)
+    waiting = pending(spec, _in_order(asked), found)
+    if not len(waiting):
+        return _finish(context, asked, found, {}, 0)
+    failures = _generate(context, waiting, store)
     answered = waiting.filter(pc.invert(pc.is_in(waiting["id"], value_set=pa.array(list(failures), pa.string()))))
     generated = pc.sum(pc.equal(answered["kind"], "row")).as_py() or 0
     return _finish(context, asked, read_answers(store), failures, generated)
@@ -146,7 +147,7 @@ def _together(context: Context, summaries: list[dict[str, Any]]) -> dict[str, An
 
 def probe(context: Context, rows: int) -> None:
     """Ask each teacher about a few rows of all lengths, so that a plan can measure; their answers are kept."""
-    asked = _rows(context.inputs["load"])
+    asked = _in_order(_rows(context.inputs["load"]))
     for spec in context.spec.teachers():
         if spec.teacher.engine == "recorded":
             continue
@@ -182,7 +183,7 @@ def task_of(spec: Spec) -> prompt.Task:
 
 
 def pending(spec: Spec, asked: pa.Table, found: pa.Table) -> pa.Table:
-    """The rows of ``asked`` about which something is still to be asked, in :data:`QUESTIONS`, longest first."""
+    """The rows of ``asked`` about which something is still to be asked, in their order, in :data:`QUESTIONS`."""
     if spec.teacher.prompt == "direct":
         keep = asked.filter(pc.invert(pc.is_in(asked["id"], value_set=found["id"].combine_chunks())))
         earlier: list[list[dict[str, Any]] | None] = [None] * len(keep)
@@ -196,17 +197,22 @@ def pending(spec: Spec, asked: pa.Table, found: pa.Table) -> pa.Table:
             if open_[-1]:
                 earlier.append([{name: one[name] for name in ("vote", "attempt", "text")} for one in records])
         keep = asked.filter(pa.array(open_, pa.bool_()))
-    table = pa.Table.from_arrays(
+    return pa.Table.from_arrays(
         [keep["id"], keep["kind"], keep["text"], pa.array(earlier, QUESTIONS.field("earlier").type)], schema=QUESTIONS
     )
-    # What calibration and evaluation need comes first, in case a budget ends the run; then the longest, since a
-    # long row that begins last would keep the engine waiting for it alone.
-    train = pc.equal(keep["split"], "train") if "split" in keep.column_names else pa.repeat(pa.scalar(True), len(keep))
+
+
+def _in_order(asked: pa.Table) -> pa.Table:
+    """As rows are asked about: what calibration and evaluation need first, in case a budget ends the run.
+
+    Then the longest: a long row that begins last would keep the engine waiting for it alone.
+    """
+    train = pc.cast(pc.equal(asked["split"], "train"), pa.int8())
     order = pc.sort_indices(
-        pa.table({"train": pc.cast(train, pa.int8()), "length": pc.utf8_length(table["text"]), "id": table["id"]}),
+        pa.table({"train": train, "length": pc.utf8_length(asked["text"]), "id": asked["id"]}),
         sort_keys=[("train", "ascending"), ("length", "descending"), ("id", "ascending")],
     )
-    return table.take(order)
+    return asked.take(order)
 
 
 def by_row(answers: pa.Table) -> dict[str, list[dict[str, Any]]]:
@@ -266,6 +272,7 @@ def _generate(context: Context, waiting: pa.Table, store: Folder) -> dict[str, s
             "settings": settings_of(teacher),
             "answers": store.url,
             "endpoint": endpoint,
+            "until": time.time() + budget_seconds(teacher),
         },
         wanted,
         teacher.resources.replicas,
@@ -273,16 +280,16 @@ def _generate(context: Context, waiting: pa.Table, store: Folder) -> dict[str, s
     )
     failures: dict[str, str] = {}
     context.progress.begin(NAME, len(waiting))
-    done, limit, start = 0, budget_seconds(teacher), time.monotonic()
+    done = over = 0
     for result in results:
-        done += len(result)
-        context.progress.add(len(result))
-        if done < len(waiting) and time.monotonic() - start > limit:
-            context.progress.say(f"teacher.budget is used up: {len(waiting) - done} rows are not asked", NAME)
-            return failures | _left_over(waiting, store, spec)
         failed = result.filter(pc.is_valid(result["error"]))
+        late = pc.sum(pc.equal(failed["error"], OVER_BUDGET)).as_py() or 0
+        done, over = done + len(result) - late, over + late
+        context.progress.add(len(result) - late)
         failures |= dict(zip(failed["id"].to_pylist(), failed["error"].to_pylist(), strict=True))
         check_failures(failures, done, len(waiting), teacher.max_failure_rate)
+    if over:
+        context.progress.say(f"teacher.budget is used up: {over} rows are not asked", NAME)
     return failures
 
 
@@ -302,15 +309,10 @@ def _place(context: Context) -> tuple[Resources, str, Endpoint | None]:
         say(f"starting {teacher.model} on vLLM")
         return wanted, str(folder), None
     check_host(teacher.endpoint, teacher.allow_external)
-    folder = models.ensure_tokenizer(teacher.model, teacher.revision, spec.base, say, who="teacher.model")
+    folder = models.ensure(teacher.model, teacher.revision, spec.base, say, who="teacher.model", weights=False)
     say(f"asking {teacher.model} at {teacher.endpoint}")
     name = models.hub_name(teacher.model, spec.base)
     return Resources(teacher.resources.cpus or 1), str(folder), Endpoint(teacher.endpoint, name, teacher.concurrency)
-
-
-def _left_over(waiting: pa.Table, store: Folder, spec: Spec) -> dict[str, str]:
-    open_ = pending(spec, waiting, read_answers(store))
-    return dict.fromkeys(open_["id"].to_pylist(), OVER_BUDGET)
 
 
 def budget_seconds(teacher: Teacher) -> float:

@@ -24,7 +24,6 @@ from runner.stages import label
 from runner.store import Folder
 from runner.teacher import calibrate
 from runner.teacher.asking import counted
-from runner.teacher.pool import krippendorff_alpha, pairwise_agreement, pool
 from runner.teacher.votes import SMOOTHING, majority, probabilities
 
 NAME = "vote"
@@ -49,12 +48,13 @@ VOTES = pa.schema(
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the votes on one row come to; ``label`` None is an abstention, and ``reason`` says why."""
+    """What the ``votes`` on one row come to; ``label`` None is an abstention, and ``reason`` says why."""
 
     label: str | None
     probabilities: list[float] | None
     agreement: float
     reason: str | None = None
+    votes: Sequence[str | None] = ()
 
 
 def key(spec: Spec) -> dict[str, Any]:
@@ -76,15 +76,14 @@ def run(context: Context) -> dict[str, Any]:
         for row in context.inputs["load"].read_table(f"{split}.parquet").to_pylist()
     ]
     specs = context.spec.teachers()
-    ballots = [
-        _ballots(spec, rows, label.folder_of(context.inputs["label"], number)) for number, spec in enumerate(specs)
+    said = [
+        _verdicts(spec, rows, label.folder_of(context.inputs["label"], number)) for number, spec in enumerate(specs)
     ]
-    if not any(ballots):
+    if not any(said):
         raise DataError("the teacher answered no row; see label/*/failures.parquet for the reasons")
-    found, agreement = (ballots[0], None) if len(specs) == 1 else _pooled(ballots, rows, context.spec)
+    found, agreement = (said[0], None) if len(specs) == 1 else _pooled(said, rows, context.spec)
     table = [
-        {"id": row["id"], "split": row["split"], "text": row["text"], "votes": found[row["id"]].votes}
-        | vars(found[row["id"]].verdict)
+        {"id": row["id"], "split": row["split"], "text": row["text"]} | vars(found[row["id"]])
         for row in rows
         if row["id"] in found
     ]
@@ -92,35 +91,32 @@ def run(context: Context) -> dict[str, Any]:
     return _summary(context.spec, table) | ({"teachers": agreement} if agreement else {})
 
 
-@dataclass(frozen=True)
-class Ballot:
-    """What one teacher, or all of them, say of a row: the votes as they were read, and what they come to."""
-
-    votes: list[str | None]
-    verdict: Verdict
-
-
-def _ballots(spec: Spec, rows: list[dict[str, Any]], folder: Folder) -> dict[str, Ballot]:
-    """By row id, for the rows that the teacher answered."""
+def _verdicts(spec: Spec, rows: list[dict[str, Any]], folder: Folder) -> dict[str, Verdict]:
+    """What one teacher says, by row id, for the rows that it answered."""
     answers = folder.read_table("answers.parquet")
     by_id = label.by_row(answers.filter(pc.equal(answers["kind"], "row")))
     mine = [row for row in rows if row["id"] in by_id]
-    votes = {row["id"]: _votes(spec, by_id[row["id"]]) for row in mine}
-    if _sampled(spec):
-        texts = {id_: records[0]["text"] or "" for id_, records in by_id.items()}
-        verdicts = [count_votes(votes[row["id"]], spec.task.labels, texts[row["id"]]) for row in mine]
-    else:
-        verdicts = _distributions(spec, mine, by_id, answers) if mine else []
-    return {row["id"]: Ballot(votes[row["id"]], verdict) for row, verdict in zip(mine, verdicts, strict=True)}
+    if not _sampled(spec):
+        found = _distributions(spec, mine, by_id, answers) if mine else []
+        return {row["id"]: verdict for row, verdict in zip(mine, found, strict=True)}
+    verdicts = {}
+    for row in mine:
+        records = by_id[row["id"]]
+        votes = _votes(spec, records)
+        verdicts[row["id"]] = replace(count_votes(votes, spec.task.labels, records[0]["text"] or ""), votes=votes)
+    return verdicts
 
 
 def _pooled(
-    ballots: list[dict[str, Ballot]], rows: list[dict[str, Any]], spec: Spec
-) -> tuple[dict[str, Ballot], dict[str, Any]]:
+    teachers: list[dict[str, Verdict]], rows: list[dict[str, Any]], spec: Spec
+) -> tuple[dict[str, Verdict], dict[str, Any]]:
     """What several teachers come to, and how far they agree."""
+    # Only now: most jobs have one teacher, and what this needs takes a third of a second to import.
+    from runner.teacher.pool import krippendorff_alpha, pairwise_agreement, pool
+
     labels = spec.task.labels
-    ids = [row["id"] for row in rows if any(row["id"] in one for one in ballots)]
-    said = [[one[id_].verdict if id_ in one else Verdict(None, None, 0.0) for one in ballots] for id_ in ids]
+    ids = [row["id"] for row in rows if any(row["id"] in one for one in teachers)]
+    said = [[one.get(id_, Verdict(None, None, 0.0)) for one in teachers] for id_ in ids]
     even = [1 / len(labels)] * len(labels)
     shares = np.array([[verdict.probabilities or even for verdict in row] for row in said])
     missing = np.array([[verdict.probabilities is None for verdict in row] for row in said])
@@ -135,7 +131,7 @@ def _pooled(
         if not usable:
             one = Verdict(None, None, 0.0, row[0].reason or "no teacher named a label")
         agreeing = sum(vote == one.label for vote in usable) / max(1, len(usable))
-        found[id_] = Ballot(given, replace(one, agreement=agreeing))
+        found[id_] = replace(one, agreement=agreeing, votes=given)
     return found, {
         "models": [one.teacher.model for one in spec.teachers()],
         "method": pooled.method,
@@ -167,12 +163,10 @@ def count_votes(votes: Sequence[str | None], labels: Sequence[str], answer: str 
 
 
 def _votes(spec: Spec, records: list[dict[str, Any]]) -> list[str | None]:
-    teacher = spec.teacher
+    teacher, labels = spec.teacher, spec.task.labels
     if teacher.engine == "recorded":
-        return counted(records, spec.task.labels, len(teacher.columns), early_stop=False)
-    if teacher.prompt == "direct":
-        return []
-    return counted(records, spec.task.labels, teacher.votes, teacher.early_stop)
+        return counted(records, labels, len(teacher.columns), early_stop=False)
+    return counted(records, labels, teacher.votes, teacher.early_stop)
 
 
 def _distributions(

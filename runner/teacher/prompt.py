@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 _MARK = "\u2402TEXT\u2403"
@@ -129,7 +130,6 @@ class Renderer:
         self._take_apart()
         if align > 1 and task.template is None:
             self._align(align)
-        self._middle, self._end = self._second_question()
 
     def _take_apart(self) -> None:
         """What stands before a text and after it."""
@@ -150,6 +150,7 @@ class Renderer:
         self.task = plain
         self._take_apart()
 
+    @cached_property
     def _second_question(self) -> tuple[list[int], list[int]]:
         """What stands between the text and the teacher's first answer, and between that and its second."""
         turns = [
@@ -182,14 +183,15 @@ class Renderer:
 
     def prompt_again(self, text_ids: Sequence[int], first_answer: str, most: int) -> list[int]:
         """The prompt with an answer that named no label and the question which it is, in at most ``most`` tokens."""
+        middle, end = self._second_question
         said = self._encode(neutralise(first_answer, self._added), control=False)
-        room = most - len(self.head) - len(text_ids) - len(self._middle) - len(self._end)
-        return [*self.head, *text_ids, *self._middle, *said[: max(0, room)], *self._end]
+        room = most - len(self.head) - len(text_ids) - len(middle) - len(end)
+        return [*self.head, *text_ids, *middle, *said[: max(0, room)], *end]
 
     @property
     def again_tokens(self) -> int:
         """Tokens that the second question adds to a prompt, without the first answer."""
-        return len(self._middle) + len(self._end) - len(self.tail)
+        return sum(map(len, self._second_question)) - len(self.tail)
 
     def label_ids(self) -> list[list[int]]:
         """Each label as the model would write it at the start of its turn."""

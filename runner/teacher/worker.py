@@ -7,6 +7,7 @@ never waits for the last row of one. Knows no Ray: the cluster calls it, from se
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import threading
@@ -20,7 +21,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from runner.errors import EngineError, TutelageError
+from runner.errors import EngineError, TutelageError, first_line
 from runner.store import Folder
 from runner.teacher.asking import REASK_TOKENS, Ask, Ballot, Conversation, Distribution, Votes
 from runner.teacher.endpoint import TOKEN_VARIABLE, Endpoint, EndpointEngine
@@ -49,6 +50,7 @@ QUESTIONS = pa.schema([("id", pa.string()), ("kind", pa.string()), ("text", pa.l
 """What a batch holds: ``earlier`` are the votes on the row that are stored already."""
 
 RESULTS = pa.schema([("id", pa.string()), ("error", pa.string())])
+OVER_BUDGET = "not asked: teacher.budget is used up"
 
 CHARACTERS_PER_TOKEN = 40
 """No tokenizer packs more characters into a token over a whole text: longer ones need no tokenising to be refused."""
@@ -67,7 +69,11 @@ class Asking:
 
 
 class Labeller:
-    """Labels batches of :data:`QUESTIONS`; returns each ``id`` and, where it failed, why."""
+    """Labels batches of :data:`QUESTIONS`; returns each ``id`` and, where it failed, why.
+
+    After ``until`` (seconds since the epoch) what is in the engine is finished, and no further batch begun; but an
+    engine that took so long to start asks once, so that a job with a small budget gets on at all.
+    """
 
     def __init__(
         self,
@@ -77,10 +83,12 @@ class Labeller:
         settings: EngineSettings,
         answers: str,
         endpoint: Endpoint | None = None,
+        until: float = math.inf,
     ) -> None:
-        self._asking, self._settings = asking, settings
+        self._asking, self._settings, self._until = asking, settings, until
         self._answers = Folder(answers)
         self._clock = _Clock()
+        self._begun = False
         self._failed: TutelageError | None = None
         try:
             self._engine = _open(engine, model, asking.task, settings, endpoint)
@@ -100,12 +108,15 @@ class Labeller:
             # Raised from the constructor it would count as a dead actor and be tried again.
             self._failed = error
         except Exception as error:
-            self._failed = EngineError(f"the teacher's engine could not start: {_first_line(error)}")
+            self._failed = EngineError(f"the teacher's engine could not start: {first_line(error)}")
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """:raises EngineError: when the engine never started."""
         if self._failed:
             raise self._failed
+        if self._begun and time.time() > self._until:
+            return pa.table([batch["id"], pa.array([OVER_BUDGET] * len(batch), pa.string())], schema=RESULTS)
+        self._begun = True
         self._clock.begin()
         errors: dict[str, str] = {}
         talks: dict[str, Conversation] = {}
@@ -163,7 +174,7 @@ class Labeller:
             id_, ask, reply = inbox.get()
             under_way -= 1
             if isinstance(reply, Exception):
-                errors[id_] = f"engine: {_first_line(reply)[:200]}"
+                errors[id_] = f"engine: {first_line(reply, 200)}"
             elif id_ not in errors:
                 under_way += put(id_, talks[id_].heard(ask, reply))
         return errors
@@ -237,7 +248,3 @@ def _post(
     inbox: queue.SimpleQueue[tuple[str, Ask, Reply | Exception]], id_: str, ask: Ask, reply: Reply | Exception
 ) -> None:
     inbox.put((id_, ask, reply))
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
