@@ -123,6 +123,11 @@ def _teacher(spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence[str]) 
     fixed, per_row, counted = _prompt_tokens(spec, texts)
     output = round(ANSWER_TOKENS * _expected_votes(teacher)) if teacher.prompt == "cot" else 1
     memory, problems = _memory(spec, facts)
+    if fixed >= teacher.max_context:
+        problems.append(
+            f"teacher.max_context: {teacher.max_context} tokens do not hold the prompt, whose fixed part has about "
+            f"{fixed}: raise it, or shorten task.instructions and task.examples"
+        )
     if reused:
         seconds = todo * pc.sum(mine["seconds"]).as_py() / reused
         basis = f"measured on {reused} earlier rows"

@@ -51,6 +51,14 @@ def test_the_published_case_fits_two_h100(mixtral: Path, tmp_path: Path, capsys:
     assert not (tmp_path / "runs").exists(), "a plan writes nothing"
 
 
+def test_a_context_smaller_than_the_prompt_is_a_problem(job: Any) -> None:
+    plan = make_plan(
+        asking(job, SMALL, "teacher.max_context=32", "task.instructions=" + "Read it well. " * 20), job.run
+    )
+    (problem,) = plan.problems
+    assert problem.startswith("teacher.max_context: 64 tokens do not hold the prompt")
+
+
 ONE_T4 = ["--set", "teacher.resources.accelerator=T4", "--set", "teacher.resources.gpus=1"]
 
 

@@ -62,8 +62,9 @@ def engine_options(settings: EngineSettings) -> dict[str, Any]:
 
 
 def block_tokens(settings: EngineSettings) -> int:
-    """Tokens in a block of the engine's cache."""
-    return int(engine_options(settings)["block_size"])
+    """Tokens in a block of the engine's cache; 1 where vLLM is left to choose."""
+    size = engine_options(settings)["block_size"]
+    return size if isinstance(size, int) else 1
 
 
 class VllmEngine:
@@ -231,8 +232,8 @@ def _is_fatal(error: Exception) -> bool:
 def _advice(error: Exception) -> str:
     """The engine's own words, and what to do about them."""
     lines = (str(error).strip() or type(error).__name__).splitlines()
-    # Pydantic counts its errors on the first line and says them on the next.
-    text = lines[min(1, len(lines) - 1) if "validation error" in lines[0] else 0].strip()[:300]
+    # Pydantic counts its errors on the first line, and says where and what on the next two.
+    text = (": ".join(map(str.strip, lines[1:3])) if "validation error" in lines[0] else lines[0]).strip()[:300]
     lowered = text.lower()
     if "memory" in lowered or "kv cache" in lowered:
         return f"{text}; ask for more GPUs or a larger accelerator, a smaller model, or a smaller teacher.max_context"

@@ -103,6 +103,13 @@ class Labeller:
                 settings.max_context,
             )
             self._trie = self._label_trie() if asking.task.kind == "direct" else None
+            self._room = settings.max_context - self._renderer.fixed_tokens - self._reserved()
+            if self._room <= 0:
+                raise EngineError(
+                    f"the prompt takes {self._renderer.fixed_tokens} tokens and the answer up to {self._reserved()}, "
+                    f"so that no text fits into teacher.max_context ({settings.max_context}): raise it, or shorten "
+                    "task.instructions and task.examples"
+                )
             self._warm_up()
         except TutelageError as error:
             # Raised from the constructor it would count as a dead actor and be tried again.
@@ -139,7 +146,7 @@ class Labeller:
         return Votes(row["id"], text_ids, self._ballot, row["earlier"] or ())
 
     def _text_ids(self, text: str) -> list[int]:
-        room = self._settings.max_context - self._renderer.fixed_tokens - self._reserved()
+        room = self._room
         if len(text) > room * CHARACTERS_PER_TOKEN:
             if not self._asking.truncate:
                 raise ValueError(f"too long: {len(text)} characters do not fit into {room} tokens")
@@ -147,9 +154,9 @@ class Labeller:
         ids = self._renderer.text_ids(text)
         if len(ids) <= room:
             return ids
-        if self._asking.truncate and room > 0:
+        if self._asking.truncate:
             return ids[:room]
-        raise ValueError(f"too long: the text has {len(ids)} tokens, there is room for {max(0, room)}")
+        raise ValueError(f"too long: the text has {len(ids)} tokens, there is room for {room}")
 
     def _reserved(self) -> int:
         """Tokens of the context that a text must leave free, for the answers and a second question."""

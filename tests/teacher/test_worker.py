@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,15 @@ from runner.store import Folder
 from runner.teacher.engine import Sampling
 from runner.teacher.prompt import Task
 from runner.teacher.vllm_engine import EngineSettings
-from runner.teacher.worker import QUESTIONS, Asking, Labeller
+from runner.teacher.worker import OVER_BUDGET, QUESTIONS, Asking, Labeller
 
 LABELS = ("negative", "neutral", "positive")
 
 
-def labeller(folder: Path, kind: str = "direct", context: int = 4096, **more: Any) -> Labeller:
+def labeller(folder: Path, kind: str = "direct", context: int = 4096, until: float = math.inf, **more: Any) -> Labeller:
     sampling = Sampling(temperature=0.8, top_p=1.0, top_k=20, max_tokens=64)
     asking = Asking(Task(LABELS, "Label it.", (), kind), 3, True, sampling, 0, **more)
-    return Labeller("noop", "", asking, EngineSettings(context, 0, 0), str(folder))
+    return Labeller("noop", "", asking, EngineSettings(context, 0, 0), str(folder), until=until)
 
 
 def batch(*texts: str, start: int = 0) -> pa.Table:
@@ -74,3 +75,15 @@ def test_labels_that_no_token_tells_apart_are_refused(tmp_path: Path) -> None:
     asking = Asking(Task(("a b", "a  b"), "", ()), 1, True, sampling, 0)
     with pytest.raises(EngineError, match="rename them"):
         Labeller("noop", "", asking, EngineSettings(256, 0, 0), str(tmp_path))(batch("x"))
+
+
+def test_a_context_that_holds_no_text_is_said_once_with_the_figures(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"prompt takes \d+ tokens .* no text fits into teacher.max_context \(20\)"):
+        labeller(tmp_path, context=20)(batch("Sales rose."))
+
+
+def test_after_the_limit_only_what_was_begun_is_answered(tmp_path: Path) -> None:
+    one = labeller(tmp_path, until=0.0)
+    assert one(batch("Sales rose.")).to_pylist() == [{"id": "r0", "error": None}]
+    assert one(batch("Sales fell.", start=1)).to_pylist() == [{"id": "r1", "error": OVER_BUDGET}]
+    assert read_answers(Folder(str(tmp_path)))["id"].to_pylist() == ["r0"]
