@@ -52,10 +52,8 @@ def test_the_published_case_fits_two_h100(mixtral: Path, tmp_path: Path, capsys:
 
 
 def test_a_context_smaller_than_the_prompt_is_a_problem(job: Any) -> None:
-    plan = make_plan(
-        asking(job, SMALL, "teacher.max_context=32", "task.instructions=" + "Read it well. " * 20), job.run
-    )
-    (problem,) = plan.problems
+    long = "task.instructions=" + "Read it. " * 40
+    (problem,) = make_plan(asking(job, SMALL, "teacher.max_context=64", long), job.run).problems
     assert problem.startswith("teacher.max_context: 64 tokens do not hold the prompt")
 
 
