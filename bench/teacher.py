@@ -6,11 +6,15 @@ Each comparison has two contenders, each in a process of its own with an engine 
 the same run, in alternating rounds, new rows each round; the table has the medians and their ratio, since machines are
 noisy. Also written to bench/out/teacher.json.
 
-    direct      our actor, `prompt: direct`      against  vllm.LLM.chat with constrained choice, vLLM's defaults
-    sequential  our actor, `prompt: direct`      against  one request after the other to `vllm serve`
-    cot         our actor, three votes of `cot`  against  vllm.LLM.chat(n=3), the same sampling
-    overhead    the actor under Ray, stored      against  the bare engine with the same options
-    noop        the stage without a model: rows/s and the driver's memory on many rows
+    direct        our actor, `prompt: direct`      against  vllm.LLM.chat with constrained choice, vLLM's defaults
+    ray.data.llm  the actor under Ray, stored      against  ray.data.llm with constrained choice, its defaults
+    sequential    our actor, `prompt: direct`      against  one request after the other to `vllm serve`
+    cot           our actor, three votes of `cot`  against  vllm.LLM.chat(n=3), the same sampling
+    overhead      the actor under Ray, stored      against  the bare engine with the same options and prompts
+    noop          the stage without a model: rows/s and the driver's memory on many rows
+
+Labels are compared over all rows, and over those that are decided: the two best labels are further apart than one
+step of a bf16 logit (0.125 where logits are 16 to 32), below which it is chance which of them an engine puts first.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import multiprocessing as mp
 import os
 import queue
@@ -40,7 +45,10 @@ OUT = ROOT / "bench" / "out" / "teacher.json"
 Label = Callable[[list[str]], list[str]]
 PORT = 18_765
 FIRST = 16
-"""Rows that come before the clock starts where a contender starts its engine anew for each round."""
+"""Rows of the first batch where a contender starts its engine anew for each round: the clock starts after them."""
+BF16_STEP = 0.125
+DECIDED: dict[str, bool] = {}
+"""Of texts that we labelled with prompt `direct`: whether the two best labels are more than a step apart."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +64,10 @@ class Comparison:
 
 COMPARISONS = (
     Comparison("direct", "actor", "chat", "direct"),
+    Comparison("ray.data.llm", "stage", "ray_data_llm", "direct", rows=80),
     Comparison("sequential", "actor", "sequential", "direct"),
     Comparison("cot", "actor", "chat", "cot"),
-    Comparison("overhead", "stage", "bare", "direct", rows=96),
+    Comparison("overhead", "stage", "bare", "direct", rows=80),
 )
 
 
@@ -151,16 +160,24 @@ def actor(model: str, spec: Any) -> Label:
     """The label stage's actor, storing its answers as it does in a run, in as many threads."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from runner.stages.label import CONCURRENT_BATCHES, asking_of, settings_of
+    import pyarrow.compute as pc
+
+    from runner.stages.label import CONCURRENT_BATCHES, asking_of, read_answers, settings_of
     from runner.store import Folder
+    from runner.teacher.vllm_engine import block_tokens
     from runner.teacher.worker import Labeller
 
     folder = Folder(tempfile.mkdtemp())
-    labeller = Labeller("vllm", model, asking_of(spec), settings_of(spec.teacher), folder.url)
+    settings = settings_of(spec.teacher)
+    labeller = Labeller("vllm", model, asking_of(spec), settings, folder.url)
     pool = ThreadPoolExecutor(CONCURRENT_BATCHES)
+    block = block_tokens(settings)
+    cached = len(labeller._renderer.head) // block * block
 
     def label(texts: list[str]) -> list[str]:
         list(pool.map(labeller, _batches(texts, spec.teacher.batch_size)))
+        answers = read_answers(folder)
+        label.tokens = pc.mean(answers["prompt_tokens"]).as_py() - cached  # type: ignore[attr-defined]
         return _labels(folder, spec, texts)
 
     return label
@@ -187,12 +204,55 @@ def stage(model: str, spec: Any) -> Label:
         # A dataset starts its actors anew: the clock begins when the first batch is back.
         batches = _batches(texts, FIRST)
         results = cluster.map_batches(batches, Labeller, arguments, Resources(), (1, 1), CONCURRENT_BATCHES)
-        for number, _ in enumerate(results):
+        for number, result in enumerate(results):
             if number == 0:
-                label.start = time.perf_counter()  # type: ignore[attr-defined]
+                clock_starts(label, len(result))
         return _labels(folder, spec, texts)
 
     return label
+
+
+def ray_data_llm(model: str, spec: Any) -> Label:
+    """Ray's own batch inference with its defaults; a dataset starts its engine anew, as with ours."""
+    import logging
+
+    import ray
+    from ray.data.llm import build_processor, vLLMEngineProcessorConfig
+
+    from runner.stages.label import task_of
+    from runner.teacher.prompt import messages
+
+    task = task_of(spec)
+    # Its stages ask for one logical processor each, beside the engine's: with fewer than eight it waits for ever.
+    ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    config = vLLMEngineProcessorConfig(
+        model_source=model,
+        engine_kwargs={"max_model_len": spec.teacher.max_context, "kv_cache_memory_bytes": 2**30},
+        placement_group_config={"bundles": [{"CPU": 1}]},
+    )
+    sampling = {"temperature": 0.0, "max_tokens": 16, "structured_outputs": {"choice": list(task.labels)}}
+    processor = build_processor(
+        config,
+        preprocess=lambda row: {**row, "messages": messages(task, row["text"]), "sampling_params": dict(sampling)},
+        postprocess=lambda row: {"text": row["text"], "label": row["generated_text"]},
+    )
+
+    def label(texts: list[str]) -> list[str]:
+        found: dict[str, str] = {}
+        dataset = processor(ray.data.from_items([{"text": text} for text in texts], override_num_blocks=3))
+        for block in dataset.iter_batches(batch_size=None):
+            if not found:
+                clock_starts(label, len(block["text"]))
+            found |= dict(zip(block["text"], block["label"], strict=True))
+        return [str(found[text]) for text in texts]
+
+    return label
+
+
+def clock_starts(label: Any, rows: int) -> None:
+    """Time what a contender does from here on, when ``rows`` rows are done."""
+    label.start, label.first = time.perf_counter(), rows
 
 
 def bare(model: str, spec: Any) -> Label:
@@ -201,10 +261,10 @@ def bare(model: str, spec: Any) -> Label:
     from runner.teacher.engine import Choice, Reply
     from runner.teacher.labels import LabelTrie
     from runner.teacher.prompt import Renderer
-    from runner.teacher.vllm_engine import VllmEngine
+    from runner.teacher.vllm_engine import VllmEngine, block_tokens
 
     engine = VllmEngine(Path(model), settings_of(spec.teacher))
-    renderer = Renderer(engine.tokenizer, task_of(spec))
+    renderer = Renderer(engine.tokenizer, task_of(spec), block_tokens(settings_of(spec.teacher)))
     trie = LabelTrie.build(renderer.label_ids(), engine.tokenizer.eos_token_id)
     prompts: dict[str, list[int]] = {}
 
@@ -216,7 +276,7 @@ def bare(model: str, spec: Any) -> Label:
         for text in texts:
             engine.submit(prompts[text], want, partial(_post, inbox, text))
         found = dict(inbox.get() for _ in texts[:FIRST])
-        label.start = time.perf_counter()  # type: ignore[attr-defined]
+        clock_starts(label, FIRST)
         found |= dict(inbox.get() for _ in texts[FIRST:])
         best = {text: max(reply.logprobs.items(), key=lambda one: one[1])[0] for text, reply in found.items()}  # type: ignore[union-attr]
         names = {path[0]: name for path, name in zip(trie.paths, spec.task.labels, strict=True)}
@@ -248,6 +308,9 @@ def _labels(folder: Any, spec: Any, texts: list[str]) -> list[str]:
     if spec.teacher.prompt == "cot":
         return [str(majority(counted(rows[text], names, spec.teacher.votes, early_stop=True))) for text in texts]
     found = [rows[text][0]["label_probabilities"] for text in texts]
+    for text, row in zip(texts, found, strict=True):
+        best, second = sorted(row, reverse=True)[:2]
+        DECIDED[text] = math.log(best / max(second, 1e-9)) > 1.01 * BF16_STEP
     return [names[max(range(len(names)), key=row.__getitem__)] for row in found]
 
 
@@ -261,7 +324,9 @@ def serve(maker: str, model: str, spec_path: str, prompt: str, pipe: Connection)
         start = time.perf_counter()
         labels = label(texts)
         end = time.perf_counter()
-        pipe.send((end - getattr(label, "start", start), labels))
+        timed = len(texts) - getattr(label, "first", 0)
+        facts = {"decided": dict(DECIDED), "tokens": getattr(label, "tokens", None)}
+        pipe.send((timed, end - getattr(label, "start", start), labels, facts))
     pipe.send("done")
 
 
@@ -276,29 +341,36 @@ def compare(one: Comparison, model: str, options: argparse.Namespace, texts: lis
         process.start()
         processes.append(process)
         pipes[side].recv()
-    seconds: dict[str, list[float]] = {"peer": [], "ours": []}
-    same, count = 0, one.rows or options.rows
-    timed = count - FIRST if one.name == "overhead" else count
+    rates: dict[str, list[float]] = {"peer": [], "ours": []}
+    same: list[bool] = []
+    decided: list[bool] = []
+    count = one.rows or options.rows
     for number in range(options.rounds):
         rows = texts[number * count : (number + 1) * count]
         labels = {}
         for side in ("peer", "ours") if number % 2 == 0 else ("ours", "peer"):
             pipes[side].send(rows)
-            taken, labels[side] = pipes[side].recv()
-            seconds[side].append(taken)
+            timed, taken, labels[side], facts = pipes[side].recv()
+            rates[side].append(timed / taken)
             print(f"{one.name}, round {number + 1}, {side}: {timed / taken:.2f} rows/s", flush=True)
-        same += sum(a == b for a, b in zip(labels["peer"], labels["ours"], strict=True))
+            if side == "ours":
+                decided += [facts["decided"].get(text, True) for text in rows]
+                tokens = facts["tokens"]
+        same += [a == b for a, b in zip(labels["peer"], labels["ours"], strict=True)]
     _stop(pipes, processes)
-    ours, peer = (statistics.median(timed / taken for taken in seconds[side]) for side in ("ours", "peer"))
-    ratios = [p / o for p, o in zip(seconds["peer"], seconds["ours"], strict=True)]
+    ours, peer = (statistics.median(rates[side]) for side in ("ours", "peer"))
+    agreeing = [a for a, sure in zip(same, decided, strict=True) if sure]
     return {
         "name": one.name,
         "ours": ours,
         "peer": peer,
-        "ratio": statistics.median(ratios),
+        "ratio": statistics.median(o / p for o, p in zip(rates["ours"], rates["peer"], strict=True)),
         "rounds": options.rounds,
         "rows": count,
-        "same_labels": same / (count * options.rounds),
+        "same_labels": sum(same) / len(same),
+        "same_labels_decided": sum(agreeing) / max(1, len(agreeing)),
+        "decided": len(agreeing) / len(decided),
+        "computed_tokens_per_row": tokens if one.prompt == "direct" else None,
     }
 
 
@@ -366,6 +438,30 @@ def noop(rows: int) -> dict[str, Any]:
     }
 
 
+def how_far(results: list[dict[str, Any]], parameters: int | None) -> None:
+    """Say which share of the machine's bf16 matrix rate the engine reaches where it only reads prompts."""
+    known = [result for result in results if result.get("computed_tokens_per_row") and parameters]
+    if not known:
+        return
+    import torch
+
+    size, times = 4096, []
+    one, other = (torch.randn(size, size, dtype=torch.bfloat16) for _ in range(2))
+    for _ in range(6):
+        start = time.perf_counter()
+        torch.mm(one, other)
+        times.append(time.perf_counter() - start)
+    rate = 2 * size**3 / statistics.median(times[1:])
+    for result in known:
+        tokens = result["ours"] * result["computed_tokens_per_row"]
+        share = tokens * 2 * (parameters or 0) / rate
+        result["share_of_matrix_rate"] = share
+        print(
+            f"{result['name']}: {tokens:.0f} tokens/s computed x {2 * (parameters or 0) / 1e9:.2f} GFLOP is "
+            f"{share:.0%} of the {rate / 1e9:.0f} GFLOP/s that a bf16 matrix product reaches here"
+        )
+
+
 def main() -> None:
     """Run the comparisons and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
@@ -397,12 +493,16 @@ def main() -> None:
             results.append(compare(one, str(models.ensure(options.model)), options, texts))
     if "noop" in wanted:
         results.append(noop(options.noop_rows))
-    print(f"\n{'rows/s':<14}{'ours':>10}{'peer':>10}{'ratio':>8}{'same label':>12}")
+    print(f"\n{'rows/s':<14}{'ours':>10}{'peer':>10}{'ratio':>8}{'same label':>12}{'decided':>9}{'same':>8}")
     for result in results:
-        peer, ratio, same = (result.get(name) for name in ("peer", "ratio", "same_labels"))
         line = f"{result['name']:<14}{result['ours']:>10.2f}"
-        line += f"{peer:>10.2f}{ratio:>8.2f}{same:>12.1%}" if peer else f"  {result['driver_growth_mib']:.0f} MiB more"
+        if result["peer"] is None:
+            line += f"  {result['driver_growth_mib']:.0f} MiB more"
+        else:
+            line += f"{result['peer']:>10.2f}{result['ratio']:>8.2f}{result['same_labels']:>12.1%}"
+            line += f"{result['decided']:>9.1%}{result['same_labels_decided']:>8.1%}"
         print(line)
+    how_far(results, models.describe(options.model).active_parameters)
     OUT.parent.mkdir(parents=True, exist_ok=True)
     before = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else []
     kept = [result for result in before if result["name"] not in {new["name"] for new in results}]

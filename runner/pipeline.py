@@ -64,7 +64,7 @@ def execute(spec: Spec, run: Folder, cluster: Cluster, progress: Progress) -> di
         if cached:
             progress.say("unchanged, kept", step.stage.NAME)
         else:
-            _run_step(step, Context(spec, run, step.folder, step.inputs, cluster, progress))
+            run_step(step, Context(spec, run, step.folder, step.inputs, cluster, progress))
         marker = step.folder.done or {}
         stages.append(
             {
@@ -99,10 +99,11 @@ def probe(spec: Spec, run: Folder, cluster: Cluster, progress: Progress, rows: i
             label.probe(context, rows)
             return
         if not step.cached:
-            _run_step(step, context)
+            run_step(step, context)
 
 
-def _run_step(step: Step, context: Context) -> None:
+def run_step(step: Step, context: Context) -> None:
+    """Run one stage into an empty folder, and mark it as finished."""
     name = step.stage.NAME
     step.folder.clear()  # what a killed run left has no marker and does not count
     start = time.perf_counter()

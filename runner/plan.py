@@ -7,8 +7,8 @@ arithmetic: floating-point operations over what the hardware is known to do. The
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,18 +87,24 @@ def make_plan(spec: Spec, run: Folder) -> Plan:
         "test": len(test.rows),
         "dropped": len(train.dropped) + len(test.dropped),
     }
-    notes = [*warnings, *_slow_choices(spec)]
+    notes = [*warnings, *_slow_choices(spec, teacher)]
     return Plan(stages, rows, teacher, _student(spec, list(train.rows.values())), problems, notes)
 
 
-def _slow_choices(spec: Spec) -> list[str]:
-    teacher = spec.teacher
+def _slow_choices(spec: Spec, facts: Mapping[str, Any]) -> list[str]:
+    teacher, notes = spec.teacher, []
     if teacher.engine == "vllm" and teacher.prompt == "cot" and not teacher.resources.gpus and teacher.top_p < 1:
-        return [
+        notes.append(
             "teacher.top_p below 1 sorts the whole vocabulary for every sequence at every step, which on processors "
             "takes about a third of the time: top_k: 20 with top_p: 1 draws nearly the same"
-        ]
-    return []
+        )
+    if spec.task.pool and spec.task.pool.select == "similar" and teacher.engine != "recorded":
+        notes.append(
+            "task.examples.select: similar shows every row examples of its own, so that no prefix serves all rows: "
+            f"about {facts['prompt_tokens']['per_row']} prompt tokens are read for each row; select: diverse reads "
+            "the examples once"
+        )
+    return notes
 
 
 def check_memory(spec: Spec) -> None:
@@ -153,7 +159,7 @@ def _teacher(spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence[str]) 
         "usd": teacher.price_per_hour and seconds / 3600 * teacher.price_per_hour,
         "budget_hours": limit / 3600 if (limit := label.budget_seconds(teacher)) < math.inf else None,
         "engine_options": engine_options(label.settings_of(teacher)),
-        "prompt": prompt.messages(label.task_of(spec), texts[0] if texts else ""),
+        "prompt": prompt.messages(_shown_task(spec)[1], texts[0] if texts else ""),
     }, problems
 
 
@@ -210,23 +216,28 @@ def _flops(resources: TeacherResources | StudentResources, per_core: float = CPU
 
 def _prompt_tokens(spec: Spec, texts: Sequence[str]) -> tuple[int, int, str]:
     """Tokens of the fixed part, mean tokens of a row's own part, and how they were counted."""
-    turns = prompt.messages(label.task_of(spec), "")
-    fixed_text = "\n".join(turn["content"] for turn in turns)
-    sample = [text[:20_000] for text in texts[:: max(1, len(texts) // SAMPLE)]]
+    task, shown = _shown_task(spec)
+    turns, all_turns = (prompt.messages(one, "") for one in (task, shown))
     count = _counter(spec)
-    if count is None:
-        mean = sum(map(len, sample)) / max(1, len(sample))
-        return (
-            round(len(fixed_text) / CHARACTERS_PER_TOKEN),
-            round(mean / CHARACTERS_PER_TOKEN),
-            "from characters",
-        )
+    sample = [text[:20_000] for text in texts[:: max(1, len(texts) // SAMPLE)]]
+    counted = f"with the model's tokenizer on {len(sample)} rows" if count else "from characters"
+    count = count or (lambda text: len(text) / CHARACTERS_PER_TOKEN)
     # Each turn costs a few tokens of markup besides its content.
-    return (
-        count(fixed_text) + 5 * len(turns),
-        round(sum(map(count, sample)) / max(1, len(sample))) + 5,
-        f"with the model's tokenizer on {len(sample)} rows",
-    )
+    fixed = sum(count(turn["content"]) + 5 for turn in turns)
+    examples = sum(count(turn["content"]) + 5 for turn in all_turns) - fixed
+    if spec.task.pool is None or spec.task.pool.select == "diverse":
+        fixed, examples = fixed + examples, 0
+    per_row = sum(map(count, sample)) / max(1, len(sample)) + 5 + examples
+    return round(fixed), round(per_row), counted
+
+
+def _shown_task(spec: Spec) -> tuple[prompt.Task, prompt.Task]:
+    """The task without and with examples; of a pool the first ones stand in for those that will be chosen."""
+    task, pool = label.task_of(spec), spec.task.pool
+    if pool is None:
+        return task, task
+    first = [prompt.Example(**one) for one in load.examples_of(spec)[: pool.k]]
+    return task, replace(task, examples=tuple(first))
 
 
 def _counter(spec: Spec) -> Any:

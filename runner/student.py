@@ -1,4 +1,4 @@
-"""The student at work: load a sequence classifier, batch texts by length, predict.
+"""Encoders at work: the student loads, batches texts by length and predicts; texts become vectors.
 
 Knows torch and transformers; does not know Ray, the spec or the run folder.
 """
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from runner import machine
@@ -187,6 +187,37 @@ class Student:
                 if done:
                     done(len(batch))
         return result
+
+
+@dataclass
+class Encoder:
+    """A text encoder that says what is near what, on one device, in fp32."""
+
+    model: Any
+    tokenizer: Any
+    device: torch.device
+
+    @classmethod
+    def load(cls, folder: Path) -> Encoder:
+        """:raises ModelError: when the folder holds no encoder with safetensors weights."""
+        try:
+            model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{folder}: cannot be loaded as an encoder: {first_line(error)}") from error
+        on = device()
+        return cls(model.to(on).eval(), load_tokenizer(folder), on)
+
+    def embed(self, texts: Sequence[str], max_length: int = 256) -> NDArray[np.float32]:
+        """Vectors of length 1, ``(len(texts), width)``, float32: the mean of the last hidden states over tokens."""
+        ids = tokenize(self.tokenizer, texts, max_length)
+        found = np.empty((len(ids), self.model.config.hidden_size), dtype=np.float32)
+        with torch.inference_mode():
+            for batch in length_batches([len(row) for row in ids], TOKENS_PER_BATCH):
+                inputs = pad([ids[index] for index in batch], self.tokenizer.pad_token_id or 0, self.device)
+                mask = inputs["attention_mask"].unsqueeze(-1)
+                mean = (self.model(**inputs).last_hidden_state * mask).sum(1) / mask.sum(1)
+                found[batch] = torch.nn.functional.normalize(mean, dim=-1).cpu().numpy()
+        return found
 
 
 def save_student(model: Any, tokenizer: Any, folder: Path, max_length: int) -> None:

@@ -85,7 +85,7 @@ class Job:
         for step in pipeline.steps(spec, self.run):
             context = self.context(step.stage.NAME, spec)
             if not step.cached:
-                pipeline._run_step(step, context)
+                pipeline.run_step(step, context)
             assert not context.cluster._started
             if last == step.stage.NAME:
                 return step.folder

@@ -67,6 +67,20 @@ def test_more_votes_ask_only_for_what_is_new(many: Any) -> None:
     assert len(stored(many)) == len(rows)
 
 
+def test_each_row_gets_examples_of_its_own_and_the_plan_says_what_that_costs(many: Any) -> None:
+    pool = [(f"Sales of unit {n} rose by {n} %.", "positive") for n in range(ROWS, ROWS + 40)]
+    many.csv("pool.csv", [*pool, ("The office is in Oulu.", "neutral")], ("text", "label"))
+    similar = ("data.train.limit=300", "task.examples={from: pool.csv, select: similar, k: 3}")
+    teacher = label(many, 100_000, *similar)
+    assert (teacher["generate"], teacher["reuse"]) == (0, 303)
+    assert teacher["prompt_tokens"]["per_row"] > 3 * 8
+    assert [turn["role"] for turn in teacher["prompt"]] == ["system", *["user", "assistant"] * 3, "user"]
+    first = {row["id"]: row["label_probabilities"] for row in stored(many)}
+    diverse = ("data.train.limit=300", "task.examples={from: pool.csv, select: diverse, k: 3}")
+    assert label(many, 100_000, *diverse)["generate"] == 0
+    assert len(stored(many)) == 2 * len(first), "another choice is another question"
+
+
 def test_a_budget_stops_cleanly_and_a_larger_one_goes_on(many: Any) -> None:
     slow = ("teacher.engine_options={seconds: 0.01}",)
     small = label(many, 100_000, *slow, "teacher.budget.hours=0.0005")

@@ -46,9 +46,15 @@ def resolve_path(spec: Spec, path: str) -> str:
 def check_files(spec: Spec) -> None:
     """Look at every data file that ``spec`` names. Raises SpecError with every problem."""
     problems: list[Problem] = []
-    for part, source in (("train", spec.data.train), ("test", spec.data.test)):
+    sources: list[tuple[KeyPath, TextSource]] = [
+        (("data", "train", "path"), spec.data.train),
+        (("data", "test", "path"), spec.data.test),
+    ]
+    if spec.task.pool:
+        sources.append((("task", "examples", "from"), spec.task.pool.source))
+    for at, source in sources:
         try:
-            problems += _check_source(spec, part, source)
+            problems += _check_source(spec, at, source)
         except SpecError as error:
             problems += error.problems
     if problems:
@@ -56,17 +62,18 @@ def check_files(spec: Spec) -> None:
 
 
 def _field_of(spec: Spec, path: str) -> KeyPath:
+    if spec.task.pool and spec.task.pool.from_ == path:
+        return ("task", "examples", "from")
     return ("data", "test" if path == spec.data.test.path != spec.data.train.path else "train", "path")
 
 
-def _check_source(spec: Spec, part: str, source: TextSource) -> Iterator[Problem]:
+def _check_source(spec: Spec, at: KeyPath, source: TextSource) -> Iterator[Problem]:
     kind = stored_as(source.path, source.format)
     if kind is None or kind == "hub":
         return
     where = resolve_path(spec, source.path).removeprefix("file://")
     if "://" in where:
         return
-    at: KeyPath = ("data", part, "path")
     found = [where]
     if glob.has_magic(where) and not os.path.lexists(where):
         found = sorted(glob.glob(where, recursive=True))
@@ -74,7 +81,7 @@ def _check_source(spec: Spec, part: str, source: TextSource) -> Iterator[Problem
         yield spec.places.problem(at, f"no file matches {_shown(where)!r}")
     bad = 0
     for path in found:
-        problems = list(_check_file(spec, part, source, path, kind))
+        problems = list(_check_file(spec, at, source, path, kind))
         bad += bool(problems)
         if bad <= SHOWN:
             yield from problems
@@ -82,8 +89,7 @@ def _check_source(spec: Spec, part: str, source: TextSource) -> Iterator[Problem
         yield spec.places.problem(at, f"{bad - SHOWN} more files have problems like these")
 
 
-def _check_file(spec: Spec, part: str, source: TextSource, path: str, kind: str) -> Iterator[Problem]:
-    at: KeyPath = ("data", part, "path")
+def _check_file(spec: Spec, at: KeyPath, source: TextSource, path: str, kind: str) -> Iterator[Problem]:
     if wrong := _not_a_file(path):
         yield spec.places.problem(at, wrong)
         return
@@ -96,31 +102,34 @@ def _check_file(spec: Spec, part: str, source: TextSource, path: str, kind: str)
         yield spec.places.problem(at, f"{_shown(path)}: there is no row of data in this file")
     if columns is None or not (columns or has_rows):
         return
-    for field, column in _needed(spec, part, source):
+    for field, column in _needed(spec, at, source):
         if column not in columns:
             listed = ", ".join(columns[:20]) + (", ..." if len(columns) > 20 else "")
             hint = did_you_mean(column, columns) or f" (it has: {listed})"
             yield spec.places.problem(field, f"{_shown(path)} has no column {column!r}{hint}")
     if isinstance(source, LabelledSource) and source.label in columns and kind != "parquet":
-        yield from _check_labels(spec, source, path, kind)
+        yield from _check_labels(spec, at, source, path, kind)
 
 
-def _needed(spec: Spec, part: str, source: TextSource) -> Iterator[tuple[KeyPath, str]]:
+def _needed(spec: Spec, at: KeyPath, source: TextSource) -> Iterator[tuple[KeyPath, str]]:
     """The columns that a file must have, each with the field that names it."""
-    yield ("data", part, "text"), source.text
+    yield (*at[:-1], "text"), source.text
     if isinstance(source, LabelledSource):
-        yield ("data", part, "label"), source.label
+        yield (*at[:-1], "label"), source.label
+    if at[0] == "task":
+        if spec.task.pool and spec.task.pool.reason:
+            yield (*at[:-1], "reason"), spec.task.pool.reason
+        return
     for index, column in enumerate(spec.teacher.columns):
         yield ("teacher", "columns", index), column
 
 
-def _check_labels(spec: Spec, source: LabelledSource, path: str, kind: str) -> Iterator[Problem]:
+def _check_labels(spec: Spec, at: KeyPath, source: LabelledSource, path: str, kind: str) -> Iterator[Problem]:
     known = spec.task.labels
-    at: KeyPath = ("data", "test", "label")
     try:
         wrong = [(line, value) for line, value in labels(path, kind, source.label) if not _is_label(value, known)]
     except DataError as error:
-        yield spec.places.problem(("data", "test", "path"), f"{_shown(path)}: {error}")
+        yield spec.places.problem(at, f"{_shown(path)}: {error}")
         return
     if wrong:
         named = []
@@ -128,7 +137,8 @@ def _check_labels(spec: Spec, source: LabelledSource, path: str, kind: str) -> I
             text = "" if value is None else str(value)[:60]
             named.append(f"line {line} has {repr(text) + did_you_mean(text, known) if text else 'none'}")
         more = f", and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-        yield spec.places.problem(at, f"{_shown(path)}: every row needs one of task.labels; {', '.join(named)}{more}")
+        message = f"{_shown(path)}: every row needs one of task.labels; {', '.join(named)}{more}"
+        yield spec.places.problem((*at[:-1], "label"), message)
 
 
 def _is_label(value: object, known: tuple[str, ...]) -> bool:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from keyword import iskeyword
 from pathlib import Path
+from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from runner.spec.places import Places
@@ -23,15 +25,6 @@ class Example:
     text: str
     label: str
     reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """What is to be decided about each text."""
-
-    labels: tuple[str, ...]
-    instructions: str
-    examples: tuple[Example, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +44,45 @@ class LabelledSource(TextSource):
     """Where texts with expert labels come from."""
 
     label: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExamplePool:
+    """Labelled texts from which the examples are chosen; ``reason`` is a column, ``model`` the encoder."""
+
+    from_: str
+    select: Literal["similar", "diverse"]
+    k: int
+    text: str
+    label: str
+    reason: str | None
+    model: str
+
+    @property
+    def source(self) -> LabelledSource:
+        """The pool as any other labelled source."""
+        return LabelledSource(
+            path=self.from_, text=self.text, label=self.label, format="auto", split="train", revision=None, limit=None
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is to be decided about each text."""
+
+    labels: tuple[str, ...]
+    instructions: str
+    examples: tuple[Example, ...] | ExamplePool
+
+    @property
+    def pool(self) -> ExamplePool | None:
+        """Where examples are chosen from; None where they are written in the spec."""
+        return self.examples if isinstance(self.examples, ExamplePool) else None
+
+    @property
+    def written(self) -> tuple[Example, ...]:
+        """The examples that are written in the spec."""
+        return () if isinstance(self.examples, ExamplePool) else self.examples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +141,7 @@ class Teacher:
     top_k: int
     top_p: float
     max_tokens: int
+    structured: bool
     early_stop: bool
     template: str | None
     calibration: Literal["content-free", "batch", "none"]
@@ -221,10 +254,13 @@ T = TypeVar("T")
 def build(cls: type[T], data: Mapping[str, Any], **more: Any) -> T:
     """Make ``cls`` from plain ``data`` that is complete and right; ``more`` are fields that are not in it."""
     hints = get_type_hints(cls)
-    return cls(**{name: _typed(hints[name], value) for name, value in data.items()}, **more)
+    named = {f"{name}_" if iskeyword(name) else name: value for name, value in data.items()}
+    return cls(**{name: _typed(hints[name], value) for name, value in named.items()}, **more)
 
 
 def _typed(hint: Any, value: Any) -> Any:
+    if get_origin(hint) is UnionType and isinstance(value, dict | list):
+        hint = next(kind for kind in get_args(hint) if is_dataclass(kind) == isinstance(value, dict))
     if is_dataclass(hint) and isinstance(hint, type):
         return build(hint, value)
     if get_origin(hint) is tuple:
@@ -234,5 +270,5 @@ def _typed(hint: Any, value: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+        return {f.name.rstrip("_"): _plain(getattr(value, f.name)) for f in fields(value)}
     return [_plain(item) for item in value] if isinstance(value, tuple) else value

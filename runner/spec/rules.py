@@ -49,9 +49,11 @@ def _labels_differ(spec: dict[str, Any]) -> Found:
 
 
 def _examples_fit(spec: dict[str, Any]) -> Found:
-    labels = spec["task"]["labels"]
+    labels, examples = spec["task"]["labels"], spec["task"]["examples"]
+    if isinstance(examples, dict):
+        return
     seen: dict[str, int] = {}
-    for index, example in enumerate(spec["task"]["examples"]):
+    for index, example in enumerate(examples):
         path: KeyPath = ("task", "examples", index)
         if example["label"] not in labels:
             message = f"{example['label']!r} is not in task.labels{did_you_mean(example['label'], labels)}"
@@ -59,6 +61,16 @@ def _examples_fit(spec: dict[str, Any]) -> Found:
         text = " ".join(example["text"].split())
         if seen.setdefault(text, index) != index:
             yield (*path, "text"), f"this is the text of example {seen[text]} again"
+
+
+def _pool_is_clear(spec: dict[str, Any]) -> Found:
+    pool, at = spec["task"]["examples"], ("task", "examples")
+    if not isinstance(pool, dict):
+        return
+    yield from _path_is_clear((*at, "from"), pool["from"], "auto")
+    yield from _catalog_has((*at, "model"), pool["model"])
+    if pool["from"] in (spec["data"]["train"]["path"], spec["data"]["test"]["path"]):
+        yield (*at, "from"), "these texts are in data already: choose examples from a file of their own"
 
 
 def _votes_make_sense(spec: dict[str, Any]) -> Found:
@@ -162,6 +174,16 @@ def _others_make_sense(spec: dict[str, Any]) -> Found:
                 yield ("teacher", "also", index, path[-1]), message
 
 
+def _structured_has_a_form(spec: dict[str, Any]) -> Found:
+    teacher, path = spec["teacher"], ("teacher", "structured")
+    if not teacher["structured"]:
+        return
+    if teacher["prompt"] == "direct":
+        yield path, "prompt: direct reads probabilities and no text: leave it out, or use prompt: cot"
+    if teacher["max_tokens"] < 40:
+        yield ("teacher", "max_tokens"), f"{teacher['max_tokens']} tokens hold no reason and label in JSON: at least 40"
+
+
 def _replicas_grow(spec: dict[str, Any]) -> Found:
     least, most = spec["teacher"]["resources"]["replicas"]
     if most < least:
@@ -181,39 +203,47 @@ def _accelerator_has_gpus(part: str) -> Rule:
 def _catalog_knows(part: str) -> Rule:
     def rule(spec: dict[str, Any]) -> Found:
         model = spec[part]["model"]
-        if not model.startswith("catalog:"):
-            return
-        from runner.models import catalog_names  # only now: most specs need no catalog
-
-        known, name = catalog_names(), model.removeprefix("catalog:")
-        if name not in known:
-            hint = did_you_mean(name, known) or f" (it has: {', '.join(sorted(known))})"
-            yield (part, "model"), f"the catalog has no model {name!r}{hint}"
-        if spec[part]["revision"] is not None:
+        yield from _catalog_has((part, "model"), model)
+        if model.startswith("catalog:") and spec[part]["revision"] is not None:
             yield (part, "revision"), "a catalog model is pinned already: leave revision out"
 
     return rule
 
 
+def _catalog_has(at: KeyPath, model: str) -> Found:
+    if not model.startswith("catalog:"):
+        return
+    from runner.models import catalog_names  # only now: most specs need no catalog
+
+    known, name = catalog_names(), model.removeprefix("catalog:")
+    if name not in known:
+        hint = did_you_mean(name, known) or f" (it has: {', '.join(sorted(known))})"
+        yield at, f"the catalog has no model {name!r}{hint}"
+
+
 def _paths_are_clear(part: str) -> Rule:
     def rule(spec: dict[str, Any]) -> Found:
         source, at = spec["data"][part], ("data", part)
-        path = source["path"]
-        kind = stored_as(path, source["format"])
-        if "${" in path and not (VARIABLE.match(path) and path.count("${") == 1):
-            message = "a variable is named TUTELAGE_... and stands first, as in ${TUTELAGE_DATA}/train.csv"
-            yield (*at, "path"), message
-        elif kind is None:
-            message = f"the ending of {path!r} does not tell how the rows are stored"
-            yield (*at, "path"), f"{message}: set format to csv, jsonl, parquet or hub"
-        elif kind == "hub" and not _HUB_NAME.fullmatch(path):
-            yield (*at, "path"), f"format: hub expects a data set's name (owner/name), found {path!r}"
-        if kind != "hub":
+        yield from _path_is_clear((*at, "path"), source["path"], source["format"])
+        if stored_as(source["path"], source["format"]) != "hub":
             for name, default in (("split", "train"), ("revision", None)):
                 if source[name] != default:
                     yield (*at, name), f"only format: hub has a {name}: leave it out"
 
     return rule
+
+
+def _path_is_clear(at: KeyPath, path: str, form: str) -> Found:
+    kind = stored_as(path, form)
+    if "${" in path and not (VARIABLE.match(path) and path.count("${") == 1):
+        yield at, "a variable is named TUTELAGE_... and stands first, as in ${TUTELAGE_DATA}/train.csv"
+    elif kind is None:
+        advice = (
+            "set format to csv, jsonl, parquet or hub" if at[0] == "data" else "it must be .csv, .jsonl or .parquet"
+        )
+        yield at, f"the ending of {path!r} does not tell how the rows are stored: {advice}"
+    elif kind == "hub" and not _HUB_NAME.fullmatch(path):
+        yield at, f"format: hub expects a data set's name (owner/name), found {path!r}"
 
 
 def _test_is_apart(spec: dict[str, Any]) -> Found:
@@ -235,6 +265,7 @@ _RESOURCES = ("resources.accelerator", "resources.gpus")
 RULES: tuple[tuple[Rule, tuple[KeyPath, ...]], ...] = (
     (_labels_differ, _fields("task", "labels")),
     (_examples_fit, _fields("task", "labels", "examples")),
+    (_pool_is_clear, (*_fields("task", "examples"), *_fields("data", "train.path", "test.path"))),
     (_paths_are_clear("train"), _fields("data", "train")),
     (_paths_are_clear("test"), _fields("data", "test")),
     (_test_is_apart, _fields("data", "train", "test")),
@@ -248,6 +279,7 @@ RULES: tuple[tuple[Rule, tuple[KeyPath, ...]], ...] = (
     ),
     (_budget_has_a_price, _fields("teacher", "budget", "price_per_hour")),
     (_others_make_sense, _fields("teacher", "also", "engine", "prompt", "votes", "temperature", "engine_options")),
+    (_structured_has_a_form, _fields("teacher", "structured", "prompt", "max_tokens")),
     (_answer_fits, _fields("teacher", "prompt", "max_tokens", "max_context")),
     (_replicas_grow, _fields("teacher", "resources.replicas")),
     (_accelerator_has_gpus("teacher"), _fields("teacher", *_RESOURCES)),

@@ -24,13 +24,14 @@ from runner.errors import EngineError
 from runner.spec import Spec
 from runner.spec.model import Teacher
 from runner.stage import Context
-from runner.stages.load import row_id, vote_columns
+from runner.stages.load import EXAMPLES, pool_key, row_id, vote_columns
 from runner.store import Folder, fingerprint
 from runner.teacher import prompt
 from runner.teacher.asking import counted, missing
 from runner.teacher.calibrate import content_free_texts
 from runner.teacher.endpoint import Endpoint, check_host
 from runner.teacher.engine import Sampling
+from runner.teacher.examples import Chooser, choose_spread
 from runner.teacher.vllm_engine import EngineSettings
 from runner.teacher.worker import ANSWERS, OVER_BUDGET, QUESTIONS, Asking, Labeller
 
@@ -42,6 +43,9 @@ READING = 1
 
 CONCURRENT_BATCHES = 4
 """Batches inside one engine at once: while the last rows of one are finished, those of the next fill it."""
+
+CHOOSING_ROWS, CHOOSERS = 2048, 64
+"""Rows of a batch whose examples are chosen together, and the most workers that do it."""
 
 FAILURES = pa.schema(
     [("id", pa.string()), ("split", pa.string()), ("text", pa.large_string()), ("reason", pa.string())]
@@ -84,9 +88,14 @@ def teacher_key(spec: Spec) -> dict[str, Any]:
         "options": teacher.engine_options,
         "aligned": True,
     }
+    if pool := spec.task.pool:
+        encoder = models.identity(pool.model, None, spec.base)
+        asked["examples"] = {"pool": pool_key(spec), "select": pool.select, "k": pool.k, "encoder": encoder}
     if teacher.prompt == "cot":
         names = ("temperature", "top_k", "top_p", "max_tokens", "seed")
         asked["sampling"] = {name: getattr(teacher, name) for name in names}
+        if teacher.structured:
+            asked["schema"] = prompt.answer_schema(task_of(spec), teacher.max_tokens)
     return asked
 
 
@@ -177,7 +186,7 @@ def read_answers(store: Folder) -> pa.Table:
 
 def task_of(spec: Spec) -> prompt.Task:
     """The spec's task as the prompt wants it."""
-    examples = tuple(prompt.Example(e.text, e.label, e.reason) for e in spec.task.examples)
+    examples = tuple(prompt.Example(e.text, e.label, e.reason) for e in spec.task.written)
     teacher = spec.teacher
     return prompt.Task(spec.task.labels, spec.task.instructions, examples, teacher.prompt, teacher.template)
 
@@ -197,8 +206,15 @@ def pending(spec: Spec, asked: pa.Table, found: pa.Table) -> pa.Table:
             if open_[-1]:
                 earlier.append([{name: one[name] for name in ("vote", "attempt", "text")} for one in records])
         keep = asked.filter(pa.array(open_, pa.bool_()))
-    return pa.Table.from_arrays(
-        [keep["id"], keep["kind"], keep["text"], pa.array(earlier, QUESTIONS.field("earlier").type)], schema=QUESTIONS
+    return pa.table(
+        {
+            "id": keep["id"],
+            "kind": keep["kind"],
+            "text": keep["text"],
+            "earlier": pa.array(earlier, QUESTIONS.field("earlier").type),
+            "examples": pa.nulls(len(keep), QUESTIONS.field("examples").type),
+        },
+        schema=QUESTIONS,
     )
 
 
@@ -259,7 +275,8 @@ def _recorded(rows: pa.Table, places: list[int]) -> pa.Table:
 
 def _generate(context: Context, waiting: pa.Table, store: Folder) -> dict[str, str]:
     """Ask the teacher; answers go to the store as they come. Returns the rows that failed, with reasons."""
-    spec, teacher = context.spec, context.spec.teacher
+    teacher = context.spec.teacher
+    waiting, asking = _with_examples(context, waiting)
     wanted, model, endpoint = _place(context)
     size = teacher.batch_size
     results = context.cluster.map_batches(
@@ -268,7 +285,7 @@ def _generate(context: Context, waiting: pa.Table, store: Folder) -> dict[str, s
         {
             "engine": teacher.engine,
             "model": model,
-            "asking": asking_of(spec),
+            "asking": asking,
             "settings": settings_of(teacher),
             "answers": store.url,
             "endpoint": endpoint,
@@ -291,6 +308,48 @@ def _generate(context: Context, waiting: pa.Table, store: Folder) -> dict[str, s
     if over:
         context.progress.say(f"teacher.budget is used up: {over} rows are not asked", NAME)
     return failures
+
+
+def _with_examples(context: Context, waiting: pa.Table) -> tuple[pa.Table, Asking]:
+    """The questions and how they are asked, with few-shot examples chosen where the spec wants them chosen."""
+    spec, pool, asking = context.spec, context.spec.task.pool, asking_of(context.spec)
+    if pool is None:
+        return waiting, asking
+    texts = context.inputs["load"].read_table("examples.parquet").to_pylist()
+    examples = tuple(prompt.Example(**{name: text[name] for name in EXAMPLES.names}) for text in texts)
+    folder = models.ensure(pool.model, None, spec.base, lambda text: context.progress.say(text, NAME), "task.examples")
+    if pool.select == "diverse":
+        context.progress.say(f"choosing {pool.k} of {len(examples)} examples", NAME)
+        numbers = context.cluster.call(
+            choose_spread,
+            Resources(1),
+            model=str(folder),
+            texts=[one.text for one in examples],
+            labels=[one.label for one in examples],
+            k=pool.k,
+        )
+        return waiting, replace(asking, task=replace(asking.task, examples=tuple(examples[n] for n in numbers)))
+    context.progress.say(f"choosing {pool.k} of {len(examples)} examples for each of {len(waiting)} rows", NAME)
+    return _nearest(context, waiting, str(folder), [one.text for one in examples], pool.k), replace(
+        asking, pool=examples
+    )
+
+
+def _nearest(context: Context, waiting: pa.Table, folder: str, pool: list[str], k: int) -> pa.Table:
+    """``waiting`` with the numbers of each row's own examples; rows with the same ones come together."""
+    batches = [waiting.slice(start, CHOOSING_ROWS) for start in range(0, len(waiting), CHOOSING_ROWS)]
+    arguments = {"model": folder, "pool": pool, "k": k}
+    results = context.cluster.map_batches(batches, Chooser, arguments, Resources(1), (1, CHOOSERS))
+    chosen: dict[str, list[int]] = {}
+    for result in results:
+        chosen |= dict(zip(result["id"].to_pylist(), result["examples"].to_pylist(), strict=True))
+    mine = [chosen[id_] for id_ in waiting["id"].to_pylist()]
+    # Rows with the same examples share the engine's cache: they follow the first of them.
+    first: dict[tuple[int, ...], int] = {}
+    order = [first.setdefault(tuple(numbers), place) for place, numbers in enumerate(mine)]
+    column = pa.array(mine, QUESTIONS.field("examples").type)
+    waiting = waiting.set_column(waiting.schema.get_field_index("examples"), QUESTIONS.field("examples"), column)
+    return waiting.take(sorted(range(len(order)), key=order.__getitem__))
 
 
 def _place(context: Context) -> tuple[Resources, str, Endpoint | None]:
@@ -328,8 +387,10 @@ def budget_seconds(teacher: Teacher) -> float:
 def asking_of(spec: Spec) -> Asking:
     """How the spec's teacher is asked."""
     teacher = spec.teacher
-    sampling = Sampling(teacher.temperature, teacher.top_p, teacher.top_k, teacher.max_tokens)
-    return Asking(task_of(spec), teacher.votes, teacher.early_stop, sampling, teacher.seed, teacher.truncate)
+    task = task_of(spec)
+    schema = prompt.answer_schema(task, teacher.max_tokens) if teacher.structured else None
+    sampling = Sampling(teacher.temperature, teacher.top_p, teacher.top_k, teacher.max_tokens, schema)
+    return Asking(task, teacher.votes, teacher.early_stop, sampling, teacher.seed, teacher.truncate)
 
 
 def settings_of(teacher: Teacher) -> EngineSettings:

@@ -25,6 +25,9 @@ from runner.stage import Context
 NAME = "load"
 NEEDS: tuple[str, ...] = ()
 
+EXAMPLES = pa.schema([("text", pa.large_string()), ("label", pa.string()), ("reason", pa.large_string())])
+"""``examples.parquet``: the texts that the teacher is shown, or from which those are chosen."""
+
 WHOLE_FILE_BYTES = 2**30
 """Files up to this size are known by their content, larger ones by what the file system says of them."""
 
@@ -54,7 +57,7 @@ def key(spec: Spec) -> dict[str, Any]:
         "train": _source_key(spec, spec.data.train),
         "test": _source_key(spec, spec.data.test),
         "labels": list(spec.task.labels),
-        "examples": [example.text for example in spec.task.examples],
+        "examples": pool_key(spec) or [example.text for example in spec.task.written],
         "columns": vote_columns(spec),
     }
 
@@ -65,6 +68,7 @@ def run(context: Context) -> dict[str, Any]:
     train, test, warnings = collect(spec)
     for split in (train, test):
         context.here.write_table(f"{split.name}.parquet", _table(split.rows.values(), spec))
+    context.here.write_table("examples.parquet", pa.Table.from_pylist(examples_of(spec), schema=EXAMPLES))
     dropped = train.dropped + test.dropped
     schema = pa.schema([(name, pa.string()) for name in ("split", "id", "place", "reason")])
     context.here.write_table("dropped.parquet", pa.Table.from_pylist(dropped, schema=schema))
@@ -92,6 +96,38 @@ def collect(spec: Spec) -> tuple[Split, Split, list[str]]:
             )
         assert split.read == len(split.rows) + len(split.dropped), "a row was lost"
     return train, test, warnings
+
+
+def examples_of(spec: Spec) -> list[dict[str, str]]:
+    """The few-shot examples of the spec, or the whole pool from which they are chosen: :data:`EXAMPLES`.
+
+    :raises DataError: when a text of the pool has no label that the task knows, or there are too few.
+    """
+    pool = spec.task.pool
+    if pool is None:
+        return [{"text": one.text, "label": one.label, "reason": one.reason} for one in spec.task.written]
+    columns = [pool.text, pool.label, *([pool.reason] if pool.reason else [])]
+    found: dict[str, dict[str, str]] = {}
+    for row in read_rows(source_of(spec, pool.source), list(dict.fromkeys(columns))):
+        text, label = text_of(row.values[pool.text]), text_of(row.values[pool.label]).strip()
+        if not text.strip():
+            continue
+        if label not in spec.task.labels:
+            raise DataError(
+                f"{row.place}: the label {label[:60]!r} is not among task.labels ({', '.join(spec.task.labels)}); "
+                "an example must be right: correct the file"
+            )
+        reason = text_of(row.values[pool.reason]) if pool.reason else ""
+        found.setdefault(normalised(text), {"text": text, "label": label, "reason": reason})
+    if len(found) < pool.k:
+        raise DataError(f"task.examples.from: {pool.k} examples are to be chosen, and the file has {len(found)}")
+    return list(found.values())
+
+
+def pool_key(spec: Spec) -> dict[str, Any] | None:
+    """What the examples that are chosen depend on, besides the row and the encoder; None where they are written."""
+    pool = spec.task.pool
+    return _source_key(spec, pool.source) | {"reason": pool.reason} if pool else None
 
 
 def vote_columns(spec: Spec) -> list[str]:
@@ -173,7 +209,12 @@ def _part(train: Split, test: Split, spec: Spec) -> list[str]:
     """Take out of train what stands in test or among the examples; say what else looks wrong."""
     warnings: list[str] = []
     test_texts = {normalised(row["text"]) for row in test.rows.values()}
-    examples = {normalised(example.text) for example in spec.task.examples}
+    examples = {normalised(example["text"]) for example in examples_of(spec)}
+    if spec.task.pool and (shown := examples & test_texts):
+        raise DataError(
+            f"task.examples.from: {len(shown)} of its texts also stand in data.test, so that the teacher would be "
+            f"shown the answers; take them out: {sorted(shown)[0][:80]!r}"
+        )
     for identity, row in list(train.rows.items()):
         text = normalised(row["text"])
         if text in test_texts:

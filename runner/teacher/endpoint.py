@@ -272,13 +272,14 @@ def _choice_fields(want: Choice) -> dict[str, Any]:
 
 def _draw_fields(want: Draw) -> dict[str, Any]:
     how = want.sampling
-    return _PLAIN | {
+    fields = {
         "max_tokens": how.max_tokens,
         "temperature": how.temperature,
         "top_p": how.top_p,
         "top_k": how.top_k,
         "seed": want.seed,
     }
+    return _PLAIN | fields | ({"structured_outputs": {"json": how.schema}} if how.schema else {})
 
 
 def _reply(want: Want, answer: Any) -> Reply:

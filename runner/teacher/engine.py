@@ -2,7 +2,7 @@
 
 An engine never makes its callers wait for each other. Rows of many batches are inside it at once, each
 finished one makes room for the next, and no batch is a barrier. Engines: ``vllm_engine`` (a model in this
-process), ``endpoint`` (a server that the user hosts), ``null_engine`` (nothing, for measuring the rest).
+process), ``endpoint`` (a server that the user hosts), ``noop_engine`` (nothing, for measuring the rest).
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ class Choice:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How an answer is drawn."""
+    """How an answer is drawn. ``schema``: the JSON Schema that it must keep to, as text."""
 
     temperature: float
     top_p: float
     top_k: int
     max_tokens: int
+    schema: str | None = None
 
 
 @dataclass(frozen=True)

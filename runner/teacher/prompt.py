@@ -104,6 +104,21 @@ def answer(task: Task, example: Example) -> str:
     return example.label
 
 
+def answer_schema(task: Task, max_tokens: int) -> str:
+    """The JSON Schema of a ``cot`` answer whose reason is short enough for the whole to end within ``max_tokens``."""
+    # A token holds two characters at the least where it counts: in English four or five.
+    reason = {"type": "string", "maxLength": max(20, 2 * max_tokens - 40)}
+    properties = {"reason": reason, "label": {"enum": list(task.labels)}}
+    return json.dumps(
+        {
+            "type": "object",
+            "properties": properties,
+            "required": ["reason", "label"],
+            "additionalProperties": False,
+        }
+    )
+
+
 def neutralise(text: str, added: Sequence[str] = ()) -> str:
     """``text`` with every control sequence broken by a blank, so that it reads as what it is: text."""
     text = _UNENCODABLE.sub(" ", text)

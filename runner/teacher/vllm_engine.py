@@ -194,7 +194,7 @@ def _start(folder: Path, settings: EngineSettings) -> Any:
 
 def _parameters(want: Want) -> Any:
     from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
     final = RequestOutputKind.FINAL_ONLY
     if isinstance(want, Choice):
@@ -213,6 +213,7 @@ def _parameters(want: Want) -> Any:
         max_tokens=how.max_tokens,
         seed=want.seed,
         output_kind=final,
+        structured_outputs=StructuredOutputsParams(json=how.schema) if how.schema else None,
     )
 
 

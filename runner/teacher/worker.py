@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,10 @@ from runner.store import Folder
 from runner.teacher.asking import REASK_TOKENS, Ask, Ballot, Conversation, Distribution, Votes
 from runner.teacher.endpoint import TOKEN_VARIABLE, Endpoint, EndpointEngine
 from runner.teacher.engine import Engine, Reply, Sampling
+from runner.teacher.examples import CHOSEN
 from runner.teacher.labels import LabelTrie
 from runner.teacher.noop_engine import NoopEngine
-from runner.teacher.prompt import Renderer, Task
+from runner.teacher.prompt import Example, Renderer, Task
 from runner.teacher.vllm_engine import EngineSettings, VllmEngine, block_tokens
 
 _RECORD: list[tuple[str, pa.DataType]] = [
@@ -46,11 +47,23 @@ engine's own, uncalibrated, in the order of ``task.labels`` (prompt ``direct``);
 the engine's time."""
 
 EARLIER = pa.list_(pa.struct([("vote", pa.int32()), ("attempt", pa.int32()), ("text", pa.large_string())]))
-QUESTIONS = pa.schema([("id", pa.string()), ("kind", pa.string()), ("text", pa.large_string()), ("earlier", EARLIER)])
-"""What a batch holds: ``earlier`` are the votes on the row that are stored already."""
+QUESTIONS = pa.schema(
+    [
+        ("id", pa.string()),
+        ("kind", pa.string()),
+        ("text", pa.large_string()),
+        ("earlier", EARLIER),
+        ("examples", CHOSEN.field("examples").type),
+    ]
+)
+"""What a batch holds: ``earlier`` are the votes on the row that are stored already, ``examples`` the numbers of those
+in the pool that the teacher is shown for it, null where all rows have the same."""
 
 RESULTS = pa.schema([("id", pa.string()), ("error", pa.string())])
 OVER_BUDGET = "not asked: teacher.budget is used up"
+
+RENDERERS = 10_000
+"""Sets of examples whose prompt is kept ready."""
 
 CHARACTERS_PER_TOKEN = 40
 """No tokenizer packs more characters into a token over a whole text: longer ones need no tokenising to be refused."""
@@ -58,7 +71,10 @@ CHARACTERS_PER_TOKEN = 40
 
 @dataclass(frozen=True)
 class Asking:
-    """How rows are asked about: the votes and their sampling matter with prompt ``cot`` only."""
+    """How rows are asked about: the votes and their sampling matter with prompt ``cot`` only.
+
+    Rows that name examples of their own are shown those of the ``pool``, besides the task's.
+    """
 
     task: Task
     votes: int
@@ -66,6 +82,7 @@ class Asking:
     sampling: Sampling
     seed: int
     truncate: bool = False
+    pool: tuple[Example, ...] = ()
 
 
 class Labeller:
@@ -89,26 +106,20 @@ class Labeller:
         self._answers = Folder(answers)
         self._clock = _Clock()
         self._begun = False
+        self._renderers: dict[tuple[int, ...], Renderer] = {}
         self._failed: TutelageError | None = None
         try:
             self._engine = _open(engine, model, asking.task, settings, endpoint)
-            self._renderer = Renderer(self._engine.tokenizer, asking.task, block_tokens(settings))
-            self._ballot = Ballot(
-                self._renderer,
-                asking.task.labels,
-                asking.votes,
-                asking.early_stop,
-                asking.sampling,
-                asking.seed,
-                settings.max_context,
-            )
+            # The part that all rows share is lengthened to whole blocks of the cache; with examples of each row's own
+            # it is short, and ends somewhere else.
+            align = 1 if asking.pool else block_tokens(settings)
+            self._renderer = Renderer(self._engine.tokenizer, asking.task, align)
             self._trie = self._label_trie() if asking.task.kind == "direct" else None
-            self._room = settings.max_context - self._renderer.fixed_tokens - self._reserved()
-            if self._room <= 0:
+            if self._room(self._renderer) <= 0:
                 raise EngineError(
-                    f"the prompt takes {self._renderer.fixed_tokens} tokens and the answer up to {self._reserved()}, "
-                    f"so that no text fits into teacher.max_context ({settings.max_context}): raise it, or shorten "
-                    "task.instructions and task.examples"
+                    f"the prompt takes {self._renderer.fixed_tokens} tokens and the answer up to "
+                    f"{self._reserved(self._renderer)}, so that no text fits into teacher.max_context "
+                    f"({settings.max_context}): raise it, or shorten task.instructions and task.examples"
                 )
             self._warm_up()
         except TutelageError as error:
@@ -140,29 +151,50 @@ class Labeller:
 
     def _conversation(self, row: Mapping[str, Any]) -> Conversation:
         """:raises ValueError: when the text does not fit into the context."""
-        text_ids = self._text_ids(row["text"])
+        renderer = self._renderer_for(tuple(row["examples"] or ()))
+        text_ids = self._text_ids(row["text"], renderer)
         if self._trie is not None:
-            return Distribution(self._renderer.prompt(text_ids), self._trie)
-        return Votes(row["id"], text_ids, self._ballot, row["earlier"] or ())
+            return Distribution(renderer.prompt(text_ids), self._trie)
+        return Votes(row["id"], text_ids, self._ballot(renderer), row["earlier"] or ())
 
-    def _text_ids(self, text: str) -> list[int]:
-        room = self._room
+    def _renderer_for(self, examples: tuple[int, ...]) -> Renderer:
+        if not examples:
+            return self._renderer
+        if examples not in self._renderers:
+            if len(self._renderers) >= RENDERERS:
+                self._renderers.clear()
+            asking = self._asking
+            shown = (*asking.task.examples, *(asking.pool[number] for number in examples))
+            self._renderers[examples] = Renderer(self._engine.tokenizer, replace(asking.task, examples=shown))
+        return self._renderers[examples]
+
+    def _ballot(self, renderer: Renderer) -> Ballot:
+        asking = self._asking
+        how = (asking.task.labels, asking.votes, asking.early_stop, asking.sampling, asking.seed)
+        return Ballot(renderer, *how, self._settings.max_context)
+
+    def _text_ids(self, text: str, renderer: Renderer) -> list[int]:
+        room = self._room(renderer)
         if len(text) > room * CHARACTERS_PER_TOKEN:
             if not self._asking.truncate:
-                raise ValueError(f"too long: {len(text)} characters do not fit into {room} tokens")
-            text = text[: room * CHARACTERS_PER_TOKEN]
-        ids = self._renderer.text_ids(text)
+                raise ValueError(f"too long: {len(text)} characters do not fit into {max(0, room)} tokens")
+            text = text[: max(0, room) * CHARACTERS_PER_TOKEN]
+        ids = renderer.text_ids(text)
         if len(ids) <= room:
             return ids
-        if self._asking.truncate:
+        if self._asking.truncate and room > 0:
             return ids[:room]
-        raise ValueError(f"too long: the text has {len(ids)} tokens, there is room for {room}")
+        raise ValueError(f"too long: the text has {len(ids)} tokens, there is room for {max(0, room)}")
 
-    def _reserved(self) -> int:
+    def _room(self, renderer: Renderer) -> int:
+        """Tokens that a text may have."""
+        return self._settings.max_context - renderer.fixed_tokens - self._reserved(renderer)
+
+    def _reserved(self, renderer: Renderer) -> int:
         """Tokens of the context that a text must leave free, for the answers and a second question."""
         if self._trie is not None:
             return 1 + max(len(path) for path in self._trie.paths)
-        return max(self._asking.sampling.max_tokens, self._renderer.again_tokens + REASK_TOKENS)
+        return max(self._asking.sampling.max_tokens, renderer.again_tokens + REASK_TOKENS)
 
     def _converse(self, talks: Mapping[str, Conversation]) -> dict[str, str]:
         """Ask and listen until every row is done; the rows that failed, with reasons."""
@@ -196,7 +228,7 @@ class Labeller:
 
     def _warm_up(self) -> None:
         """The first request fills the cache with the part that all prompts share; its answer is not kept."""
-        talk = self._conversation({"id": "warm-up", "text": "warm-up", "earlier": ()})
+        talk = self._conversation({"id": "warm-up", "text": "warm-up", "earlier": (), "examples": ()})
         if failed := self._converse({"warm-up": talk}):
             raise EngineError(f"the teacher's engine could not answer: {failed['warm-up']}")
         self._clock = _Clock()

@@ -45,13 +45,16 @@ def json_types(hint: Any) -> set[str]:
 
 def compare(cls: Any, node: dict[str, Any], where: str) -> None:
     hints = {name: hint for name, hint in get_type_hints(cls).items() if cls is not Spec or name not in OUTSIDE}
-    assert set(hints) == set(node["properties"]), where
+    # A field of the schema that is a word of Python's (from) has an underscore after it in the dataclass.
+    assert {name.rstrip("_") for name in hints} == set(node["properties"]), where
     for name, hint in hints.items():
-        child, path = node["properties"][name], f"{where}.{name}"
+        child, path = node["properties"][name.rstrip("_")], f"{where}.{name}"
         assert json_types(hint) <= set(types_of(child)), path
         if get_origin(hint) is Literal:
             assert list(get_args(hint)) == child["enum"], path
-        if dataclasses.is_dataclass(hint):
+        if get_origin(hint) is UnionType and any(map(dataclasses.is_dataclass, get_args(hint))):
+            compare(next(kind for kind in get_args(hint) if dataclasses.is_dataclass(kind)), child, path)
+        elif dataclasses.is_dataclass(hint):
             compare(hint, child, path)
         elif get_origin(hint) is tuple and dataclasses.is_dataclass(get_args(hint)[0]):
             compare(get_args(hint)[0], child["items"], path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,40 @@ def test_only_the_spec_says_which_file_is_read(job: Any, tmp_path: Path) -> None
     assert [row["text"] for row in collected(job)[0].rows.values()] == ["From outside."]
     spec = job.spec(f"data.train.path=../{tmp_path.name}/elsewhere/train.csv")
     assert len(load.collect(spec)[0].rows) == 1
+
+
+POOL = ["task.examples={from: pool.csv, select: similar, k: 2}"]
+
+
+def pool(job: Any, *rows: tuple[str, str]) -> None:
+    job.csv("pool.csv", rows, ("text", "label"))
+
+
+def test_examples_may_come_from_a_file_and_leave_train(job: Any) -> None:
+    job.csv("train.csv", train_rows("Sales fell.", "Sales rose."))
+    pool(job, ("sales  FELL.", "negative"), ("Sold.", "positive"), ("Sold.", "positive"), (" ", "neutral"))
+    spec = job.spec(*POOL)
+    assert [row["text"] for row in load.examples_of(spec)] == ["sales  FELL.", "Sold."]
+    train, _, _ = load.collect(spec)
+    assert [row["text"] for row in train.rows.values()] == ["Sales rose."]
+    before = load.key(spec)
+    pool(job, ("Sold.", "positive"), ("Lost.", "negative"))
+    assert load.key(spec) != before
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([("Sold.", "good"), ("Lost.", "negative")], "pool.csv:2: the label 'good' is not among task.labels"),
+        ([("Sold.", "positive")], "2 examples are to be chosen, and the file has 1"),
+        ([("Sold.", "positive"), ("It makes  paper.", "neutral")], "1 of its texts also stand in data.test"),
+    ],
+)
+def test_a_pool_that_cannot_be_used_is_refused(job: Any, rows: list[tuple[str, str]], message: str) -> None:
+    job.csv("test.csv", TWO)
+    pool(job, *rows)
+    with pytest.raises(DataError, match=re.escape(message)):
+        load.collect(job.spec(*POOL))
 
 
 @pytest.mark.parametrize("change", ["train", "test", "example", "labels", "limit"])

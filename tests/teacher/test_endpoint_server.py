@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 import queue
@@ -14,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from runner.store import Folder
 from runner.teacher.endpoint import TOKEN_VARIABLE, Endpoint, EndpointEngine
 from runner.teacher.engine import Choice, Draw, Engine, Reply, Sampling, Want
 from runner.teacher.labels import softmax
-from runner.teacher.prompt import Renderer, Task
+from runner.teacher.prompt import Renderer, Task, answer_schema
 from runner.teacher.vllm_engine import EngineSettings, VllmEngine
 from runner.teacher.worker import QUESTIONS, Asking, Labeller
 
@@ -120,6 +122,19 @@ def draws(tokenizer: Any) -> list[tuple[list[int], Want]]:
     return [(renderer.prompt(renderer.text_ids(text)), Draw(SAMPLING, seed)) for text in TEXTS for seed in (1, 2)]
 
 
+def structured(tokenizer: Any) -> list[tuple[list[int], Want]]:
+    """Draws that must be JSON of the form that `prompt: cot` asks for; this small model alone never writes it."""
+    renderer = Renderer(tokenizer, replace(TASK, kind="cot"))
+    how = replace(SAMPLING, max_tokens=64, schema=answer_schema(renderer.task, 64))
+    return [(renderer.prompt(renderer.text_ids(text)), Draw(how, 1)) for text in TEXTS]
+
+
+def check_structured(replies: Sequence[Reply]) -> None:
+    for reply in replies:
+        answer = json.loads(reply.text)
+        assert set(answer) == {"reason", "label"} and answer["label"] in TASK.labels
+
+
 def check_refusals(url: str, tokenizer: Any) -> None:
     with pytest.raises(EngineError, match=r"401.*TUTELAGE_ENDPOINT_TOKEN"):
         EndpointEngine(url, None, tokenizer, concurrency=1, token="another")
@@ -162,6 +177,7 @@ def test_answers_are_those_of_the_engine_in_process(tmp_path: Path) -> None:
         distributions = ask(several, asked)
         with pytest.raises(EngineError, match=r"server answered 400: .*1024"):
             ask(several, [([1] * 2000, asked[0][1])])
+        check_structured(ask(several, structured(tokenizer)))
         several.close()
         # Alone in its batch, a draw does not depend on what else is computed.
         single = EndpointEngine(url, "small", tokenizer, concurrency=1, token=TOKEN)
@@ -178,6 +194,7 @@ def test_answers_are_those_of_the_engine_in_process(tmp_path: Path) -> None:
 
     inside = VllmEngine(folder, EngineSettings(1024, 0, 0, options={"kv_cache_memory_bytes": CACHE_BYTES}))
     expected = ask(inside, asked)
+    check_structured(ask(inside, structured(tokenizer)))
     inside.close()
     worst = 0.0
     for theirs, ours in zip(distributions, expected, strict=True):

@@ -14,11 +14,12 @@ from runner.errors import EngineError
 from runner.stages.label import read_answers
 from runner.store import Folder
 from runner.teacher.engine import Sampling
-from runner.teacher.prompt import Task
+from runner.teacher.prompt import Example, Task
 from runner.teacher.vllm_engine import EngineSettings
 from runner.teacher.worker import OVER_BUDGET, QUESTIONS, Asking, Labeller
 
 LABELS = ("negative", "neutral", "positive")
+SHOWN = ([], [1], [1, 2], [2, 1], [1])
 
 
 def labeller(folder: Path, kind: str = "direct", context: int = 4096, until: float = math.inf, **more: Any) -> Labeller:
@@ -87,3 +88,17 @@ def test_after_the_limit_only_what_was_begun_is_answered(tmp_path: Path) -> None
     assert one(batch("Sales rose.")).to_pylist() == [{"id": "r0", "error": None}]
     assert one(batch("Sales fell.", start=1)).to_pylist() == [{"id": "r1", "error": OVER_BUDGET}]
     assert read_answers(Folder(str(tmp_path)))["id"].to_pylist() == ["r0"]
+
+
+def test_a_row_is_shown_its_own_examples(tmp_path: Path) -> None:
+    pool = tuple(Example(f"Example {n}.", LABELS[n % 3]) for n in range(4))
+    asking = Asking(Task(LABELS, "Label it.", ()), 1, True, Sampling(0.0, 1.0, 0, 8), 0, pool=pool)
+    one = Labeller("noop", "", asking, EngineSettings(4096, 0, 0), str(tmp_path))
+    rows = [{"id": f"r{n}", "kind": "row", "text": "Sales rose.", "examples": shown} for n, shown in enumerate(SHOWN)]
+    assert one(pa.Table.from_pylist(rows, schema=QUESTIONS))["error"].null_count == len(rows)
+    answers = {row["id"]: row for row in read_answers(Folder(str(tmp_path))).to_pylist()}
+    tokens = [answers[f"r{n}"]["prompt_tokens"] for n in range(len(SHOWN))]
+    assert tokens[0] < tokens[1] < tokens[2] == tokens[3]
+    said = [tuple(answers[f"r{n}"]["label_probabilities"]) for n in range(len(SHOWN))]
+    assert said[2] != said[3], "their order is part of the prompt"
+    assert said[1] == said[4]
