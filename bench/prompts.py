@@ -1,6 +1,7 @@
 """What the prompt is worth: ways to ask one teacher, held against experts' labels.
 
     python bench/prompts.py SPEC --gold FILE.csv:LABEL_COLUMN [--rows 300] [--pool 150] [--only written,similar,...]
+                            [--change teacher.model=OTHER]
 
 The gold file is split by a seed: ``--pool`` rows to choose few-shot examples from, ``--rows`` to be judged on. Give it
 the *train* rows, so that the test rows stay unseen. Each variant is a change of the spec; the table has accuracy and
@@ -118,10 +119,11 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=150)
     parser.add_argument("--k", type=int, default=4)
     parser.add_argument("--only", default="written,raw,none,reversed,diverse,similar,cot,votes,structured,bounded,both")
+    parser.add_argument("--change", action="append", default=[], help="one more variant: a change of the spec")
     options = parser.parse_args()
     spec = load_spec(options.spec)
-    known = variants(spec, options.k)
-    names = options.only.split(",")
+    known = variants(spec, options.k) | {change: [change] for change in options.change}
+    names = [*options.only.split(","), *options.change]
     if unknown := set(names) - set(known):
         parser.error(f"there is no variant {', '.join(sorted(unknown))}")
     results: list[dict[str, Any]] = []
@@ -164,7 +166,7 @@ def _table(results: list[dict[str, Any]]) -> None:
         ]
         difference = "{:+.3f} to {:+.3f}".format(*one["difference_ci95"])
         print(
-            f"{one['name']:<10}{columns[0]:>24}{columns[1]:>24}{difference:>22}"
+            f"{one['name'][-30:]:<10}{columns[0]:>24}{columns[1]:>24}{difference:>22}"
             f"{one['rows_per_second']:>9.2f}{one['prompt_tokens_per_row']:>8.0f}",
             flush=True,
         )

@@ -71,6 +71,9 @@ def _pool_is_clear(spec: dict[str, Any]) -> Found:
     yield from _catalog_has((*at, "model"), pool["model"])
     if pool["from"] in (spec["data"]["train"]["path"], spec["data"]["test"]["path"]):
         yield (*at, "from"), "these texts are in data already: choose examples from a file of their own"
+    template = spec["teacher"]["template"]
+    if template is not None and "{examples}" not in template:
+        yield at, "teacher.template has no {examples}, so that none would be shown: put it in, or leave these out"
 
 
 def _votes_make_sense(spec: dict[str, Any]) -> Found:
@@ -265,7 +268,10 @@ _RESOURCES = ("resources.accelerator", "resources.gpus")
 RULES: tuple[tuple[Rule, tuple[KeyPath, ...]], ...] = (
     (_labels_differ, _fields("task", "labels")),
     (_examples_fit, _fields("task", "labels", "examples")),
-    (_pool_is_clear, (*_fields("task", "examples"), *_fields("data", "train.path", "test.path"))),
+    (
+        _pool_is_clear,
+        (*_fields("task", "examples"), *_fields("data", "train.path", "test.path"), *_fields("teacher", "template")),
+    ),
     (_paths_are_clear("train"), _fields("data", "train")),
     (_paths_are_clear("test"), _fields("data", "test")),
     (_test_is_apart, _fields("data", "train", "test")),

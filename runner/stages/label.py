@@ -330,9 +330,8 @@ def _with_examples(context: Context, waiting: pa.Table) -> tuple[pa.Table, Askin
         )
         return waiting, replace(asking, task=replace(asking.task, examples=tuple(examples[n] for n in numbers)))
     context.progress.say(f"choosing {pool.k} of {len(examples)} examples for each of {len(waiting)} rows", NAME)
-    return _nearest(context, waiting, str(folder), [one.text for one in examples], pool.k), replace(
-        asking, pool=examples
-    )
+    waiting = _nearest(context, waiting, str(folder), [one.text for one in examples], pool.k)
+    return waiting, replace(asking, pool=examples)
 
 
 def _nearest(context: Context, waiting: pa.Table, folder: str, pool: list[str], k: int) -> pa.Table:
