@@ -120,8 +120,9 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=4)
     parser.add_argument("--only", default="written,raw,none,reversed,diverse,similar,cot,votes,structured,bounded,both")
     parser.add_argument("--change", action="append", default=[], help="one more variant: a change of the spec")
+    parser.add_argument("--set", action="append", default=[], help="a change of the spec for all variants")
     options = parser.parse_args()
-    spec = load_spec(options.spec)
+    spec = load_spec(options.spec, options.set)
     known = variants(spec, options.k) | {change: [change] for change in options.change}
     names = [*options.only.split(","), *options.change]
     if unknown := set(names) - set(known):
@@ -133,7 +134,7 @@ def main() -> None:
         for name in names:
             gold, said, rate, tokens = (
                 np.array(part) if isinstance(part, list) else part
-                for part in ask(folder / "spec.yaml", known[name], folder / "runs")
+                for part in ask(folder / "spec.yaml", [*options.set, *known[name]], folder / "runs")
             )
             picks = np.random.default_rng(0).integers(0, len(gold), (RESAMPLES, len(gold)))
             accuracy, f1 = scores(gold, said, picks)
