@@ -33,6 +33,7 @@ from runner import pipeline
 from runner.cluster import Cluster
 from runner.progress import Progress
 from runner.spec import load_spec
+from runner.stage import Context
 from runner.store import Folder
 
 OUT = Path(__file__).resolve().parent / "out" / "prompts.json"
@@ -84,9 +85,8 @@ def ask(path: Path, changes: list[str], runs: Path) -> tuple[list[str], list[str
     start = time.perf_counter()
     for step in pipeline.steps(spec, run)[:3]:
         if not step.cached:
-            pipeline.run_step(
-                step, pipeline.Context(spec, run, step.folder, step.inputs, cluster, Progress(sys.stderr))
-            )
+            progress = Progress(sys.stderr, "plain")
+            pipeline.run_step(step, Context(spec, run, step.folder, step.inputs, cluster, progress))
         if step.stage.NAME == "load":
             gold = {row["id"]: row["label"] for row in step.folder.read_table("test.parquet").to_pylist()}
         if step.stage.NAME == "label":

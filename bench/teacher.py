@@ -124,7 +124,9 @@ def sequential(model: str, spec: Any) -> Label:
     task = task_of(spec)
     options = ["--max-model-len", str(spec.teacher.max_context), "--kv-cache-memory-bytes", str(2**30)]
     server = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model, "--port", str(PORT)]
-    subprocess.Popen([*server, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # Forked, its processes do not each spend half a minute on imports.
+    settings = os.environ | {"VLLM_WORKER_MULTIPROC_METHOD": "fork"}
+    subprocess.Popen([*server, *options], env=settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     base = f"http://127.0.0.1:{PORT}"
     _wait_for(f"{base}/health")
 
@@ -145,7 +147,7 @@ def sequential(model: str, spec: Any) -> Label:
     return lambda texts: [ask(text) for text in texts]
 
 
-def _wait_for(url: str, seconds: float = 300) -> None:
+def _wait_for(url: str, seconds: float = 900) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
@@ -332,15 +334,28 @@ def serve(maker: str, model: str, spec_path: str, prompt: str, pipe: Connection)
 
 def compare(one: Comparison, model: str, options: argparse.Namespace, texts: list[str]) -> dict[str, Any]:
     """Run the rounds of one comparison."""
+    pipes: dict[str, Any] = {}
+    processes: list[Any] = []
+    try:
+        _start(one, model, options.spec, pipes, processes)
+        return _rounds(one, pipes, options, texts)
+    finally:
+        _stop(pipes, processes)
+
+
+def _start(one: Comparison, model: str, spec: str, pipes: dict[str, Any], processes: list[Any]) -> None:
     context = mp.get_context("spawn")
-    pipes, processes = {}, []
     for side, maker in (("peer", one.peer), ("ours", one.ours)):
         pipes[side], other = context.Pipe()
         # Not a daemon: vLLM's default is an engine process of its own, and a daemon may have no children.
-        process = context.Process(target=serve, args=(maker, model, options.spec, one.prompt, other))
+        process = context.Process(target=serve, args=(maker, model, spec, one.prompt, other))
         process.start()
+        other.close()  # so that a contender that dies is noticed here
         processes.append(process)
         pipes[side].recv()
+
+
+def _rounds(one: Comparison, pipes: dict[str, Any], options: argparse.Namespace, texts: list[str]) -> dict[str, Any]:
     rates: dict[str, list[float]] = {"peer": [], "ours": []}
     same: list[bool] = []
     decided: list[bool] = []
@@ -357,7 +372,6 @@ def compare(one: Comparison, model: str, options: argparse.Namespace, texts: lis
                 decided += [facts["decided"].get(text, True) for text in rows]
                 tokens = facts["tokens"]
         same += [a == b for a, b in zip(labels["peer"], labels["ours"], strict=True)]
-    _stop(pipes, processes)
     ours, peer = (statistics.median(rates[side]) for side in ("ours", "peer"))
     agreeing = [a for a, sure in zip(same, decided, strict=True) if sure]
     return {
@@ -376,8 +390,9 @@ def compare(one: Comparison, model: str, options: argparse.Namespace, texts: lis
 
 def _stop(pipes: dict[str, Any], processes: list[Any]) -> None:
     for pipe in pipes.values():
-        pipe.send(None)
-        pipe.recv()
+        with contextlib.suppress(EOFError, BrokenPipeError):  # a contender that died has nothing to end
+            pipe.send(None)
+            pipe.recv()
     for process in processes:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, 9)

@@ -90,6 +90,7 @@ class Entry:
     shape: Shape
     files: tuple[PinnedFile, ...]
     sources: tuple[HubSource | PackageSource, ...]
+    int8: bool = False
 
     @property
     def weights(self) -> PinnedFile:
@@ -170,7 +171,9 @@ def _entry(name: str, body: Mapping[str, Any]) -> Entry:
     sources = tuple(_source(source) for source in body["sources"])
     if not files or not files[0].name.endswith((".gguf", ".safetensors")):
         raise ValueError(f"model {name!r}: its first file must be .gguf or .safetensors")
-    return Entry(name, body["role"], _shape(body), files, sources)
+    if body.get("quantise") not in (None, "int8") or ("quantise" in body and not files[0].name.endswith(".gguf")):
+        raise ValueError(f"model {name!r}: quantise: int8 is all that is known, and for .gguf files only")
+    return Entry(name, body["role"], _shape(body), files, sources, int8="quantise" in body)
 
 
 def _pinned(name: str, pin: Mapping[str, Any]) -> PinnedFile:

@@ -1,11 +1,12 @@
-"""Unpacks a GGUF file into a plain Hugging Face folder in bf16: config, safetensors, tokenizer.
+"""Unpacks a GGUF file into a plain Hugging Face folder, in bf16 or int8: config, safetensors, tokenizer.
 
-Runs as a process of its own (``python -m runner.models.gguf SOURCE TARGET``), so that the memory
+Runs as a process of its own (``python -m runner.models.gguf SOURCE TARGET [int8]``), so that the memory
 which this takes, about 1.7 times the folder's size, is free again before a teacher starts.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from functools import cache
 from pathlib import Path
@@ -14,10 +15,27 @@ from typing import Any
 import gguf
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+_INT8: dict[str, Any] = {"num_bits": 8, "type": "int", "symmetric": True}
+INT8_CONFIG = {
+    "quant_method": "compressed-tensors",
+    "format": "int-quantized",
+    "quantization_status": "compressed",
+    "ignore": ["lm_head"],
+    "config_groups": {
+        "group_0": {
+            "targets": ["Linear"],
+            "weights": _INT8 | {"strategy": "channel", "dynamic": False},
+            "input_activations": _INT8 | {"strategy": "token", "dynamic": True},
+        }
+    },
+}
+"""What tells vLLM how the weights are stored (compressed-tensors: W8A8, dynamic)."""
 
-def convert(source: Path, target: Path) -> None:
+
+def convert(source: Path, target: Path, int8: bool = False) -> None:
     """Write ``target`` from ``source``. Raises ValueError where the result could not be used to chat."""
     folder, name = str(source.parent), source.name
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
@@ -32,8 +50,35 @@ def convert(source: Path, target: Path) -> None:
     tokenizer.model_max_length = model.config.max_position_embeddings
     if model.generation_config.eos_token_id is None:
         model.generation_config.eos_token_id = tokenizer.eos_token_id
-    model.save_pretrained(target)
+    if int8:
+        _save_int8(model, target)
+    else:
+        model.save_pretrained(target)
     tokenizer.save_pretrained(target)
+
+
+def _save_int8(model: Any, target: Path) -> None:
+    target.mkdir()
+    model.config.save_pretrained(target)
+    model.generation_config.save_pretrained(target)
+    settings = target / "config.json"
+    config = json.loads(settings.read_text(encoding="utf-8")) | {"quantization_config": INT8_CONFIG}
+    settings.write_text(json.dumps(config, indent=2), encoding="utf-8")
+    linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
+    weights: dict[str, torch.Tensor] = {}
+    for name, weight in model.state_dict().items():
+        if name in linear and not name.startswith("lm_head"):
+            weights[name], weights[f"{name}_scale"] = to_int8(weight)
+        elif name not in tied:
+            weights[name] = weight.contiguous()
+    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+
+
+def to_int8(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """``(out, in)`` weights as int8 and a bf16 scale ``(out, 1)`` for each output channel, rounded to nearest."""
+    scale = (weight.float().abs().amax(1, keepdim=True) / 127).clamp(min=1e-8).to(torch.bfloat16)
+    return torch.round(weight.float() / scale.float()).clamp(-127, 127).to(torch.int8), scale
 
 
 def _read_once() -> None:
@@ -52,4 +97,4 @@ def _read_once() -> None:
 
 if __name__ == "__main__":
     _read_once()
-    convert(Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve())
+    convert(Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve(), int8="int8" in sys.argv[3:])

@@ -29,7 +29,7 @@ def build(entry: Entry, work: Path, progress: Progress) -> Path:
     _check(entry, source, files)
     model = work / "model"
     if entry.is_gguf:
-        progress("dequantising to bf16")
+        progress("unpacking to int8" if entry.int8 else "dequantising to bf16")
         _dequantise(entry, files[entry.weights.name], model)
     else:
         model.mkdir()
@@ -95,7 +95,7 @@ def _dequantise(entry: Entry, source: Path, target: Path) -> None:
     package = Path(__file__).resolve().parents[2]
     quiet = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
-        [sys.executable, "-m", "runner.models.gguf", str(source), str(target)],
+        [sys.executable, "-m", "runner.models.gguf", str(source), str(target), *(["int8"] if entry.int8 else [])],
         cwd=package,  # so that the same runner is found, installed or not
         env={**os.environ, **quiet},
         stdin=subprocess.DEVNULL,

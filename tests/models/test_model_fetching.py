@@ -278,3 +278,16 @@ def test_a_real_quantised_model_becomes_a_folder_that_can_chat(tmp_path: Path, m
     assert json.loads((folder / "generation_config.json").read_text())["eos_token_id"] == 2
     assert str(config.dtype) == "torch.bfloat16"
     assert sorted(path.suffix for path in folder.iterdir() if path.stat().st_size > 10**7) == [".safetensors"]
+
+
+def test_int8_weights_are_rounded_to_the_nearest_of_255_steps() -> None:
+    import torch
+
+    from runner.models.gguf import to_int8
+
+    weight = torch.randn(64, 256, dtype=torch.bfloat16)
+    weight[3] = 0
+    eight, scale = to_int8(weight)
+    assert eight.dtype == torch.int8 and scale.shape == (64, 1) and scale.dtype == torch.bfloat16
+    assert (eight.float() * scale.float() - weight.float()).abs().le(0.6 * scale.float() + 1e-6).all()
+    assert not eight[3].any()

@@ -16,8 +16,9 @@ from runner.models import catalog, catalog_names, describe, ensure, identity, li
 
 from .conftest import MODEL, World
 
-FIVE = {
+SHIPPED = {
     "qwen2.5-coder-1.5b-instruct": "teacher",
+    "qwen2.5-coder-1.5b-instruct-int8": "teacher",
     "qwen2.5-coder-0.5b-instruct": "teacher",
     "smollm2-135m-instruct": "teacher",
     "all-minilm-l6-v2": "student",
@@ -29,14 +30,15 @@ def test_the_shipped_catalog(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.delenv("TUTELAGE_CATALOG", raising=False)
     monkeypatch.setenv("TUTELAGE_CACHE", str(tmp_path))
     rows = list_models()
-    assert {row.name: row.role for row in rows} == FIVE
-    assert catalog_names() == sorted(FIVE)
+    assert {row.name: row.role for row in rows} == SHIPPED
+    assert catalog_names() == sorted(SHIPPED)
     for row in rows:
         facts = describe(f"catalog:{row.name}")
         assert row.licence == facts.licence == "Apache-2.0"
         assert not row.present and not facts.present
         assert facts.parameters == row.parameters > 10**7
-        assert facts.weight_bytes is not None and facts.weight_bytes >= 2 * row.parameters
+        per_parameter = 1 if row.name.endswith("int8") else 2
+        assert facts.weight_bytes is not None and facts.weight_bytes >= per_parameter * row.parameters
         assert (facts.kv_bytes_per_token is None) == (row.role == "student")
         assert row.sources.startswith("the Hub (") and "package" in row.sources
         assert re.fullmatch(rf"catalog:{row.name}@sha256:[0-9a-f]{{64}}", identity(f"catalog:{row.name}"))

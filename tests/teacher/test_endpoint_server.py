@@ -164,6 +164,35 @@ def check_the_actor(url: str, folder: Path, answers: Path) -> None:
     assert all(sum(row["label_probabilities"]) == pytest.approx(1) for row in found)
 
 
+def eight_bits(folder: Path, target: Path) -> Path:
+    """The model as the catalog's int8 builds are stored."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from runner.models import gguf
+
+    gguf._save_int8(AutoModelForCausalLM.from_pretrained(folder, dtype="bfloat16"), target)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(target)
+    return target
+
+
+def test_an_int8_build_answers_nearly_as_the_model(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    folder = models.ensure("catalog:smollm2-135m-instruct")
+    questions = choices(AutoTokenizer.from_pretrained(folder))[::2]
+    small = eight_bits(folder, tmp_path / "int8")
+    assert (small / "model.safetensors").stat().st_size < 0.7 * (folder / "model.safetensors").stat().st_size
+    found = []
+    for where in (folder, small):
+        engine = VllmEngine(where, EngineSettings(1024, 0, 0, options={"kv_cache_memory_bytes": CACHE_BYTES}))
+        found.append([softmax(list(reply.logprobs.values())) for reply in ask(engine, questions)])
+        engine.close()
+    whole, eight = found
+    worst = max(abs(one - other) for a, b in zip(whole, eight, strict=True) for one, other in zip(a, b, strict=True))
+    print(f"probabilities differ by at most {worst:.4f}")
+    assert 0 < worst < 0.1
+
+
 def test_answers_are_those_of_the_engine_in_process(tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
