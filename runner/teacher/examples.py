@@ -18,6 +18,10 @@ Vectors = NDArray[np.float32]
 CHOSEN = pa.schema([("id", pa.string()), ("examples", pa.list_(pa.int32()))])
 
 
+COVERED = 2000
+"""Texts of a pool that are to be stood for at the most: more say nothing new and cost memory."""
+
+
 class Chooser:
     """Finds for each row of a batch the ``k`` nearest texts of a pool; returns :data:`CHOSEN`.
 
@@ -42,19 +46,23 @@ def nearest(rows: Vectors, pool: Vectors, k: int) -> NDArray[np.int64]:
 
 
 def spread(pool: Vectors, labels: Sequence[str], k: int) -> list[int]:
-    """Numbers of ``k`` texts of the pool: label after label in turn, each the farthest from those chosen so far.
+    """Numbers of ``k`` texts of the pool that stand for it: label after label in turn, each the one that adds most.
 
-    The first is the one nearest to the middle of all, so that an outlier does not begin.
+    What a text adds is how much nearer the pool's texts come to the nearest chosen one (greedy facility location,
+    Nemhauser et al. 1978): typical texts of different kinds, and no outliers.
     """
     names = list(dict.fromkeys(labels))
+    judges = pool[:: -(-len(pool) // COVERED)]
+    near = judges @ pool.T
+    covered = np.full(len(judges), -1.0, dtype=np.float32)
     chosen: list[int] = []
     while len(chosen) < min(k, len(labels)):
         label = names[len(chosen) % len(names)]
-        open_ = [i for i, name in enumerate(labels) if name == label and i not in chosen]
-        if not open_:
-            open_ = [i for i in range(len(labels)) if i not in chosen]
-        score = -(pool[open_] @ pool[chosen].T).max(axis=1) if chosen else pool[open_] @ pool.mean(axis=0)
-        chosen.append(open_[int(np.argmax(score))])
+        left = [i for i in range(len(labels)) if i not in chosen]
+        open_ = [i for i in left if labels[i] == label] or left
+        gain = np.maximum(covered[:, None], near[:, open_]).sum(axis=0)
+        chosen.append(open_[int(np.argmax(gain))])
+        covered = np.maximum(covered, near[:, chosen[-1]])
     return chosen
 
 

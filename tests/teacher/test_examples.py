@@ -31,14 +31,19 @@ def test_the_nearest_stands_last_and_equals_keep_their_order() -> None:
     assert nearest(unit((1, 0), (0, 1)), pool, 1).tolist() == [[0], [1]]
 
 
-def test_a_spread_takes_labels_in_turn_and_what_is_far_from_the_rest() -> None:
-    pool = unit((1, 0.1), (1, 0.0), (0, 1), (0.1, 1), (-1, 0), (-1, 0.2))
-    labels = ["a", "a", "b", "b", "a", "b"]
-    chosen = spread(pool, labels, 4)
-    assert [labels[n] for n in chosen] == ["a", "b", "a", "b"]
-    assert 4 in chosen, "the far one of its label is among them"
-    assert spread(pool, labels, 4) == chosen
-    assert sorted(spread(pool, labels, 10)) == list(range(6))
+def test_a_spread_takes_labels_in_turn_and_typical_texts_of_each_kind() -> None:
+    # Two kinds of text, three of each near together, and one outlier that stands for nobody else.
+    pool = unit((1, 0.1, 0), (1, 0, 0), (1, -0.1, 0), (0.1, 1, 0), (0, 1, 0), (-0.1, 1, 0), (0, 0, -1))
+    labels = ["a", "a", "a", "b", "b", "b", "a"]
+    chosen = spread(pool, labels, 2)
+    assert chosen[0] in (0, 1, 2) and chosen[1] in (3, 4, 5)
+    assert [labels[n] for n in spread(pool, labels, 4)] == ["a", "b", "a", "b"]
+    assert sorted(spread(pool, labels, 10)) == list(range(7))
+
+
+def test_a_large_pool_is_stood_for_by_a_part_of_it() -> None:
+    pool = unit(*np.random.default_rng(0).normal(size=(5000, 8)).tolist())
+    assert len(set(spread(pool, ["a"] * 5000, 6))) == 6
 
 
 def test_a_label_that_is_used_up_leaves_its_turn_to_the_others() -> None:
