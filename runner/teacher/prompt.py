@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
+
+# A tokenizer keeps how it reads control tokens as a setting of its own, and batches are rendered in several threads.
+_ONE_AT_A_TIME = threading.Lock()
 
 _MARK = "\u2402TEXT\u2403"
 _ANSWER_MARK = "\u2402ANSWER\u2403"
@@ -182,7 +186,9 @@ class Renderer:
         return len(self.head) + len(self.tail)
 
     def _encode(self, text: str, *, control: bool) -> list[int]:
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=not control)["input_ids"]
+        with _ONE_AT_A_TIME:
+            encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=not control)
+        ids: list[int] = encoded["input_ids"]
         return ids
 
     def text_ids(self, text: str) -> list[int]:

@@ -160,13 +160,15 @@ class Labeller:
     def _renderer_for(self, examples: tuple[int, ...]) -> Renderer:
         if not examples:
             return self._renderer
-        if examples not in self._renderers:
-            if len(self._renderers) >= RENDERERS:
-                self._renderers.clear()
+        renderer = self._renderers.get(examples)
+        if renderer is None:
             asking = self._asking
             shown = (*asking.task.examples, *(asking.pool[number] for number in examples))
-            self._renderers[examples] = Renderer(self._engine.tokenizer, replace(asking.task, examples=shown))
-        return self._renderers[examples]
+            renderer = Renderer(self._engine.tokenizer, replace(asking.task, examples=shown))
+            if len(self._renderers) >= RENDERERS:
+                self._renderers.clear()
+            self._renderers[examples] = renderer
+        return renderer
 
     def _ballot(self, renderer: Renderer) -> Ballot:
         asking = self._asking

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -256,3 +258,22 @@ def test_the_reasons_are_shown_in_chain_of_thought_only() -> None:
     assert json.loads(cot[2]["content"]) == {"reason": "More sales.", "label": "positive"}
     assert direct[-1] == cot[-1] == {"role": "user", "content": "TEXT: A text."}
     assert all(label in turns[0]["content"] for turns in (direct, cot) for label in TASK.labels)
+
+
+def test_many_threads_render_what_one_does(tokenizer: Any) -> None:
+    """A tokenizer's way with control tokens is a setting that all its users share."""
+    tasks = [replace(TASK, instructions=f"Label sentence {n}.") for n in range(40)]
+
+    def render(task: Task) -> list[int]:
+        renderer = Renderer(tokenizer, task)
+        again = renderer.prompt_again(renderer.text_ids(HOSTILE[1]), "fine", 4096)
+        return [*renderer.prompt(renderer.text_ids(HOSTILE[1])), *again]
+
+    expected = [render(task) for task in tasks]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(render, tasks)) == expected
+    finally:
+        sys.setswitchinterval(before)
