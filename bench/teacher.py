@@ -10,7 +10,7 @@ noisy. Also written to bench/out/teacher.json.
     ray.data.llm  the actor under Ray, stored      against  ray.data.llm with constrained choice, its defaults
     sequential    our actor, `prompt: direct`      against  one request after the other to `vllm serve`
     cot           our actor, three votes of `cot`  against  vllm.LLM.chat(n=3), the same sampling
-    overhead      the actor under Ray, stored      against  the bare engine with the same options and prompts
+    overhead      our actor, answers stored        against  the bare engine with the same options and prompts
     noop          the stage without a model: rows/s and the driver's memory on many rows
 
 Labels are compared over all rows, and over those that are decided: the two best labels are further apart than one
@@ -45,9 +45,7 @@ OUT = ROOT / "bench" / "out" / "teacher.json"
 Label = Callable[[list[str]], list[str]]
 PORT = 18_765
 STARTS_ANEW = ("stage", "ray_data_llm")
-"""Contenders that start their engine in each round: a warm-up would be lost."""
-FIRST = 16
-"""Rows of the first batch where a contender starts its engine anew for each round: the clock starts after them."""
+"""Contenders that start their engine in each round: it is timed with one row too, and that is taken off."""
 BF16_STEP = 0.125
 DECIDED: dict[str, bool] = {}
 """Of texts that we labelled with prompt `direct`: whether the two best labels are more than a step apart."""
@@ -69,7 +67,7 @@ COMPARISONS = (
     Comparison("ray.data.llm", "stage", "ray_data_llm", "direct", rows=80),
     Comparison("sequential", "actor", "sequential", "direct"),
     Comparison("cot", "actor", "chat", "cot"),
-    Comparison("overhead", "stage", "bare", "direct", rows=80),
+    Comparison("overhead", "actor", "bare", "direct", rows=80),
 )
 
 
@@ -103,8 +101,7 @@ def chat(model: str, spec: Any) -> Label:
             temperature=teacher.temperature,
             top_k=teacher.top_k,
             top_p=teacher.top_p,
-            max_tokens=teacher.max_tokens,
-            seed=0,
+            max_tokens=teacher.max_tokens,  # and no seed: vLLM 0.32 dies of one on processors
         )
 
     def label(texts: list[str]) -> list[str]:
@@ -205,12 +202,9 @@ def stage(model: str, spec: Any) -> Label:
     cluster = Cluster()
 
     def label(texts: list[str]) -> list[str]:
-        # A dataset starts its actors anew: the clock begins when the first batch is back.
-        batches = _batches(texts, FIRST)
+        batches = _batches(texts, spec.teacher.batch_size)
         results = cluster.map_batches(batches, Labeller, arguments, Resources(), (1, 1), CONCURRENT_BATCHES)
-        for number, result in enumerate(results):
-            if number == 0:
-                clock_starts(label, len(result))
+        assert sum(map(len, results)) == len(texts)
         return _labels(folder, spec, texts)
 
     return label
@@ -246,17 +240,10 @@ def ray_data_llm(model: str, spec: Any) -> Label:
         found: dict[str, str] = {}
         dataset = processor(ray.data.from_items([{"text": text} for text in texts], override_num_blocks=3))
         for block in dataset.iter_batches(batch_size=None):
-            if not found:
-                clock_starts(label, len(block["text"]))
             found |= dict(zip(block["text"], block["label"], strict=True))
         return [str(found[text]) for text in texts]
 
     return label
-
-
-def clock_starts(label: Any, rows: int) -> None:
-    """Time what a contender does from here on, when ``rows`` rows are done."""
-    label.start, label.first = time.perf_counter(), rows
 
 
 def bare(model: str, spec: Any) -> Label:
@@ -279,9 +266,7 @@ def bare(model: str, spec: Any) -> Label:
             prompts[text] = renderer.prompt(renderer.text_ids(text))
         for text in texts:
             engine.submit(prompts[text], want, partial(_post, inbox, text))
-        found = dict(inbox.get() for _ in texts[:FIRST])
-        clock_starts(label, FIRST)
-        found |= dict(inbox.get() for _ in texts[FIRST:])
+        found = dict(inbox.get() for _ in texts)
         best = {text: max(reply.logprobs.items(), key=lambda one: one[1])[0] for text, reply in found.items()}  # type: ignore[union-attr]
         names = {path[0]: name for path, name in zip(trie.paths, spec.task.labels, strict=True)}
         return [names[best[text]] for text in texts]
@@ -326,13 +311,17 @@ def serve(maker: str, model: str, spec_path: str, prompt: str, pipe: Connection)
         label(["The company has an office in the harbour."])
     pipe.send("ready")
     while (texts := pipe.recv()) is not None:
-        start = time.perf_counter()
-        labels = label(texts)
-        end = time.perf_counter()
-        timed = len(texts) - getattr(label, "first", 0)
+        once = _seconds(label, texts[:1])[0] if maker in STARTS_ANEW else 0.0
+        taken, labels = _seconds(label, texts)
         facts = {"decided": dict(DECIDED), "tokens": getattr(label, "tokens", None)}
-        pipe.send((timed, end - getattr(label, "start", start), labels, facts))
+        pipe.send((len(texts) - (once > 0), taken - once, labels, facts))
     pipe.send("done")
+
+
+def _seconds(label: Label, texts: list[str]) -> tuple[float, list[str]]:
+    start = time.perf_counter()
+    labels = label(texts)
+    return time.perf_counter() - start, labels
 
 
 def compare(one: Comparison, model: str, options: argparse.Namespace, texts: list[str]) -> dict[str, Any]:

@@ -58,6 +58,9 @@ def engine_options(settings: EngineSettings) -> dict[str, Any]:
     }
     if settings.gpus == 0:
         chosen |= {"kv_cache_memory_bytes": CPU_CACHE_BYTES, "enforce_eager": True, "dtype": "bfloat16"}
+        # A seeded request whose prompt is read in two steps breaks the step on processors (vLLM 0.32: "CPU Generator
+        # does not use offset"), so that prompts are read whole.
+        chosen |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(4096, settings.max_context)}
     return chosen | settings.options
 
 
