@@ -23,9 +23,9 @@ COVERED = 2000
 
 
 class Chooser:
-    """Finds for each row of a batch the ``k`` nearest texts of a pool; returns :data:`CHOSEN`.
+    """Finds for each row of a batch the ``k`` nearest texts of a pool (Liu et al. 2022); returns :data:`CHOSEN`.
 
-    The nearest stands last, next to the question: what is read last weighs most (Liu et al. 2022).
+    The nearest stands last, next to the question: what is read last weighs most (Zhao et al. 2021).
     """
 
     def __init__(self, model: str, pool: Sequence[str], k: int) -> None:
