@@ -34,7 +34,7 @@ from runner.cluster import Cluster
 from runner.progress import Progress
 from runner.spec import load_spec
 from runner.stage import Context
-from runner.store import Folder
+from runner.store import MARKER, Folder
 
 OUT = Path(__file__).resolve().parent / "out" / "prompts.json"
 RESAMPLES = 2000
@@ -90,16 +90,14 @@ def ask(path: Path, changes: list[str], runs: Path) -> tuple[list[str], list[str
         if step.stage.NAME == "load":
             gold = {row["id"]: row["label"] for row in step.folder.read_table("test.parquet").to_pylist()}
         if step.stage.NAME == "label":
-            facts = step.folder.done or {}
+            summary = step.folder.read_json(MARKER)["summary"]
         if step.stage.NAME == "vote":
             votes = step.folder.read_table("votes.parquet").to_pylist()
     cluster.stop()
     print(f"{' '.join(changes)[:60]}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
     said = {row["id"]: row["label"] or "" for row in votes if row["split"] == "test"}
-    summary = facts.get("summary", facts)
-    rate = summary.get("rows_per_second") or 0.0
-    tokens = (summary.get("prompt_tokens") or 0) / max(1, summary.get("rows") or 1)
-    return [gold[id_] for id_ in gold], [said.get(id_, "") for id_ in gold], rate, tokens
+    tokens = summary["prompt_tokens"] / summary["rows"]
+    return list(gold.values()), [said.get(id_, "") for id_ in gold], summary["rows_per_second"], tokens
 
 
 def scores(gold: Any, said: Any, picks: Any) -> tuple[Any, Any]:

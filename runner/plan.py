@@ -126,7 +126,8 @@ def _teacher(spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence[str]) 
     todo = len(label.pending(spec, asked, answers))
     mine = answers.filter(pc.is_in(answers["id"], value_set=asked["id"].combine_chunks()))
     reused = pc.count_distinct(mine["id"]).as_py()
-    fixed, per_row, counted = _prompt_tokens(spec, texts)
+    task, shown = _shown_task(spec)
+    fixed, per_row, counted = _prompt_tokens(spec, task, shown, texts)
     output = round(ANSWER_TOKENS * _expected_votes(teacher)) if teacher.prompt == "cot" else 1
     memory, problems = _memory(spec, facts)
     if fixed >= teacher.max_context:
@@ -159,7 +160,7 @@ def _teacher(spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence[str]) 
         "usd": teacher.price_per_hour and seconds / 3600 * teacher.price_per_hour,
         "budget_hours": limit / 3600 if (limit := label.budget_seconds(teacher)) < math.inf else None,
         "engine_options": engine_options(label.settings_of(teacher)),
-        "prompt": prompt.messages(_shown_task(spec)[1], texts[0] if texts else ""),
+        "prompt": prompt.messages(shown, texts[0] if texts else ""),
     }, problems
 
 
@@ -214,9 +215,8 @@ def _flops(resources: TeacherResources | StudentResources, per_core: float = CPU
     return 1e12 * per_core * (resources.cpus or machine.usable_cores()) / slow
 
 
-def _prompt_tokens(spec: Spec, texts: Sequence[str]) -> tuple[int, int, str]:
+def _prompt_tokens(spec: Spec, task: prompt.Task, shown: prompt.Task, texts: Sequence[str]) -> tuple[int, int, str]:
     """Tokens of the fixed part, mean tokens of a row's own part, and how they were counted."""
-    task, shown = _shown_task(spec)
     turns, all_turns = (prompt.messages(one, "") for one in (task, shown))
     count = _counter(spec)
     sample = [text[:20_000] for text in texts[:: max(1, len(texts) // SAMPLE)]]
