@@ -13,9 +13,9 @@ from runner import machine
 from runner.cli import main
 from runner.errors import DataError, EngineError
 from runner.plan import GIB, Plan, check_memory, make_plan, plan_text
+from runner.sources import row_id
 from runner.spec import Spec, load_spec
 from runner.stages import label
-from runner.stages.load import row_id
 from runner.store import Folder
 from runner.teacher.worker import ANSWERS
 

@@ -55,6 +55,7 @@ def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
         "verdict": re.sub(r"(?<=\d) (?=%|USD)", "\u00a0", words.verdict(report)),
         "interval": words.interval,
         "lines": words.lines(report),
+        "others": words.others(report),
         "teacher": teacher,
         "student": student,
         "limits": words.limits(report),

@@ -90,6 +90,45 @@ def lines(report: dict[str, Any]) -> list[Line]:
     ]
 
 
+@dataclass(frozen=True)
+class Other:
+    """One recorded annotator beside the student, on the rows that it has."""
+
+    name: str
+    rows: int
+    accuracy: str
+    interval: str
+    macro_f1: str
+    student: str
+    paired: str
+
+
+def others(report: dict[str, Any]) -> list[Other]:
+    """Everybody whose labels were recorded, each with the student's accuracy on exactly the same rows."""
+    return [
+        Other(
+            name=name,
+            rows=found["rows"],
+            accuracy=percent(found["annotator"]["accuracy"]),
+            interval=interval(*found["annotator"]["ci95"]["accuracy"]),
+            macro_f1=f"{found['annotator']['macro_f1']:.3f}",
+            student=percent(found["student"]["accuracy"]),
+            paired=_against(found["mcnemar"]["student"]),
+        )
+        for name, found in (report["evaluate"].get("others") or {}).items()
+    ]
+
+
+def _against(test: dict[str, Any]) -> str:
+    """McNemar's test of another (a) and the student (b), in a few words."""
+    if not test["only_a_right"] + test["only_b_right"]:
+        return "the same texts right"
+    if test["p"] >= SIGNIFICANT:
+        return f"no significant difference ({probability(test['p'])})"
+    better = "the student" if test["only_b_right"] > test["only_a_right"] else "it"
+    return f"{better} is better ({probability(test['p'])})"
+
+
 def models(report: dict[str, Any]) -> tuple[str, str]:
     """The teacher's and the student's model, fit to show."""
     teacher = report["label"].get("model") or report["label"].get("engine") or ""
@@ -109,8 +148,13 @@ def result_table(report: dict[str, Any]) -> str:
     widths = [max(len(row[k]) for row in rows) for k in range(3)]
     rows.insert(2, ("-" * widths[0], "-" * widths[1], "-" * widths[2]))
     table = "\n".join(f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows)
+    compared = [
+        f"{flat(cut(other.name, 60))}: {other.accuracy} ({other.interval}) on {other.rows:,} of them, "
+        f"the student {other.student} there; {other.paired}"
+        for other in others(report)
+    ]
     measured = f"Measured on {report['evaluate']['rows']:,} expert-labelled test texts. {paired(report)}"
-    return f"{report['name']}\n\n{table}\n\n{measured}\n"
+    return "\n".join([f"{report['name']}\n\n{table}\n\n{measured}", *compared]) + "\n"
 
 
 def limits(report: dict[str, Any]) -> list[str]:

@@ -174,4 +174,5 @@ SAY: dict[str, Callable[[Fault], Said]] = {
     "minItems": _count("at least", "items"),
     "maxItems": _count("at most", "items"),
     "uniqueItems": _repeated,
+    "maxProperties": _count("at most", "entries"),
 }

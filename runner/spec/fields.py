@@ -37,12 +37,13 @@ def types_of(node: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def walk(node: Mapping[str, Any] | None = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every field with its path, in the order of the schema; ``*`` stands for the items of a list."""
+    """Every field with its path, in the order of the schema; ``*`` stands for a list's items, or any name."""
     for name, child in (schema() if node is None else node).get("properties", {}).items():
         yield (*path, name), child
         yield from walk(child, (*path, name))
-        if "properties" in child.get("items", {}):
-            yield from walk(child["items"], (*path, name, "*"))
+        for many in ("items", "additionalProperties"):
+            if isinstance(child.get(many), dict):
+                yield from walk(child[many], (*path, name, "*"))
 
 
 def fill(value: Any, node: Mapping[str, Any] | None = None) -> Any:
@@ -60,6 +61,8 @@ def fill(value: Any, node: Mapping[str, Any] | None = None) -> Any:
             elif "default" in child:
                 full[name] = fill(deepcopy(child["default"]), child)
         return full
+    if isinstance(value, dict) and isinstance(node.get("additionalProperties"), dict):
+        return {name: fill(item, node["additionalProperties"]) for name, item in value.items()}
     if isinstance(value, list) and "items" in node:
         return [fill(item, node["items"]) for item in value]
     if isinstance(value, bool):

@@ -52,6 +52,8 @@ def check_files(spec: Spec) -> None:
     ]
     if spec.task.pool:
         sources.append((("task", "examples", "from"), spec.task.pool.source))
+    for name, other in spec.evaluate.compare.items():
+        sources.append((("evaluate", "compare", name, "path"), other.source))
     for at, source in sources:
         try:
             problems += _check_source(spec, at, source)
@@ -64,6 +66,10 @@ def check_files(spec: Spec) -> None:
 def _field_of(spec: Spec, path: str) -> KeyPath:
     if spec.task.pool and spec.task.pool.from_ == path:
         return ("task", "examples", "from")
+    if path not in (spec.data.train.path, spec.data.test.path):
+        for name, other in spec.evaluate.compare.items():
+            if other.path == path:
+                return ("evaluate", "compare", name, "path")
     return ("data", "test" if path == spec.data.test.path != spec.data.train.path else "train", "path")
 
 
@@ -107,7 +113,8 @@ def _check_file(spec: Spec, at: KeyPath, source: TextSource, path: str, kind: st
             listed = ", ".join(columns[:20]) + (", ..." if len(columns) > 20 else "")
             hint = did_you_mean(column, columns) or f" (it has: {listed})"
             yield spec.places.problem(field, f"{_shown(path)} has no column {column!r}{hint}")
-    if isinstance(source, LabelledSource) and source.label in columns and kind != "parquet":
+    # Somebody else's labels may be anything: what is no label of the task counts as wrong.
+    if isinstance(source, LabelledSource) and source.label in columns and kind != "parquet" and at[0] != "evaluate":
         yield from _check_labels(spec, at, source, path, kind)
 
 
@@ -116,9 +123,9 @@ def _needed(spec: Spec, at: KeyPath, source: TextSource) -> Iterator[tuple[KeyPa
     yield (*at[:-1], "text"), source.text
     if isinstance(source, LabelledSource):
         yield (*at[:-1], "label"), source.label
-    if at[0] == "task":
-        if spec.task.pool and spec.task.pool.reason:
-            yield (*at[:-1], "reason"), spec.task.pool.reason
+    if at[0] == "task" and spec.task.pool and spec.task.pool.reason:
+        yield (*at[:-1], "reason"), spec.task.pool.reason
+    if at[0] != "data":
         return
     for index, column in enumerate(spec.teacher.columns):
         yield ("teacher", "columns", index), column

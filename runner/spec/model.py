@@ -46,6 +46,10 @@ class LabelledSource(TextSource):
     label: str
 
 
+def _labelled_file(path: str, text: str, label: str) -> LabelledSource:
+    return LabelledSource(path=path, text=text, label=label, format="auto", split="train", revision=None, limit=None)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExamplePool:
     """Labelled texts from which the examples are chosen; ``reason`` is a column, ``model`` the encoder."""
@@ -61,9 +65,7 @@ class ExamplePool:
     @property
     def source(self) -> LabelledSource:
         """The pool as any other labelled source."""
-        return LabelledSource(
-            path=self.from_, text=self.text, label=self.label, format="auto", split="train", revision=None, limit=None
-        )
+        return _labelled_file(self.from_, self.text, self.label)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,11 +205,26 @@ class Student:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Annotator:
+    """Where the labels stand that somebody else gave to the test texts."""
+
+    path: str
+    text: str
+    label: str
+
+    @property
+    def source(self) -> LabelledSource:
+        """The file as any other labelled source."""
+        return _labelled_file(self.path, self.text, self.label)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """How the test results are worked out."""
+    """How the test results are worked out, and who else is compared on the same rows, by name."""
 
     resamples: int
     seed: int
+    compare: dict[str, Annotator]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,10 +282,14 @@ def _typed(hint: Any, value: Any) -> Any:
         return build(hint, value)
     if get_origin(hint) is tuple:
         return tuple(_typed(get_args(hint)[0], item) for item in value)
+    if get_origin(hint) is dict:
+        return {name: _typed(get_args(hint)[1], item) for name, item in value.items()}
     return value
 
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value):
         return {f.name.rstrip("_"): _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, tuple) else value

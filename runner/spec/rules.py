@@ -249,6 +249,14 @@ def _path_is_clear(at: KeyPath, path: str, form: str) -> Found:
         yield at, f"format: hub expects a data set's name (owner/name), found {path!r}"
 
 
+def _others_are_clear(spec: dict[str, Any]) -> Found:
+    for name, other in spec["evaluate"]["compare"].items():
+        at: KeyPath = ("evaluate", "compare", name)
+        yield from _path_is_clear((*at, "path"), other["path"], "auto")
+        if name.casefold() in ("teacher", "student"):
+            yield at, f"{name!r} is one of the two that are compared anyway: choose another name"
+
+
 def _test_is_apart(spec: dict[str, Any]) -> Found:
     train, test = spec["data"]["train"], spec["data"]["test"]
     if all(train[name] == test[name] for name in ("path", "format", "split", "revision")):
@@ -275,6 +283,7 @@ RULES: tuple[tuple[Rule, tuple[KeyPath, ...]], ...] = (
     (_paths_are_clear("train"), _fields("data", "train")),
     (_paths_are_clear("test"), _fields("data", "test")),
     (_test_is_apart, _fields("data", "train", "test")),
+    (_others_are_clear, _fields("evaluate", "compare")),
     (_votes_make_sense, _fields("teacher", "votes", "engine", "columns", "prompt", "temperature")),
     (_engine_has_columns, _fields("teacher", "engine", "columns")),
     (_template_is_whole, _fields("teacher", "template")),

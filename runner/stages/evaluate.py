@@ -1,4 +1,4 @@
-"""evaluate: teacher and student on the same expert-labelled test rows.
+"""evaluate: teacher, student and recorded others on the same expert-labelled test rows.
 
 Rows that the teacher abstained or failed on count as wrong for it: nobody may choose the rows that they
 are judged on.
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from runner import third_parties
 from runner.cluster import Resources
 from runner.spec import Spec
 from runner.stage import Context
@@ -35,8 +36,10 @@ PREDICTIONS = pa.schema(
 
 
 def key(spec: Spec) -> dict[str, Any]:
-    """How intervals are drawn."""
-    return {"evaluate": spec.to_dict()["evaluate"]}
+    """How intervals are drawn, and what others said."""
+    evaluate = {"resamples": spec.evaluate.resamples, "seed": spec.evaluate.seed}
+    compared = third_parties.key(spec)
+    return {"evaluate": evaluate} | ({"compare": compared} if compared else {})
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -67,7 +70,7 @@ def run(context: Context) -> dict[str, Any]:
         for row, probabilities in zip(test, student, strict=True)
     ]
     context.here.write_table("predictions.parquet", pa.Table.from_pylist(rows, schema=PREDICTIONS))
-    result = compare(spec, rows)
+    result = compare(spec, rows) | {"others": others(spec, rows)}
     context.here.write_json("evaluate.json", result)
     return {who: {name: result[who][name] for name in ("accuracy", "macro_f1")} for who in ("teacher", "student")}
 
@@ -78,16 +81,11 @@ def compare(spec: Spec, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
     labels = spec.task.labels
     even = [1.0 / len(labels)] * len(labels)
-    truth = [row["label"] for row in rows]
-    said = {who: [row[f"{who}_label"] for row in rows] for who in ("teacher", "student")}
+    truth, said = _said(rows)
+    draws = (spec.evaluate.resamples, spec.evaluate.seed)
     scores = {
         who: metrics.score(
-            labels,
-            truth,
-            said[who],
-            np.array([row[f"{who}_probabilities"] or even for row in rows]),
-            spec.evaluate.resamples,
-            spec.evaluate.seed,
+            labels, truth, said[who], np.array([row[f"{who}_probabilities"] or even for row in rows]), *draws
         )
         for who in said
     }
@@ -99,6 +97,39 @@ def compare(spec: Spec, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "mcnemar": metrics.mcnemar(truth, said["teacher"], said["student"]),
         "student_agrees_with_teacher": agree / len(rows),
     }
+
+
+def others(spec: Spec, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Each recorded annotator on the rows that it has, with teacher and student on exactly those rows.
+
+    By name: ``rows``, ``missing`` (test rows that it lacks), ``conflicting`` (left out: the file has them with several
+    labels), the scores of ``annotator``, the accuracy of ``teacher`` and ``student``, and McNemar's test of the
+    annotator (a) against each of them (b).
+    """
+    from runner import metrics
+
+    result = {}
+    for name, found in third_parties.read_all(spec, rows).items():
+        common = [row for row in rows if row["id"] in found.labels]
+        truth, said = _said(common)
+        given = [found.labels[row["id"]] for row in common]
+        result[name] = {
+            "rows": len(common),
+            "missing": len(rows) - len(common),
+            "conflicting": found.conflicting,
+            "annotator": metrics.score(
+                spec.task.labels, truth, given, None, spec.evaluate.resamples, spec.evaluate.seed
+            ),
+            **{who: {"accuracy": float(np.mean(np.array(truth) == np.array(said[who], object)))} for who in said},
+            "mcnemar": {who: metrics.mcnemar(truth, given, said[who]) for who in said},
+        }
+    return result
+
+
+def _said(rows: list[dict[str, Any]]) -> tuple[list[str], dict[str, list[str | None]]]:
+    """The experts' labels, and those of teacher and student."""
+    said = {who: [row[f"{who}_label"] for row in rows] for who in ("teacher", "student")}
+    return [row["label"] for row in rows], said
 
 
 def predict(student: str, texts: list[str], max_length: int, precision: str) -> list[list[float]]:

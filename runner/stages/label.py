@@ -21,10 +21,11 @@ import pyarrow.compute as pc
 from runner import models
 from runner.cluster import Resources
 from runner.errors import EngineError
+from runner.sources import row_id
 from runner.spec import Spec
 from runner.spec.model import Teacher
 from runner.stage import Context
-from runner.stages.load import EXAMPLES, pool_key, row_id, vote_columns
+from runner.stages.load import EXAMPLES, pool_key, vote_columns
 from runner.store import Folder, fingerprint
 from runner.teacher import prompt
 from runner.teacher.asking import counted, missing

@@ -7,18 +7,18 @@ among the few-shot examples are taken out of train, and every row that is droppe
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 
+from runner import third_parties
 from runner.errors import DataError
-from runner.reading import Source, files_of, read_rows, text_of
-from runner.spec import Spec, resolve_path
+from runner.reading import read_rows, text_of
+from runner.sources import normalised, row_id, source_key, source_of
+from runner.spec import Spec
 from runner.spec.model import LabelledSource, TextSource
 from runner.stage import Context
 
@@ -27,9 +27,6 @@ NEEDS: tuple[str, ...] = ()
 
 EXAMPLES = pa.schema([("text", pa.large_string()), ("label", pa.string()), ("reason", pa.large_string())])
 """``examples.parquet``: the texts that the teacher is shown, or from which those are chosen."""
-
-WHOLE_FILE_BYTES = 2**30
-"""Files up to this size are known by their content, larger ones by what the file system says of them."""
 
 
 @dataclass
@@ -54,8 +51,8 @@ class Split:
 def key(spec: Spec) -> dict[str, Any]:
     """What the outcome depends on: the sources, the files' content, labels and few-shot examples."""
     return {
-        "train": _source_key(spec, spec.data.train),
-        "test": _source_key(spec, spec.data.test),
+        "train": source_key(spec, spec.data.train),
+        "test": source_key(spec, spec.data.test),
         "labels": list(spec.task.labels),
         "examples": pool_key(spec) or [example.text for example in spec.task.written],
         "columns": vote_columns(spec),
@@ -66,6 +63,7 @@ def run(context: Context) -> dict[str, Any]:
     """:raises DataError: when a file is broken, no row is left, or a test label is unknown."""
     spec = context.spec
     train, test, warnings = collect(spec)
+    third_parties.read_all(spec, test.rows.values())  # not used yet, but wrong ones must not be met after the spending
     for split in (train, test):
         context.here.write_table(f"{split.name}.parquet", _table(split.rows.values(), spec))
     context.here.write_table("examples.parquet", pa.Table.from_pylist(examples_of(spec), schema=EXAMPLES))
@@ -127,48 +125,12 @@ def examples_of(spec: Spec) -> list[dict[str, str]]:
 def pool_key(spec: Spec) -> dict[str, Any] | None:
     """What the examples that are chosen depend on, besides the row and the encoder; None where they are written."""
     pool = spec.task.pool
-    return _source_key(spec, pool.source) | {"reason": pool.reason} if pool else None
+    return source_key(spec, pool.source) | {"reason": pool.reason} if pool else None
 
 
 def vote_columns(spec: Spec) -> list[str]:
     """The columns with recorded votes, of all teachers, in the order in which rows keep them."""
     return list(dict.fromkeys(column for one in spec.teachers() for column in one.teacher.columns))
-
-
-def source_of(spec: Spec, source: TextSource) -> Source:
-    """A spec's source as the reader wants it."""
-    path = source.path if source.format == "hub" else resolve_path(spec, source.path)
-    return Source(path, source.format, source.split, source.revision, source.limit)
-
-
-def row_id(text: str) -> str:
-    """The stable id of a text: equal texts, equal ids, on every machine."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:20]
-
-
-def normalised(text: str) -> str:
-    """A text as leaks are compared: case and blanks do not make it another one."""
-    return " ".join(text.casefold().split())
-
-
-def _source_key(spec: Spec, source: TextSource) -> dict[str, Any]:
-    known = {"text": source.text, "limit": source.limit, "format": source.format}
-    if isinstance(source, LabelledSource):
-        known["label"] = source.label
-    if source.format == "hub":
-        return known | {"hub": source.path, "split": source.split, "revision": source.revision}
-    return known | {"files": [_digest(file) for file in files_of(source_of(spec, source))]}
-
-
-def _digest(file: str) -> str:
-    fs, path = fsspec.core.url_to_fs(file)
-    if fs.size(path) > WHOLE_FILE_BYTES:
-        return str(fs.ukey(path))
-    digest = hashlib.sha256()
-    with fs.open(path, "rb") as handle:
-        while chunk := handle.read(2**20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _read(spec: Spec, name: str, source: TextSource) -> Split:

@@ -59,6 +59,7 @@ class RunFolder:
         self.predictions = self._predictions(rng, test)
         names = ["load", "label", "vote", "train", "evaluate", "benchmark"]
         seconds = [0.41, 128.2, 0.22, 41.7, 1.9, 22.4]
+        self.others = {}
         self.info = {
             "name": "company-news",
             "runner": "0.1.0",
@@ -228,6 +229,21 @@ class RunFolder:
             "student": score(self.labels, truth, student, np.array(rows["student_probabilities"])),
             "mcnemar": mcnemar(truth, teacher, student),
             "student_agrees_with_teacher": float(np.mean([a == b for a, b in zip(teacher, student, strict=True)])),
+            "others": {name: self._other(given) for name, given in self.others.items()},
+        }
+
+    def _other(self, given):
+        """An annotator of the first rows, as ``evaluate`` writes it."""
+        rows, size = self.predictions, len(given)
+        truth = rows["label"][:size]
+        said = {who: rows[f"{who}_label"][:size] for who in ("teacher", "student")}
+        return {
+            "rows": size,
+            "missing": len(rows["label"]) - size,
+            "conflicting": 0,
+            "annotator": score(self.labels, truth, given, None),
+            **{who: {"accuracy": score(self.labels, truth, said[who], None)["accuracy"]} for who in said},
+            "mcnemar": {who: mcnemar(truth, given, said[who]) for who in said},
         }
 
     def recorded(self):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runner.report import build_report
+from runner.report import build_report, result_table
 from runner.report.text import clean, flat, moment, money, number, seconds
 
 VOID = {"meta", "link"}
@@ -244,3 +244,22 @@ def test_browser_shows_it_without_complaint(hostile_run, tmp_path, size):
     # Something is drawn in every tenth of the page, and down to its last column no text runs out of it.
     assert all(band.std() > 3 for band in np.array_split(pixels, 10))
     assert pixels[:, -4:].std() < 3
+
+
+def test_others_stand_beside_the_student_on_the_rows_that_they_have(folder):
+    run = folder()
+    truth = run.predictions["label"]
+    run.others = {"GPT-4 <b>": truth[:90], "nobody": [None] * 40}
+    run.write()
+    report, html = build_report(run.read, run.exists)
+    page = Page(html)
+    assert "GPT-4 <b>90100.0 %100.0 to 100.0 %1.000" in page.text and "<b>" not in html
+    assert "nobody400.0 %" in page.text
+    student = report["evaluate"]["others"]["nobody"]["student"]["accuracy"]
+    assert f"the student {100 * student:.1f} % there; the student is better (p < 0.001)" in result_table(report)
+
+
+def test_without_others_nothing_is_said_of_them(folder):
+    run = folder().write()
+    report, html = build_report(run.read, run.exists)
+    assert "Annotator" not in html and "there;" not in result_table(report)

@@ -22,8 +22,9 @@ def leaves(node, name=""):
     for key, child in node.get("properties", {}).items():
         yield key
         yield from leaves(child, key)
-    if "items" in node:
-        yield from leaves(node["items"], name)
+    for many in ("items", "additionalProperties"):
+        if isinstance(node.get(many), dict):
+            yield from leaves(node[many], name)
 
 
 @pytest.mark.parametrize("field", sorted(set(leaves(schema())) - OWN))

@@ -31,8 +31,9 @@ def nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield node
     for child in node.get("properties", {}).values():
         yield from nodes(child)
-    if "items" in node:
-        yield from nodes(node["items"])
+    for many in ("items", "propertyNames", "additionalProperties"):
+        if isinstance(node.get(many), dict):
+            yield from nodes(node[many])
 
 
 def json_types(hint: Any) -> set[str]:
@@ -56,6 +57,8 @@ def compare(cls: Any, node: dict[str, Any], where: str) -> None:
             compare(next(kind for kind in get_args(hint) if dataclasses.is_dataclass(kind)), child, path)
         elif dataclasses.is_dataclass(hint):
             compare(hint, child, path)
+        elif get_origin(hint) is dict and dataclasses.is_dataclass(get_args(hint)[1]):
+            compare(get_args(hint)[1], child["additionalProperties"], path)
         elif get_origin(hint) is tuple and dataclasses.is_dataclass(get_args(hint)[0]):
             compare(get_args(hint)[0], child["items"], path)
         elif get_origin(hint) is tuple:
@@ -95,7 +98,7 @@ def test_every_default_and_example_is_allowed_by_its_own_field() -> None:
 
 def test_every_keyword_of_the_schema_has_somebody_to_explain_it() -> None:
     used = set().union(*(set(node) for node in nodes(schema())))
-    assert used - ANNOTATIONS - {"properties", "items"} == set(SAY)
+    assert used - ANNOTATIONS - {"properties", "items", "propertyNames"} == set(SAY)
 
 
 def test_what_is_explained_with_words_of_the_schema_has_them() -> None:

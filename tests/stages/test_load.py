@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from runner import sources
 from runner.errors import DataError
 from runner.stages import load
 
@@ -39,9 +40,9 @@ def reasons(split: load.Split) -> dict[str, str]:
 
 
 def test_ids_are_the_same_on_every_machine() -> None:
-    assert load.row_id("Profit fell.") == "faecd29ad81f1102c0ed"
-    assert load.row_id("Profit fell. ") != load.row_id("Profit fell.")
-    assert len({load.row_id(text) for text in ("", "\x00", "\ud800", "\udfff", "\ufffd")}) == 5
+    assert sources.row_id("Profit fell.") == "faecd29ad81f1102c0ed"
+    assert sources.row_id("Profit fell. ") != sources.row_id("Profit fell.")
+    assert len({sources.row_id(text) for text in ("", "\x00", "\ud800", "\udfff", "\ufffd")}) == 5
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_ids_are_the_same_on_every_machine() -> None:
     [("A  Record\tYEAR.", "a record year. ", True), ("STRASSE", "stra\u00dfe", True), ("a b", "ab", False)],
 )
 def test_case_and_blanks_do_not_make_another_text(one: str, other: str, same: bool) -> None:
-    assert (load.normalised(one) == load.normalised(other)) is same
+    assert (sources.normalised(one) == sources.normalised(other)) is same
 
 
 def test_duplicates_are_merged_and_counted(job: Any) -> None:
@@ -59,7 +60,7 @@ def test_duplicates_are_merged_and_counted(job: Any) -> None:
     assert [row["text"] for row in train.rows.values()] == ["Same.", "Other.", "same."]
     assert reasons(train) == {"train.csv:4": "duplicate", "train.csv:6": "duplicate"}
     assert reasons(test) == {"test.csv:4": "duplicate"}
-    assert [row["id"] for row in test.dropped] == [load.row_id("It makes paper.")]
+    assert [row["id"] for row in test.dropped] == [sources.row_id("It makes paper.")]
 
 
 def test_of_a_text_that_experts_labelled_both_ways_nothing_is_kept(job: Any) -> None:
@@ -153,8 +154,8 @@ def test_rows_in_are_rows_out_and_rows_dropped(job: Any, train: list[str], test:
         assert len({row["place"] for row in [*split.rows.values(), *split.dropped]}) == given_
         assert all(row["reason"] for row in split.dropped)
     kept_train, kept_test, _ = collected(job)
-    seen = {load.normalised(row["text"]) for row in kept_test.rows.values()}
-    assert not seen & {load.normalised(row["text"]) for row in kept_train.rows.values()}
+    seen = {sources.normalised(row["text"]) for row in kept_test.rows.values()}
+    assert not seen & {sources.normalised(row["text"]) for row in kept_train.rows.values()}
 
 
 @pytest.mark.parametrize("text", ["../../etc/passwd", "file:///etc/passwd", "${HOME}", "{0.__class__}", "{label}"])

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import DataError
+from runner.sources import row_id
 from runner.stages import vote
-from runner.stages.load import row_id
 from runner.stages.vote import Verdict, count_votes
 from runner.store import Folder
 from runner.teacher.answers import read_label
