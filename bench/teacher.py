@@ -228,6 +228,7 @@ def ray_data_llm(model: str, spec: Any) -> Label:
         model_source=model,
         engine_kwargs={"max_model_len": spec.teacher.max_context, "kv_cache_memory_bytes": 2**30},
         placement_group_config={"bundles": [{"CPU": 1}]},
+        log_engine_metrics=False,  # needs Ray Serve, and is of no use to either side
     )
     sampling = {"temperature": 0.0, "max_tokens": 16, "structured_outputs": {"choice": list(task.labels)}}
     processor = build_processor(

@@ -138,6 +138,41 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _predict(options: argparse.Namespace) -> int:
+    from runner.cluster import Cluster
+    from runner.predict import Wish, predict
+    from runner.progress import Progress
+
+    wish = Wish(
+        student=_absolute(options.student),
+        inputs=tuple(map(_absolute, options.inputs)),
+        out=_absolute(options.out),
+        text=options.text,
+        keep=tuple(options.keep),
+        abstain_below=options.abstain_below,
+        part_rows=options.part_rows,
+        cpus=options.cpus,
+        gpus=options.gpus,
+        replicas=options.replicas,
+    )
+    cluster = Cluster(options.address or os.environ.get("RAY_ADDRESS"))
+    try:
+        found = predict(wish, cluster, Progress(sys.stdout, _mode(options)))
+    finally:
+        cluster.stop()
+    if options.json:
+        print(json.dumps(found))
+        return 0
+    labels = ", ".join(f"{label} {count:,}" for label, count in sorted(found["labels"].items()))
+    rate = found["texts_per_second"]
+    print(
+        f"{found['rows']:,} texts: {labels}; {found['abstained']:,} abstained"
+        + (f"; {rate:.1f} texts/s" if rate else "")
+    )
+    print(f"{found['reused']:,} were there already\n" * bool(found["reused"]) + f"output: {found['out']}")
+    return 0
+
+
 def _report(options: argparse.Namespace) -> int:
     from runner.report import result_table
     from runner.store import Folder
@@ -244,10 +279,23 @@ def _mode(options: argparse.Namespace) -> Mode:
     return "terminal" if sys.stdout.isatty() else "plain"
 
 
-def _count(text: str) -> int:
-    if not text.isdigit() or not 0 < int(text) <= 100_000:
-        raise argparse.ArgumentTypeError(f"a number of rows from 1 to 100000 is wanted, not {text!r}")
-    return int(text)
+def _count(most: int, least: int = 1) -> Callable[[str], int]:
+    def count(text: str) -> int:
+        if not (text.isascii() and text.isdigit()) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"a number from {least} to {most} is wanted, not {text!r}")
+        return int(text)
+
+    return count
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"a probability from 0 to 1 is wanted, not {text!r}")
+    return value
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -291,7 +339,7 @@ def _parser() -> argparse.ArgumentParser:
     folder_options(sub)
     sub.add_argument(
         "--probe",
-        type=_count,
+        type=_count(100_000),
         nargs="?",
         const=PROBE_ROWS,
         metavar="ROWS",
@@ -309,6 +357,37 @@ def _parser() -> argparse.ArgumentParser:
     spec_options(sub)
     folder_options(sub)
     sub.add_argument("--address", metavar="auto|HOST:PORT", help="a running Ray cluster (default: Ray in this process)")
+    sub.add_argument("--quiet", action="store_true", help="no progress, only the result")
+    sub = command(
+        "predict",
+        _predict,
+        "label files with a trained student",
+        "tutelage predict runs/quickstart 'texts/*.csv' -o labelled",
+    )
+    sub.add_argument("student", metavar="MODEL_OR_RUN", help="a run folder, or a folder with a trained classifier")
+    sub.add_argument("inputs", nargs="+", metavar="INPUT", help="csv, jsonl or parquet: files, globs or URLs")
+    sub.add_argument(
+        "-o",
+        "--out",
+        required=True,
+        metavar="OUT",
+        help="a folder for parquet parts, or a .csv, .jsonl or .parquet file",
+    )
+    sub.add_argument("--text", default="text", metavar="COLUMN", help="the column with the text (text)")
+    sub.add_argument("--keep", action="append", default=[], metavar="COLUMN", help="a column that goes along")
+    sub.add_argument(
+        "--abstain-below", type=_share, default=0.0, metavar="P", help="abstain where the probability is under this (0)"
+    )
+    sub.add_argument(
+        "--part-rows", type=_count(1_000_000), default=10_000, metavar="N", help="rows in each part (10000)"
+    )
+    sub.add_argument("--cpus", type=_count(1024), metavar="N", help="cores for each replica (default: all of a node)")
+    sub.add_argument("--gpus", type=_count(16, 0), metavar="N", help="GPUs for each replica (default: one if there is)")
+    sub.add_argument(
+        "--replicas", type=_count(10_000), default=1, metavar="N", help="students side by side, at most (1)"
+    )
+    sub.add_argument("--address", metavar="auto|HOST:PORT", help="a running Ray cluster (default: Ray in this process)")
+    sub.add_argument("--json", action="store_true", help="one JSON object a line, the result last")
     sub.add_argument("--quiet", action="store_true", help="no progress, only the result")
     sub = command("report", _report, "rebuild the report of a run", "tutelage report runs/quickstart")
     sub.add_argument("run", metavar="RUN")

@@ -162,6 +162,46 @@ class Cluster:
         with _unwrapped(ray):
             yield from data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
 
+    def stream(
+        self,
+        items: pa.Table,
+        reader: Callable[[pa.Table], Iterator[pa.Table]],
+        worker: type,
+        arguments: dict[str, Any],
+        wanted: Resources,
+        replicas: tuple[int, int],
+    ) -> Iterator[pa.Table]:
+        """Each row of ``items`` through ``reader`` in a task, each of its tables through a pool of actors.
+
+        Both yield as they go: Ray Data holds the reader back when the actors fall behind, so that memory stays
+        bounded however much is read. The reader's tables have one row each, and are what an actor is given.
+        :raises TutelageError: as raised by the reader or a worker.
+        """
+        ray = self.start()
+        context = ray.data.DataContext.get_current().copy()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        context.raise_original_map_exception = True
+        context.target_max_block_size = 1  # what is yielded goes on at once, and is not collected into a block
+        least, most = replicas
+        with ray.data.DataContext.current(context), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="`ray_remote_args")
+            # No processor is asked for: the actors have them all, and reading takes little.
+            read = ray.data.from_arrow([items.slice(row, 1) for row in range(len(items))]).map_batches(
+                reader, batch_size=None, batch_format="pyarrow", num_cpus=0, compute=ray.data.TaskPoolStrategy(most)
+            )
+            data = read.map_batches(
+                worker,
+                fn_constructor_kwargs=arguments,
+                batch_size=1,
+                batch_format="pyarrow",
+                compute=ray.data.ActorPoolStrategy(min_size=least, max_size=most, max_tasks_in_flight_per_actor=2),
+                ray_remote_args_fn=lambda: {"max_restarts": RESTARTS, "max_task_retries": RESTARTS},
+                **self._request(wanted),
+            )
+        with _unwrapped(ray):
+            yield from data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+
     def call(self, function: Callable[..., Any], wanted: Resources, **arguments: Any) -> Any:
         """Run ``function(**arguments)`` in a worker process that has the resources asked for."""
         ray = self.start()

@@ -18,10 +18,10 @@ from runner.errors import UserError
 from runner.progress import Progress, clock
 from runner.spec import Spec
 from runner.stage import Context, Stage
-from runner.stages import benchmark, evaluate, label, load, train, vote
+from runner.stages import apply, benchmark, evaluate, label, load, train, vote
 from runner.store import Folder, fingerprint
 
-STAGES = cast("tuple[Stage, ...]", (load, label, vote, train, evaluate, benchmark))
+STAGES = cast("tuple[Stage, ...]", (load, label, vote, train, evaluate, benchmark, apply))
 
 FORMAT = 1
 """Of the run folder; a change makes all fingerprints new."""
@@ -47,6 +47,8 @@ def steps(spec: Spec, run: Folder) -> list[Step]:
     prints: dict[str, str] = {}
     result = []
     for stage in STAGES:
+        if stage.NAME == apply.NAME and spec.data.corpus is None:
+            continue
         inputs = {need: prints[need] for need in stage.NEEDS}
         prints[stage.NAME] = fingerprint([FORMAT, stage.NAME, stage.key(spec), inputs])
         folders = {need: run.child(need, prints[need]) for need in stage.NEEDS}

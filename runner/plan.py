@@ -15,10 +15,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from runner import machine, models
+from runner import machine, models, third_parties
 from runner.errors import EngineError
 from runner.pipeline import steps
 from runner.progress import clock
+from runner.reading import count_rows
+from runner.sources import source_of
 from runner.spec import Spec
 from runner.spec.model import StudentResources, Teacher, TeacherResources
 from runner.stages import label, load, train
@@ -60,6 +62,7 @@ class Plan:
     rows: dict[str, Any]
     teacher: dict[str, Any]
     student: dict[str, Any]
+    apply: dict[str, Any] | None = None
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -87,8 +90,10 @@ def make_plan(spec: Spec, run: Folder) -> Plan:
         "test": len(test.rows),
         "dropped": len(train.dropped) + len(test.dropped),
     }
+    third_parties.read_all(spec, test.rows.values())
     notes = [*warnings, *_slow_choices(spec, teacher)]
-    return Plan(stages, rows, teacher, _student(spec, list(train.rows.values())), problems, notes)
+    student = _student(spec, list(train.rows.values()))
+    return Plan(stages, rows, teacher, student, _apply(spec, texts), problems, notes)
 
 
 def _slow_choices(spec: Spec, facts: Mapping[str, Any]) -> list[str]:
@@ -195,6 +200,20 @@ def _student(spec: Spec, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "basis": "rough, from arithmetic",
         "usd": seconds / 3600 * spec.benchmark.price_per_hour * resources.workers,
     }
+
+
+def _apply(spec: Spec, texts: Sequence[str]) -> dict[str, Any] | None:
+    """What labelling the corpus takes, where there is one; its texts are taken to be as long as the others."""
+    if spec.data.corpus is None:
+        return None
+    rows = count_rows(source_of(spec, spec.data.corpus))
+    resources = spec.student.resources
+    length = sum(min(spec.student.max_length, len(text) / CHARACTERS_PER_TOKEN) for text in texts) / max(1, len(texts))
+    facts = models.describe(spec.student.model, spec.student.revision, spec.base)
+    each = 2 * (facts.parameters or 125e6) * length / _flops(resources, CPU_STUDENT_TFLOPS) / resources.workers
+    hours = None if rows is None else rows * each / 3600
+    usd = None if hours is None else hours * spec.benchmark.price_per_hour * resources.workers
+    return {"rows": rows, "hours": hours, "basis": "rough, from arithmetic", "usd": usd}
 
 
 def _accelerator(resources: TeacherResources | StudentResources) -> tuple[float, float, float]:
@@ -314,6 +333,10 @@ def plan_text(plan: Plan, show_prompt: bool = False) -> str:
     student = plan.student
     lines.append(f"student    {student['model']}{_absent(student)}, {student['epochs']} epochs")
     lines.append(f"           about {clock(student['hours'] * 3600)} ({student['basis']}){_cost(student)}")
+    if (apply := plan.apply) is not None:
+        counted = "an unknown number of" if apply["rows"] is None else f"about {apply['rows']:,}"
+        spent = "" if apply["hours"] is None else f", {clock(apply['hours'] * 3600)} ({apply['basis']}){_cost(apply)}"
+        lines.append(f"apply      {counted} texts of the corpus{spent}")
     lines += [f"note       {note}" for note in plan.notes]
     lines += [f"problem    {problem}" for problem in plan.problems]
     if show_prompt:

@@ -118,6 +118,11 @@ class Folder:
         pq.write_table(table, buffer)
         self.write(name, buffer.getvalue().to_pybytes())
 
+    def state(self, *names: str) -> str:
+        """A short name for these files as they are now; other content has another one. Reads none of them."""
+        fs, root = self._fs()
+        return fingerprint([[name, str(fs.ukey(posixpath.join(root, name)))] for name in names])
+
     def upload(self, source: Path, name: str) -> None:
         """Copy a local folder into this one, under ``name``."""
         for file in sorted(path for path in source.rglob("*") if path.is_file()):
@@ -130,6 +135,19 @@ class Folder:
         fs, root = self._fs()
         fs.get(posixpath.join(root, name) + "/", str(target) + "/", recursive=True)
         return target
+
+    def folders(self) -> list[str]:
+        """The names of the folders in this one, sorted."""
+        fs, root = self._fs()
+        fs.invalidate_cache()
+        if not fs.exists(root):
+            return []
+        return sorted(posixpath.basename(str(one["name"])) for one in fs.ls(root) if one["type"] == "directory")
+
+    def remove(self, name: str) -> None:
+        """Remove one file."""
+        fs, root = self._fs()
+        fs.rm(posixpath.join(root, name))
 
     def clear(self) -> None:
         """Remove the folder and all that is in it."""

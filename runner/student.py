@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,13 @@ transformers_logging.disable_progress_bar()
 TOKENS_PER_BATCH = 2048
 """Padded tokens in one batch. On CPUs larger batches fall out of the cache and gain nothing."""
 
+WINDOW = 4096
+"""Texts that are tokenised together, and sorted by length among themselves."""
+
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+LONGEST = 512
+"""Tokens of a text that are read where a model folder does not say how many it was trained with."""
 
 CHARACTERS_PER_TOKEN = 100
 """What lies beyond this many characters for each token that is kept is cut off before tokenising."""
@@ -66,7 +74,8 @@ def load_tokenizer(folder: Path) -> Any:
 def load_classifier(folder: Path, labels: Sequence[str] | None = None) -> Any:
     """A sequence classifier from safetensors; with ``labels``, a fresh head of that size.
 
-    :raises ModelError: when the folder holds no encoder that can classify, or only pickled weights.
+    :raises ModelError: when the folder holds no encoder that can classify, or only pickled weights; without
+        ``labels`` also where there is no trained head.
     """
     head: dict[str, Any] = {}
     if labels is not None:
@@ -78,16 +87,20 @@ def load_classifier(folder: Path, labels: Sequence[str] | None = None) -> Any:
             "ignore_mismatched_sizes": True,
         }
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, **head
+        model, found = AutoModelForSequenceClassification.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **head
         )
     except (OSError, ValueError) as error:
         raise ModelError(
             f"{folder}: cannot be loaded as a sequence classifier: {first_line(error)}; "
             "the student must be an encoder with safetensors weights"
         ) from error
-    if model.config.pad_token_id is None or getattr(model.config, "is_decoder", False):
+    written = "".join(getattr(model.config, "architectures", None) or [])
+    generates = any(word in written for word in ("CausalLM", "LMHead", "ConditionalGeneration"))
+    if generates or model.config.pad_token_id is None or getattr(model.config, "is_decoder", False):
         raise ModelError(f"{folder}: {model.config.model_type} is a generative model; the student must be an encoder")
+    if labels is None and any(not name.startswith(f"{model.base_model_prefix}.") for name in found["missing_keys"]):
+        raise ModelError(f"{folder}: an encoder that was not trained to classify; train it first (`tutelage run`)")
     return model
 
 
@@ -152,13 +165,18 @@ class Student:
     precision: str
 
     @classmethod
-    def load(cls, folder: Path, max_length: int = 256, precision: str = "auto") -> Student:
-        """:raises ModelError: when the folder holds no trained classifier."""
+    def load(cls, folder: Path, max_length: int | None = None, precision: str = "auto") -> Student:
+        """``max_length`` None means: as it was trained, which stands in the folder.
+
+        :raises ModelError: when the folder holds no trained classifier.
+        """
         on = device()
         chosen = pick_precision(precision, on)
         model = load_classifier(folder).to(on, DTYPES[chosen]).eval()
         labels = [model.config.id2label[index] for index in range(model.config.num_labels)]
-        return cls(model, load_tokenizer(folder), labels, max_length, on, chosen)
+        tokenizer = load_tokenizer(folder)
+        longest = max_length or min(tokenizer.model_max_length, LONGEST)
+        return cls(model, tokenizer, labels, longest, on, chosen)
 
     def predict(
         self,
@@ -167,26 +185,31 @@ class Student:
         done: Callable[[int], None] | None = None,
     ) -> NDArray[np.float32]:
         """Probabilities ``(len(texts), len(labels))``, float32, in the order of ``texts``."""
-        ids = tokenize(self.tokenizer, texts, self.max_length)
-        return self.predict_ids(ids, batch_rows, done)
-
-    def predict_ids(
-        self,
-        ids: Sequence[Sequence[int]],
-        batch_rows: int | None = None,
-        done: Callable[[int], None] | None = None,
-    ) -> NDArray[np.float32]:
-        """As :meth:`predict`, from token ids."""
-        result = np.empty((len(ids), len(self.labels)), dtype=np.float32)
-        pad_id = self.tokenizer.pad_token_id or 0
-        with torch.inference_mode():
-            for batch in length_batches([len(row) for row in ids], TOKENS_PER_BATCH, batch_rows):
-                inputs = pad([ids[index] for index in batch], pad_id, self.device)
-                logits = self.model(**inputs).logits.float()
-                result[batch] = torch.softmax(logits, dim=-1).cpu().numpy()
-                if done:
-                    done(len(batch))
+        result = np.empty((len(texts), len(self.labels)), dtype=np.float32)
+        for rows, found in self.batches(texts, batch_rows):
+            result[rows] = found
+            if done:
+                done(len(rows))
         return result
+
+    def batches(
+        self, texts: Sequence[str], batch_rows: int | None = None
+    ) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
+        """Row numbers and their probabilities, batch by batch; the next texts are tokenised meanwhile."""
+        starts = range(0, len(texts), WINDOW)
+        with ThreadPoolExecutor(1) as beside, torch.inference_mode():
+            ahead = deque(beside.submit(self._tokenised, texts, start) for start in starts[:1])
+            for start in starts:
+                ids = ahead.popleft().result()
+                if start + WINDOW < len(texts):
+                    ahead.append(beside.submit(self._tokenised, texts, start + WINDOW))
+                for batch in length_batches([len(row) for row in ids], TOKENS_PER_BATCH, batch_rows):
+                    inputs = pad([ids[index] for index in batch], self.tokenizer.pad_token_id or 0, self.device)
+                    logits = self.model(**inputs).logits.float()
+                    yield [start + index for index in batch], torch.softmax(logits, dim=-1).cpu().numpy()
+
+    def _tokenised(self, texts: Sequence[str], start: int) -> list[list[int]]:
+        return tokenize(self.tokenizer, texts[start : start + WINDOW], self.max_length)
 
 
 @dataclass

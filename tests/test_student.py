@@ -141,10 +141,11 @@ def test_an_empty_folder_is_no_model(tmp_path: Path) -> None:
         student.load_tokenizer(tmp_path)
 
 
-def test_a_generative_model_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("padding", [{}, {"pad_token_id": 0}])
+def test_a_generative_model_is_refused(tiny_model: Path, tmp_path: Path, padding: dict[str, int]) -> None:
     tokenizer: Any = student.load_tokenizer(tiny_model)
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path)
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes, **padding)).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="must be an encoder"):
         student.load_classifier(tmp_path, LABELS)

@@ -1,4 +1,4 @@
-"""evaluate.compare: others on the same rows, joined by text; a file about other texts is refused before the spending."""
+"""evaluate.compare: others on the same rows, joined by text; a file of other texts is refused before the spending."""
 
 from __future__ import annotations
 

@@ -67,6 +67,8 @@ def gather(read: Read, exists: Exists) -> Run:
         if name not in places or not exists(f"{places[name]}/done.json"):
             raise DataError(f"{name}: this stage has not finished in this run folder; run the spec again")
     summaries = {name: _json(read, f"{places[name]}/done.json").get("summary") or {} for name in STAGES}
+    if "apply" in places:
+        summaries["apply"] = _json(read, f"{places['apply']}/done.json").get("summary") or {}
     labels = list(info["spec"]["task"]["labels"])
     return Run(
         info=info,

@@ -50,6 +50,8 @@ def check_files(spec: Spec) -> None:
         (("data", "train", "path"), spec.data.train),
         (("data", "test", "path"), spec.data.test),
     ]
+    if spec.data.corpus:
+        sources.append((("data", "corpus", "path"), spec.data.corpus))
     if spec.task.pool:
         sources.append((("task", "examples", "from"), spec.task.pool.source))
     for name, other in spec.evaluate.compare.items():
@@ -70,6 +72,8 @@ def _field_of(spec: Spec, path: str) -> KeyPath:
         for name, other in spec.evaluate.compare.items():
             if other.path == path:
                 return ("evaluate", "compare", name, "path")
+    if spec.data.corpus and path == spec.data.corpus.path not in (spec.data.train.path, spec.data.test.path):
+        return ("data", "corpus", "path")
     return ("data", "test" if path == spec.data.test.path != spec.data.train.path else "train", "path")
 
 
@@ -125,7 +129,10 @@ def _needed(spec: Spec, at: KeyPath, source: TextSource) -> Iterator[tuple[KeyPa
         yield (*at[:-1], "label"), source.label
     if at[0] == "task" and spec.task.pool and spec.task.pool.reason:
         yield (*at[:-1], "reason"), spec.task.pool.reason
-    if at[0] != "data":
+    if at[1] == "corpus":
+        for index, column in enumerate(spec.apply.keep):
+            yield ("apply", "keep", index), column
+    if at[1] not in ("train", "test"):
         return
     for index, column in enumerate(spec.teacher.columns):
         yield ("teacher", "columns", index), column

@@ -89,10 +89,11 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """The texts to learn from, and those to be judged on."""
+    """The texts to learn from, those to be judged on, and those that the student is for."""
 
     train: TextSource
     test: LabelledSource
+    corpus: TextSource | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,6 +239,15 @@ class Benchmark:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Apply:
+    """How the corpus is labelled, and what is written of it."""
+
+    abstain_below: float
+    keep: tuple[str, ...]
+    part_rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Spec:
     """One job, complete. ``source``, ``base`` and ``text``: the file, its folder, and what stands in it."""
 
@@ -249,6 +259,7 @@ class Spec:
     student: Student
     evaluate: Evaluate
     benchmark: Benchmark
+    apply: Apply
     source: str
     base: Path
     text: str = field(repr=False)

@@ -227,6 +227,8 @@ def _catalog_has(at: KeyPath, model: str) -> Found:
 def _paths_are_clear(part: str) -> Rule:
     def rule(spec: dict[str, Any]) -> Found:
         source, at = spec["data"][part], ("data", part)
+        if source is None:
+            return
         yield from _path_is_clear((*at, "path"), source["path"], source["format"])
         if stored_as(source["path"], source["format"]) != "hub":
             for name, default in (("split", "train"), ("revision", None)):
@@ -266,6 +268,14 @@ def _test_is_apart(spec: dict[str, Any]) -> Found:
         )
 
 
+def _kept_columns_are_apart(spec: dict[str, Any]) -> Found:
+    written = {"file", "row", "text", "label", "probability", "abstain"}
+    written |= {f"probability_{label}" for label in spec["task"]["labels"]}
+    for index, column in enumerate(spec["apply"]["keep"]):
+        if column in written:
+            yield ("apply", "keep", index), f"a column {column!r} is written anyway: rename it in the corpus"
+
+
 def _fields(part: str, *names: str) -> tuple[KeyPath, ...]:
     return tuple((part, *name.split(".")) for name in names)
 
@@ -282,6 +292,8 @@ RULES: tuple[tuple[Rule, tuple[KeyPath, ...]], ...] = (
     ),
     (_paths_are_clear("train"), _fields("data", "train")),
     (_paths_are_clear("test"), _fields("data", "test")),
+    (_paths_are_clear("corpus"), _fields("data", "corpus")),
+    (_kept_columns_are_apart, (*_fields("task", "labels"), *_fields("apply", "keep"))),
     (_test_is_apart, _fields("data", "train", "test")),
     (_others_are_clear, _fields("evaluate", "compare")),
     (_votes_make_sense, _fields("teacher", "votes", "engine", "columns", "prompt", "temperature")),

@@ -1,0 +1,182 @@
+"""``tutelage predict``: a trained student over files, into a folder of parts or into one file.
+
+The student is a run's, or any folder that holds a sequence classifier with safetensors weights. A job that was
+stopped goes on where it stood when the same command is given again; another job in the same place is refused.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from runner import machine
+from runner.cluster import Cluster, Resources
+from runner.errors import ModelError, UserError
+from runner.progress import Progress
+from runner.reading import Source
+from runner.stages import train
+from runner.stages.apply import Corpus, Model, predict_corpus, sources_of
+from runner.store import Folder
+
+JOB, SUMMARY = "job.json", "summary.json"
+WRITTEN = {"file", "row", "text", "label", "probability", "abstain"}
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the command line asks for; ``cpus`` and ``gpus`` None mean: what the run's spec, or the machine, has."""
+
+    student: str
+    inputs: tuple[str, ...]
+    out: str
+    text: str = "text"
+    keep: tuple[str, ...] = ()
+    abstain_below: float = 0.0
+    part_rows: int = 10_000
+    cpus: int | None = None
+    gpus: int | None = None
+    replicas: int = 1
+
+
+def predict(wish: Wish, cluster: Cluster, progress: Progress) -> dict[str, Any]:
+    """Do it; returns the summary of :func:`runner.stages.apply.predict_corpus` and where the output is.
+
+    :raises UserError: when there is no student, no input, or something else in the place of the output.
+    """
+    model, identity, wanted = find_student(wish)
+    if repeated := [path for path in wish.inputs if wish.inputs.count(path) > 1]:
+        raise UserError(f"{repeated[0]}: is given twice")
+    if taken := WRITTEN.intersection(wish.keep):
+        raise UserError(f"--keep {', '.join(sorted(taken))}: a column of that name is written anyway")
+    sources = tuple(dict.fromkeys(one for path in wish.inputs for one in sources_of(Source(path))))
+    corpus = Corpus(sources, wish.text, wish.keep, wish.part_rows)
+    form = _form(wish.out)
+    parts = Folder(wish.out + ".parts" if form else wish.out)
+    _claim(parts, identity, wish, form)
+    cluster.require(wanted, "the student's")
+    found = predict_corpus(cluster, progress, model, corpus, wish.abstain_below, parts, wanted, (1, wish.replicas))
+    names = found.pop("parts")
+    if form:
+        _merge(parts, names, wish.out, form)
+        parts.clear()
+    else:
+        parts.write_json(SUMMARY, found)
+    return found | {"out": wish.out}
+
+
+def find_student(wish: Wish) -> tuple[Model, str, Resources]:
+    """The student, what it is known by, and what it runs on.
+
+    :raises UserError: when nothing is there, or the run has no student yet.
+    """
+    place = Folder(wish.student)
+    if place.exists("run.json"):
+        record = place.read_json("run.json")
+        step = next((stage["fingerprint"] for stage in record["stages"] if stage["name"] == train.NAME), "")
+        student = record["spec"]["student"]
+        folder = place.child(train.NAME, step)
+        if not folder.exists("student/config.json"):
+            raise UserError(f"{wish.student}: the run's student is gone ({train.NAME}/{step}); run its spec again")
+        resources = student["resources"]
+        wanted = Resources(resources["cpus"], resources["gpus"], resources["accelerator"])
+        model = Model(folder.url, "student", student["max_length"], student["precision"])
+        return model, step, _asked(wish, wanted)
+    if not place.exists("config.json"):
+        raise UserError(
+            f"{wish.student}: neither a finished run (run.json) nor a model folder (config.json) is there; "
+            "give the folder that `tutelage run` printed, or one with a trained classifier"
+        )
+    if not place.exists("model.safetensors"):
+        raise ModelError(
+            f"{wish.student}: no model.safetensors is there; weights in other formats (pickle) are not loaded, "
+            "save them with save_pretrained of transformers"
+        )
+    parent, _, name = place.url.rstrip("/").rpartition("/")
+    wanted = Resources(gpus=min(1, len(machine.gpu_names())))
+    return Model(parent, name, None, "auto"), place.state("config.json", "model.safetensors"), _asked(wish, wanted)
+
+
+def _asked(wish: Wish, wanted: Resources) -> Resources:
+    gpus = wanted.gpus if wish.gpus is None else wish.gpus
+    return replace(wanted, cpus=wish.cpus or wanted.cpus, gpus=gpus, accelerator=wanted.accelerator if gpus else None)
+
+
+def _form(out: str) -> str | None:
+    """How one file is written, by its ending; None for a folder of parts."""
+    return next((form for form in ("csv", "jsonl", "parquet") if out.lower().endswith(f".{form}")), None)
+
+
+def _claim(parts: Folder, identity: str, wish: Wish, form: str | None) -> None:
+    """Make ``parts`` this job's. :raises UserError: when something else is there."""
+    job: dict[str, Any] = {"student": identity, "inputs": list(wish.inputs), "text": wish.text, "keep": list(wish.keep)}
+    job |= {"abstain_below": wish.abstain_below, "part_rows": wish.part_rows}
+    folder, _, name = wish.out.rpartition("/")
+    if form and Folder(folder).exists(name):
+        raise UserError(f"{wish.out}: is there already; remove it or choose another name")
+    if parts.exists(JOB):
+        known = parts.read_json(JOB)
+        if other := [name for name in job if known.get(name) != job[name]]:
+            raise UserError(
+                f"{parts.url}: holds the output of a job with other {', '.join(other)}; "
+                "remove it or choose another place"
+            )
+    elif parts.names() or parts.folders():
+        raise UserError(f"{parts.url}: the folder is not empty; choose another place")
+    parts.write_json(JOB, job)
+
+
+def _merge(parts: Folder, names: list[str], out: str, form: str) -> None:
+    """All parts in order, as one file: written beside it and renamed, so that half a file is never taken for all."""
+    fs, path = fsspec.core.url_to_fs(out)
+    half = f"{path}.half"
+    tables = (parts.read_table(name).replace_schema_metadata(None) for name in names)
+    with fs.open(half, "wb") as handle:
+        if form == "parquet":
+            _write_parquet(tables, handle)
+        else:
+            text = io.TextIOWrapper(handle, encoding="utf-8", newline="")
+            (_write_csv if form == "csv" else _write_jsonl)(tables, text)
+            text.flush()
+            text.detach()
+    fs.mv(half, path)
+
+
+def _write_parquet(tables: Iterator[pa.Table], handle: Any) -> None:
+    writer: Any = None
+    for table in tables:
+        writer = writer or pq.ParquetWriter(handle, table.schema)
+        writer.write_table(table)
+    writer.close()
+
+
+def _write_csv(tables: Iterator[pa.Table], handle: io.TextIOWrapper) -> None:
+    writer = csv.writer(handle)
+    for number, table in enumerate(tables):
+        if not number:
+            writer.writerow(table.column_names)
+        writer.writerows(_cells(table))
+
+
+def _write_jsonl(tables: Iterator[pa.Table], handle: io.TextIOWrapper) -> None:
+    for table in tables:
+        for row in _cells(table):
+            handle.write(json.dumps(dict(zip(table.column_names, row, strict=True)), ensure_ascii=False) + "\n")
+
+
+def _cells(table: pa.Table) -> Iterator[Sequence[Any]]:
+    """Rows with probabilities of four digits: the rest is noise, and twice the file."""
+    columns = [
+        [None if value is None else round(value, 4) for value in column.to_pylist()]
+        if pa.types.is_floating(column.type)
+        else column.to_pylist()
+        for column in table.columns
+    ]
+    return zip(*columns, strict=True)

@@ -1,0 +1,323 @@
+"""apply: a corpus -> the student's label for every text of it, in parts that are kept as they are done.
+
+Files are read and predicted as they stream by, so that no more than a few parts are in memory, however large the
+corpus is. A part is a fixed number of rows of one file, and is known by its content: whoever starts again, with a file
+mended or added, predicts only the parts that are not there. ``tutelage predict`` does the same with a student and
+files by themselves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from runner.cluster import Cluster, Resources
+from runner.errors import DataError
+from runner.progress import Progress
+from runner.reading import Row, Source, count_rows, files_of, read_rows, text_of
+from runner.sources import source_key, source_of
+from runner.spec import Spec
+from runner.stage import Context
+from runner.store import Folder, fingerprint
+
+NAME = "apply"
+NEEDS = ("train",)
+
+SHOW_EVERY = 1024
+"""Rows between two signs of life from a part that is being predicted."""
+
+COUNTS = b"tutelage.counts"
+"""In a part's metadata: its rows by label, so that a part that is there need not be read again."""
+
+PART = pa.schema(
+    [
+        ("file", pa.int32()),
+        ("number", pa.int32()),
+        ("name", pa.string()),
+        ("rows", pa.int64()),
+        ("table", pa.large_binary()),
+        ("counts", pa.string()),
+    ]
+)
+"""A part on its way: its texts as an Arrow stream, or the counts of one that is there already."""
+
+DONE = pa.schema([*(PART.field(name) for name in ("file", "number", "name", "rows", "counts")), ("reused", pa.bool_())])
+"""A sign of life: rows that are done, and with the last of a part its counts."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What is to be predicted: ``sources`` are read side by side, ``keep`` are columns that go along as text."""
+
+    sources: tuple[Source, ...]
+    text: str
+    keep: tuple[str, ...]
+    part_rows: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """The student at ``folder``/``name``; ``max_length`` None is that of its training."""
+
+    folder: str
+    name: str
+    max_length: int | None
+    precision: str
+
+
+def key(spec: Spec) -> dict[str, Any]:
+    """The corpus's content, and how it is cut and written."""
+    assert spec.data.corpus is not None
+    return {"corpus": source_key(spec, spec.data.corpus), "apply": spec.to_dict()["apply"]}
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Label the spec's corpus. The parts lie in ``applied/`` of the run folder, where a killed run finds them."""
+    spec, apply, student = context.spec, context.spec.apply, context.spec.student
+    assert spec.data.corpus is not None
+    source = source_of(spec, spec.data.corpus)
+    corpus = Corpus(sources_of(source), spec.data.corpus.text, apply.keep, apply.part_rows)
+    model = Model(context.inputs["train"].url, "student", student.max_length, student.precision)
+    # Not by the corpus's content: with a file mended or added, the other parts are still good.
+    folder = "applied/" + fingerprint([model.folder, asdict(source), spec.data.corpus.text, spec.to_dict()["apply"]])
+    _unmark(context.run, folder)
+    wanted = Resources(student.resources.cpus, student.resources.gpus, student.resources.accelerator)
+    found = predict_corpus(
+        context.cluster,
+        context.progress,
+        model,
+        corpus,
+        apply.abstain_below,
+        context.run.child(folder),
+        wanted,
+        (1, student.resources.workers),
+    )
+    return {name: value for name, value in found.items() if name != "parts"} | {"folder": folder}
+
+
+def _unmark(run: Folder, folder: str) -> None:
+    """Forget earlier runs over another content of the same corpus: their parts are about to be replaced."""
+    for name in run.child(NAME).folders():
+        if ((run.child(NAME, name).done or {}).get("summary") or {}).get("folder") == folder:
+            run.child(NAME, name).clear()
+
+
+def sources_of(source: Source) -> tuple[Source, ...]:
+    """One source for each file, so that they are read side by side; one in all where they must be read in order."""
+    if source.format == "hub" or source.limit is not None:
+        return (source,)
+    return tuple(replace(source, path=file) for file in files_of(source))
+
+
+def predict_corpus(
+    cluster: Cluster,
+    progress: Progress,
+    model: Model,
+    corpus: Corpus,
+    abstain_below: float,
+    out: Folder,
+    wanted: Resources,
+    replicas: tuple[int, int],
+) -> dict[str, Any]:
+    """Predict all rows into ``part-*.parquet`` of ``out``; parts that are there are kept, and no others.
+
+    A part has the kept columns, ``file``, ``row`` (from 1), ``text``, ``label``, ``probability`` (of that label),
+    ``probability_<label>`` for each label, and ``abstain``: the probability is under ``abstain_below``, or the text
+    is blank, which also has no label. Returns rows, rows by label, abstentions, rows that were there, seconds, new
+    texts per second since the first came, and the names of the ``parts`` in the order of the corpus.
+
+    :raises DataError: when a file is broken or lacks a column, with its line; what is done is kept.
+    """
+    progress.begin(NAME, _total(corpus), "texts")
+    lines = [{"file": number, "source": json.dumps(asdict(one))} for number, one in enumerate(corpus.sources)]
+    reader = Reader(corpus.text, corpus.keep, corpus.part_rows, out.url)
+    arguments = {"model": model, "abstain_below": abstain_below, "out": out.url}
+    tally = Tally()
+    for table in cluster.stream(pa.Table.from_pylist(lines), reader, Predictor, arguments, wanted, replicas):
+        for done in table.to_pylist():
+            tally.add(done)
+            progress.at(tally.rows)
+    if not tally.rows:
+        raise DataError(f"{corpus.sources[0].path}: there is no row of data to predict")
+    for name in set(out.names(".parquet")) - set(tally.parts.values()):
+        out.remove(name)  # of a file as it was before it was mended
+    return tally.summary()
+
+
+@dataclass
+class Tally:
+    """What is done so far."""
+
+    rows: int = 0
+    reused: int = 0
+    abstained: int = 0
+    labels: Counter[str] = field(default_factory=Counter)
+    parts: dict[tuple[int, int], str] = field(default_factory=dict)
+    _start: float = field(default_factory=time.perf_counter)
+    _first: tuple[int, float] | None = None
+
+    def add(self, done: dict[str, Any]) -> None:
+        """Count one line of :data:`DONE`."""
+        self.rows += done["rows"]
+        self.reused += done["rows"] * done["reused"]
+        if self._first is None and not done["reused"]:
+            self._first = self.rows - self.reused, time.perf_counter()
+        if done["counts"]:
+            counts = json.loads(done["counts"])
+            self.labels.update(counts["labels"])
+            self.abstained += counts["abstained"]
+            self.parts[done["file"], done["number"]] = done["name"]
+
+    def summary(self) -> dict[str, Any]:
+        """JSON-able; the clock of the rate starts with the first rows, for before them models load."""
+        now = time.perf_counter()
+        before, since = self._first or (0, now)
+        new = self.rows - self.reused - before
+        return {
+            "rows": self.rows,
+            "labels": dict(self.labels),
+            "abstained": self.abstained,
+            "reused": self.reused,
+            "seconds": round(now - self._start, 3),
+            "texts_per_second": new / (now - since) if new else None,
+            "parts": [self.parts[place] for place in sorted(self.parts)],
+        }
+
+
+def _total(corpus: Corpus) -> int | None:
+    """How many rows there are, or about as many; None where nobody can tell without reading all of it."""
+    counts = [count_rows(source) for source in corpus.sources]
+    return None if None in counts else sum(count or 0 for count in counts)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads one file after the other, wherever Ray runs it; yields :data:`PART` tables of one row."""
+
+    text: str
+    keep: tuple[str, ...]
+    part_rows: int
+    out: str
+
+    def __call__(self, files: pa.Table) -> Iterator[pa.Table]:
+        """``files`` has ``file``, its number, and ``source``, the fields of a :class:`Source` as JSON."""
+        there = {name.rpartition("-")[2]: name for name in Folder(self.out).names(".parquet")}
+        for file in files.to_pylist():
+            source = Source(**json.loads(file["source"]))
+            rows = read_rows(source, list(dict.fromkeys([self.text, *self.keep])))
+            number = first = 0
+            while chunk := list(islice(rows, self.part_rows)):
+                data = _as_bytes(self._table(source, chunk, first))
+                ending = f"{hashlib.sha256(data).hexdigest()[:16]}.parquet"
+                part = {"file": file["file"], "number": number, "rows": len(chunk)}
+                if ending in there:
+                    part |= {"name": there[ending], "table": None, "counts": self._counts(there[ending])}
+                else:
+                    part |= {"name": f"part-{file['file']:05}-{number:07}-{ending}", "table": data, "counts": None}
+                yield pa.Table.from_pylist([part], schema=PART)
+                number, first = number + 1, first + len(chunk)
+
+    def _table(self, source: Source, chunk: list[Row], first: int) -> pa.Table:
+        columns = {column: [text_of(row.values[column]) for row in chunk] for column in (*self.keep, self.text)}
+        texts = columns.pop(self.text) if self.text not in self.keep else columns[self.text]
+        return pa.table(
+            {column: pa.array(values, pa.large_string()) for column, values in columns.items()}
+            | {
+                "file": pa.array([source.path] * len(chunk)).dictionary_encode(),
+                "row": pa.array(range(first + 1, first + 1 + len(chunk)), pa.int64()),
+                "text": pa.array(texts, pa.large_string()),
+            }
+        )
+
+    def _counts(self, name: str) -> str:
+        footer = pq.read_metadata(pa.BufferReader(Folder(self.out).read(name)))
+        return str((footer.metadata or {}).get(COUNTS, b"{}").decode())
+
+
+def _as_bytes(table: pa.Table) -> bytes:
+    stream = pa.BufferOutputStream()
+    with pa.ipc.new_stream(stream, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(stream.getvalue())
+
+
+class Predictor:
+    """A student in a process of its own; takes parts, writes their predictions, says how far it is."""
+
+    def __init__(self, model: Model, abstain_below: float, out: str) -> None:
+        self._model, self._abstain_below, self._out = model, abstain_below, Folder(out)
+
+    @cached_property
+    def _student(self) -> Any:
+        """Loaded with the first part: an actor that fails while it is made tells Ray, but not the user, why."""
+        from runner.student import Student
+
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Folder(self._model.folder).fetch(self._model.name, Path(scratch) / self._model.name)
+            return Student.load(folder, self._model.max_length, self._model.precision)
+
+    def __call__(self, parts: pa.Table) -> Iterator[pa.Table]:
+        """``parts`` as :data:`PART`; yields :data:`DONE`."""
+        for part in parts.to_pylist():
+            if part["table"] is None:
+                yield _done(part, part["rows"], part["counts"], reused=True)
+            else:
+                yield from self._predict(part, pa.ipc.open_stream(part["table"]).read_all())
+
+    def _predict(self, part: dict[str, Any], table: pa.Table) -> Iterator[pa.Table]:
+        import numpy as np
+
+        texts = table["text"].to_pylist()
+        places: dict[str, int] = {}
+        which = np.array([places.setdefault(text, len(places)) for text in texts])  # equal texts are predicted once
+        found = np.empty((len(places), len(self._student.labels)), dtype=np.float32)
+        shown = done = 0
+        for rows, probabilities in self._student.batches(list(places)):
+            found[rows] = probabilities
+            done += len(rows)
+            if done - shown >= SHOW_EVERY and done < len(places):
+                yield _done(part, done - shown, None, reused=False)
+                shown = done
+        written, counts = self._labelled(table, texts, found[which])
+        buffer = pa.BufferOutputStream()
+        pq.write_table(written.replace_schema_metadata({COUNTS: json.dumps(counts)}), buffer)
+        self._out.write(part["name"], buffer.getvalue().to_pybytes())
+        yield _done(part, len(texts) - shown, json.dumps(counts), reused=False)
+
+    def _labelled(self, table: pa.Table, texts: list[str], found: Any) -> tuple[pa.Table, dict[str, Any]]:
+        """The part with what the student says of it, and its rows by label."""
+        import numpy as np
+
+        labels = self._student.labels
+        blank = np.array([not text.strip() for text in texts])
+        best = found.argmax(axis=1)
+        sure = found.max(axis=1)
+        abstain = blank | (sure < self._abstain_below)
+        said = pa.array([None if empty else labels[k] for empty, k in zip(blank, best, strict=True)], pa.string())
+        table = table.append_column("label", said)
+        table = table.append_column(
+            "probability", pa.array(np.where(blank, np.nan, sure), pa.float32(), from_pandas=True)
+        )
+        for k, label in enumerate(labels):
+            column = pa.array(np.where(blank, np.nan, found[:, k]), pa.float32(), from_pandas=True)
+            table = table.append_column(f"probability_{label}", column)
+        table = table.append_column("abstain", pa.array(abstain))
+        counts = Counter(labels[k] for empty, k in zip(blank, best, strict=True) if not empty)
+        return table, {"labels": dict(counts), "abstained": int(abstain.sum())}
+
+
+def _done(part: dict[str, Any], rows: int, counts: str | None, *, reused: bool) -> pa.Table:
+    place = {name: part[name] for name in ("file", "number", "name")}
+    return pa.Table.from_pylist([place | {"rows": rows, "counts": counts, "reused": reused}], schema=DONE)

@@ -1,0 +1,278 @@
+"""predict and the apply stage: every row of a corpus once, in parts that survive a stop, whatever the files hold."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from runner.cli import main
+from runner.cluster import Cluster
+from runner.errors import DataError, ModelError, UserError
+from runner.predict import Wish, find_student, predict
+from runner.progress import Progress
+from runner.reading import Source, count_rows
+from runner.stages import apply
+from runner.store import Folder
+
+LABELS = ["negative", "neutral", "positive"]
+WORDS = ["profit", "loss", "sales", "rose", "fell", "the plant", "in Turku", "makes", "paper", "again", "EUR", "a year"]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier with a random head: what it says is of no use, but always the same."""
+    import torch
+
+    from runner import student
+
+    torch.manual_seed(1)
+    folder = tmp_path_factory.mktemp("student") / "model"
+    student.save_student(
+        student.load_classifier(tiny_model, LABELS), student.load_tokenizer(tiny_model), folder, max_length=16
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    one = Cluster()
+    yield one
+    one.stop()
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """Three files of three kinds, 900 rows; blanks, line ends, repeated texts and other alphabets among them."""
+    rng = random.Random(0)
+    texts = [" ".join(rng.choices(WORDS, k=rng.randint(1, 30))) for _ in range(880)]
+    texts += [
+        "",
+        "  \n",
+        "one\ntwo",
+        '"quoted", and more',
+        "\U0001f600 \u0645\u0631\u062d\u0628\u0627",
+        "[CLS] [SEP] <s>",
+    ]
+    texts += [texts[0]] * 14
+    rng.shuffle(texts)
+    rows = [{"id": f"r{n}", "text": text} for n, text in enumerate(texts)]
+    with open(tmp_path / "a.csv", "w", encoding="utf-8", newline="") as handle:
+        writer = csv.DictWriter(handle, ["text", "id"])
+        writer.writeheader()
+        writer.writerows(rows[:300])
+    (tmp_path / "b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[300:500]), encoding="utf-8")
+    pq.write_table(pa.Table.from_pylist(rows[500:]), tmp_path / "c.parquet")
+    (tmp_path / "texts.json").write_text(json.dumps(texts))
+    return tmp_path
+
+
+def wish(model: Path, corpus: Path, out: str = "out", **more: Any) -> Wish:
+    inputs = tuple(str(corpus / name) for name in ("a.csv", "b.jsonl", "c.parquet"))
+    return Wish(
+        **{"student": str(model), "inputs": inputs, "out": str(corpus / out), "part_rows": 70, "cpus": 1} | more
+    )
+
+
+def silent() -> Progress:
+    return Progress(sys.stderr, "quiet")
+
+
+def written(out: Path) -> list[dict[str, Any]]:
+    return [row for part in sorted(out.glob("*.parquet")) for row in pq.read_table(part).to_pylist()]
+
+
+def test_every_row_gets_what_the_student_says(model: Path, corpus: Path, cluster: Cluster) -> None:
+    from runner.student import Student
+
+    found = predict(wish(model, corpus, keep=("id",), abstain_below=0.4), cluster, silent())
+    rows, texts = written(corpus / "out"), json.loads((corpus / "texts.json").read_text())
+    assert [row["id"] for row in rows] == [f"r{n}" for n in range(900)]
+    assert [row["text"] for row in rows] == texts
+    assert [row["row"] for row in rows] == [*range(1, 301), *range(1, 201), *range(1, 401)]
+    expected = Student.load(model).predict(texts)
+    for row, chances in zip(rows, expected, strict=True):
+        given = [row[f"probability_{label}"] for label in LABELS]
+        if not row["text"].strip():
+            assert (row["label"], row["probability"], given, row["abstain"]) == (None, None, [None] * 3, True)
+            continue
+        assert given == pytest.approx(chances.tolist(), abs=0.02)  # bf16 sums differ with the batch
+        assert row["probability"] == max(given) and row["label"] == LABELS[int(np.argmax(given))]
+        assert row["abstain"] == (np.float32(row["probability"]) < 0.4)
+    assert found["rows"] == 900 and found["reused"] == 0
+    assert found["labels"] == dict(Counter(row["label"] for row in rows if row["label"]))
+    assert found["abstained"] == sum(row["abstain"] for row in rows)
+    assert json.loads((corpus / "out" / "summary.json").read_text())["rows"] == 900
+
+
+def test_what_is_there_is_kept_and_what_is_not_is_done(model: Path, corpus: Path, cluster: Cluster) -> None:
+    predict(wish(model, corpus), cluster, silent())
+    before = written(corpus / "out")
+    parts = sorted((corpus / "out").glob("*.parquet"))
+    parts[3].unlink()
+    times = {part: part.stat().st_mtime_ns for part in parts if part.exists()}
+    found = predict(wish(model, corpus), cluster, silent())
+    assert found["reused"] == 830 and found["rows"] == 900
+    assert written(corpus / "out") == before
+    assert all(part.stat().st_mtime_ns == when for part, when in times.items())
+
+
+def test_a_file_that_is_broken_in_the_middle_costs_no_part_that_was_done(
+    model: Path, corpus: Path, cluster: Cluster
+) -> None:
+    lines = (corpus / "b.jsonl").read_text().splitlines(keepends=True)
+    (corpus / "b.jsonl").write_text("".join(lines[:150]) + '{"id": "r1", "te')
+    with pytest.raises(DataError, match=r"b\.jsonl:151: broken JSON"):
+        predict(wish(model, corpus), cluster, silent())
+    done = {part.name for part in (corpus / "out").glob("*.parquet")}
+    (corpus / "b.jsonl").write_text("".join(lines))
+    found = predict(wish(model, corpus), cluster, silent())
+    assert found["rows"] == 900 and found["reused"] == sum(
+        pq.read_metadata(corpus / "out" / name).num_rows for name in done
+    )
+    assert Counter(row["text"] for row in written(corpus / "out")) == Counter(
+        json.loads((corpus / "texts.json").read_text())
+    )
+
+
+def test_a_mended_row_replaces_its_part_and_no_other(model: Path, corpus: Path, cluster: Cluster) -> None:
+    predict(wish(model, corpus), cluster, silent())
+    before = {part.name for part in (corpus / "out").glob("*.parquet")}
+    lines = (corpus / "b.jsonl").read_text().splitlines(keepends=True)
+    (corpus / "b.jsonl").write_text("".join([*lines[:-1], '{"text": "mended", "id": "x"}\n']))
+    assert predict(wish(model, corpus), cluster, silent())["reused"] == 840
+    after = {part.name for part in (corpus / "out").glob("*.parquet")}
+    assert len(before - after) == len(after - before) == 1
+    texts = [row["text"] for row in written(corpus / "out")]
+    assert len(texts) == 900 and "mended" in texts
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_one_file_has_all_rows_in_order_and_leaves_no_parts(
+    model: Path, corpus: Path, cluster: Cluster, ending: str
+) -> None:
+    out = corpus / f"out.{ending}"
+    predict(wish(model, corpus, out.name, keep=("id",)), cluster, silent())
+    if ending == "csv":
+        with open(out, encoding="utf-8", newline="") as handle:
+            rows: list[Any] = list(csv.DictReader(handle))
+    else:
+        lines = out.read_text().splitlines() if ending == "jsonl" else []
+        rows = [json.loads(line) for line in lines] or pq.read_table(out).to_pylist()
+    assert [row["id"] for row in rows] == [f"r{n}" for n in range(900)]
+    assert [row["text"] for row in rows] == json.loads((corpus / "texts.json").read_text())
+    assert {"label", "probability", "probability_neutral", "abstain"} <= set(rows[0])
+    assert sorted(path.name for path in corpus.iterdir() if "out" in path.name) == [out.name]
+    with pytest.raises(UserError, match="is there already"):
+        predict(wish(model, corpus, out.name), cluster, silent())
+
+
+def test_another_job_never_writes_into_the_same_place(model: Path, corpus: Path, cluster: Cluster) -> None:
+    predict(wish(model, corpus), cluster, silent())
+    before = written(corpus / "out")
+    for other, what in (
+        ({"keep": ("id",)}, "keep"),
+        ({"abstain_below": 0.9}, "abstain_below"),
+        ({"inputs": ("x",)}, "inputs"),
+    ):
+        with pytest.raises(UserError, match=f"a job with other {what}; remove it"):
+            predict(
+                wish(model, corpus, **({"inputs": (str(corpus / "a.csv"),)} if what == "inputs" else other)),
+                cluster,
+                silent(),
+            )
+    (corpus / "mine").mkdir()
+    (corpus / "mine" / "precious.txt").write_text("keep me")
+    with pytest.raises(UserError, match="the folder is not empty"):
+        predict(wish(model, corpus, "mine"), cluster, silent())
+    assert written(corpus / "out") == before
+
+
+def test_no_student_no_input_no_column(model: Path, corpus: Path, cluster: Cluster) -> None:
+    with pytest.raises(UserError, match="neither a finished run"):
+        find_student(wish(corpus, corpus))
+    (corpus / "pickled").mkdir()
+    (corpus / "pickled" / "config.json").write_text("{}")
+    (corpus / "pickled" / "pytorch_model.bin").write_bytes(b"\x80\x04K\x01.")
+    with pytest.raises(ModelError, match=r"no model\.safetensors"):
+        find_student(wish(corpus / "pickled", corpus))
+    with pytest.raises(DataError, match="no such file"):
+        predict(wish(model, corpus, inputs=(str(corpus / "*.csv.gz"),)), cluster, silent())
+    with pytest.raises(DataError, match=r"no column 'txt' \(did you mean 'text'\?\)"):
+        predict(wish(model, corpus, "o1", text="txt"), cluster, silent())
+    with pytest.raises(UserError, match="--keep label: a column of that name is written anyway"):
+        predict(wish(model, corpus, keep=("label",)), cluster, silent())
+    (corpus / "empty.csv").write_text("text\n")
+    with pytest.raises(DataError, match="no row of data"):
+        predict(wish(model, corpus, "o2", inputs=(str(corpus / "empty.csv"),)), cluster, silent())
+
+
+def test_what_was_never_trained_to_classify_is_no_student(tiny_model: Path, corpus: Path, cluster: Cluster) -> None:
+    with pytest.raises(ModelError, match="an encoder that was not trained to classify"):
+        predict(wish(tiny_model, corpus), cluster, silent())
+
+
+def test_the_total_is_known_where_it_can_be(corpus: Path) -> None:
+    assert count_rows(Source(str(corpus / "b.jsonl"))) == 200
+    assert count_rows(Source(str(corpus / "c.parquet"))) == 400
+    assert count_rows(Source(str(corpus / "c.parquet"), limit=30)) == 30
+    assert 300 <= (count_rows(Source(str(corpus / "a.csv"))) or 0) <= 330  # line ends inside of fields
+    assert count_rows(Source("owner/name", "hub")) is None
+
+
+def test_the_command_says_what_it_did(model: Path, corpus: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    arguments = ["predict", str(model), str(corpus / "*.jsonl"), "-o", str(corpus / "out"), "--cpus", "1", "--json"]
+    assert main(arguments) == 0
+    said = json.loads(capfd.readouterr().out.splitlines()[-1])
+    assert said["rows"] == 200 and said["out"] == str(corpus / "out") and sum(said["labels"].values()) <= 200
+    with pytest.raises(SystemExit):
+        main([*arguments, "--abstain-below", "7"])
+    assert "a probability from 0 to 1 is wanted" in capfd.readouterr().err
+
+
+def test_killed_at_a_random_moment_it_goes_on(model: Path, tmp_path: Path) -> None:
+    texts = [f"Sales of unit {n} rose." for n in range(30_000)]
+    (tmp_path / "big.csv").write_text("text\n" + "\n".join(texts) + "\n")
+    command = [
+        sys.executable,
+        "-m",
+        "runner",
+        "predict",
+        str(model),
+        str(tmp_path / "big.csv"),
+        "-o",
+        str(tmp_path / "out"),
+    ]
+    command += ["--part-rows", "1000", "--cpus", "1", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    while process.poll() is None and len(list((tmp_path / "out").glob("*.parquet"))) < 3:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert len(list((tmp_path / "out").glob("*.parquet"))) >= 3
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["rows"] == 30_000 and found["reused"] >= 3000
+    assert [row["text"] for row in written(tmp_path / "out")] == texts
+
+
+def test_the_stage_forgets_what_it_replaces(tmp_path: Path) -> None:
+    run = Folder(str(tmp_path))
+    for name, folder in ("one", "applied/a"), ("two", "applied/b"):
+        run.child("apply", name).finish({"summary": {"folder": folder}})
+    apply._unmark(run, "applied/a")
+    assert run.child("apply", "one").done is None and run.child("apply", "two").done is not None
