@@ -52,6 +52,9 @@ def home(tmp_path_factory):
     write_csv(home / "train.csv", ["text"], train)
     write_csv(home / "more.csv", ["text"], train + more)
     write_csv(home / "test.csv", ["text", "label"], corpus("company-news-test.csv")[:TEST])
+    texts = [row[0] for row in train + more]
+    lines = (json.dumps({"text": text, "number": n}) + "\n" for n, text in enumerate(texts))
+    (home / "corpus.jsonl").write_text("".join(lines), encoding="utf-8")
     (home / "spec.yaml").write_text(
         f"""
 version: 1
@@ -127,6 +130,28 @@ def test_the_report_keeps_its_contract(home):
     assert 0 <= report["evaluate"]["mcnemar_p"] <= 1
     page = (home / "runs" / "slice" / "report.html").read_text(encoding="utf-8")
     assert "<svg" in page and "<script" not in page
+
+
+def test_the_corpus_is_labelled_in_the_run_and_by_the_command(home):
+    corpus = ["--set", "data.corpus={path: corpus.jsonl}", "--set", "apply={keep: [number], part_rows: 20}"]
+    report = result(run(home, *corpus))
+    assert [name for name, kept in cached(report).items() if not kept] == ["apply"]
+    applied = report["apply"]
+    parts = sorted((home / "runs" / "slice" / applied["folder"]).glob("*.parquet"))
+    rows = [row for part in parts for row in pq.read_table(part).to_pylist()]
+    assert applied["rows"] == len(rows) == TRAIN + len(HOSTILE) + 10 and len(parts) == 3
+    assert [row["number"] for row in rows] == [str(n) for n in range(len(rows))]
+    assert [row["text"] for row in rows[TRAIN : TRAIN + len(HOSTILE)]] == HOSTILE
+    page = (home / "runs" / "slice" / "report.html").read_text(encoding="utf-8")
+    assert f"The student labelled {len(rows)} texts" in page
+    out = home / "predicted.csv"
+    arguments = ["predict", str(home / "runs" / "slice"), str(home / "corpus.jsonl"), "-o", str(out), "--quiet"]
+    done = subprocess.run([sys.executable, "-m", "runner", *arguments], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    csv.field_size_limit(2**31 - 1)
+    with open(out, encoding="utf-8", newline="") as handle:
+        again = list(csv.DictReader(handle))
+    assert [row["label"] for row in again] == [row["label"] for row in rows]
 
 
 def test_the_student_is_a_plain_transformers_model(home):
