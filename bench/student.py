@@ -1,0 +1,247 @@
+"""The student against other ways to do the same: `make bench-student`.
+
+    python bench/student.py [--only predict,train,...] [--model catalog:NAME] [--texts FILE.csv:COLUMN] [--rounds 3]
+
+Both contenders get the same rows in the same process, in alternating rounds; the table has the medians and their ratio,
+since machines are noisy. Also written to bench/out/student.json.
+
+    predict   Student.predict, bf16 where there is bf16  against  transformers.pipeline(batch_size=8)
+    runtime   the runtime that `auto` picks              against  the same
+    train     training.fit                               against  transformers.Trainer with its defaults
+    apply     `tutelage predict` over many rows          against  Student.predict on a sample of them
+
+``predict`` also says which share of the machine's bf16 matrix rate it reaches: multiply-adds of the linear layers and
+of attention over the tokens that are there, padding not counted, per second, over those of a large matrix product.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+OUT = ROOT / "bench" / "out" / "student.json"
+LABELS = ("negative", "neutral", "positive")
+Round = Callable[[], Any]
+
+
+def interleaved(name: str, ours: Round, peer: Round, count: int, rounds: int) -> dict[str, Any]:
+    """Medians of ``rounds`` of each side, ``count`` texts a round; one round of each goes before, uncounted."""
+    rates: dict[str, list[float]] = {"ours": [], "peer": []}
+    for number in range(rounds + 1):
+        sides = [("ours", ours), ("peer", peer)]
+        for side, call in sides if number % 2 else sides[::-1]:
+            start = time.perf_counter()
+            call()
+            rate = count / (time.perf_counter() - start)
+            if number:
+                rates[side].append(rate)
+                print(f"{name}, round {number}, {side}: {rate:.1f} texts/s", flush=True)
+    ratio = statistics.median(o / p for o, p in zip(rates["ours"], rates["peer"], strict=True))
+    medians = {side: statistics.median(found) for side, found in rates.items()}
+    return {"name": name, **medians, "ratio": ratio, "rounds": rounds, "rows": count}
+
+
+def trained(model: Path, folder: Path) -> Path:
+    """A classifier with a random head: speed does not depend on what it says."""
+    from runner import student
+
+    student.save_student(student.load_classifier(model, LABELS), student.load_tokenizer(model), folder, 256)
+    return folder
+
+
+def predict(folder: Path, texts: Sequence[str], rounds: int) -> dict[str, Any]:
+    """Inference against a plain pipeline; with the share of the matrix rate."""
+    from runner.student import Student, tokenize
+
+    ours = Student.load(folder)
+    result = interleaved("predict", lambda: ours.predict(texts), plain_pipeline(folder, texts), len(texts), rounds)
+    lengths = [len(ids) for ids in tokenize(ours.tokenizer, texts, ours.max_length)]
+    work = sum(map(flops(ours.model), lengths)) / len(texts)
+    result["share_of_matrix_rate"] = result["ours"] * work / matrix_rate()
+    return result
+
+
+def plain_pipeline(folder: Path, texts: Sequence[str]) -> Round:
+    """What the documentation of transformers shows, in batches of eight."""
+    from transformers import pipeline
+
+    classify = pipeline("text-classification", model=str(folder), device="cpu", truncation=True)
+    return lambda: classify(list(texts), batch_size=8)
+
+
+def flops(model: Any) -> Callable[[int], float]:
+    """Floating-point operations of one text by its tokens: two for each weight of a linear layer, and attention."""
+    import torch
+
+    weights = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear))
+    layers, width = model.config.num_hidden_layers, model.config.hidden_size
+    return lambda tokens: 2.0 * weights * tokens + 4.0 * layers * width * tokens**2
+
+
+def matrix_rate(size: int = 4096) -> float:
+    """Operations per second of a bf16 matrix product, the median of five."""
+    import torch
+
+    one, other = (torch.randn(size, size, dtype=torch.bfloat16) for _ in range(2))
+    times = []
+    for _ in range(6):
+        start = time.perf_counter()
+        torch.mm(one, other)
+        times.append(time.perf_counter() - start)
+    return 2 * size**3 / statistics.median(times[1:])
+
+
+def train(model: Path, texts: Sequence[str], rounds: int) -> dict[str, Any]:
+    """One epoch of fine-tuning, loading and saving on both sides."""
+    from runner import training
+
+    targets = np.eye(len(LABELS), dtype=np.float32)[np.arange(len(texts)) % len(LABELS)]
+    rows = training.Rows(texts, targets)
+    fit = training.Fit(
+        model=model,
+        labels=LABELS,
+        epochs=1,
+        learning_rate=5e-5,
+        batch_size=16,
+        max_length=256,
+        precision="auto",
+        seed=0,
+    )
+
+    def ours() -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            training.fit(fit, rows, training.Rows(texts[:8], targets[:8]), Path(scratch) / "student")
+
+    return interleaved("train", ours, plain_trainer(model, texts, targets.argmax(axis=1)), len(texts), rounds)
+
+
+def plain_trainer(model: Path, texts: Sequence[str], labels: Any) -> Round:
+    """What the documentation of transformers shows: Trainer, its defaults, padding by the batch."""
+    from transformers import (
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        DataCollatorWithPadding,
+        Trainer,
+        TrainingArguments,
+    )
+
+    tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True)
+    encoded = tokenizer(list(texts), truncation=True, max_length=256)
+    rows = [
+        {"input_ids": ids, "attention_mask": mask, "labels": int(label)}
+        for ids, mask, label in zip(encoded["input_ids"], encoded["attention_mask"], labels, strict=True)
+    ]
+
+    def run() -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            arguments = TrainingArguments(
+                scratch, num_train_epochs=1, use_cpu=True, report_to="none", disable_tqdm=True
+            )
+            fresh = AutoModelForSequenceClassification.from_pretrained(
+                model, local_files_only=True, num_labels=len(LABELS)
+            )
+            trainer = Trainer(fresh, arguments, train_dataset=rows, data_collator=DataCollatorWithPadding(tokenizer))
+            trainer.train()
+            trainer.save_model(scratch)
+
+    return run
+
+
+def apply(folder: Path, texts: Sequence[str], count: int) -> dict[str, Any]:
+    """A corpus of ``count`` rows through Ray, against the bare loop on a sample; and how the driver's memory grows."""
+    import resource
+
+    from runner.cluster import Cluster
+    from runner.predict import Wish
+    from runner.predict import predict as predict_files
+    from runner.progress import Progress
+    from runner.student import Student
+
+    def numbered(number: int) -> str:
+        return f"{texts[number % len(texts)]} ({number})"  # no two alike, or they would be predicted once
+
+    sample = [numbered(n) for n in range(min(count, 20_000))]
+    bare = Student.load(folder)
+    bare.predict(sample[:2000])
+    start = time.perf_counter()
+    bare.predict(sample)
+    peer = len(sample) / (time.perf_counter() - start)
+    print(f"apply, bare loop: {peer:.1f} texts/s", flush=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        with open(Path(scratch) / "corpus.csv", "w", encoding="utf-8", newline="") as handle:
+            writer = csv.writer(handle)
+            writer.writerow(["text"])
+            writer.writerows([numbered(n)] for n in range(count))
+        cluster = Cluster()
+        cluster.start()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        wish = Wish(str(folder), (f"{scratch}/corpus.csv",), f"{scratch}/out")
+        found = predict_files(wish, cluster, Progress(sys.stdout, "plain"))
+        cluster.stop()
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    ours = found["texts_per_second"]
+    result = {"name": "apply", "ours": ours, "peer": peer, "ratio": ours / peer, "rounds": 1, "rows": count}
+    return result | {"driver_growth_mib": grown}
+
+
+def main() -> None:
+    """Run the comparisons and print the table."""
+    names = ("predict", "train", "apply")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--only", default=",".join(names), help=f"comma-separated, of {', '.join(names)}")
+    parser.add_argument("--model", default="catalog:all-mpnet-base-v2")
+    parser.add_argument("--apply-model", default="catalog:all-minilm-l6-v2")
+    parser.add_argument("--apply-rows", type=int, default=1_000_000)
+    parser.add_argument("--texts", default=f"{ROOT / 'specs' / 'data' / 'company-news-train.csv'}:text")
+    parser.add_argument(
+        "--rows", type=int, default=256, help="rows in each round of predict; a quarter of them in train"
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    wanted = options.only.split(",")
+    if unknown := set(wanted) - set(names):
+        parser.error(f"there is no comparison {', '.join(sorted(unknown))}")
+
+    from runner import models
+
+    path, _, column = options.texts.rpartition(":")
+    with open(path, encoding="utf-8", newline="") as handle:
+        texts = [row[column] for row in csv.DictReader(handle)]
+    rows = texts[: options.rows]
+    results = []
+    with tempfile.TemporaryDirectory() as scratch:
+        if "predict" in wanted:
+            folder = trained(models.ensure(options.model), Path(scratch) / "student")
+            results.append(predict(folder, rows, options.rounds))
+        if "train" in wanted:
+            results.append(train(models.ensure(options.model), rows[: max(64, options.rows // 4)], options.rounds))
+        if "apply" in wanted:
+            folder = trained(models.ensure(options.apply_model), Path(scratch) / "applied")
+            results.append(apply(folder, texts, options.apply_rows))
+    print(f"\n{'texts/s':<12}{'ours':>10}{'peer':>10}{'ratio':>8}")
+    for result in results:
+        line = f"{result['name']:<12}{result['ours']:>10.1f}{result['peer']:>10.1f}{result['ratio']:>8.2f}"
+        if (share := result.get("share_of_matrix_rate")) is not None:
+            line += f"   {share:.0%} of the bf16 matrix rate"
+        if (grown := result.get("driver_growth_mib")) is not None:
+            line += f"   the driver grew by {grown:.0f} MiB"
+        print(line)
+    OUT.parent.mkdir(parents=True, exist_ok=True)
+    before = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else []
+    kept = [result for result in before if result["name"] not in {new["name"] for new in results}]
+    OUT.write_text(json.dumps(kept + results, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
