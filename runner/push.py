@@ -35,6 +35,7 @@ from runner.errors import DataError, SpecError, UserError
 from runner.models import folder, hub
 from runner.report import gather, show
 from runner.report.gather import Run, without_texts
+from runner.report.summary import summarise
 from runner.spec import load_spec
 from runner.store import Folder
 
@@ -111,18 +112,17 @@ def _to_folder(run: Folder, found: Run, target: Path, data: bool) -> Pushed:
 def _to_hub(run: Folder, found: Run, repo: str, data: bool, private: bool) -> Pushed:
     if not _REPO.match(repo):
         raise UserError(f"{HUB}{repo}: a name on the Hub is OWNER/NAME, of letters, digits, '.', '_' and '-'")
+    kinds: list[hub.Kind] = ["model", "dataset"] if data else ["model"]
+    hub.check_publish(kinds, repo, private, MARKER)
     with tempfile.TemporaryDirectory() as scratch:
-        parts: list[tuple[hub.Kind, Path]] = [("model", Path(scratch) / "model")]
+        parts = [(kind, Path(scratch) / kind) for kind in kinds]
         _write_model(run, found, parts[0][1], repo, None)
-        texts = 0
-        if data:
-            parts.append(("dataset", Path(scratch) / DATASET))
-            texts = _write_data(run, found, parts[1][1])
+        texts = _write_data(run, found, parts[1][1]) if data else 0
         for _, part in parts:
             _check_secrets(part)
             _mark(part, found)
         message = f"{found.info['name']}: pushed by tutelage {__version__}"
-        return Pushed(hub.publish(parts, repo, private, MARKER, message), texts)
+        return Pushed(hub.publish(parts, repo, private, message), texts)
 
 
 def _write_model(run: Folder, found: Run, target: Path, load_from: str, where: str | None) -> None:
@@ -157,8 +157,7 @@ def _write_data(run: Folder, found: Run, target: Path) -> int:
     table: pa.Table = labelled.select(["id", "text", "label", "probabilities"])
     (target / DATA_FILE).parent.mkdir(parents=True)
     pq.write_table(table, target / DATA_FILE)
-    report, _ = show(found)
-    (target / "README.md").write_text(data_card(found, report), encoding="utf-8")
+    (target / "README.md").write_text(data_card(found, summarise(found)), encoding="utf-8")
     return len(table)
 
 

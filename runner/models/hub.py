@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -146,15 +147,34 @@ def _advice(repo: str, reason: str) -> str:
     )
 
 
-def publish(parts: Sequence[tuple[Kind, Path]], repo: str, private: bool, marker: str, message: str) -> list[str]:
+def check_publish(kinds: Sequence[Kind], repo: str, private: bool, marker: str) -> None:
+    """Whether :func:`publish` may be called: a known token, and repositories of these kinds that may be written to.
+
+    A repository that is there must be empty or hold ``marker``, and must not be public where ``private`` is wanted.
+    The token is huggingface_hub's own: ``HF_TOKEN``, or that of its login.
+
+    :raises UserError: when the Hub would not take it, with what to do.
+    """
+    with _asking(repo) as api:
+        api.whoami()
+        for kind in kinds:
+            _check_free(api, repo, kind, private, marker)
+
+
+def publish(parts: Sequence[tuple[Kind, Path]], repo: str, private: bool, message: str) -> list[str]:
     """Upload each folder to the repository of its kind that is called ``repo``; returns their addresses.
 
-    A repository that is not there is made, ``private`` or not. One that is there must be empty or hold ``marker``, and
-    must not be public where ``private`` is wanted: all are looked at before anything is uploaded. The token is
-    huggingface_hub's own: ``HF_TOKEN``, or that of its login.
+    One that is not there is made, ``private`` or not.
 
     :raises UserError: when the Hub does not take it, with what to do.
     """
+    with _asking(repo) as api:
+        return [_upload(api, repo, kind, path, private, message) for kind, path in parts]
+
+
+@contextmanager
+def _asking(repo: str) -> Iterator[Any]:
+    """The Hub's client with the user's token; what goes wrong becomes a :class:`UserError`, without the token."""
     from huggingface_hub import HfApi, get_token
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
@@ -168,12 +188,8 @@ def publish(parts: Sequence[tuple[Kind, Path]], repo: str, private: bool, marker
             f"hf:{repo}: the Hub wants a token: set HF_TOKEN to one that may write, or log in with `hf auth login`"
         )
     disable_progress_bars()
-    api = HfApi(token=token)
     try:
-        api.whoami()
-        for kind, _ in parts:
-            _check_free(api, repo, kind, private, marker)
-        return [_upload(api, repo, kind, path, private, message) for kind, path in parts]
+        yield HfApi(token=token)
     except UserError:
         raise
     except Exception as error:
