@@ -173,9 +173,7 @@ def spec_text(info: dict[str, Any]) -> str:
             same = False
     if same:
         return str(written)
-    head = (
-        "# The spec as it was run: every field, with what --set changed. Its paths count from the spec's own folder.\n"
-    )
+    head = "# The spec as it was run, with every field; the file that was written differs (--set, another version).\n"
     return head + yaml.safe_dump(info["spec"], sort_keys=False, allow_unicode=True, width=120)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from runner import models
 from runner.cards import teacher
 from runner.cards.markdown import block, card
 from runner.report import words
@@ -82,13 +81,13 @@ def loading(load_from: str) -> str:
 
 def base_model(run: Run) -> str | None:
     """The student's base model on the Hub, or None where it comes from nowhere that is known."""
-    return models.origin(run.summaries["train"].get("identity") or "").hub
+    return teacher.origin_of(run.summaries["train"]).hub
 
 
 def base_licence(run: Run) -> str | None:
     """The licence of the student's base model."""
     summary = run.summaries["train"]
-    licence = summary.get("licence") or models.origin(summary.get("identity") or "").licence
+    licence = summary.get("licence") or teacher.origin_of(summary).licence
     return str(licence) if licence else None
 
 

@@ -42,8 +42,9 @@ def teachers(run: Run) -> list[Teacher]:
 
 
 def _teacher(run: Run, summary: dict[str, Any], kind: str, votes: int, server: bool) -> Teacher:
-    known = models.origin(summary.get("identity") or "")
     recorded = summary.get("engine") == "recorded"
+    # A recorded teacher is who the spec says it is: the licence is that of the model of this name.
+    known = models.origin(f"hub:{summary.get('model')}@main") if recorded else origin_of(summary)
     return Teacher(
         name=str(summary.get("model") or summary.get("engine") or UNKNOWN),
         source=_source(known, summary, server),
@@ -51,6 +52,11 @@ def _teacher(run: Run, summary: dict[str, Any], kind: str, votes: int, server: b
         asked=_asked(summary, kind, votes),
         prompt=None if recorded or summary.get("engine") == "noop" else conversation(run, kind),
     )
+
+
+def origin_of(summary: dict[str, Any]) -> models.Origin:
+    """Where the model of a stage's summary comes from; runs of older versions noted its name only."""
+    return models.origin(summary.get("identity") or summary.get("model") or "")
 
 
 def _source(known: models.Origin, summary: dict[str, Any], server: bool) -> str:
@@ -62,6 +68,8 @@ def _source(known: models.Origin, summary: dict[str, Any], server: bool) -> str:
         where = f"{known.hub} on the Hugging Face Hub, "
         if known.pinned:
             return where + "pinned by the SHA-256 of the publisher's file"
+        if not summary.get("identity"):
+            return where + "by the catalog"
         return where + (f"revision {known.revision}" if known.revision else "its main branch at the time")
     if str(summary.get("identity") or "").startswith("folder:"):
         return "a local folder"

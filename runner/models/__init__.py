@@ -121,18 +121,21 @@ def provenance(ref: str, revision: str | None = None, base: Path | None = None) 
 
 
 def origin(identity: str) -> Origin:
-    """Where the model of an ``identity`` comes from, as far as the catalog knows. Never raises for an unknown one."""
+    """Where the model of an ``identity`` comes from, as far as the catalog knows. Never raises for an unknown one.
+
+    ``catalog:NAME`` alone will do: older runs noted no more.
+    """
     kind, _, rest = identity.partition(":")
-    name, _, version = rest.rpartition("@")
-    if kind == "hub" and name:
+    name, at, version = rest.rpartition("@") if "@" in rest else (rest, "", "")
+    if kind == "hub" and at:
         return Origin(name, None if version == "main" else version, catalog.facts_of_repo(name).licence)
     entry = catalog.load().models.get(name) if kind == "catalog" else None
     # Another catalog may call another model by this name.
-    if entry is None or version != f"sha256:{entry.weights.sha256}":
-        return Origin(pinned=kind == "catalog")
+    if entry is None or (at and version != f"sha256:{entry.weights.sha256}"):
+        return Origin(pinned=kind == "catalog" and bool(at))
     source = next((source for source in entry.sources if isinstance(source, catalog.HubSource)), None)
     repo, revision = (source.repo, source.revision) if source else (None, None)
-    return Origin(repo, revision, entry.shape.licence, pinned=True)
+    return Origin(repo, revision, entry.shape.licence, pinned=bool(at))
 
 
 def ensure(

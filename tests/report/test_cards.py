@@ -232,8 +232,25 @@ def test_recorded_votes_are_not_said_to_be_a_models(run):
     assert DatasetCard(cards["cards/data.md"]).data.annotations_creators == ["found"]
 
 
-def test_what_is_not_known_is_said_to_be_so(folder):
+def test_a_recorded_model_that_the_catalog_knows_has_its_licence(run):
+    run.recorded().summaries["label"].update(model="mistralai/Mixtral-8x7B-Instruct-v0.1", identity=None)
+    text = card_of(run.write())["cards/model.md"]
+    assert "`mistralai/Mixtral-8x7B-Instruct-v0.1`: the name is what the spec says" in text
+    assert "Licence: Apache-2.0. Asked: not in this run" in text
+
+
+def test_older_runs_noted_names_only(folder):
     text = card_of(folder().write())["cards/model.md"]
+    assert ModelCard(text).data.base_model == "sentence-transformers/all-MiniLM-L6-v2"
+    assert "Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF on the Hugging Face Hub, by the catalog. Licence: Apache-2.0" in text
+
+
+def test_what_is_not_known_is_said_to_be_so(folder):
+    run = folder()
+    run.summaries["label"].update(model="./mine", identity="folder:sha256:0")
+    run.summaries["train"].update(model="./mine", identity="folder:sha256:0")
+    text = card_of(run.write())["cards/model.md"]
+    assert "`./mine`: a local folder. Licence: not known" in text
     card = ModelCard(text)
     assert (card.data.license, card.data.base_model) == ("other", None)
     assert "Licence: not known" in text and "The student's base model: not known." in text
@@ -281,6 +298,7 @@ def test_the_same_run_gives_the_same_cards(run):
         (known("all-minilm-l6-v2"), "sentence-transformers/all-MiniLM-L6-v2", "Apache-2.0"),
         ("catalog:all-minilm-l6-v2@sha256:" + "0" * 64, None, None),
         ("catalog:gone@sha256:" + "0" * 64, None, None),
+        ("catalog:all-minilm-l6-v2", "sentence-transformers/all-MiniLM-L6-v2", "Apache-2.0"),
         ("hub:FacebookAI/roberta-base@main", "FacebookAI/roberta-base", "MIT"),
         ("hub:org/unheard-of@v1", "org/unheard-of", None),
         ("folder:sha256:" + "0" * 64, None, None),
