@@ -70,7 +70,10 @@ def push(run: Folder, to: str, *, data: bool = False, private: bool = True) -> P
     """
     found = _finished(run)
     if to.startswith(HUB):
-        return _to_hub(run, found, to.removeprefix(HUB), data, private)
+        try:
+            return _to_hub(run, found, to.removeprefix(HUB), data, private)
+        except OSError as error:
+            raise UserError(f"{to}: the files could not be put together: {error.strerror or error}") from error
     if "://" in to:
         raise UserError(f"{to}: push writes to a local folder or to hf:OWNER/NAME; copy a folder to where you want it")
     return _to_folder(run, found, Path(to).expanduser().resolve(), data)

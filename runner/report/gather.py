@@ -148,7 +148,7 @@ def _doubtful(votes: pa.Table | None, labels: Sequence[str]) -> list[Row]:
             figure=float(margin[k]),
             reason=row.get("reason"),
         )
-        for k, row in zip(order, votes.take(order).to_pylist(), strict=True)
+        for k, row in zip(order, votes.take(pa.array(order, pa.int64())).to_pylist(), strict=True)
     ]
 
 
@@ -172,7 +172,7 @@ def _mistaken(predictions: pa.Table | None, labels: Sequence[str]) -> list[Row]:
             truth=row["label"],
             teacher=row.get("teacher_label"),
         )
-        for k, row in zip(order, predictions.take(order).to_pylist(), strict=True)
+        for k, row in zip(order, predictions.take(pa.array(order, pa.int64())).to_pylist(), strict=True)
     ]
 
 
