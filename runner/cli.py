@@ -185,6 +185,18 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _push(options: argparse.Namespace) -> int:
+    from runner.push import push
+    from runner.store import Folder
+
+    pushed = push(Folder(_absolute(options.run)), options.to, data=options.data, private=options.private)
+    texts = f"{pushed.texts:,} labelled texts" if pushed.texts else "no texts of the data (--data adds them)"
+    for place in pushed.places:
+        print(f"pushed: {place}")
+    print(f"with model, card, spec and report; {texts}")
+    return 0
+
+
 def _models(options: argparse.Namespace) -> int:
     from runner import models
 
@@ -263,11 +275,15 @@ def _absolute(path: str) -> str:
 
 
 def _write_report(run: Folder) -> dict[str, Any]:
-    from runner.report import build_report
+    from runner.cards import build_cards
+    from runner.report import gather, show
 
-    report, page = build_report(run.read, run.exists)
+    found = gather(run.read, run.exists)
+    report, page = show(found)
     run.write_json("report.json", report)
     run.write("report.html", page.encode())
+    for name, card in build_cards(found, report).items():
+        run.write(name, card.encode())
     return report
 
 
@@ -392,6 +408,23 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("report", _report, "rebuild the report of a run", "tutelage report runs/quickstart")
     sub.add_argument("run", metavar="RUN")
     sub.add_argument("--json", action="store_true", help="print report.json on one line")
+    sub = command(
+        "push",
+        _push,
+        "write or upload the trained model with its cards, spec and report",
+        "tutelage push runs/quickstart --to my-classifier",
+    )
+    sub.add_argument("run", metavar="RUN")
+    sub.add_argument("--to", required=True, metavar="DIR|hf:OWNER/NAME", help="a local folder, or a name on the Hub")
+    sub.add_argument(
+        "--data", action="store_true", help="the labelled texts as well, as a data set (without it no text leaves)"
+    )
+    sub.add_argument(
+        "--private",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="whether a repository that is made on the Hub is private (yes)",
+    )
     sub = command(
         "models",
         _models,

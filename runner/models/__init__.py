@@ -20,12 +20,15 @@ __all__ = [
     "ModelError",
     "ModelFacts",
     "ModelRow",
+    "Origin",
     "catalog_names",
     "describe",
     "ensure",
     "hub_name",
     "identity",
     "list_models",
+    "origin",
+    "provenance",
     "pull",
 ]
 
@@ -61,6 +64,19 @@ class ModelFacts:
     present: bool
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a model comes from, for cards: the publisher's Hub repository and its revision, and the licence.
+
+    None where it is not known; ``pinned`` says that the bytes are those of one SHA-256.
+    """
+
+    hub: str | None = None
+    revision: str | None = None
+    licence: str | None = None
+    pinned: bool = False
+
+
 def catalog_names() -> list[str]:
     """The names that ``catalog:NAME`` accepts, sorted."""
     return sorted(catalog.load().models)
@@ -94,6 +110,32 @@ def identity(ref: str, revision: str | None = None, base: Path | None = None) ->
     if isinstance(kind, HubName):
         return f"hub:{kind.repo}@{kind.revision or 'main'}"
     return f"folder:sha256:{folder.digest(kind)}"
+
+
+def provenance(ref: str, revision: str | None = None, base: Path | None = None) -> dict[str, str | None]:
+    """What a stage that used a model notes of it, for cards: its ``identity`` and its ``licence``. Offline.
+
+    Raises ModelError as ``identity`` does.
+    """
+    return {"identity": identity(ref, revision, base), "licence": describe(ref, revision, base).licence}
+
+
+def origin(identity: str) -> Origin:
+    """Where the model of an ``identity`` comes from, as far as the catalog knows. Never raises for an unknown one.
+
+    ``catalog:NAME`` alone will do: older runs noted no more.
+    """
+    kind, _, rest = identity.partition(":")
+    name, at, version = rest.rpartition("@") if "@" in rest else (rest, "", "")
+    if kind == "hub" and at:
+        return Origin(name, None if version == "main" else version, catalog.facts_of_repo(name).licence)
+    entry = catalog.load().models.get(name) if kind == "catalog" else None
+    # Another catalog may call another model by this name.
+    if entry is None or (at and version != f"sha256:{entry.weights.sha256}"):
+        return Origin(pinned=kind == "catalog" and bool(at))
+    source = next((source for source in entry.sources if isinstance(source, catalog.HubSource)), None)
+    repo, revision = (source.repo, source.revision) if source else (None, None)
+    return Origin(repo, revision, entry.shape.licence, pinned=bool(at))
 
 
 def ensure(

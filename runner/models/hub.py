@@ -1,15 +1,18 @@
 """The one place that talks to the Hugging Face Hub: its local cache first, then the network.
 
-Only safetensors, configuration and tokenizer files are ever asked for.
+Only safetensors, configuration and tokenizer files are ever asked for. What is published is what the caller hands in.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Literal
 
-from runner.errors import ModelError, first_line
+from runner.errors import ModelError, UserError, first_line
 from runner.models import catalog, folder
 from runner.models.catalog import Entry, HubSource, Progress
 from runner.models.store import amount
@@ -20,6 +23,9 @@ _ALLOW = ["*.json", "*.model", "*.txt", "*.jinja"]
 _WEIGHTS = "*.safetensors"
 # Sub-folders hold other formats (onnx, openvino); consolidated files are the same weights again.
 _IGNORE = ["*/*", "consolidated*"]
+
+
+Kind = Literal["model", "dataset"]
 
 
 def is_offline() -> bool:
@@ -139,3 +145,90 @@ def _advice(repo: str, reason: str) -> str:
         f"(`tutelage models pull {repo}`) and copy the Hub's cache, name a local folder, "
         "or use one of the catalog: " + ", ".join(f"catalog:{name}" for name in sorted(names))
     )
+
+
+def check_publish(kinds: Sequence[Kind], repo: str, private: bool, marker: str) -> None:
+    """Whether :func:`publish` may be called: a known token, and repositories of these kinds that may be written to.
+
+    A repository that is there must be empty or hold ``marker``, and must not be public where ``private`` is wanted.
+    The token is huggingface_hub's own: ``HF_TOKEN``, or that of its login.
+
+    :raises UserError: when the Hub would not take it, with what to do.
+    """
+    with _asking(repo) as api:
+        api.whoami()
+        for kind in kinds:
+            _check_free(api, repo, kind, private, marker)
+
+
+def publish(parts: Sequence[tuple[Kind, Path]], repo: str, private: bool, message: str) -> list[str]:
+    """Upload each folder to the repository of its kind that is called ``repo``; returns their addresses.
+
+    One that is not there is made, ``private`` or not.
+
+    :raises UserError: when the Hub does not take it, with what to do.
+    """
+    with _asking(repo) as api:
+        return [_upload(api, repo, kind, path, private, message) for kind, path in parts]
+
+
+@contextmanager
+def _asking(repo: str) -> Iterator[Any]:
+    """The Hub's client with the user's token; what goes wrong becomes a :class:`UserError`, without the token."""
+    from huggingface_hub import HfApi, get_token
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    if is_offline():
+        raise UserError(
+            f"hf:{repo}: HF_HUB_OFFLINE forbids asking the Hub; unset it, or push to a folder and upload that elsewhere"
+        )
+    token = get_token()
+    if token is None:
+        raise UserError(
+            f"hf:{repo}: the Hub wants a token: set HF_TOKEN to one that may write, or log in with `hf auth login`"
+        )
+    disable_progress_bars()
+    try:
+        yield HfApi(token=token)
+    except UserError:
+        raise
+    except Exception as error:
+        # huggingface_hub lets through what its HTTP client, httpx, raises.
+        if not isinstance(error, OSError | ValueError) and not type(error).__module__.startswith("httpx"):
+            raise
+        said = f"hf:{repo}: {_refusal(error)}"
+        raise UserError(said.replace(token, "(the token)")) from error
+
+
+def _check_free(api: Any, repo: str, kind: Kind, private: bool, marker: str) -> None:
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        info = api.repo_info(repo, repo_type=kind, timeout=_TIMEOUT)
+    except RepositoryNotFoundError:
+        return
+    names = {file.rfilename for file in info.siblings or ()} - {".gitattributes"}
+    if names and marker not in names:
+        raise UserError(f"hf:{repo}: this {kind} repository holds files that push did not write; choose another name")
+    if private and not info.private:
+        raise UserError(
+            f"hf:{repo}: this {kind} repository is public; make it private on its page, or say --no-private"
+        )
+
+
+def _upload(api: Any, repo: str, kind: Kind, path: Path, private: bool, message: str) -> str:
+    made = api.create_repo(repo, repo_type=kind, private=private, exist_ok=True)
+    api.upload_folder(repo_id=repo, repo_type=kind, folder_path=path, commit_message=message)
+    return str(made)
+
+
+def _refusal(error: Exception) -> str:
+    """Why the Hub did not take a push, and what to do."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status == 401:
+        return "the Hub does not know this token; make one that may write, and set HF_TOKEN or log in again"
+    if status == 403:
+        return "this token may not write there; make one that may, or name a repository of your own"
+    if status is not None:
+        return f"the Hub refused it ({first_line(error, 200)})"
+    return f"the upload failed ({first_line(error, 200)}); try again, or push to a folder and upload that elsewhere"

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from runner.report.gather import gather
+from runner.report.gather import Run, gather
 from runner.report.page import render
 from runner.report.summary import summarise
 from runner.report.words import result_table
 
-__all__ = ["build_report", "result_table"]
+__all__ = ["build_report", "gather", "result_table", "show"]
 
 
 def build_report(read: Callable[[str], bytes], exists: Callable[[str], bool]) -> tuple[dict[str, Any], str]:
@@ -24,6 +24,10 @@ def build_report(read: Callable[[str], bytes], exists: Callable[[str], bool]) ->
 
     :raises DataError: when the folder holds no finished run, or one of its files is broken.
     """
-    run = gather(read, exists)
+    return show(gather(read, exists))
+
+
+def show(run: Run) -> tuple[dict[str, Any], str]:
+    """As :func:`build_report`, of a run that was read already."""
     report = summarise(run)
     return report, render(report, run)

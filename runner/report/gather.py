@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,9 @@ STAGES = ("load", "label", "vote", "train", "evaluate", "benchmark")
 
 SHOWN = 10
 """Rows in each list of rows."""
+
+# A text as the stages quote it, with repr.
+_QUOTED = re.compile(r"""(?<!\w)(['"])(?:\\.|(?!\1).)*\1""")
 
 Read = Callable[[str], bytes]
 Exists = Callable[[str], bool]
@@ -44,12 +49,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: ``run.json``, the stages' summaries by name, two files, and the rows worth a look."""
+    """A finished run: ``run.json``, the stages' summaries by name, two files, and the rows worth a look.
+
+    ``places`` are the stages' folders by name; ``given`` counts the teacher's labels on train rows, None where it
+    abstained, and is empty where the votes are not there.
+    """
 
     info: dict[str, Any]
     summaries: dict[str, dict[str, Any]]
     evaluation: dict[str, Any]
     benchmark: dict[str, Any]
+    places: dict[str, str] = field(default_factory=dict)
+    given: dict[str | None, int] = field(default_factory=dict)
     doubtful: list[Row] = field(default_factory=list)
     mistaken: list[Row] = field(default_factory=list)
 
@@ -70,14 +81,26 @@ def gather(read: Read, exists: Exists) -> Run:
     if "apply" in places:
         summaries["apply"] = _json(read, f"{places['apply']}/done.json").get("summary") or {}
     labels = list(info["spec"]["task"]["labels"])
+    votes = _table(read, exists, f"{places['vote']}/votes.parquet")
+    train = None if votes is None else votes.filter(pc.equal(votes["split"], "train"))
     return Run(
         info=info,
         summaries=summaries,
         evaluation=_json(read, f"{places['evaluate']}/evaluate.json"),
         benchmark=_json(read, f"{places['benchmark']}/benchmark.json"),
-        doubtful=_doubtful(_table(read, exists, f"{places['vote']}/votes.parquet"), labels),
+        places=places,
+        given={} if train is None else dict(Counter(train["label"].to_pylist())),
+        doubtful=_doubtful(train, labels),
         mistaken=_mistaken(_table(read, exists, f"{places['evaluate']}/predictions.parquet"), labels),
     )
+
+
+def without_texts(run: Run) -> Run:
+    """The run with no text of its data in it, for copies that leave the house: no rows, and no quotes in warnings."""
+    label = {**run.summaries["label"], "longest": []}
+    load = run.summaries["load"]
+    load = {**load, "warnings": [_QUOTED.sub("(text left out)", said) for said in load.get("warnings") or []]}
+    return replace(run, summaries={**run.summaries, "label": label, "load": load}, doubtful=[], mistaken=[])
 
 
 def _json(read: Read, path: str) -> dict[str, Any]:
@@ -115,7 +138,6 @@ def _doubtful(votes: pa.Table | None, labels: Sequence[str]) -> list[Row]:
     """The train rows on which the teacher's two likeliest labels lie closest together."""
     if votes is None:
         return []
-    votes = votes.filter(pc.equal(votes["split"], "train"))
     chances = _matrix(votes["probabilities"], len(labels))
     top = np.sort(chances, axis=1)
     margin = top[:, -1] - top[:, -2]
@@ -128,7 +150,7 @@ def _doubtful(votes: pa.Table | None, labels: Sequence[str]) -> list[Row]:
             figure=float(margin[k]),
             reason=row.get("reason"),
         )
-        for k, row in zip(order, votes.take(order).to_pylist(), strict=True)
+        for k, row in zip(order, votes.take(pa.array(order, pa.int64())).to_pylist(), strict=True)
     ]
 
 
@@ -152,7 +174,7 @@ def _mistaken(predictions: pa.Table | None, labels: Sequence[str]) -> list[Row]:
             truth=row["label"],
             teacher=row.get("teacher_label"),
         )
-        for k, row in zip(order, predictions.take(order).to_pylist(), strict=True)
+        for k, row in zip(order, predictions.take(pa.array(order, pa.int64())).to_pylist(), strict=True)
     ]
 
 

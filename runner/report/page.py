@@ -63,7 +63,7 @@ def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
         "doubtful": run.doubtful,
         "mistaken": run.mistaken,
         "longest": run.summaries["label"].get("longest") or [],
-        "removed": _removed(report),
+        "removed": words.removed(report),
         "facts": _facts(report),
         "spec_text": text.cut(run.info.get("spec_text") or "", LONGEST_SPEC),
         "nothing": text.NOTHING,
@@ -78,19 +78,6 @@ def _finalize(value: object) -> object:
 def _foreign(value: object, longest: int = text.LONGEST) -> Markup:
     """Text from data: cut, cleaned, escaped, and kept in its own direction of writing."""
     return Markup("<bdi>{}</bdi>").format(escape(text.clean(text.cut(str(value), longest))))
-
-
-def _removed(report: dict[str, Any]) -> list[tuple[str, str, int]]:
-    """(where, why, how many) of everything that did not go all the way."""
-    rows = [
-        (f"{split} rows dropped", reason, count)
-        for split, reasons in report["rows"]["dropped_by_reason"].items()
-        for reason, count in reasons.items()
-    ]
-    label = report["label"]
-    rows += [("teacher failed", reason, count) for reason, count in label["failures_by_reason"].items()]
-    rows += [("teacher abstained", reason, count) for reason, count in label["abstained_by_reason"].items()]
-    return [row for row in rows if row[2]]
 
 
 def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:

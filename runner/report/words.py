@@ -157,6 +157,19 @@ def result_table(report: dict[str, Any]) -> str:
     return "\n".join([f"{report['name']}\n\n{table}\n\n{measured}", *compared]) + "\n"
 
 
+def removed(report: dict[str, Any]) -> list[tuple[str, str, int]]:
+    """(where, why, how many) of everything that did not go all the way."""
+    rows = [
+        (f"{split} rows dropped", reason, count)
+        for split, reasons in report["rows"]["dropped_by_reason"].items()
+        for reason, count in reasons.items()
+    ]
+    label = report["label"]
+    rows += [("teacher failed", reason, count) for reason, count in label["failures_by_reason"].items()]
+    rows += [("teacher abstained", reason, count) for reason, count in label["abstained_by_reason"].items()]
+    return [row for row in rows if row[2]]
+
+
 def limits(report: dict[str, Any]) -> list[str]:
     """What these figures do not say."""
     scores, speed = report["evaluate"], report["benchmark"]["student"]

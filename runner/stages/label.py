@@ -447,8 +447,15 @@ def _finish(
         "output_tokens": pc.sum(answers["output_tokens"]).as_py(),
         "engine": spec.teacher.engine,
         "model": spec.teacher.model,
+        **_provenance(spec),
         "longest": _longest(answers, rows) if seconds else [],
     }
+
+
+def _provenance(spec: Spec) -> dict[str, str | None]:
+    """Which model answered; of recorded answers nobody can tell more than the spec says."""
+    teacher = spec.teacher
+    return models.provenance(teacher.model, teacher.revision, spec.base) if teacher.engine == "vllm" else {}
 
 
 def _unusable(spec: Spec, answers: pa.Table) -> dict[str, str]:

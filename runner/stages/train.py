@@ -69,7 +69,8 @@ def run(context: Context) -> dict[str, Any]:
         lambda progress: context.progress.at(progress["done"]),
     )
     context.here.child("ray").clear()
-    return {"rows": len(kept), "held_out": len(held_out), "model": student.model} | result
+    known = models.provenance(student.model, student.revision, spec.base)
+    return {"rows": len(kept), "held_out": len(held_out), "model": student.model} | known | result
 
 
 def epochs_for(student: Student, rows: int) -> int:

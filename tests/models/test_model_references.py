@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import ModelError
-from runner.models import catalog, catalog_names, describe, ensure, identity, list_models
+from runner.models import catalog, catalog_names, describe, ensure, identity, list_models, origin, provenance
 
 from .conftest import MODEL, World
 
@@ -60,6 +60,20 @@ def test_facts_for_a_plan_with_models_that_are_not_here() -> None:
         None,
         False,
     )
+
+
+def test_what_a_stage_notes_of_a_model_is_enough_for_a_card(
+    world: World, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TUTELAGE_CATALOG")
+    (model / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n", encoding="utf-8")
+    for ref, licence in (("catalog:all-mpnet-base-v2", "Apache-2.0"), ("FacebookAI/roberta-base", "MIT")):
+        noted = provenance(ref)
+        assert noted == {"identity": identity(ref), "licence": licence}
+        assert origin(str(noted["identity"])).licence == licence
+    noted = provenance(str(model))
+    assert noted["licence"] == "cc-by-4.0"
+    assert str(model) not in str(noted) and origin(str(noted["identity"])).hub is None
 
 
 @pytest.mark.parametrize("call", [identity, describe, ensure])

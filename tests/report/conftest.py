@@ -295,6 +295,12 @@ def folder(tmp_path):
     return lambda **options: RunFolder(tmp_path / "run", **options)
 
 
+@pytest.fixture(scope="session")
+def run_folder():
+    """The class, for fixtures that many tests share."""
+    return RunFolder
+
+
 @pytest.fixture
 def hostile():
     return HOSTILE

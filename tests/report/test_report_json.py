@@ -75,6 +75,14 @@ def test_doubtful_and_mistaken_rows(folder, hostile):
     assert found.mistaken[3].teacher is None
 
 
+def test_a_student_without_a_mistake_and_a_teacher_without_chances(folder):
+    run = folder()
+    run.predictions["student_label"] = list(run.predictions["label"])
+    run.votes["probabilities"] = [[float("nan")] * 3] * len(run.votes["id"])
+    found = gather((run := run.write()).read, run.exists)
+    assert (found.doubtful, found.mistaken) == ([], [])
+
+
 def test_test_rows_are_not_among_the_doubtful(folder):
     run = folder()
     run.votes["split"] = ["test"] * 299 + ["train"]
