@@ -19,7 +19,9 @@ from runner.economics import DIRECT_OUTPUT, Asked, OneOff, labelling_usd, usd_pe
 from runner.spec import Spec
 from runner.spec.prices import prices_of
 from runner.stage import Context
+from runner.stages.label import task_of
 from runner.store import Folder
+from runner.teacher.prompt import messages
 from runner.tokens import prompt_tokens
 
 NAME = "benchmark"
@@ -38,13 +40,21 @@ def key(spec: Spec) -> dict[str, Any]:
         "resources": spec.to_dict()["student"]["resources"],
         "teacher_price": spec.teacher.price_per_hour,
         "replicas": list(spec.teacher.resources.replicas),
+        "same_machine": _same_machine(spec),
         "prices": asdict(prices_of(spec)),
+        # Where nothing is asked, the prompt that would have been is counted for the comparison with APIs.
+        "prompt": messages(task_of(spec), "") if spec.teacher.engine == "recorded" else None,
     }
+
+
+def _same_machine(spec: Spec) -> bool:
+    """Whether teacher and student run on the same kind of machine, at the same price."""
+    return not (spec.teacher.resources.gpus or spec.teacher.endpoint or spec.student.resources.gpus)
 
 
 def run(context: Context) -> dict[str, Any]:
     """Time the student where it runs; work out what each million texts cost."""
-    spec, bench = context.spec, context.spec.benchmark
+    spec, bench, carbon = context.spec, context.spec.benchmark, context.spec.benchmark.carbon
     test = context.inputs["load"].read_table("test.parquet").column("text").to_pylist()
     resources = spec.student.resources
     measured = context.cluster.call(
@@ -55,7 +65,7 @@ def run(context: Context) -> dict[str, Any]:
         max_length=spec.student.max_length,
         precision=spec.student.precision,
         batch_sizes=list(bench.batch_sizes),
-        carbon=(carbon := bench.carbon) and {"country": carbon.country, "grams_per_kwh": carbon.grams_per_kwh},
+        carbon=carbon and {"country": carbon.country, "grams_per_kwh": carbon.grams_per_kwh},
     )
     measured["hardware"]["cores"] = resources.cpus or measured["hardware"]["cores"]
     student = measured | {
@@ -64,9 +74,8 @@ def run(context: Context) -> dict[str, Any]:
     }
     label = (context.inputs["label"].done or {})["summary"]
     rate, price = label["rows_per_second"], spec.teacher.price_per_hour
-    here = not spec.teacher.resources.gpus and not spec.teacher.endpoint
-    if price is None and here and not resources.gpus:
-        price = bench.price_per_hour  # both ran on the same kind of machine
+    if price is None and _same_machine(spec):
+        price = bench.price_per_hour
     teacher = {
         "rows_per_second": rate,
         "usd_per_million": usd_per_million(price, rate) if price and rate else None,
