@@ -17,18 +17,22 @@ from runner.teacher import prompt
 SAMPLE = 200
 """Texts that are counted."""
 
-CHARACTERS_PER_TOKEN = 4.0
+CHARACTERS_PER_TOKEN = 4
 MARKUP = 5
 """Tokens that each turn costs besides its content."""
 
 
 @dataclass(frozen=True)
 class PromptTokens:
-    """Tokens of the part that all prompts share, mean tokens of a row's own part, and how they were counted."""
+    """Tokens of the part that all prompts share, mean tokens of a row's own part, and how they were counted.
+
+    ``exact`` is False where they are estimated.
+    """
 
     fixed: int
     per_row: int
     counted: str
+    exact: bool
 
 
 def prompt_tokens(spec: Spec, texts: Sequence[str]) -> PromptTokens:
@@ -38,13 +42,14 @@ def prompt_tokens(spec: Spec, texts: Sequence[str]) -> PromptTokens:
     count = _counter(spec)
     sample = [text[:20_000] for text in texts[:: max(1, len(texts) // SAMPLE)]]
     counted = f"with the model's tokenizer on {len(sample)} rows" if count else "from characters"
+    exact = count is not None
     count = count or (lambda text: len(text) / CHARACTERS_PER_TOKEN)
     fixed = sum(count(turn["content"]) + MARKUP for turn in turns)
     examples = sum(count(turn["content"]) + MARKUP for turn in all_turns) - fixed
     if spec.task.pool is None or spec.task.pool.select == "diverse":
         fixed, examples = fixed + examples, 0
     per_row = sum(map(count, sample)) / max(1, len(sample)) + MARKUP + examples
-    return PromptTokens(round(fixed), round(per_row), counted)
+    return PromptTokens(round(fixed), round(per_row), counted, exact)
 
 
 def shown_task(spec: Spec) -> tuple[prompt.Task, prompt.Task]:

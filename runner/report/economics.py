@@ -160,8 +160,8 @@ def limits(report: dict[str, Any]) -> list[str]:
     if found["tokens"] and len(found["rows"]) > 1:
         counted = next(iter(found["tokens"].values()))["counted"]
         said.append(
-            f"API prices are list prices of the day in the table; tokens were counted {flat(counted)}, "
-            "and an API's own tokenizer counts otherwise."
+            f"API prices are list prices of the day in the table. Tokens are {flat(counted)}; "
+            "an API's own tokenizer counts otherwise."
         )
     if found["one_off"]["labelling_usd"] is None:
         said.append(

@@ -22,7 +22,7 @@ from runner.stage import Context
 from runner.stages.label import task_of
 from runner.store import Folder
 from runner.teacher.prompt import messages
-from runner.tokens import prompt_tokens
+from runner.tokens import CHARACTERS_PER_TOKEN, prompt_tokens
 
 NAME = "benchmark"
 NEEDS = ("load", "label", "train")
@@ -117,7 +117,10 @@ def _asked(context: Context, label: dict[str, Any]) -> list[Asked]:
     for spec, summary in zip(context.spec.teachers(), label.get("teachers") or [label], strict=True):
         if not summary.get("prompt_tokens"):
             continue
-        calls, counted = summary["replies"], "by the teacher's tokenizer, over this run's own prompts and answers"
+        calls, counted = (
+            summary["replies"],
+            "counted by the teacher's tokenizer, over this run's own prompts and answers",
+        )
         kind = spec.teacher.prompt
         per_call = (summary["prompt_tokens"] / calls, (summary["output_tokens"] or 0) / calls)
         real.setdefault(kind, Asked(kind, calls / summary["rows"], *per_call, counted))
@@ -126,7 +129,8 @@ def _asked(context: Context, label: dict[str, Any]) -> list[Asked]:
     load = context.inputs["load"]
     texts = [text for split in ("train", "test") for text in load.read_table(f"{split}.parquet")["text"].to_pylist()]
     count = prompt_tokens(context.spec, texts)
-    return [Asked("direct", 1, count.fixed + count.per_row, DIRECT_OUTPUT, count.counted)]
+    counted = f"counted {count.counted}" if count.exact else f"estimated {count.counted}, {CHARACTERS_PER_TOKEN} to one"
+    return [Asked("direct", 1, count.fixed + count.per_row, DIRECT_OUTPUT, counted)]
 
 
 def measure(
