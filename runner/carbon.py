@@ -103,6 +103,7 @@ def _tracker(country: str | None, grams_per_kwh: float | None) -> Any:
         output_dir=tempfile.gettempdir(),
         allow_multiple_runs=True,  # or it writes a lock file
         tracking_mode="machine",
+        gpu_ids=None,  # those that CUDA_VISIBLE_DEVICES names, else all
         pue=1.0,
         wue=0.0,
         force_cpu_power=None,

@@ -89,7 +89,9 @@ def work_out(
     one_off: OneOff, student: float, teacher: float | None, asked: Sequence[Asked], prices: Sequence[Price]
 ) -> dict[str, Any]:
     """All of it as JSON-able values: ``one_off``, ``tokens``, and a row for the teacher and for each API and mode."""
-    rows = [{"name": "teacher", "mode": None, "date": None, "source": None, "usd_per_million": teacher}]
+    rows: list[dict[str, Any]] = [
+        {"name": "teacher", "mode": None, "date": None, "source": None, "usd_per_million": teacher}
+    ]
     for price in prices:
         for mode in ("direct", "cot"):
             how = next((one for one in asked if one.mode == mode), None)
@@ -103,7 +105,7 @@ def work_out(
                 }
             )
     for row in rows:
-        outcome, texts = break_even(one_off, student, row["usd_per_million"])  # type: ignore[arg-type]
+        outcome, texts = break_even(one_off, student, row["usd_per_million"])
         row |= {"outcome": outcome, "break_even_texts": texts}
     return {
         "one_off": {

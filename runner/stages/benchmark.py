@@ -32,16 +32,18 @@ LATENCY_RUNS = 200
 ENERGY_SECONDS = 10.0
 """For how long the student works while its energy is measured: power is sampled once a second."""
 
+COUNTED = "counted by the teacher's tokenizer, over this run's own prompts and answers"
+
 
 def key(spec: Spec) -> dict[str, Any]:
     """What is timed, on what, at which price."""
     return {
-        "benchmark": spec.to_dict()["benchmark"],
+        "benchmark": {name: value for name, value in spec.to_dict()["benchmark"].items() if name != "prices"},
         "resources": spec.to_dict()["student"]["resources"],
         "teacher_price": spec.teacher.price_per_hour,
         "replicas": list(spec.teacher.resources.replicas),
         "same_machine": _same_machine(spec),
-        "prices": asdict(prices_of(spec)),
+        "prices": asdict(prices_of(spec)),  # what stands in the table, wherever it lies
         # Where nothing is asked, the prompt that would have been is counted for the comparison with APIs.
         "prompt": messages(task_of(spec), "") if spec.teacher.engine == "recorded" else None,
     }
@@ -99,11 +101,10 @@ def _economics(context: Context, student: float, teacher: float | None, teacher_
     spec, bench, prices = context.spec, context.spec.benchmark, prices_of(context.spec)
     label, train = (context.inputs[name].done or {} for name in ("label", "train"))
     resources = spec.student.resources
-    asked_for = labelling_usd(
-        teacher_price, label["summary"].get("seconds"), label["seconds"], spec.teacher.resources.replicas[0]
-    )
+    replicas, busy = spec.teacher.resources.replicas[0], label["summary"].get("seconds")
+    labelling = bench.labelling_usd
     one_off = OneOff(
-        labelling=asked_for if bench.labelling_usd is None else bench.labelling_usd,
+        labelling=labelling_usd(teacher_price, busy, label["seconds"], replicas) if labelling is None else labelling,
         training=train["seconds"] / 3600 * resources.workers * bench.price_per_hour,
         review=bench.review.hours * bench.review.usd_per_hour if bench.review else 0.0,
     )
@@ -117,13 +118,9 @@ def _asked(context: Context, label: dict[str, Any]) -> list[Asked]:
     for spec, summary in zip(context.spec.teachers(), label.get("teachers") or [label], strict=True):
         if not summary.get("prompt_tokens"):
             continue
-        calls, counted = (
-            summary["replies"],
-            "counted by the teacher's tokenizer, over this run's own prompts and answers",
-        )
-        kind = spec.teacher.prompt
+        kind, calls = spec.teacher.prompt, summary["replies"]
         per_call = (summary["prompt_tokens"] / calls, (summary["output_tokens"] or 0) / calls)
-        real.setdefault(kind, Asked(kind, calls / summary["rows"], *per_call, counted))
+        real.setdefault(kind, Asked(kind, calls / summary["rows"], *per_call, COUNTED))
     if found := real.get("direct") or real.get("cot"):
         return [Asked("direct", 1, found.input, DIRECT_OUTPUT, found.counted), *(real[k] for k in real if k == "cot")]
     load = context.inputs["load"]
