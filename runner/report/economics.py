@@ -45,7 +45,7 @@ def verdict(report: dict[str, Any]) -> str:
         said.append(_against(f"the cheapest API of the table ({_called(cheapest)})", cheapest, least))
     if not said:
         return ""
-    return f" It cost {least}{money(cost['usd'])} USD to make: {'; '.join(said)}."
+    return f" The student cost {least}{money(cost['usd'])} USD to make: {'; '.join(said)}."
 
 
 def _against(whom: str, row: dict[str, Any], least: str) -> str:

@@ -36,7 +36,10 @@ def test_an_older_report_says_nothing_of_it(folder):
 def test_the_verdict_says_from_when_on_it_pays(folder):
     report, page = with_economics(folder(), OneOff(0.021, 0.007, 180.0))
     said = whole_verdict(report)
-    assert "240 times less. It cost 180 USD to make: it pays from 2,800,000 texts on against its teacher; it " in said
+    assert (
+        "240 times less. The student cost 180 USD to make: it pays from 2,800,000 texts on against its teacher; it "
+        in said
+    )
     assert said.endswith("3,500,000 texts on against the cheapest API of the table (GPT-5.6 Luna, direct, 2026-07-30).")
     assert "From how many texts on does it pay?" in page and "What the student cost once" in page
     assert "The student pays from 71,000 texts on against GPT-4 Turbo (0125-preview); " in page
@@ -54,8 +57,9 @@ def test_a_dear_student_never_pays_and_that_is_said(folder):
 
 def test_what_is_not_known_is_not_zero(folder):
     report, _ = with_economics(folder().recorded(), OneOff(None, 2.0, 0.0), teacher=None)
-    assert "It cost at least 2.00 USD to make: it pays from at least 39,000 texts on against the cheapest" in verdict(
-        report
+    assert (
+        "The student cost at least 2.00 USD to make: it pays from at least 39,000 texts on against the cheapest"
+        in verdict(report)
     )
     assert "its teacher;" not in verdict(report)
     assert parts(report) == [
