@@ -85,10 +85,10 @@ def _check_benchmark(spec: Spec) -> list[Problem]:
 
 
 def _field_of(spec: Spec, path: str) -> KeyPath:
-    if spec.task.pool and spec.task.pool.from_ == path:
-        return ("task", "examples", "from")
     if spec.benchmark.prices == path:
         return ("benchmark", "prices")
+    if spec.task.pool and spec.task.pool.from_ == path:
+        return ("task", "examples", "from")
     return ("data", "test" if path == spec.data.test.path != spec.data.train.path else "train", "path")
 
 
@@ -103,7 +103,7 @@ def _check_source(spec: Spec, at: KeyPath, source: TextSource) -> Iterator[Probl
     if glob.has_magic(where) and not os.path.lexists(where):
         found = sorted(glob.glob(where, recursive=True))
     if not found:
-        yield spec.places.problem(at, f"no file matches {short_path(where)!r}")
+        yield spec.places.problem(at, f"no file matches {_shown(where)!r}")
     bad = 0
     for path in found:
         problems = list(_check_file(spec, at, source, path, kind))
@@ -121,17 +121,17 @@ def _check_file(spec: Spec, at: KeyPath, source: TextSource, path: str, kind: st
     try:
         columns, has_rows = peek(path, kind)
     except DataError as error:
-        yield spec.places.problem(at, f"{short_path(path)}: {error}")
+        yield spec.places.problem(at, f"{_shown(path)}: {error}")
         return
     if not has_rows:
-        yield spec.places.problem(at, f"{short_path(path)}: there is no row of data in this file")
+        yield spec.places.problem(at, f"{_shown(path)}: there is no row of data in this file")
     if columns is None or not (columns or has_rows):
         return
     for field, column in _needed(spec, at, source):
         if column not in columns:
             listed = ", ".join(columns[:20]) + (", ..." if len(columns) > 20 else "")
             hint = did_you_mean(column, columns) or f" (it has: {listed})"
-            yield spec.places.problem(field, f"{short_path(path)} has no column {column!r}{hint}")
+            yield spec.places.problem(field, f"{_shown(path)} has no column {column!r}{hint}")
     if isinstance(source, LabelledSource) and source.label in columns and kind != "parquet":
         yield from _check_labels(spec, at, source, path, kind)
 
@@ -154,7 +154,7 @@ def _check_labels(spec: Spec, at: KeyPath, source: LabelledSource, path: str, ki
     try:
         wrong = [(line, value) for line, value in labels(path, kind, source.label) if not _is_label(value, known)]
     except DataError as error:
-        yield spec.places.problem(at, f"{short_path(path)}: {error}")
+        yield spec.places.problem(at, f"{_shown(path)}: {error}")
         return
     if wrong:
         named = []
@@ -162,7 +162,7 @@ def _check_labels(spec: Spec, at: KeyPath, source: LabelledSource, path: str, ki
             text = "" if value is None else str(value)[:60]
             named.append(f"line {line} has {repr(text) + did_you_mean(text, known) if text else 'none'}")
         more = f", and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-        message = f"{short_path(path)}: every row needs one of task.labels; {', '.join(named)}{more}"
+        message = f"{_shown(path)}: every row needs one of task.labels; {', '.join(named)}{more}"
         yield spec.places.problem((*at[:-1], "label"), message)
 
 
@@ -172,7 +172,7 @@ def _is_label(value: object, known: tuple[str, ...]) -> bool:
 
 def _not_a_file(path: str) -> str:
     """Why ``path`` is no file that can be read; empty when it is one."""
-    shown = short_path(path)
+    shown = _shown(path)
     try:
         if os.path.isfile(path):
             return ""
@@ -188,7 +188,7 @@ def _not_a_file(path: str) -> str:
     return f"there is no file {shown!r}{hint}"
 
 
-def short_path(path: str) -> str:
+def _shown(path: str) -> str:
     """The path as short as it can be said: relative to where the user stands, if it lies below."""
     relative = os.path.relpath(path)
     return path if relative.startswith("..") else relative

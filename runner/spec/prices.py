@@ -13,7 +13,7 @@ from typing import Any
 from runner.errors import Problem, SpecError
 from runner.spec import explain, strict_yaml
 from runner.spec.fields import fill
-from runner.spec.files import resolve_path, short_path
+from runner.spec.files import resolve_path
 from runner.spec.load import read_file
 from runner.spec.model import Spec, build
 from runner.spec.places import Places
@@ -61,7 +61,7 @@ def prices_of(spec: Spec) -> Prices:
 
 def load_prices(path: Path) -> Prices:
     """The table at ``path``. Raises SpecError with every problem that could be found."""
-    source = short_path(str(path))
+    source = str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
     document = strict_yaml.parse(strict_yaml.decode(read_file(str(path)), source), source)
     rules: dict[str, Any] = json.loads(RULES.read_text(encoding="utf-8"))
     if not isinstance(document.data, dict):
