@@ -222,7 +222,7 @@ def ray_data_llm(model: str, spec: Any) -> Label:
 
     task = task_of(spec)
     # Ray's workers are nice by default, as ours are not: what else runs here would stop them.
-    os.environ["RAY_worker_niceness"] = "0"
+    os.environ.update(RAY_worker_niceness="0")
     # Its stages ask for one logical processor each, beside the engine's: with fewer than eight it waits for ever.
     ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -27,9 +26,9 @@ from runner.stages import label, load, train
 from runner.store import Folder
 from runner.teacher import calibrate, prompt
 from runner.teacher.vllm_engine import engine_options
+from runner.tokens import CHARACTERS_PER_TOKEN, prompt_tokens, shown_task
 
 GIB = 2**30
-SAMPLE = 200
 
 # Memory in GiB, useful TFLOP/s (about 40 % of the dense half-precision peak) and watts, by the vendors' data sheets.
 ACCELERATORS: dict[str, tuple[float, float, float]] = {
@@ -51,7 +50,7 @@ USABLE = 0.9
 CPU_TEACHER_TFLOPS, CPU_STUDENT_TFLOPS = 0.23, 0.08
 """Per core with bf16 in hardware, measured on 2 cores: a 1.5 B teacher, and fine-tuning with small batches."""
 
-CHARACTERS_PER_TOKEN, ANSWER_TOKENS = 4.0, 80
+ANSWER_TOKENS = 80
 
 
 @dataclass(frozen=True)
@@ -131,8 +130,9 @@ def _teacher(spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence[str]) 
     todo = len(label.pending(spec, asked, answers))
     mine = answers.filter(pc.is_in(answers["id"], value_set=asked["id"].combine_chunks()))
     reused = pc.count_distinct(mine["id"]).as_py()
-    task, shown = _shown_task(spec)
-    fixed, per_row, counted = _prompt_tokens(spec, task, shown, texts)
+    _, shown = shown_task(spec)
+    counted = prompt_tokens(spec, texts)
+    fixed, per_row = counted.fixed, counted.per_row
     output = round(ANSWER_TOKENS * _expected_votes(teacher)) if teacher.prompt == "cot" else 1
     memory, problems = _memory(spec, facts)
     if fixed >= teacher.max_context:
@@ -155,7 +155,7 @@ def _teacher(spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence[str]) 
         "rows": len(ids),
         "generate": todo,
         "reuse": len(ids) - todo,
-        "prompt_tokens": {"fixed": fixed, "per_row": per_row, "counted": counted},
+        "prompt_tokens": {"fixed": fixed, "per_row": per_row, "counted": counted.counted},
         "output_tokens_per_row": output,
         "memory": memory,
         "hours": seconds / 3600,
@@ -232,44 +232,6 @@ def _flops(resources: TeacherResources | StudentResources, per_core: float = CPU
         return 1e12 * resources.gpus * _accelerator(resources)[1]
     slow = 1 if "avx512_bf16" in machine.cpu_flags() else 4
     return 1e12 * per_core * (resources.cpus or machine.usable_cores()) / slow
-
-
-def _prompt_tokens(spec: Spec, task: prompt.Task, shown: prompt.Task, texts: Sequence[str]) -> tuple[int, int, str]:
-    """Tokens of the fixed part, mean tokens of a row's own part, and how they were counted."""
-    turns, all_turns = (prompt.messages(one, "") for one in (task, shown))
-    count = _counter(spec)
-    sample = [text[:20_000] for text in texts[:: max(1, len(texts) // SAMPLE)]]
-    counted = f"with the model's tokenizer on {len(sample)} rows" if count else "from characters"
-    count = count or (lambda text: len(text) / CHARACTERS_PER_TOKEN)
-    # Each turn costs a few tokens of markup besides its content.
-    fixed = sum(count(turn["content"]) + 5 for turn in turns)
-    examples = sum(count(turn["content"]) + 5 for turn in all_turns) - fixed
-    if spec.task.pool is None or spec.task.pool.select == "diverse":
-        fixed, examples = fixed + examples, 0
-    per_row = sum(map(count, sample)) / max(1, len(sample)) + 5 + examples
-    return round(fixed), round(per_row), counted
-
-
-def _shown_task(spec: Spec) -> tuple[prompt.Task, prompt.Task]:
-    """The task without and with examples; of a pool the first ones stand in for those that will be chosen."""
-    task, pool = label.task_of(spec), spec.task.pool
-    if pool is None:
-        return task, task
-    first = [prompt.Example(**one) for one in load.examples_of(spec)[: pool.k]]
-    return task, replace(task, examples=tuple(first))
-
-
-def _counter(spec: Spec) -> Any:
-    """A function from text to its number of tokens, where the teacher's tokenizer is on this machine."""
-    if spec.teacher.engine == "noop" or not _facts(spec).present:
-        return None
-    from tokenizers import Tokenizer
-
-    folder = models.ensure(spec.teacher.model, spec.teacher.revision, spec.base)
-    if not (Path(folder) / "tokenizer.json").exists():
-        return None
-    tokenizer = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
-    return lambda text: len(tokenizer.encode(text, add_special_tokens=False))
 
 
 def _memory(spec: Spec, facts: models.ModelFacts) -> tuple[dict[str, Any], list[str]]:

@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from runner.report import text, words
+from runner.report import economics, text, words
 from runner.report.gather import Run
 from runner.report.plots import all_plots
 
@@ -59,6 +59,9 @@ def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
         "teacher": teacher,
         "student": student,
         "limits": words.limits(report),
+        "costs": economics.lines(report),
+        "one_off": economics.parts(report),
+        "sources": economics.sources(report),
         "plots": {name: Markup(svg) for name, svg in all_plots(report).items()},
         "doubtful": run.doubtful,
         "mistaken": run.mistaken,

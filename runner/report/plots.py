@@ -9,14 +9,20 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
 from runner.report.drawing import DASHED, INK, LINE, MUTED, STUDENT, TEACHER, draw
+from runner.report.economics import about
 from runner.report.text import cut, flat, money, number
 
 NUMBERED = 12
 """Confusion matrices of more labels than this carry no numbers in their cells: they would not be legible."""
+
+COMPARED = 5
+"""The most systems that the student's cost is drawn against."""
+
+_DASHES = ((0, (6, 2)), (0, (3, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)))
 
 COLOUR = {"teacher": TEACHER, "student": STUDENT}
 
@@ -33,6 +39,8 @@ def all_plots(report: dict[str, Any]) -> dict[str, str]:
     }
     if report["benchmark"]["student"].get("throughput"):
         plots["throughput"] = throughput(report["benchmark"]["student"]["throughput"])
+    if curve := break_even(report):
+        plots["break_even"] = curve
     if report["train"].get("history"):
         plots["loss"] = loss(report["train"]["history"], report["train"].get("best_epoch"))
     return plots
@@ -198,6 +206,44 @@ def _system(axes: Axes, name: str, price: float | None, score: dict[str, Any]) -
     axes.errorbar([price], [accuracy], reach, fmt="o", color=COLOUR[name], markersize=8, elinewidth=1.6)
     said = f"{name}\n{money(price)} USD"
     axes.annotate(said, (price, accuracy), (10, 0), textcoords="offset points", va="center", linespacing=1.5)
+
+
+def break_even(report: dict[str, Any]) -> str | None:
+    """All that is spent by a number of texts: the student's line begins at its one-off cost and rises the slowest."""
+    found = report["benchmark"].get("economics")
+    if not found or not found["one_off"]["usd"]:
+        return None
+    mode = "cot" if "cot" in found["tokens"] else "direct"
+    rows = [row for row in found["rows"] if row["outcome"] == "pays" and row["mode"] in (None, mode)]
+    rows = sorted(rows, key=lambda row: row["break_even_texts"])
+    rows = rows[:2] + rows[2:][-(COMPARED - 2) :]  # the dearest, and those that pay last
+    if not rows:
+        return None
+    start, slope = found["one_off"]["usd"], report["benchmark"]["student"]["usd_per_million"] / 1e6
+    places = np.array([max(1, row["break_even_texts"]) for row in rows], dtype=float)
+    texts = np.geomspace(places.min() / 10, places.max() * 30, 60)
+
+    def paint(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        axes.grid(axis="y")
+        for row, dashes in zip(rows, _DASHES, strict=False):
+            teacher = row["mode"] is None
+            colour, style = (TEACHER, "solid") if teacher else (INK, dashes)
+            name = "teacher" if teacher else cut(flat(row["name"]), 26)
+            spent = texts * row["usd_per_million"] / 1e6
+            axes.plot(texts, spent, color=colour, linestyle=style, linewidth=1.2, label=name)
+        axes.plot(texts, start + texts * slope, color=STUDENT, label="student", linewidth=2.4)
+        axes.plot(places, start + places * slope, "o", color=STUDENT, markersize=6)
+        axes.set(xscale="log", yscale="log", xlabel="texts", ylabel="USD")
+        axes.set_ylim(bottom=start / 20)
+        axes.xaxis.set_major_formatter(EngFormatter())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value, 1)))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_minor_locator(NullLocator())
+        figure.legend(loc="outside lower center", ncols=2, fontsize=7)
+
+    says = "; ".join(f"from {about(row['break_even_texts'])} texts on against {row['name']}" for row in rows)
+    return draw("break-even", f"The student pays {says}.", 3.2, paint)
 
 
 def throughput(measured: Sequence[dict[str, Any]]) -> str:

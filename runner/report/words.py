@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from runner.report import economics
 from runner.report.text import NOTHING, cut, flat, money, number, percent, probability
 
 SIGNIFICANT = 0.05
@@ -39,11 +40,12 @@ def verdict(report: dict[str, Any]) -> str:
     if cheap is None:
         return said
     said += f" A million texts cost {money(cheap)} USD with the student"
+    pays = economics.verdict(report)
     if not dear:
-        return said + "."
+        return said + "." + pays
     said += f", {money(dear)} USD with the teacher"
     ratio = dear / cheap if cheap else 0
-    return said + (f": {number(ratio, 2)} times less." if ratio > 1.05 else ".")
+    return said + (f": {number(ratio, 2)} times less." if ratio > 1.05 else ".") + pays
 
 
 def paired(report: dict[str, Any]) -> str:
@@ -202,7 +204,7 @@ def limits(report: dict[str, Any]) -> list[str]:
         f"follows from it at {money(speed.get('price_per_hour'))} USD an hour with the machine fully busy. "
         "An idle machine costs as much."
     )
-    return said + _teacher_limits(report)
+    return said + economics.limits(report) + _teacher_limits(report)
 
 
 def _teacher_limits(report: dict[str, Any]) -> list[str]:

@@ -38,9 +38,9 @@ class Fault(NamedTuple):
 Said = Iterator[tuple[KeyPath, str]]
 
 
-def check(data: Any, places: Places) -> tuple[list[Problem], set[KeyPath]]:
-    """Hold ``data`` against the schema: the problems, and the paths that cannot be relied on."""
-    faults = list(_faults(data))
+def check(data: Any, places: Places, rules: Mapping[str, Any] | None = None) -> tuple[list[Problem], set[KeyPath]]:
+    """Hold ``data`` against the schema (the spec's, or ``rules``): the problems, and the paths not to rely on."""
+    faults = list(_faults(data, schema() if rules is None else rules))
     # A value of the wrong type breaks other rules too; one sentence about it is enough.
     mistyped = {fault.path for fault in faults if fault.keyword == "type"}
     problems: dict[Problem, None] = {}  # jsonschema reports each missing key, and _missing names them all
@@ -75,11 +75,11 @@ def found(value: Any) -> str:
     return "a mapping" if isinstance(value, dict) else f"the number {value}"
 
 
-def _faults(data: Any) -> Iterator[Fault]:
+def _faults(data: Any, rules: Mapping[str, Any]) -> Iterator[Fault]:
     from jsonschema import Draft202012Validator, validators
 
     extend: Any = validators.extend
-    for error in extend(Draft202012Validator, {"pattern": _whole_pattern})(schema()).iter_errors(data):
+    for error in extend(Draft202012Validator, {"pattern": _whole_pattern})(rules).iter_errors(data):
         path = tuple(error.absolute_path)
         yield Fault(path, error.validator, error.validator_value, error.instance, error.schema)
 

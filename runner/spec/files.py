@@ -61,11 +61,36 @@ def check_files(spec: Spec) -> None:
             problems += _check_source(spec, at, source)
         except SpecError as error:
             problems += error.problems
+    problems += _check_benchmark(spec)
     if problems:
         raise SpecError(problems)
 
 
+def _check_benchmark(spec: Spec) -> list[Problem]:
+    """The price table that the spec names, and what an estimate of energy needs."""
+    problems: list[Problem] = []
+    if spec.benchmark.prices is not None:
+        from runner.spec.prices import prices_of  # only now: few specs have a table of their own
+
+        try:
+            prices_of(spec)
+        except SpecError as error:
+            problems += error.problems
+    if spec.benchmark.carbon is not None:
+        from runner import carbon
+
+        wanted, known = spec.benchmark.carbon.country, carbon.countries()
+        if known is None:
+            problems.append(spec.places.problem(("benchmark", "carbon"), carbon.MISSING))
+        elif wanted is not None and wanted not in known:
+            message = carbon.no_figures(wanted)
+            problems.append(spec.places.problem(("benchmark", "carbon", "country"), message))
+    return problems
+
+
 def _field_of(spec: Spec, path: str) -> KeyPath:
+    if spec.benchmark.prices == path:
+        return ("benchmark", "prices")
     if spec.task.pool and spec.task.pool.from_ == path:
         return ("task", "examples", "from")
     if path not in (spec.data.train.path, spec.data.test.path):

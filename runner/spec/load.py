@@ -22,7 +22,7 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
     Reads no other file (``check_files`` does). Raises SpecError with every problem that could be found.
     """
     source = str(path)
-    raw = _read(source)
+    raw = read_file(source)
     text = strict_yaml.decode(raw, source)
     document = strict_yaml.parse(text, source)
     places = Places(source, document.keys, document.values)
@@ -37,8 +37,8 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
     return build(Spec, complete, source=source, base=base, text=text, places=places)
 
 
-def _read(source: str) -> bytes:
-    """The file's bytes, one more than the limit at most: enough to tell that there are too many."""
+def read_file(source: str) -> bytes:
+    """The file's bytes, one more than the limit at most: enough to tell that there are too many. Raises SpecError."""
     try:
         with open(source, "rb") as stream:
             return stream.read(strict_yaml.MAX_BYTES + 1)

@@ -229,13 +229,33 @@ class Evaluate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Review:
+    """The time that people spend on checking labels."""
+
+    hours: float
+    usd_per_hour: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carbon:
+    """How CO2 follows from energy: by a country's electricity or by grams for each kWh; with neither, energy alone."""
+
+    country: str | None
+    grams_per_kwh: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """How speed and cost are measured."""
+    """How speed and cost are measured. ``prices`` is as written: ``prices_of`` reads it."""
 
     price_per_hour: float
     texts: int
     batch_sizes: tuple[int, ...]
     rows: int
+    labelling_usd: float | None
+    review: Review | None
+    prices: str | None
+    carbon: Carbon | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -276,6 +276,22 @@ def _kept_columns_are_apart(spec: dict[str, Any]) -> Found:
             yield ("apply", "keep", index), f"a column {column!r} is written anyway: rename it in the corpus"
 
 
+def _carbon_is_one(spec: dict[str, Any]) -> Found:
+    carbon = spec["benchmark"]["carbon"]
+    if carbon and carbon["country"] is not None and carbon["grams_per_kwh"] is not None:
+        yield ("benchmark", "carbon", "grams_per_kwh"), "country says this already: leave one of the two out"
+
+
+def _prices_are_a_file(spec: dict[str, Any]) -> Found:
+    path, at = spec["benchmark"]["prices"], ("benchmark", "prices")
+    if path is None:
+        return
+    if "${" in path and not (VARIABLE.match(path) and path.count("${") == 1):
+        yield at, "a variable is named TUTELAGE_... and stands first, as in ${TUTELAGE_DATA}/prices.yaml"
+    elif "://" in path:
+        yield at, "a price table is a file on this machine: fetch it first"
+
+
 def _fields(part: str, *names: str) -> tuple[KeyPath, ...]:
     return tuple((part, *name.split(".")) for name in names)
 
@@ -313,4 +329,6 @@ RULES: tuple[tuple[Rule, tuple[KeyPath, ...]], ...] = (
     (_accelerator_has_gpus("student"), _fields("student", *_RESOURCES)),
     (_catalog_knows("teacher"), _fields("teacher", "model", "revision")),
     (_catalog_knows("student"), _fields("student", "model", "revision")),
+    (_carbon_is_one, _fields("benchmark", "carbon")),
+    (_prices_are_a_file, _fields("benchmark", "prices")),
 )

@@ -6,36 +6,57 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from runner import machine
 from runner.cluster import Resources
+from runner.economics import DIRECT_OUTPUT, Asked, OneOff, labelling_usd, usd_per_million, work_out
 from runner.spec import Spec
+from runner.spec.prices import prices_of
 from runner.stage import Context
+from runner.stages.label import task_of
 from runner.store import Folder
+from runner.teacher.prompt import messages
+from runner.tokens import CHARACTERS_PER_TOKEN, prompt_tokens
 
 NAME = "benchmark"
 NEEDS = ("load", "label", "train")
 
 WARM_UP = 8
 LATENCY_RUNS = 200
+ENERGY_SECONDS = 10.0
+"""For how long the student works while its energy is measured: power is sampled once a second."""
+
+COUNTED = "counted by the teacher's tokenizer, over this run's own prompts and answers"
 
 
 def key(spec: Spec) -> dict[str, Any]:
     """What is timed, on what, at which price."""
     return {
-        "benchmark": spec.to_dict()["benchmark"],
+        "benchmark": {name: value for name, value in spec.to_dict()["benchmark"].items() if name != "prices"},
         "resources": spec.to_dict()["student"]["resources"],
         "teacher_price": spec.teacher.price_per_hour,
         "replicas": list(spec.teacher.resources.replicas),
+        "same_machine": _same_machine(spec),
+        "prices": asdict(prices_of(spec)),  # what stands in the table, wherever it lies
+        # Where nothing is asked, the prompt that would have been is counted for the comparison with APIs.
+        "prompt": messages(task_of(spec), "") if spec.teacher.engine == "recorded" else None,
     }
+
+
+def _same_machine(spec: Spec) -> bool:
+    """Whether teacher and student run on the same kind of machine, at the same price."""
+    return not (spec.teacher.resources.gpus or spec.teacher.endpoint or spec.student.resources.gpus)
 
 
 def run(context: Context) -> dict[str, Any]:
     """Time the student where it runs; work out what each million texts cost."""
-    spec, bench = context.spec, context.spec.benchmark
+    spec, bench, carbon = context.spec, context.spec.benchmark, context.spec.benchmark.carbon
     test = context.inputs["load"].read_table("test.parquet").column("text").to_pylist()
     resources = spec.student.resources
     measured = context.cluster.call(
@@ -46,15 +67,17 @@ def run(context: Context) -> dict[str, Any]:
         max_length=spec.student.max_length,
         precision=spec.student.precision,
         batch_sizes=list(bench.batch_sizes),
+        carbon=carbon and {"country": carbon.country, "grams_per_kwh": carbon.grams_per_kwh},
     )
+    measured["hardware"]["cores"] = resources.cpus or measured["hardware"]["cores"]
     student = measured | {
         "usd_per_million": usd_per_million(bench.price_per_hour, measured["texts_per_second"]),
         "price_per_hour": bench.price_per_hour,
     }
     label = (context.inputs["label"].done or {})["summary"]
     rate, price = label["rows_per_second"], spec.teacher.price_per_hour
-    if price is None and not spec.teacher.resources.gpus and not resources.gpus:
-        price = bench.price_per_hour  # both ran on the same kind of machine
+    if price is None and _same_machine(spec):
+        price = bench.price_per_hour
     teacher = {
         "rows_per_second": rate,
         "usd_per_million": usd_per_million(price, rate) if price and rate else None,
@@ -67,18 +90,55 @@ def run(context: Context) -> dict[str, Any]:
         "texts": bench.texts,
         "student_usd": student["usd_per_million"] * bench.texts / 1e6,
         "teacher_usd": teacher["usd_per_million"] and teacher["usd_per_million"] * bench.texts / 1e6,
+        "economics": _economics(context, student["usd_per_million"], teacher["usd_per_million"], price),
     }
     context.here.write_json("benchmark.json", result)
     return {"texts_per_second": student["texts_per_second"], "usd_per_million": student["usd_per_million"]}
 
 
-def usd_per_million(price_per_hour: float, texts_per_second: float) -> float:
-    """USD for a million texts on a machine at that price, at that rate, with nothing else to do."""
-    return price_per_hour / 3600 / texts_per_second * 1e6
+def _economics(context: Context, student: float, teacher: float | None, teacher_price: float | None) -> dict[str, Any]:
+    """The one-off cost, what APIs would cost, and from how many texts on the student pays."""
+    spec, bench, prices = context.spec, context.spec.benchmark, prices_of(context.spec)
+    label, train = (context.inputs[name].done or {} for name in ("label", "train"))
+    resources = spec.student.resources
+    replicas, busy = spec.teacher.resources.replicas[0], label["summary"].get("seconds")
+    labelling = bench.labelling_usd
+    one_off = OneOff(
+        labelling=labelling_usd(teacher_price, busy, label["seconds"], replicas) if labelling is None else labelling,
+        training=train["seconds"] / 3600 * resources.workers * bench.price_per_hour,
+        review=bench.review.hours * bench.review.usd_per_hour if bench.review else 0.0,
+    )
+    asked = _asked(context, label["summary"])
+    return work_out(one_off, student, teacher, asked, prices.apis) | {"published": asdict(prices)["published"]}
 
 
-def measure(student: str, texts: list[str], max_length: int, precision: str, batch_sizes: list[int]) -> dict[str, Any]:
-    """Latency at batch 1 (tokenising included) and throughput by batch size, warm-up apart."""
+def _asked(context: Context, label: dict[str, Any]) -> list[Asked]:
+    """How an API would be asked, by the tokens of the teachers' own prompts and answers where there are any."""
+    real: dict[str, Asked] = {}
+    for spec, summary in zip(context.spec.teachers(), label.get("teachers") or [label], strict=True):
+        if not summary.get("prompt_tokens"):
+            continue
+        kind, calls = spec.teacher.prompt, summary["replies"]
+        per_call = (summary["prompt_tokens"] / calls, (summary["output_tokens"] or 0) / calls)
+        real.setdefault(kind, Asked(kind, calls / summary["rows"], *per_call, COUNTED))
+    if found := real.get("direct") or real.get("cot"):
+        return [Asked("direct", 1, found.input, DIRECT_OUTPUT, found.counted), *(real[k] for k in real if k == "cot")]
+    load = context.inputs["load"]
+    texts = [text for split in ("train", "test") for text in load.read_table(f"{split}.parquet")["text"].to_pylist()]
+    count = prompt_tokens(context.spec, texts)
+    counted = f"counted {count.counted}" if count.exact else f"estimated {count.counted}, {CHARACTERS_PER_TOKEN} to one"
+    return [Asked("direct", 1, count.fixed + count.per_row, DIRECT_OUTPUT, counted)]
+
+
+def measure(
+    student: str,
+    texts: list[str],
+    max_length: int,
+    precision: str,
+    batch_sizes: list[int],
+    carbon: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Latency at batch 1 (tokenising included) and throughput by batch size, warm-up apart; energy where asked for."""
     from runner.student import Student
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -90,23 +150,41 @@ def measure(student: str, texts: list[str], max_length: int, precision: str, bat
         start = time.perf_counter()
         model.predict([texts[index % len(texts)]])
         times.append((time.perf_counter() - start) * 1000)
-    throughput = []
+    throughput: list[dict[str, Any]] = []
     for size in batch_sizes:
         model.predict(texts[: 2 * size], batch_rows=size)
         start = time.perf_counter()
         model.predict(texts, batch_rows=size)
         rate = len(texts) / (time.perf_counter() - start)
         throughput.append({"batch_size": size, "texts_per_second": rate})
+    peak = _peak_memory_mb()  # before codecarbon brings libraries of its own
+    best = max(throughput, key=lambda row: row["texts_per_second"])
     p50, p95, p99 = np.percentile(times, [50, 95, 99]).tolist()
     return {
         "latency_ms": {"p50": p50, "p95": p95, "p99": p99},
         "latency_runs": LATENCY_RUNS,
         "throughput": throughput,
-        "texts_per_second": max(row["texts_per_second"] for row in throughput),
-        "peak_memory_mb": _peak_memory_mb(),
+        "texts_per_second": best["texts_per_second"],
+        "peak_memory_mb": peak,
         "device": str(model.device),
         "precision": model.precision,
+        "hardware": machine.hardware(),
+        "energy": carbon and _energy(lambda: model.predict(texts, batch_rows=best["batch_size"]), len(texts), carbon),
     }
+
+
+def _energy(predict: Callable[[], object], rows: int, carbon: dict[str, Any]) -> dict[str, Any]:
+    """The energy of the student at work at its best batch size, for a million texts."""
+    from runner.carbon import energy_of  # only where it is asked for: an optional package
+
+    def work() -> int:
+        texts, until = 0, time.perf_counter() + ENERGY_SECONDS
+        while time.perf_counter() < until:
+            predict()
+            texts += rows
+        return texts
+
+    return energy_of(work, **carbon)
 
 
 def _peak_memory_mb() -> float:

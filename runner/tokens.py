@@ -1,0 +1,79 @@
+"""How many tokens the prompts of a spec have, before any was asked: counted where the tokenizer is on this machine,
+estimated from characters where it is not. Fetches nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from runner import models
+from runner.errors import ModelError
+from runner.spec import Spec
+from runner.stages import label, load
+from runner.teacher import prompt
+
+SAMPLE = 200
+"""Texts that are counted."""
+
+CHARACTERS_PER_TOKEN = 4
+MARKUP = 5
+"""Tokens that each turn costs besides its content."""
+
+
+@dataclass(frozen=True)
+class PromptTokens:
+    """Tokens of the part that all prompts share, mean tokens of a row's own part, and how they were counted.
+
+    ``exact`` is False where they are estimated.
+    """
+
+    fixed: int
+    per_row: int
+    counted: str
+    exact: bool
+
+
+def prompt_tokens(spec: Spec, texts: Sequence[str]) -> PromptTokens:
+    """The tokens of the teacher's prompts about ``texts``, of which a sample is looked at."""
+    task, shown = shown_task(spec)
+    turns, all_turns = (prompt.messages(one, "") for one in (task, shown))
+    count = _counter(spec)
+    sample = [text[:20_000] for text in texts[:: max(1, len(texts) // SAMPLE)]]
+    counted = f"with the model's tokenizer on {len(sample)} rows" if count else "from characters"
+    exact = count is not None
+    count = count or (lambda text: len(text) / CHARACTERS_PER_TOKEN)
+    fixed = sum(count(turn["content"]) + MARKUP for turn in turns)
+    examples = sum(count(turn["content"]) + MARKUP for turn in all_turns) - fixed
+    if spec.task.pool is None or spec.task.pool.select == "diverse":
+        fixed, examples = fixed + examples, 0
+    per_row = sum(map(count, sample)) / max(1, len(sample)) + MARKUP + examples
+    return PromptTokens(round(fixed), round(per_row), counted, exact)
+
+
+def shown_task(spec: Spec) -> tuple[prompt.Task, prompt.Task]:
+    """The task without and with examples; of a pool the first ones stand in for those that will be chosen."""
+    task, pool = label.task_of(spec), spec.task.pool
+    if pool is None:
+        return task, task
+    first = [prompt.Example(**one) for one in load.examples_of(spec)[: pool.k]]
+    return task, replace(task, examples=tuple(first))
+
+
+def _counter(spec: Spec) -> Callable[[str], float] | None:
+    """A function from text to its number of tokens, where the teacher's tokenizer is on this machine."""
+    if spec.teacher.engine == "noop":
+        return None
+    try:
+        if not models.describe(spec.teacher.model, spec.teacher.revision, spec.base).present:
+            return None
+        folder = models.ensure(spec.teacher.model, spec.teacher.revision, spec.base)
+    except ModelError:  # recorded answers may be anybody's: then the name is no model's
+        return None
+    from tokenizers import Tokenizer
+
+    if not (Path(folder) / "tokenizer.json").exists():
+        return None
+    tokenizer = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False))

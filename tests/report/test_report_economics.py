@@ -1,0 +1,120 @@
+"""What the report says of money: the verdict, the table, the plot, and what stays unknown."""
+
+from dataclasses import asdict
+
+import pytest
+
+from runner.economics import Asked, OneOff, work_out
+from runner.report import build_report
+from runner.report.economics import about, lines, parts, verdict
+from runner.report.plots import break_even
+from runner.report.words import limits
+from runner.report.words import verdict as whole_verdict
+from runner.spec.prices import SHIPPED, Price, load_prices
+
+DIRECT = Asked("direct", 1, 245.0, 3, "counted by the teacher's tokenizer, over this run's own prompts and answers")
+COT = Asked("cot", 2.1, 312.0, 61.0, DIRECT.counted)
+
+
+def with_economics(run, one_off, teacher=65.36, asked=(DIRECT,), apis=None, energy=None):
+    """The run folder's benchmark, with what the stage works out today."""
+    table = load_prices(SHIPPED)
+    student = run.benchmark["student"]
+    found = work_out(one_off, student["usd_per_million"], teacher, asked, table.apis if apis is None else apis)
+    run.benchmark["economics"] = found | {"published": asdict(table)["published"]}
+    student["hardware"] = {"cpu": "AMD EPYC 9R14", "cores": 2, "gpus": []}
+    student["energy"] = energy
+    return build_report((run := run.write()).read, run.exists)
+
+
+def test_an_older_report_says_nothing_of_it(folder):
+    report, page = build_report((run := folder().write()).read, run.exists)
+    assert (verdict(report), lines(report), parts(report), break_even(report)) == ("", [], [], None)
+    assert "What a million texts cost" not in page
+
+
+def test_the_verdict_says_from_when_on_it_pays(folder):
+    report, page = with_economics(folder(), OneOff(0.021, 0.007, 180.0))
+    said = whole_verdict(report)
+    assert (
+        "240 times less. The student cost 180 USD to make: it pays from 2,800,000 texts on against its teacher; it "
+        in said
+    )
+    assert said.endswith("3,500,000 texts on against the cheapest API of the table (GPT-5.6 Luna, direct, 2026-07-30).")
+    assert "From how many texts on does it pay?" in page and "What the student cost once" in page
+    assert "The student pays from 71,000 texts on against GPT-4 Turbo (0125-preview); " in page
+
+
+def test_a_dear_student_never_pays_and_that_is_said(folder):
+    run = folder()
+    run.benchmark["student"]["usd_per_million"] = 70.0
+    cheap = Price(name="Cheap", input_usd=0.1, output_usd=0.1, date="2026-01-02", source="s")
+    report, page = with_economics(run, OneOff(1.0, 1.0, 0.0), apis=[cheap])
+    assert "it never pays against its teacher, which is no dearer; it never pays against the cheapest API" in page
+    assert break_even(report) is None and "From how many texts on" not in page
+    assert [line.pays for line in lines(report)][:4] == ["", "never: no dearer", "never: no dearer", "not known"]
+
+
+def test_what_is_not_known_is_not_zero(folder):
+    report, _ = with_economics(folder().recorded(), OneOff(None, 2.0, 0.0), teacher=None)
+    assert (
+        "The student cost at least 2.00 USD to make: it pays from at least 39,000 texts on against the cheapest"
+        in verdict(report)
+    )
+    assert "its teacher;" not in verdict(report)
+    assert parts(report) == [
+        ("labelling", "not known"),
+        ("training", "2.00"),
+        ("review by people", "0.00"),
+        ("together", "at least 2.00"),
+    ]
+    teacher = lines(report)[1]
+    assert (teacher.usd, teacher.note, teacher.pays) == ("–", "not measured", "not known")  # noqa: RUF001
+    assert any("What labelling cost is not known" in limit for limit in limits(report))
+
+
+def test_the_table_has_each_api_in_two_ways_and_the_published_figures(folder):
+    energy = {
+        "kwh": 0.0479,
+        "kg_co2": 0.0182,
+        "seconds": 10.04,
+        "cpu_method": "estimate: design power times load",
+        "tool": "codecarbon 3.3.2",
+    }
+    report, page = with_economics(folder(), OneOff(0.02, 0.01, 0.0), asked=(DIRECT, COT), energy=energy)
+    student, _, *rest = lines(report)
+    assert (student.note, student.kwh, student.co2) == ("AMD EPYC 9R14, 2 cores, 612 texts/s", "0.0479", "0.018")
+    assert [line.note for line in rest[:2]] == [
+        "direct: 245 tokens in, 3 out",
+        "chain of thought: 2.10 x 312 tokens in, 61 out",
+    ]
+    assert [(line.name, line.usd, line.co2) for line in rest[-3:]] == [
+        ("as published: RoBERTa-base student, T4", "2.70", "0.12"),
+        ("as published: GPT-3.5", "153", "–"),  # noqa: RUF001
+        ("as published: GPT-4", "3,061", "735 to 1,100"),
+    ]
+    assert "https://huggingface.co/blog/synthetic-data-save-costs" in page
+    assert any(
+        "codecarbon 3.3.2 over 10 s" in limit and "counts the whole machine" in limit for limit in limits(report)
+    )
+
+
+@pytest.mark.filterwarnings("error")
+def test_foreign_names_stay_text_and_many_apis_fit(folder, hostile):
+    apis = [
+        Price(
+            name=(hostile[k % 2] + str(k))[:80], input_usd=k + 1.0, output_usd=1.0, date="2026-01-02", source=hostile[0]
+        )
+        for k in range(50)
+    ]
+    report, page = with_economics(folder(), OneOff(1.0, 1.0, 0.0), apis=apis)
+    assert "<script" not in page and "<img" not in page
+    assert len(lines(report)) == 2 + 2 * 50 + 3
+    assert break_even(report).count(" texts on against ") == 5
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"), [(0, "0"), (7, "7"), (99, "99"), (100, "100"), (431, "440"), (2_754_001, "2,800,000")]
+)
+def test_numbers_of_texts_are_rounded_up(texts, said):
+    assert about(texts) == said

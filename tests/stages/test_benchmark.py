@@ -1,0 +1,141 @@
+"""benchmark: what it times for real, what decides its outcome, and the economics that follow from the markers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from runner import pipeline, student
+from runner.plan import make_plan
+from runner.spec import Spec
+from runner.stages import benchmark
+from runner.store import Folder
+from runner.tokens import CHARACTERS_PER_TOKEN, MARKUP
+
+SECONDS = {"label": 1800.0, "train": 7200.0}
+
+
+def finished(job: Any, spec: Spec, label: dict[str, Any] | None = None) -> Any:
+    """The benchmark's context, with its inputs as the stages leave them; training is only said to have been."""
+    job.do("load")
+    context = job.context("benchmark", spec)
+    for name in ("label", "train"):
+        folder: Folder = context.inputs[name]
+        summary = {"rows": 7, "seconds": None, "prompt_tokens": None, "rows_per_second": None}
+        folder.finish({"stage": name, "seconds": SECONDS[name], "summary": summary | (label or {})})
+    return context
+
+
+def live(spec: str = "cot") -> tuple[str, ...]:
+    """Overrides that make the job's teacher one that is asked."""
+    return ("teacher.engine=vllm", "teacher.model=org/teacher", "teacher.columns=[]", f"teacher.prompt={spec}")
+
+
+def test_recorded_answers_leave_the_cost_of_labels_open_and_the_prompt_is_estimated(job: Any) -> None:
+    context = finished(job, job.spec("benchmark.price_per_hour=3"))
+    found = benchmark._economics(context, 1.0, None, 3.0)
+    assert found["one_off"] == {
+        "labelling_usd": None,
+        "training_usd": 6.0,
+        "review_usd": 0.0,
+        "usd": 6.0,
+        "complete": False,
+    }
+    tokens = found["tokens"]
+    assert list(tokens) == ["direct"] and "estimated" in tokens["direct"]["counted"]
+    assert (tokens["direct"]["calls"], tokens["direct"]["output"]) == (1, 3)
+    prompt = make_plan(job.spec(*live("direct")), job.run).teacher["prompt"]
+    characters = sum(len(turn["content"]) for turn in prompt)
+    assert tokens["direct"]["input"] == pytest.approx(characters / CHARACTERS_PER_TOKEN + MARKUP * len(prompt), abs=6)
+    assert {row["outcome"] for row in found["rows"] if row["mode"] == "cot"} == {"unknown"}
+    assert [row["name"] for row in found["published"]] == ["RoBERTa-base student, T4", "GPT-3.5", "GPT-4"]
+
+
+def test_what_is_known_of_the_cost_of_labels_counts(job: Any) -> None:
+    more = (
+        "benchmark.labelling_usd=12.5",
+        "benchmark.review={hours: 2, usd_per_hour: 40}",
+        "student.resources.workers=2",
+    )
+    found = benchmark._economics(finished(job, job.spec(*more)), 1.0, None, None)["one_off"]
+    assert (found["labelling_usd"], found["review_usd"], found["complete"]) == (12.5, 80.0, True)
+    assert found["training_usd"] == pytest.approx(2 * 2 * 0.6)
+
+
+def test_tokens_are_those_of_the_answers_and_labels_cost_the_teachers_time(job: Any) -> None:
+    spec = job.spec(*live(), "teacher.votes=3", "teacher.price_per_hour=4", "teacher.resources.replicas=2")
+    label = {"rows": 7, "replies": 14, "seconds": 5400.0, "prompt_tokens": 14 * 300, "output_tokens": 14 * 60}
+    found = benchmark._economics(finished(job, spec, label), 1.0, 500.0, 4.0)
+    assert found["tokens"]["cot"] | {"counted": ""} == {
+        "mode": "cot",
+        "calls": 2,
+        "input": 300,
+        "output": 60,
+        "counted": "",
+    }
+    assert found["tokens"]["direct"]["input"] == 300 and found["tokens"]["direct"]["calls"] == 1
+    assert "tokenizer" in found["tokens"]["cot"]["counted"]
+    assert found["one_off"]["labelling_usd"] == pytest.approx(6.0)  # 1.5 busy hours, more than 0.5 hours of 2 replicas
+    assert found["rows"][0]["outcome"] == "pays"
+    by_mode = {(row["name"], row["mode"]): row["usd_per_million"] for row in found["rows"]}
+    assert by_mode["GPT-3.5 Turbo", "direct"] == pytest.approx(300 * 0.5 + 3 * 1.5)
+    assert by_mode["GPT-3.5 Turbo", "cot"] == pytest.approx(2 * (300 * 0.5 + 60 * 1.5))
+
+
+def test_of_two_teachers_each_shows_how_it_was_asked(job: Any) -> None:
+    spec = job.spec(*live(), "teacher.also=[{model: org/other, prompt: direct}]")
+    one = {"rows": 7, "replies": 7, "seconds": 70.0, "prompt_tokens": 7 * 300, "output_tokens": 7 * 50}
+    two = {"rows": 7, "replies": 7, "seconds": 7.0, "prompt_tokens": 7 * 200, "output_tokens": 7}
+    context = finished(job, spec, {"seconds": 77.0, "teachers": [one, two]})
+    tokens = benchmark._economics(context, 1.0, None, None)["tokens"]
+    assert (tokens["direct"]["input"], tokens["direct"]["output"]) == (200, 3)
+    assert (tokens["cot"]["input"], tokens["cot"]["output"]) == (300, 50)
+
+
+def fingerprint(job: Any, *overrides: str) -> str:
+    steps = pipeline.steps(job.spec(*overrides), job.run)
+    return next(step.fingerprint for step in steps if step.stage is benchmark)
+
+
+def test_the_key_covers_what_the_outcome_depends_on(job: Any) -> None:
+    (job.root / "prices.yaml").write_text("apis: []\n")
+    changes = [
+        (),
+        ("benchmark.labelling_usd=1",),
+        ("benchmark.review={hours: 1, usd_per_hour: 1}",),
+        ("benchmark.carbon={}",),
+        ("benchmark.carbon.country=DEU",),
+        ("benchmark.prices=prices.yaml",),
+        ("task.instructions=Label the sentence well.",),
+        ("teacher.resources.gpus=1",),
+    ]
+    before = [fingerprint(job, *change) for change in changes]
+    assert len(set(before)) == len(changes)
+    row = "{name: A, input_usd: 1, output_usd: 2, date: 2026-01-02, source: s}"
+    (job.root / "prices.yaml").write_text(f"apis: [{row}]\n")
+    after = [fingerprint(job, *change) for change in changes]
+    assert [k for k, (old, new) in enumerate(zip(before, after, strict=True)) if old != new] == [5]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_student_is_timed_and_its_energy_measured(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    saved = tmp_path / "student"
+    saved.mkdir()
+    student.save_student(
+        student.load_classifier(tiny_model, ["bad", "good"]), student.load_tokenizer(tiny_model), saved, 32
+    )
+    monkeypatch.setattr(benchmark, "ENERGY_SECONDS", 0.5)
+    texts = [f"Sales grew by {k} %." for k in range(40)]
+    found = benchmark.measure(str(tmp_path), texts, 32, "fp32", [1, 8], {"country": None, "grams_per_kwh": 100.0})
+    assert found["texts_per_second"] == max(row["texts_per_second"] for row in found["throughput"])
+    assert found["hardware"]["cores"] >= 1 and found["device"] == "cpu"
+    energy = found["energy"]
+    assert energy["texts"] % 40 == 0 and energy["texts"] > 0
+    assert energy["kwh"] > 0 and energy["kg_co2"] == pytest.approx(energy["kwh"] / 10)
+    assert benchmark.measure(str(tmp_path), texts[:2], 32, "fp32", [1])["energy"] is None
