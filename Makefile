@@ -2,6 +2,7 @@
 # make test         set up, then run the tests
 # make lint         ruff and mypy
 # make bench-teacher   the label stage against other ways to ask the same model
+# make bench-student   the student against plain transformers
 # make lock         resolve requirements.in again (needs uv)
 
 PYTHON ?= python3.11
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 SPEC ?= specs/quickstart.yaml
 PIP_QUIETLY := --quiet --disable-pip-version-check --no-compile
 
-.PHONY: quickstart test lint lock setup clean bench-teacher
+.PHONY: quickstart test lint lock setup clean bench-teacher bench-student
 .DEFAULT_GOAL := quickstart
 
 setup: $(VENV)/.ready
@@ -27,8 +28,13 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 quickstart: setup
 	$(BIN)/tutelage run $(SPEC)
 
-test: setup
+test: setup $(VENV)/.runtimes
 	$(BIN)/python -m pytest -q
+
+# The quickstart needs no other runtime than torch.
+$(VENV)/.runtimes: $(VENV)/.ready requirements-runtimes.lock
+	$(BIN)/python -m pip install $(PIP_QUIETLY) --no-deps --requirement requirements-runtimes.lock
+	touch $@
 
 lint: setup
 	$(BIN)/ruff check .
@@ -37,6 +43,9 @@ lint: setup
 
 bench-teacher: setup
 	$(BIN)/python bench/teacher.py
+
+bench-student: setup $(VENV)/.runtimes
+	$(BIN)/python bench/student.py
 
 lock:
 	uv pip compile requirements.in --override requirements.overrides --python-version 3.11 \

@@ -6,7 +6,7 @@ Both contenders get the same rows in the same process, in alternating rounds; th
 since machines are noisy. Also written to bench/out/student.json.
 
     predict   Student.predict, bf16 where there is bf16  against  transformers.pipeline(batch_size=8)
-    runtime   the runtime that `auto` picks              against  the same
+    runtimes  onnx, onnx-int8 and openvino, exported     against  the same
     train     training.fit                               against  transformers.Trainer with its defaults
     apply     `tutelage predict` over many rows          against  Student.predict on a sample of them
 
@@ -67,9 +67,25 @@ def predict(folder: Path, texts: Sequence[str], rounds: int) -> dict[str, Any]:
     ours = Student.load(folder)
     result = interleaved("predict", lambda: ours.predict(texts), plain_pipeline(folder, texts), len(texts), rounds)
     lengths = [len(ids) for ids in tokenize(ours.tokenizer, texts, ours.max_length)]
-    work = sum(map(flops(ours.model), lengths)) / len(texts)
+    work = sum(map(flops(ours.logits.model), lengths)) / len(texts)
     result["share_of_matrix_rate"] = result["ours"] * work / matrix_rate()
     return result
+
+
+def runtimes(folder: Path, texts: Sequence[str], rounds: int) -> list[dict[str, Any]]:
+    """Every export against a plain pipeline; the head is random, so that labels say nothing here."""
+    from runner import student
+    from runner.runtimes import export
+
+    exports, results = folder.parent / "exports", []
+    model = student.load_classifier(folder).eval()
+    for form in ("onnx", "onnx-int8", "openvino"):
+        export(model, form, exports)  # type: ignore[arg-type]
+        ours = student.Student.load(folder, runtime=form, exports=exports)
+        results.append(
+            interleaved(form, lambda one=ours: one.predict(texts), plain_pipeline(folder, texts), len(texts), rounds)
+        )
+    return results
 
 
 def plain_pipeline(folder: Path, texts: Sequence[str]) -> Round:
@@ -197,7 +213,7 @@ def apply(folder: Path, texts: Sequence[str], count: int) -> dict[str, Any]:
 
 def main() -> None:
     """Run the comparisons and print the table."""
-    names = ("predict", "train", "apply")
+    names = ("predict", "runtimes", "train", "apply")
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--only", default=",".join(names), help=f"comma-separated, of {', '.join(names)}")
     parser.add_argument("--model", default="catalog:all-mpnet-base-v2")
@@ -221,9 +237,11 @@ def main() -> None:
     rows = texts[: options.rows]
     results = []
     with tempfile.TemporaryDirectory() as scratch:
+        folder = trained(models.ensure(options.model), Path(scratch) / "student")
         if "predict" in wanted:
-            folder = trained(models.ensure(options.model), Path(scratch) / "student")
             results.append(predict(folder, rows, options.rounds))
+        if "runtimes" in wanted:
+            results += runtimes(folder, rows, options.rounds)
         if "train" in wanted:
             results.append(train(models.ensure(options.model), rows[: max(64, options.rows // 4)], options.rounds))
         if "apply" in wanted:

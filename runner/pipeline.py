@@ -18,10 +18,10 @@ from runner.errors import UserError
 from runner.progress import Progress, clock
 from runner.spec import Spec
 from runner.stage import Context, Stage
-from runner.stages import apply, benchmark, evaluate, label, load, train, vote
+from runner.stages import apply, benchmark, evaluate, export, label, load, train, vote
 from runner.store import Folder, fingerprint
 
-STAGES = cast("tuple[Stage, ...]", (load, label, vote, train, evaluate, benchmark, apply))
+STAGES = cast("tuple[Stage, ...]", (load, label, vote, train, export, evaluate, benchmark, apply))
 
 FORMAT = 1
 """Of the run folder; a change makes all fingerprints new."""
@@ -47,13 +47,20 @@ def steps(spec: Spec, run: Folder) -> list[Step]:
     prints: dict[str, str] = {}
     result = []
     for stage in STAGES:
-        if stage.NAME == apply.NAME and spec.data.corpus is None:
+        if not _wanted(stage, spec):
             continue
-        inputs = {need: prints[need] for need in stage.NEEDS}
+        inputs = {need: prints[need] for need in stage.NEEDS if need in prints}
         prints[stage.NAME] = fingerprint([FORMAT, stage.NAME, stage.key(spec), inputs])
-        folders = {need: run.child(need, prints[need]) for need in stage.NEEDS}
+        folders = {need: run.child(need, print_) for need, print_ in inputs.items()}
         result.append(Step(stage, prints[stage.NAME], run.child(stage.NAME, prints[stage.NAME]), folders))
     return result
+
+
+def _wanted(stage: Stage, spec: Spec) -> bool:
+    """Two stages are there for those who ask for them."""
+    if stage.NAME == export.NAME:
+        return export.wanted(spec)
+    return stage.NAME != apply.NAME or spec.data.corpus is not None
 
 
 def execute(spec: Spec, run: Folder, cluster: Cluster, progress: Progress) -> dict[str, Any]:

@@ -22,8 +22,9 @@ from runner.cluster import Cluster, Resources
 from runner.errors import ModelError, UserError
 from runner.progress import Progress
 from runner.reading import Source
-from runner.stages import train
-from runner.stages.apply import Corpus, Model, predict_corpus, sources_of
+from runner.stages import export, train
+from runner.stages.apply import Corpus, predict_corpus, sources_of
+from runner.stages.export import Trained
 from runner.store import Folder
 
 JOB, SUMMARY = "job.json", "summary.json"
@@ -72,7 +73,7 @@ def predict(wish: Wish, cluster: Cluster, progress: Progress) -> dict[str, Any]:
     return found | {"out": wish.out}
 
 
-def find_student(wish: Wish) -> tuple[Model, str, Resources]:
+def find_student(wish: Wish) -> tuple[Trained, str, Resources]:
     """The student, what it is known by, and what it runs on.
 
     :raises UserError: when nothing is there, or the run has no student yet.
@@ -87,8 +88,8 @@ def find_student(wish: Wish) -> tuple[Model, str, Resources]:
             raise UserError(f"{wish.student}: the run's student is gone ({train.NAME}/{step}); run its spec again")
         resources = student["resources"]
         wanted = Resources(resources["cpus"], resources["gpus"], resources["accelerator"])
-        model = Model(folder.url, "student", student["max_length"], student["precision"])
-        return model, step, _asked(wish, wanted)
+        model = Trained(folder.url, "student", student["max_length"], student["precision"])
+        return _exported(place, record, model), step, _asked(wish, wanted)
     if not place.exists("config.json"):
         raise UserError(
             f"{wish.student}: neither a finished run (run.json) nor a model folder (config.json) is there; "
@@ -101,7 +102,16 @@ def find_student(wish: Wish) -> tuple[Model, str, Resources]:
         )
     parent, _, name = place.url.rstrip("/").rpartition("/")
     wanted = Resources(gpus=min(1, len(machine.gpu_names())))
-    return Model(parent, name, None, "auto"), place.state("config.json", "model.safetensors"), _asked(wish, wanted)
+    return Trained(parent, name, None, "auto"), place.state("config.json", "model.safetensors"), _asked(wish, wanted)
+
+
+def _exported(run: Folder, record: dict[str, Any], model: Trained) -> Trained:
+    """The student in the runtime that the run chose, where it exported any."""
+    step = next((stage["fingerprint"] for stage in record["stages"] if stage["name"] == export.NAME), None)
+    folder = run.child(export.NAME, step or "")
+    if step is None or not folder.exists("export.json"):
+        return model
+    return replace(model, runtime=folder.read_json("export.json")["runtime"], exports=folder.url)
 
 
 def _asked(wish: Wish, wanted: Resources) -> Resources:

@@ -12,16 +12,18 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from scipy.special import softmax
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from runner import machine
 from runner.errors import ModelError, first_line
+from runner.runtimes import Form, Logits, open_session
 
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
@@ -31,6 +33,9 @@ TOKENS_PER_BATCH = 2048
 
 WINDOW = 4096
 """Texts that are tokenised together, and sorted by length among themselves."""
+
+RUNS_IN = {"onnx": "fp32", "onnx-int8": "int8"}
+"""The precision of runtimes that have one of their own."""
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -127,16 +132,19 @@ def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[list
 
 def pad(ids: Sequence[Sequence[int]], pad_id: int, on: torch.device) -> dict[str, torch.Tensor]:
     """``input_ids`` and ``attention_mask``, both ``(len(ids), longest)``, int64."""
+    tokens, mask = padded(ids, pad_id)
+    return {"input_ids": torch.from_numpy(tokens).to(on), "attention_mask": torch.from_numpy(mask).to(on)}
+
+
+def padded(ids: Sequence[Sequence[int]], pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Token ids and attention mask, both ``(len(ids), longest)``, int64."""
     longest = max(len(row) for row in ids)
     tokens = np.full((len(ids), longest), pad_id, dtype=np.int64)
     mask = np.zeros((len(ids), longest), dtype=np.int64)
     for index, row in enumerate(ids):
         tokens[index, : len(row)] = row
         mask[index, : len(row)] = 1
-    return {
-        "input_ids": torch.from_numpy(tokens).to(on),
-        "attention_mask": torch.from_numpy(mask).to(on),
-    }
+    return tokens, mask
 
 
 def length_batches(lengths: Sequence[int], tokens: int, rows: int | None = None) -> Iterator[list[int]]:
@@ -153,30 +161,59 @@ def length_batches(lengths: Sequence[int], tokens: int, rows: int | None = None)
         yield batch
 
 
+class TorchLogits:
+    """A torch classifier as every runtime is called: ids and mask ``(rows, longest)``, int64, to float32 logits."""
+
+    def __init__(self, model: Any, on: torch.device) -> None:
+        self.model, self._on = model, on
+
+    def __call__(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+            logits = self.model(**{name: value.to(self._on) for name, value in inputs.items()}).logits
+            found: NDArray[np.float32] = logits.float().cpu().numpy()
+        return found
+
+
 @dataclass
 class Student:
-    """A classifier ready to predict: model, tokenizer, label names, in one precision on one device."""
+    """A classifier ready to predict: its runtime, tokenizer and label names, in one precision on one device."""
 
-    model: Any
+    logits: Logits
     tokenizer: Any
     labels: list[str]
     max_length: int
     device: torch.device
     precision: str
+    runtime: str = "torch"
 
     @classmethod
-    def load(cls, folder: Path, max_length: int | None = None, precision: str = "auto") -> Student:
-        """``max_length`` None means: as it was trained, which stands in the folder.
+    def load(
+        cls,
+        folder: Path,
+        max_length: int | None = None,
+        precision: str = "auto",
+        runtime: str = "torch",
+        exports: Path | None = None,
+    ) -> Student:
+        """``max_length`` None means: as it was trained, which stands in the folder; ``exports``: what others than
+        torch run.
 
         :raises ModelError: when the folder holds no trained classifier.
+        :raises UserError: when the runtime is not installed.
         """
         on = device()
         chosen = pick_precision(precision, on)
-        model = load_classifier(folder).to(on, DTYPES[chosen]).eval()
-        labels = [model.config.id2label[index] for index in range(model.config.num_labels)]
         tokenizer = load_tokenizer(folder)
         longest = max_length or min(tokenizer.model_max_length, LONGEST)
-        return cls(model, tokenizer, labels, longest, on, chosen)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        labels = [config.id2label[index] for index in range(config.num_labels)]
+        if runtime != "torch":
+            assert exports is not None
+            session = open_session(cast("Form", runtime), exports, chosen, torch.get_num_threads())
+            return cls(session, tokenizer, labels, longest, torch.device("cpu"), RUNS_IN.get(runtime, chosen), runtime)
+        model = load_classifier(folder).to(on, DTYPES[chosen]).eval()
+        return cls(TorchLogits(model, on), tokenizer, labels, longest, on, chosen)
 
     def predict(
         self,
@@ -197,16 +234,15 @@ class Student:
     ) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
         """Row numbers and their probabilities, batch by batch; the next texts are tokenised meanwhile."""
         starts = range(0, len(texts), WINDOW)
-        with ThreadPoolExecutor(1) as beside, torch.inference_mode():
+        with ThreadPoolExecutor(1) as beside:
             ahead = deque(beside.submit(self._tokenised, texts, start) for start in starts[:1])
             for start in starts:
                 ids = ahead.popleft().result()
                 if start + WINDOW < len(texts):
                     ahead.append(beside.submit(self._tokenised, texts, start + WINDOW))
                 for batch in length_batches([len(row) for row in ids], TOKENS_PER_BATCH, batch_rows):
-                    inputs = pad([ids[index] for index in batch], self.tokenizer.pad_token_id or 0, self.device)
-                    logits = self.model(**inputs).logits.float()
-                    yield [start + index for index in batch], torch.softmax(logits, dim=-1).cpu().numpy()
+                    logits = self.logits(*padded([ids[index] for index in batch], self.tokenizer.pad_token_id or 0))
+                    yield [start + index for index in batch], softmax(logits, axis=-1)
 
     def _tokenised(self, texts: Sequence[str], start: int) -> list[list[int]]:
         return tokenize(self.tokenizer, texts[start : start + WINDOW], self.max_length)

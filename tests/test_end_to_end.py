@@ -134,8 +134,12 @@ def test_the_report_keeps_its_contract(home):
 
 def test_the_corpus_is_labelled_in_the_run_and_by_the_command(home):
     corpus = ["--set", "data.corpus={path: corpus.jsonl}", "--set", "apply={keep: [number], part_rows: 20}"]
-    report = result(run(home, *corpus))
-    assert [name for name, kept in cached(report).items() if not kept] == ["apply"]
+    report = result(run(home, *corpus, "--set", "student.export=[onnx, onnx-int8, openvino]"))
+    assert [name for name, kept in cached(report).items() if not kept] == ["export", "evaluate", "benchmark", "apply"]
+    exported = {one["runtime"]: one for one in report["export"]["runtimes"]}
+    assert exported.keys() == {"torch", "onnx", "onnx-int8", "openvino"}
+    assert exported["onnx"]["agreement"] == exported["openvino"]["agreement"] == 1.0  # the spec's precision is fp32
+    assert report["benchmark"]["student"]["runtime"] == report["export"]["runtime"]
     applied = report["apply"]
     parts = sorted((home / "runs" / "slice" / applied["folder"]).glob("*.parquet"))
     rows = [row for part in parts for row in pq.read_table(part).to_pylist()]

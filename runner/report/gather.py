@@ -20,6 +20,9 @@ from runner.errors import DataError
 STAGES = ("load", "label", "vote", "train", "evaluate", "benchmark")
 """The stages whose files the report reads."""
 
+OPTIONAL = {"export", "apply"}
+"""Stages that a run has where its spec asks for them."""
+
 SHOWN = 10
 """Rows in each list of rows."""
 
@@ -78,8 +81,8 @@ def gather(read: Read, exists: Exists) -> Run:
         if name not in places or not exists(f"{places[name]}/done.json"):
             raise DataError(f"{name}: this stage has not finished in this run folder; run the spec again")
     summaries = {name: _json(read, f"{places[name]}/done.json").get("summary") or {} for name in STAGES}
-    if "apply" in places:
-        summaries["apply"] = _json(read, f"{places['apply']}/done.json").get("summary") or {}
+    for name in OPTIONAL & places.keys():
+        summaries[name] = _json(read, f"{places[name]}/done.json").get("summary") or {}
     labels = list(info["spec"]["task"]["labels"])
     votes = _table(read, exists, f"{places['vote']}/votes.parquet")
     train = None if votes is None else votes.filter(pc.equal(votes["split"], "train"))

@@ -28,6 +28,7 @@ def summarise(run: Run) -> dict[str, Any]:
             "train": summaries["train"],
             "evaluate": _evaluate(run.evaluation),
             "benchmark": run.benchmark,
+            "export": summaries.get("export"),
             "apply": summaries.get("apply"),
             "stages": stages,
             "warnings": summaries["load"].get("warnings") or [],

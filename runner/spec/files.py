@@ -62,6 +62,7 @@ def check_files(spec: Spec) -> None:
         except SpecError as error:
             problems += error.problems
     problems += _check_benchmark(spec)
+    problems += _check_exports(spec)
     if problems:
         raise SpecError(problems)
 
@@ -86,6 +87,15 @@ def _check_benchmark(spec: Spec) -> list[Problem]:
             message = carbon.no_figures(wanted)
             problems.append(spec.places.problem(("benchmark", "carbon", "country"), message))
     return problems
+
+
+def _check_exports(spec: Spec) -> Iterator[Problem]:
+    """What is exported needs packages that are optional."""
+    from runner.optional import lacking
+
+    for index, form in enumerate(spec.student.export):
+        if lack := lacking(form):
+            yield spec.places.problem(("student", "export", index), lack)
 
 
 def _field_of(spec: Spec, path: str) -> KeyPath:

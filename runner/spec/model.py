@@ -200,6 +200,8 @@ class Student:
     batch_size: int
     max_length: int
     validation: float
+    export: tuple[Literal["safetensors", "onnx", "onnx-int8", "openvino"], ...]
+    runtime: Literal["auto", "torch", "onnx", "onnx-int8", "openvino"]
     precision: Literal["auto", "bf16", "fp16", "fp32"]
     seed: int
     resources: StudentResources

@@ -268,6 +268,14 @@ def _test_is_apart(spec: dict[str, Any]) -> Found:
         )
 
 
+def _runtime_is_exported(spec: dict[str, Any]) -> Found:
+    student = spec["student"]
+    if student["runtime"] not in ("auto", "torch", *student["export"]):
+        yield ("student", "runtime"), f"{student['runtime']} is not in student.export: put it there, or use auto"
+    if student["resources"]["gpus"] and student["runtime"] not in ("auto", "torch"):
+        yield ("student", "runtime"), f"{student['runtime']} runs on processors: use torch where gpus are asked for"
+
+
 def _kept_columns_are_apart(spec: dict[str, Any]) -> Found:
     written = {"file", "row", "text", "label", "probability", "abstain"}
     written |= {f"probability_{label}" for label in spec["task"]["labels"]}
@@ -309,6 +317,7 @@ RULES: tuple[tuple[Rule, tuple[KeyPath, ...]], ...] = (
     (_paths_are_clear("train"), _fields("data", "train")),
     (_paths_are_clear("test"), _fields("data", "test")),
     (_paths_are_clear("corpus"), _fields("data", "corpus")),
+    (_runtime_is_exported, _fields("student", "export", "runtime", "resources.gpus")),
     (_kept_columns_are_apart, (*_fields("task", "labels"), *_fields("apply", "keep"))),
     (_test_is_apart, _fields("data", "train", "test")),
     (_others_are_clear, _fields("evaluate", "compare")),

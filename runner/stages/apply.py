@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -30,10 +28,11 @@ from runner.reading import Row, Source, count_rows, files_of, read_rows, text_of
 from runner.sources import source_key, source_of
 from runner.spec import Spec
 from runner.stage import Context
+from runner.stages.export import Trained, trained
 from runner.store import Folder, fingerprint
 
 NAME = "apply"
-NEEDS = ("train",)
+NEEDS = ("train", "export")
 
 SHOW_EVERY = 1024
 """Rows between two signs of life from a part that is being predicted."""
@@ -67,16 +66,6 @@ class Corpus:
     part_rows: int
 
 
-@dataclass(frozen=True)
-class Model:
-    """The student at ``folder``/``name``; ``max_length`` None is that of its training."""
-
-    folder: str
-    name: str
-    max_length: int | None
-    precision: str
-
-
 def key(spec: Spec) -> dict[str, Any]:
     """The corpus's content, and how it is cut and written."""
     assert spec.data.corpus is not None
@@ -89,9 +78,9 @@ def run(context: Context) -> dict[str, Any]:
     assert spec.data.corpus is not None
     source = source_of(spec, spec.data.corpus)
     corpus = Corpus(sources_of(source), spec.data.corpus.text, apply.keep, apply.part_rows)
-    model = Model(context.inputs["train"].url, "student", student.max_length, student.precision)
+    model = trained(spec, context.inputs)
     # Not by the corpus's content: with a file mended or added, the other parts are still good.
-    folder = "applied/" + fingerprint([model.folder, asdict(source), spec.data.corpus.text, spec.to_dict()["apply"]])
+    folder = "applied/" + fingerprint([asdict(model), asdict(source), spec.data.corpus.text, spec.to_dict()["apply"]])
     _unmark(context.run, folder)
     wanted = Resources(student.resources.cpus, student.resources.gpus, student.resources.accelerator)
     found = predict_corpus(
@@ -124,7 +113,7 @@ def sources_of(source: Source) -> tuple[Source, ...]:
 def predict_corpus(
     cluster: Cluster,
     progress: Progress,
-    model: Model,
+    model: Trained,
     corpus: Corpus,
     abstain_below: float,
     out: Folder,
@@ -256,17 +245,13 @@ def _as_bytes(table: pa.Table) -> bytes:
 class Predictor:
     """A student in a process of its own; takes parts, writes their predictions, says how far it is."""
 
-    def __init__(self, model: Model, abstain_below: float, out: str) -> None:
+    def __init__(self, model: Trained, abstain_below: float, out: str) -> None:
         self._model, self._abstain_below, self._out = model, abstain_below, Folder(out)
 
     @cached_property
     def _student(self) -> Any:
         """Loaded with the first part: an actor that fails while it is made tells Ray, but not the user, why."""
-        from runner.student import Student
-
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Folder(self._model.folder).fetch(self._model.name, Path(scratch) / self._model.name)
-            return Student.load(folder, self._model.max_length, self._model.precision)
+        return self._model.open()
 
     def __call__(self, parts: pa.Table) -> Iterator[pa.Table]:
         """``parts`` as :data:`PART`; yields :data:`DONE`."""

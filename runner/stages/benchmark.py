@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import resource
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,13 +17,13 @@ from runner.economics import DIRECT_OUTPUT, Asked, OneOff, labelling_usd, usd_pe
 from runner.spec import Spec
 from runner.spec.prices import prices_of
 from runner.stage import Context
+from runner.stages.export import Trained, trained
 from runner.stages.label import task_of
-from runner.store import Folder
 from runner.teacher.prompt import messages
 from runner.tokens import CHARACTERS_PER_TOKEN, prompt_tokens
 
 NAME = "benchmark"
-NEEDS = ("load", "label", "train")
+NEEDS = ("load", "label", "train", "export")
 
 WARM_UP = 8
 LATENCY_RUNS = 200
@@ -62,10 +60,8 @@ def run(context: Context) -> dict[str, Any]:
     measured = context.cluster.call(
         measure,
         Resources(resources.cpus, resources.gpus, resources.accelerator),
-        student=context.inputs["train"].url,
+        student=trained(spec, context.inputs),
         texts=test[: bench.rows],
-        max_length=spec.student.max_length,
-        precision=spec.student.precision,
         batch_sizes=list(bench.batch_sizes),
         carbon=carbon and {"country": carbon.country, "grams_per_kwh": carbon.grams_per_kwh},
     )
@@ -131,18 +127,13 @@ def _asked(context: Context, label: dict[str, Any]) -> list[Asked]:
 
 
 def measure(
-    student: str,
+    student: Trained,
     texts: list[str],
-    max_length: int,
-    precision: str,
     batch_sizes: list[int],
     carbon: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Latency at batch 1 (tokenising included) and throughput by batch size, warm-up apart; energy where asked for."""
-    from runner.student import Student
-
-    with tempfile.TemporaryDirectory() as scratch:
-        model = Student.load(Folder(student).fetch("student", Path(scratch)), max_length, precision)
+    model = student.open()
     for text in texts[:WARM_UP]:
         model.predict([text])
     times = []
@@ -168,6 +159,7 @@ def measure(
         "peak_memory_mb": peak,
         "device": str(model.device),
         "precision": model.precision,
+        "runtime": model.runtime,
         "hardware": machine.hardware(),
         "energy": carbon and _energy(lambda: model.predict(texts, batch_rows=best["batch_size"]), len(texts), carbon),
     }

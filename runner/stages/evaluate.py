@@ -6,8 +6,6 @@ are judged on.
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +15,10 @@ from runner import third_parties
 from runner.cluster import Resources
 from runner.spec import Spec
 from runner.stage import Context
-from runner.store import Folder
+from runner.stages.export import Trained, trained
 
 NAME = "evaluate"
-NEEDS = ("load", "vote", "train")
+NEEDS = ("load", "vote", "train", "export")
 
 PREDICTIONS = pa.schema(
     [
@@ -52,10 +50,8 @@ def run(context: Context) -> dict[str, Any]:
     student = context.cluster.call(
         predict,
         Resources(resources.cpus, resources.gpus, resources.accelerator),
-        student=context.inputs["train"].url,
+        student=trained(spec, context.inputs),
         texts=[row["text"] for row in test],
-        max_length=spec.student.max_length,
-        precision=spec.student.precision,
     )
     rows = [
         {
@@ -132,11 +128,7 @@ def _said(rows: list[dict[str, Any]]) -> tuple[list[str], dict[str, list[str | N
     return [row["label"] for row in rows], said
 
 
-def predict(student: str, texts: list[str], max_length: int, precision: str) -> list[list[float]]:
+def predict(student: Trained, texts: list[str]) -> list[list[float]]:
     """The student's probabilities, computed where the student runs."""
-    from runner.student import Student
-
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Folder(student).fetch("student", Path(scratch))
-        found: list[list[float]] = Student.load(folder, max_length, precision).predict(texts).astype(float).tolist()
-        return found
+    found: list[list[float]] = student.open().predict(texts).astype(float).tolist()
+    return found

@@ -24,13 +24,15 @@ NEEDS = ("vote",)
 
 STEPS, LEAST_EPOCHS, MOST_EPOCHS = 800, 5, 20
 
+NOT_LEARNT = ("resources", "export", "runtime")
+
 RECIPE = 4
 """Of training: learning rates, the choice of the epoch. A change trains students anew."""
 
 
 def key(spec: Spec) -> dict[str, Any]:
-    """The student's whole part of the spec but for its hardware, which must not change the outcome."""
-    student = {name: value for name, value in spec.to_dict()["student"].items() if name != "resources"}
+    """The student's whole part of the spec but for its hardware and runtimes, which must not change the outcome."""
+    student = {name: value for name, value in spec.to_dict()["student"].items() if name not in NOT_LEARNT}
     identity = models.identity(spec.student.model, spec.student.revision, spec.base)
     return {"recipe": RECIPE, "student": student, "identity": identity, "workers": spec.student.resources.workers}
 

@@ -1,0 +1,160 @@
+"""export: the student for other runtimes, each held against the original before it may be chosen.
+
+With ``student.runtime: auto`` the fastest of those is taken that loses at most :data:`MOST_LOST` of accuracy on the
+test rows and says what the original says on nearly all of them; everything after this stage uses it.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.cluster import Resources
+from runner.spec import Spec
+from runner.stage import Context
+from runner.store import Folder
+
+if TYPE_CHECKING:
+    from runner.student import Student
+
+NAME = "export"
+NEEDS = ("load", "train")
+
+MOST_LOST = 0.003
+"""Accuracy on the test rows that a runtime may lose against the original, as a share."""
+LEAST_AGREEMENT = 0.98
+"""Of the test rows: so many must get the original's label, or something went wrong that happens to even out."""
+TIMED_TEXTS, ROUNDS = 512, 3
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A student where it lies: ``folder``/``name``, and what its ``runtime`` reads in the folder ``exports``."""
+
+    folder: str
+    name: str
+    max_length: int | None
+    precision: str
+    runtime: str = "torch"
+    exports: str | None = None
+
+    def open(self) -> Student:
+        """The student, loaded in this process. :raises ModelError: when there is none that can be loaded."""
+        from runner.student import Student  # in the worker only: the driver needs no torch
+
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Folder(self.folder).fetch(self.name, Path(scratch) / "model")
+            exports = Folder(self.exports).fetch("exports", Path(scratch) / "exports") if self.exports else None
+            return Student.load(folder, self.max_length, self.precision, self.runtime, exports)
+
+
+def wanted(spec: Spec) -> bool:
+    """Whether the spec asks for anything but the safetensors that are written anyway."""
+    return bool(forms(spec))
+
+
+def forms(spec: Spec) -> list[str]:
+    """What is exported, in the order of the spec."""
+    return [form for form in spec.student.export if form != "safetensors"]
+
+
+def trained(spec: Spec, inputs: Any) -> Trained:
+    """The run's student in the runtime that was chosen; ``inputs`` are a stage's folders by name."""
+    student = spec.student
+    plain = Trained(inputs["train"].url, "student", student.max_length, student.precision)
+    if (exported := inputs.get(NAME)) is None:
+        return plain
+    return replace(plain, runtime=exported.read_json("export.json")["runtime"], exports=exported.url)
+
+
+def key(spec: Spec) -> dict[str, Any]:
+    """What is exported, and how the runtime is chosen."""
+    return {"export": forms(spec), "runtime": spec.student.runtime, "precision": spec.student.precision}
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Export, check, time, choose. :raises UserError: when a package is missing."""
+    spec, resources = context.spec, context.spec.student.resources
+    test = context.inputs["load"].read_table("test.parquet")
+    plain = Trained(context.inputs["train"].url, "student", spec.student.max_length, spec.student.precision)
+    found = context.cluster.call(
+        check,
+        Resources(resources.cpus, resources.gpus, resources.accelerator),
+        plain=plain,
+        forms=forms(spec),
+        out=context.here.url,
+        texts=test.column("text").to_pylist(),
+        truth=test.column("label").to_pylist(),
+    )
+    chosen = choose(found, spec.student.runtime)
+    result = {"runtime": chosen, "asked": spec.student.runtime, "runtimes": found}
+    context.here.write_json("export.json", result)
+    for one in found:
+        context.progress.say(
+            f"{one['runtime']}: {one['texts_per_second']:.0f} texts/s, accuracy {one['accuracy']:.4f}, "
+            f"the original's label on {one['agreement']:.2%}" + ("; chosen" if one["runtime"] == chosen else ""),
+            NAME,
+        )
+    return result
+
+
+def choose(found: Sequence[dict[str, Any]], asked: str) -> str:
+    """The runtime that was asked for; with ``auto`` the fastest whose loss is within bounds."""
+    if asked != "auto":
+        return asked
+    original = next(one for one in found if one["runtime"] == "torch")
+    sound = [
+        one
+        for one in found
+        if original["accuracy"] - one["accuracy"] <= MOST_LOST and one["agreement"] >= LEAST_AGREEMENT
+    ]
+    return str(max(sound, key=lambda one: one["texts_per_second"])["runtime"])
+
+
+def check(plain: Trained, forms: list[str], out: str, texts: list[str], truth: list[str]) -> list[dict[str, Any]]:
+    """Export all forms where the student runs, and measure every runtime on the same rows, in alternating rounds."""
+    from runner import runtimes, student
+
+    with tempfile.TemporaryDirectory() as scratch:
+        exports = Path(scratch) / "exports"
+        folder = Folder(plain.folder).fetch(plain.name, Path(scratch) / "model")
+        model = student.load_classifier(folder).eval()
+        sizes = {form: runtimes.export(model, form, exports).stat().st_size / 1e6 for form in forms}  # type: ignore[arg-type]
+        sizes["torch"] = (folder / "model.safetensors").stat().st_size / 1e6
+        Folder(out).upload(exports, "exports")
+        opened = {
+            name: student.Student.load(folder, plain.max_length, plain.precision, name, exports)
+            for name in ("torch", *forms)
+        }
+        return [
+            {"runtime": name, "size_mb": sizes[name], "precision": opened[name].precision, **figures}
+            for name, figures in _measured(opened, texts, truth).items()
+        ]
+
+
+def _measured(opened: dict[str, Student], texts: list[str], truth: list[str]) -> dict[str, dict[str, Any]]:
+    labels = {name: [one.labels[k] for k in one.predict(texts).argmax(axis=1)] for name, one in opened.items()}
+    rates: dict[str, list[float]] = {name: [] for name in opened}
+    timed = texts[:TIMED_TEXTS]
+    for _ in range(ROUNDS):
+        for name, one in opened.items():
+            start = time.perf_counter()
+            one.predict(timed)
+            rates[name].append(len(timed) / (time.perf_counter() - start))
+    return {
+        name: {
+            "accuracy": _share(labels[name], truth),
+            "agreement": _share(labels[name], labels["torch"]),
+            "texts_per_second": statistics.median(rates[name]),
+        }
+        for name in opened
+    }
+
+
+def _share(one: Sequence[str], other: Sequence[str]) -> float:
+    return sum(a == b for a, b in zip(one, other, strict=True)) / len(one)
