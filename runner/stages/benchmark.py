@@ -122,7 +122,8 @@ def _asked(context: Context, label: dict[str, Any]) -> list[Asked]:
     load = context.inputs["load"]
     texts = [text for split in ("train", "test") for text in load.read_table(f"{split}.parquet")["text"].to_pylist()]
     count = prompt_tokens(context.spec, texts)
-    counted = f"counted {count.counted}" if count.exact else f"estimated {count.counted}, {CHARACTERS_PER_TOKEN} to one"
+    estimated = f"estimated {count.counted}, {CHARACTERS_PER_TOKEN} to a token"
+    counted = f"counted {count.counted}" if count.exact else estimated
     return [Asked("direct", 1, count.fixed + count.per_row, DIRECT_OUTPUT, counted)]
 
 
