@@ -94,7 +94,7 @@ def files_of(source: Source) -> list[str]:
     # A file may have brackets in its own name: only what is no file is a pattern.
     found = [path] if fs.isfile(path) else sorted(fs.glob(path)) if any(c in path for c in "*?[") else []
     if not found:
-        raise DataError(f"{source.path}: no such file; paths in a spec are relative to the spec's own folder")
+        raise DataError(f"{source.path}: no such file, and no file matches")
     return [fs.unstrip_protocol(file) for file in found]
 
 
