@@ -198,6 +198,7 @@ class Student:
     epochs: int | None
     learning_rate: float | None
     batch_size: int
+    accumulate: int
     max_length: int
     validation: float
     precision: Literal["auto", "bf16", "fp16", "fp32"]
