@@ -17,9 +17,22 @@ def test_gpus_that_are_not_here_are_refused_before_anything_starts(monkeypatch):
         Cluster().require(Resources(gpus=2, accelerator="H100"), "teacher")
 
 
+def test_workers_are_counted_together(monkeypatch):
+    monkeypatch.setattr(machine, "gpu_names", lambda: ["Tesla T4"] * 2)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 4)
+    Cluster().require(Resources(gpus=1), "student", 2)
+    Cluster().require(Resources(cpus=2), "student", 2)
+    with pytest.raises(UserError, match="asks for 3 GPUs for 3 workers, this machine has 2"):
+        Cluster().require(Resources(gpus=1), "student", 3)
+    with pytest.raises(UserError, match="asks for 6 processor cores for 2 workers, this machine has 4"):
+        Cluster().require(Resources(cpus=3), "student", 2)
+    with pytest.raises(UserError, match="asks for 5 processor cores for 5 workers, this machine has 4"):
+        Cluster().require(Resources(), "student", 5)
+
+
 def test_a_cluster_may_have_gpus_that_this_machine_has_not(monkeypatch):
     monkeypatch.setattr(machine, "gpu_names", list)
-    Cluster("10.0.0.1:6379").require(Resources(gpus=8), "teacher")
+    Cluster("10.0.0.1:6379").require(Resources(gpus=8, cpus=4000), "teacher", 4)
 
 
 def test_nobody_at_the_address_is_said_within_seconds():

@@ -320,7 +320,7 @@ def test_a_checkpoint_that_is_broken_or_no_checkpoint_is_refused(
     loop = training._Loop(config(tiny_model), easy(8), easy(2), training.Worker())
     loop.save(tmp_path)
     whole = (tmp_path / "all.pt").read_bytes()
-    for content in (whole[: len(whole) // 2], b"", pickle.dumps(Bomb())):
+    for content in (whole[: len(whole) // 2], b"", pickle.dumps(Bomb(), protocol=2)):
         (tmp_path / "all.pt").write_bytes(content)
         with pytest.raises(UserError, match="this checkpoint of the training cannot be read"):
             loop.load(tmp_path)

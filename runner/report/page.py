@@ -59,6 +59,7 @@ def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
         "teacher": teacher,
         "student": student,
         "limits": words.limits(report),
+        "training": words.training(report["train"]),
         "plots": {name: Markup(svg) for name, svg in all_plots(report).items()},
         "doubtful": run.doubtful,
         "mistaken": run.mistaken,

@@ -26,7 +26,7 @@ NAME = "train"
 NEEDS = ("vote",)
 
 CHECKPOINT_SECONDS = 60.0
-"""From one checkpoint to the next, at least. A shorter training needs none."""
+"""From one checkpoint to the next, and as many again for each second that the last took. A short training has none."""
 
 STEPS, LEAST_EPOCHS, MOST_EPOCHS = 800, 5, 20
 
