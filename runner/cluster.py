@@ -333,7 +333,7 @@ def _train_worker(settings: dict[str, Any]) -> dict[str, Any]:
         except (OSError, RuntimeError) as error:
             raise UserError(
                 f"a checkpoint of the training cannot be kept in the run folder: {first_line(error)}; "
-                "it takes room for some six times the model's weights, in a folder that all workers share"
+                "one takes four times the room of the weights, in a folder that all workers reach"
             ) from error
 
     def restore(read: Callable[[Path], None]) -> None:
@@ -347,7 +347,9 @@ def _train_worker(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _watch(ray: Any, board: Any, stop: threading.Event, on_progress: Callable[[dict[str, Any]], None]) -> None:
-    while not stop.wait(TRAIN_POLL_SECONDS):
+    last = False
+    while not last:
+        last = stop.wait(TRAIN_POLL_SECONDS)  # and once more at the end
         try:
             progress = ray.get(board.progress.remote(), timeout=5)
         except Exception:  # progress is a courtesy: its loss must not end the run

@@ -331,7 +331,7 @@ class _Loop:
         if not self._sum(torch.tensor(float(late and self.worker.rank == 0), device=self.device)):
             return
         start = time.perf_counter()
-        self.course.seconds = start - self.began
+        self.course.seconds = start - self.began if self.course.steps else 0.0
         self.worker.keep(self.save)
         self.kept = time.perf_counter()
         self.cost = self.kept - start
@@ -354,8 +354,8 @@ class _Loop:
             )
         except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
             raise UserError(
-                f"{folder}: this checkpoint of the training cannot be read ({first_line(error)}); "
-                "remove it, and the training begins anew"
+                f"{folder}: this checkpoint of the training cannot be read ({first_line(error)}); remove checkpoints/ "
+                "from the run folder, and the training begins anew"
             ) from error
         for name, part in self._parts().items():
             if state[name]:  # what a loss scaler of another precision left is empty

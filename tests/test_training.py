@@ -263,6 +263,8 @@ class Shelf:
         self.root.mkdir()
         write(self.root)
         self.count += 1
+        course = torch.load(self.root / "all.pt", weights_only=True)["course"]
+        assert (course["seconds"] > 0) == (course["steps"] > 0), "an epoch that has not begun took no time"
         if self.count == self.last:
             raise Stopped
 
