@@ -397,6 +397,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
             continue
         seen.add(id(current))
         yield current
-        waiting += [current.__cause__, current.__context__, getattr(current, "cause", None)]
+        waiting += [current.__cause__, current.__context__]
+        waiting += [getattr(current, name, None) for name in ("cause", "health_check_failure")]
         failures = getattr(current, "worker_failures", None)
         waiting += list(failures.values()) if isinstance(failures, dict) else []

@@ -6,8 +6,9 @@ import time
 import pytest
 
 from runner import machine
-from runner.cluster import Cluster, Resources, _chain
-from runner.errors import DataError, UserError
+from runner.cluster import Cluster, Resources, _chain, _has_checkpoint, _unwrapped
+from runner.errors import DataError, EngineError, UserError
+from runner.store import Folder
 
 
 def test_gpus_that_are_not_here_are_refused_before_anything_starts(monkeypatch):
@@ -60,3 +61,42 @@ def test_the_users_error_is_found_under_layers():
         outer = ValueError("another layer")
         outer.cause = error  # Ray keeps the cause of a task's failure in an attribute
     assert inner in list(_chain(outer))
+
+
+def test_a_training_worker_that_died_too_often_is_said_with_advice():
+    import ray
+    from ray.train import WorkerGroupError
+    from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError  # as Ray Train wraps it
+
+    failed = WorkerHealthCheckFailedError("a worker health check failed", ray.exceptions.ActorDiedError())
+    said = "died more often than Ray restarts it, usually for want of memory"
+    with pytest.raises(EngineError, match=said), _unwrapped(ray):
+        raise WorkerGroupError("1 worker failed", {0: failed})
+    with pytest.raises(WorkerGroupError), _unwrapped(ray):
+        raise WorkerGroupError("a bug of ours", {0: ValueError("no actor died")})
+
+
+SNAPSHOT = """{"ray_version": "2.60.0", "checkpoint_results": [{"checkpoint_dir_name": "one", "metrics": {}}],
+"checkpoint_report_indices": [0], "latest_checkpoint_result": {"checkpoint_dir_name": "one", "metrics": {}},
+"pending_training_results": [], "pending_validation_specs": [], "current_report_index": 1,
+"validated_checkpoint_dir_names": [], "timed_out_validation_checkpoint_dir_names": [],
+"failed_validation_checkpoint_dir_names": []}"""
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "checkpoint", "found"),
+    [
+        (None, False, False),
+        (None, True, False),
+        (SNAPSHOT[:99], True, False),
+        (SNAPSHOT, False, False),
+        (SNAPSHOT, True, True),
+    ],
+)
+def test_training_goes_on_only_from_what_was_written_whole(tmp_path, snapshot, checkpoint, found):
+    storage = Folder(str(tmp_path))
+    if snapshot:
+        storage.write("train/checkpoint_manager_snapshot.json", snapshot.encode())
+    if checkpoint:
+        storage.write("train/one/all.pt", b"")
+    assert _has_checkpoint(storage) is found

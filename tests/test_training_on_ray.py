@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 
 SCRIPT = '''
 """Run a job up to training. Where there is a file named disturb-RANK, the worker of that rank kills itself or stands
-still at its third checkpoint, as the file says: once, or always."""
+still at its third checkpoint, once, as the file says."""
 import os, signal, sys, time
 from pathlib import Path
 
@@ -48,9 +48,8 @@ def disturbed(config, report, **worker):
         kept.append(write)
         if len(kept) == 3 and order.exists():
             what = order.read_text()
-            if what != "always":
-                order.rename(root / f"{what}-done")
-            if what != "wait":
+            order.rename(root / f"{what}-done")
+            if what == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             time.sleep(600)
 
@@ -131,8 +130,8 @@ def model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tiny_model: Path, job_in: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    training = Training(job_in(tmp_path_factory.mktemp("undisturbed")), tiny_model, 1)
+def undisturbed(model: Path, job_in: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    training = Training(job_in(tmp_path_factory.mktemp("undisturbed")), model, 1)
     training.finish()
     return training.result()
 
@@ -145,8 +144,8 @@ def same(one: Any, other: Any) -> bool:
     return losses == others and all(torch.equal(weights[name], found[name]) for name in weights)
 
 
-def test_a_killed_worker_goes_on_from_its_last_checkpoint(undisturbed: Any, job: Any, tiny_model: Path) -> None:
-    training = Training(job, tiny_model, 1)
+def test_a_killed_worker_goes_on_from_its_last_checkpoint(undisturbed: Any, job: Any, model: Path) -> None:
+    training = Training(job, model, 1)
     (job.root / "disturb-0").write_text("kill")
     said = training.finish()
     assert (job.root / "kill-done").exists()
@@ -156,9 +155,9 @@ def test_a_killed_worker_goes_on_from_its_last_checkpoint(undisturbed: Any, job:
     assert same(training.result(), undisturbed)
 
 
-def test_a_killed_run_goes_on_from_its_last_checkpoint(undisturbed: Any, job: Any, tiny_model: Path) -> None:
+def test_a_killed_run_goes_on_from_its_last_checkpoint(undisturbed: Any, job: Any, model: Path) -> None:
     """The driver and all that belongs to it; the next run is started at once."""
-    training = Training(job, tiny_model, 1)
+    training = Training(job, model, 1)
     (job.root / "disturb-0").write_text("wait")
     process = training.start()
     end = time.monotonic() + 300
@@ -177,42 +176,16 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(undisturbed: Any, job: An
     assert same(training.result(), undisturbed)
 
 
-def test_two_workers_learn_what_one_learns_and_survive_the_death_of_one(
-    job_in: Any, tmp_path: Path, model: Path
-) -> None:
-    found = {}
-    for name, workers in (("one", 1), ("two", 2), ("killed", 2)):
-        (tmp_path / name).mkdir()
-        training = Training(job_in(tmp_path / name), model, workers)
-        if name == "killed":
-            (tmp_path / name / "disturb-1").write_text("kill")
-        training.finish()
-        found[name] = training.result()
-    assert found["two"][0]["workers"] == 2
-    for one, two in zip(found["one"][0]["history"], found["two"][0]["history"], strict=True):
-        assert two["val_loss"] == pytest.approx(one["val_loss"], rel=1e-3)
-        assert two["train_loss"] == pytest.approx(one["train_loss"], rel=1e-3)
-    assert found["killed"][0]["resumes"] == 1
-    assert same(found["killed"], found["two"])
-
-
-def test_what_a_kill_left_half_written_begins_anew(undisturbed: Any, job: Any, tiny_model: Path) -> None:
-    training = Training(job, tiny_model, 1)
-    spec = job.spec(*training.command[3:])
-    storage = job.run.child("checkpoints", job.context("train", spec).here.name)
-    storage.write("train/checkpoint_manager_snapshot.json", b'{"ray_version": "2.60.0", "checkpoint_res')
-    storage.write("train/checkpoint_2026-01-01/all.pt", b"half")
-    assert "going on" not in training.finish()
-    assert training.result()[0]["resumes"] == 0
-    assert same(training.result(), undisturbed)
-
-
-def test_a_worker_that_always_dies_ends_the_run_with_advice(job: Any, tiny_model: Path) -> None:
-    training = Training(job, tiny_model, 1)
-    (job.root / "disturb-0").write_text("always")
-    process = training.start()
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 1
-    assert "error: a worker process died more often than Ray restarts it, usually for want of memory" in said
-    assert "Traceback" not in said
-    assert list((job.root / "runs" / "small" / "checkpoints").glob("*/train/checkpoint_2*")), "the next run goes on"
+def test_two_workers_learn_what_one_learns_though_one_is_killed(undisturbed: Any, job: Any, model: Path) -> None:
+    training = Training(job, model, 2)
+    (job.root / "disturb-1").write_text("kill")
+    training.finish()
+    (one, weights), (two, found) = undisturbed, training.result()
+    assert (two["workers"], two["resumes"]) == (2, 1)
+    for alone, both in zip(one["history"], two["history"], strict=True):
+        assert both["val_loss"] == pytest.approx(alone["val_loss"], rel=1e-3)
+        assert both["train_loss"] == pytest.approx(alone["train_loss"], rel=1e-3)
+    start = load_file(model / "model.safetensors")
+    moved = max(float((weights[f"bert.{name}"] - start[name]).abs().max()) for name in start)
+    apart = max(float((weights[name] - found[name]).abs().max()) for name in weights)
+    assert apart < 0.01 * moved
