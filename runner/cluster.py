@@ -398,6 +398,6 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(current))
         yield current
         waiting += [current.__cause__, current.__context__]
-        waiting += [getattr(current, name, None) for name in ("cause", "health_check_failure")]
+        waiting += [getattr(current, name, None) for name in ("cause", "health_check_failure", "controller_failure")]
         failures = getattr(current, "worker_failures", None)
         waiting += list(failures.values()) if isinstance(failures, dict) else []

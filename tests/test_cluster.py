@@ -65,13 +65,15 @@ def test_the_users_error_is_found_under_layers():
 
 def test_a_training_worker_that_died_too_often_is_said_with_advice():
     import ray
-    from ray.train import WorkerGroupError
+    from ray.train import ControllerError, WorkerGroupError
     from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError  # as Ray Train wraps it
 
     failed = WorkerHealthCheckFailedError("a worker health check failed", ray.exceptions.ActorDiedError())
     said = "died more often than Ray restarts it, usually for want of memory"
     with pytest.raises(EngineError, match=said), _unwrapped(ray):
         raise WorkerGroupError("1 worker failed", {0: failed})
+    with pytest.raises(EngineError, match=said), _unwrapped(ray):
+        raise ControllerError(ray.exceptions.ActorDiedError())  # where it dies before it has begun
     with pytest.raises(WorkerGroupError), _unwrapped(ray):
         raise WorkerGroupError("a bug of ours", {0: ValueError("no actor died")})
 
