@@ -10,27 +10,34 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import tempfile
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from runner import machine
-from runner.errors import EngineError, TutelageError, UserError
+from runner.errors import EngineError, TutelageError, UserError, first_line
+from runner.store import Folder
 
 TRAIN_POLL_SECONDS = 0.5
 RESTARTS = 20
 """Of an actor that dies, before the run gives up: a row that kills its engine each time must not go on for ever."""
+TRAIN_NAME = "train"
+TRAIN_RESTARTS = 2
+"""Of training workers that die, all together, before the run gives up; the next run goes on where they were."""
+CPUS_BESIDE_GPU = 4
 CONNECT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What one worker asks for. ``cpus`` None means: all cores of the node without a GPU, else 4 of them."""
+    """What one worker asks for. ``cpus`` None means: all cores of the node without a GPU, else 4 if it has them."""
 
     cpus: int | None = None
     gpus: int = 0
@@ -93,23 +100,29 @@ class Cluster:
             ray.shutdown()
             self._started = False
 
-    def require(self, wanted: Resources, who: str) -> None:
+    def require(self, wanted: Resources, who: str, workers: int = 1) -> None:
         """:raises UserError: when Ray in this process could never give what is asked for; costs nothing.
 
-        A cluster that scales itself may bring up what it has not got yet, so that only it can tell.
+        It would wait for ever. A cluster that scales itself may bring up what it has not got yet, so that only it
+        can tell.
         """
-        if self.address is not None or not wanted.gpus:
+        if self.address is not None:
             return
-        have = machine.gpu_names()
-        if len(have) < wanted.gpus:
-            kind = f" ({wanted.accelerator})" if wanted.accelerator else ""
-            raise UserError(
-                f"{who}.resources asks for {wanted.gpus} GPUs{kind}, this machine has {len(have) or 'none'}; "
-                "run it on a Ray cluster that has them (--address HOST:PORT), or ask for what is here"
-            )
+        gpus, cpus = wanted.gpus * workers, (wanted.cpus or 1) * workers
+        kind = f" ({wanted.accelerator})" if wanted.accelerator else ""
+        have, cores = len(machine.gpu_names()) if gpus else 0, machine.usable_cores()
+        for what, asked, here in ((f"GPUs{kind}", gpus, have), ("processor cores", cpus, cores)):
+            if here < asked:
+                each = f" for {workers} workers" if workers > 1 else ""
+                raise UserError(
+                    f"{who}.resources asks for {asked} {what}{each}, this machine has {here or 'none'}; "
+                    "run it on a Ray cluster that has them (--address HOST:PORT), or ask for what is here"
+                )
 
     def _request(self, wanted: Resources) -> dict[str, Any]:
-        cpus = wanted.cpus or (4 if wanted.gpus else self._largest_node())
+        cpus = wanted.cpus or (CPUS_BESIDE_GPU if wanted.gpus else self._largest_node())
+        if self.address is None and not wanted.cpus:
+            cpus = min(cpus, self._largest_node())
         request: dict[str, Any] = {"num_cpus": cpus, "num_gpus": wanted.gpus}
         if wanted.accelerator:
             request["accelerator_type"] = wanted.accelerator
@@ -215,15 +228,23 @@ class Cluster:
         config: dict[str, Any],
         wanted: Resources,
         workers: int,
-        storage: str,
+        storage: Folder,
         on_progress: Callable[[dict[str, Any]], None],
     ) -> dict[str, Any]:
-        """Run ``loop(config, rank=, size=, wrap=, report=)`` on ``workers`` under Ray Train; rank 0's result."""
+        """Run ``loop(config, report, rank=, size=, wrap=, keep=, restore=)`` on ``workers`` under Ray Train.
+
+        Returns rank 0's result. ``keep`` leaves a checkpoint in ``storage``. A worker that dies is started again and
+        finds it with ``restore``; so does a later call with the same ``storage``, which the caller clears.
+        :raises TutelageError: as raised by a worker, or when workers died too often.
+        """
         ray = self.start()
-        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
 
+        if not _has_checkpoint(storage):
+            storage.clear()
         request = self._request(wanted)
+        cpus = wanted.cpus or max(1, min(request["num_cpus"], self._largest_node() // workers))
         board = ray.remote(num_cpus=0)(_Board).remote()
         trainer = TorchTrainer(
             _train_worker,
@@ -231,25 +252,40 @@ class Cluster:
             scaling_config=ScalingConfig(
                 num_workers=workers,
                 use_gpu=wanted.gpus > 0,
-                resources_per_worker={
-                    "CPU": max(1, request["num_cpus"] // (workers if wanted.cpus is None else 1)),
-                    **({"GPU": wanted.gpus} if wanted.gpus else {}),
-                },
+                resources_per_worker={"CPU": cpus, **({"GPU": wanted.gpus} if wanted.gpus else {})},
                 accelerator_type=wanted.accelerator,
             ),
-            run_config=RunConfig(name="train", storage_path=storage, failure_config=FailureConfig(max_failures=2)),
+            run_config=RunConfig(
+                name=TRAIN_NAME,
+                storage_path=storage.url,
+                # While a newer one is written there are two.
+                checkpoint_config=CheckpointConfig(num_to_keep=1),
+                failure_config=FailureConfig(max_failures=TRAIN_RESTARTS),
+            ),
         )
         stop = threading.Event()
         watcher = threading.Thread(target=_watch, args=(ray, board, stop, on_progress), daemon=True)
         watcher.start()
         try:
             with _unwrapped(ray):
-                trainer.fit()
-                result: dict[str, Any] = ray.get(board.result.remote())
+                result: dict[str, Any] = trainer.fit().return_value
                 return result
         finally:
             stop.set()
             watcher.join()
+
+
+def _has_checkpoint(storage: Folder) -> bool:
+    """Whether Ray Train would go on from what lies there, instead of failing over it.
+
+    A kill may leave a checkpoint of which Ray knows nothing yet, or half of what it writes down about them.
+    """
+    from ray.train import Result
+
+    try:
+        return Result.from_path(storage.path(TRAIN_NAME)).checkpoint is not None
+    except Exception:  # Ray says in many ways that there is nothing, or nothing whole
+        return False
 
 
 def _knock(address: str | None) -> None:
@@ -260,11 +296,10 @@ def _knock(address: str | None) -> None:
 
 
 class _Board:
-    """Where rank 0 leaves its progress and its result, for the driver to read."""
+    """Where rank 0 leaves its progress, for the driver to read."""
 
     def __init__(self) -> None:
         self._progress: dict[str, Any] = {}
-        self._result: dict[str, Any] = {}
 
     def show(self, progress: dict[str, Any]) -> None:
         self._progress = progress
@@ -272,14 +307,8 @@ class _Board:
     def progress(self) -> dict[str, Any]:
         return self._progress
 
-    def finish(self, result: dict[str, Any]) -> None:
-        self._result = result
 
-    def result(self) -> dict[str, Any]:
-        return self._result
-
-
-def _train_worker(settings: dict[str, Any]) -> None:
+def _train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     """What each Ray Train worker runs."""
     import ray
     import ray.train.torch
@@ -292,15 +321,35 @@ def _train_worker(settings: dict[str, Any]) -> None:
             board.show.remote(progress)
 
     def wrap(model: Any) -> Any:
-        return ray.train.torch.prepare_model(model) if size > 1 else model
+        # Some encoders have weights that no loss reaches (a pooler, say), and those are not waited for.
+        unused = {"find_unused_parameters": True}
+        return ray.train.torch.prepare_model(model, parallel_strategy_kwargs=unused) if size > 1 else model
 
-    result = settings["loop"](settings["config"], rank=rank, size=size, wrap=wrap, report=report)
-    if rank == 0:
-        ray.get(board.finish.remote(result))
+    def keep(write: Callable[[Path], None]) -> None:
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                write(Path(folder))
+                ray.train.report({}, checkpoint=ray.train.Checkpoint.from_directory(folder))
+        except (OSError, RuntimeError) as error:
+            raise UserError(
+                f"a checkpoint of the training cannot be kept in the run folder: {first_line(error)}; "
+                "one takes four times the room of the weights, in a folder that all workers reach"
+            ) from error
+
+    def restore(read: Callable[[Path], None]) -> None:
+        if found := ray.train.get_checkpoint():
+            with found.as_directory() as folder:
+                read(Path(folder))
+
+    loop, config = settings["loop"], settings["config"]
+    result: dict[str, Any] = loop(config, report, rank=rank, size=size, wrap=wrap, keep=keep, restore=restore)
+    return result
 
 
 def _watch(ray: Any, board: Any, stop: threading.Event, on_progress: Callable[[dict[str, Any]], None]) -> None:
-    while not stop.wait(TRAIN_POLL_SECONDS):
+    last = False
+    while not last:
+        last = stop.wait(TRAIN_POLL_SECONDS)  # and once more at the end
         try:
             progress = ray.get(board.progress.remote(), timeout=5)
         except Exception:  # progress is a courtesy: its loss must not end the run
@@ -331,10 +380,11 @@ class _unwrapped:
                 # Our messages are one line; what follows it is Ray's advice on retrying.
                 raise type(inner)(str(inner).splitlines()[0]) from None
         dead = (known.ActorDiedError, known.WorkerCrashedError, known.OutOfMemoryError)
-        if isinstance(error, dead):
+        if any(isinstance(inner, dead) for inner in _chain(error)):
             raise EngineError(
-                "a worker process died more often than Ray restarts it, usually for want of memory; "
-                "finished rows are kept. Ask for less (a smaller model, max_context or batch_size) or a larger node"
+                "a worker process died more often than Ray restarts it, usually for want of memory; what is finished "
+                "is kept. Ask for less (a smaller model, max_context, max_length or batch_size; student.accumulate "
+                "computes a batch in parts) or a larger node"
             ) from error
 
 
@@ -347,6 +397,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
             continue
         seen.add(id(current))
         yield current
-        waiting += [current.__cause__, current.__context__, getattr(current, "cause", None)]
+        waiting += [current.__cause__, current.__context__]
+        waiting += [getattr(current, name, None) for name in ("cause", "health_check_failure", "controller_failure")]
         failures = getattr(current, "worker_failures", None)
         waiting += list(failures.values()) if isinstance(failures, dict) else []

@@ -6,6 +6,7 @@
     RUN/<stage>/<fingerprint>/...         what a stage wrote
     RUN/<stage>/<fingerprint>/done.json   its marker, written last: without it the rest does not count
     RUN/answers/<teacher>/*.parquet       raw answers of the teacher, one file for each batch of rows
+    RUN/checkpoints/<fingerprint>/...     of a training that has not finished
 
 Knows nothing of what the stages do.
 """
@@ -57,6 +58,11 @@ class Folder:
         """The folder as a local path, or None where it is remote."""
         fs, root = self._fs()
         return Path(root) if "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)) else None
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return posixpath.basename(self.url)
 
     def child(self, *names: str) -> Folder:
         """A folder below this one."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import copy
 import math
+import pickle
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,14 @@ from numpy.typing import NDArray
 from transformers import get_linear_schedule_with_warmup, set_seed
 
 from runner import student
+from runner.errors import UserError, first_line
 
 LOWEST_RATE = 0.2
 
 _LAYER = re.compile(r"\.(?:layer|layers|h|block)\.(\d+)\.")
+
+PACE = 8
+"""Steps from one look at the clock to the next."""
 
 BUCKET = 50
 """Batches per length bucket: rows are shuffled first, so that padding is short and order still random."""
@@ -33,7 +38,12 @@ BUCKET = 50
 
 @dataclass(frozen=True)
 class Fit:
-    """What to train and how. ``learning_rate`` None means: chosen from the model's size."""
+    """What to train and how. ``learning_rate`` None means: chosen from the model's size.
+
+    ``batch_size`` rows make a step, whatever the number of workers; each computes its share of them in
+    ``accumulate`` parts, one after the other. A checkpoint is due ``checkpoint_seconds`` after the last, later where
+    it takes long.
+    """
 
     model: Path
     labels: tuple[str, ...]
@@ -43,6 +53,8 @@ class Fit:
     max_length: int
     precision: str
     seed: int
+    accumulate: int = 1
+    checkpoint_seconds: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -67,11 +79,28 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Worker:
-    """This process's place among the workers, and how a model is made to train in step with theirs."""
+    """This process's place among the workers, and what is done for it by those who started it.
+
+    ``wrap`` makes a model train in step with theirs. ``keep(write)`` has a folder written and keeps it as the
+    newest checkpoint, on all workers at once; ``restore(read)`` has it read, where there is one.
+    """
 
     rank: int = 0
     size: int = 1
     wrap: Callable[[Any], Any] = lambda model: model
+    keep: Callable[[Callable[[Path], None]], None] = lambda write: None
+    restore: Callable[[Callable[[Path], None]], None] = lambda read: None
+
+
+@dataclass
+class Course:
+    """How far training has come. ``steps`` and ``seconds`` are those of the epoch that is not finished yet."""
+
+    history: list[Epoch] = field(default_factory=list)
+    steps: int = 0
+    seconds: float = 0.0
+    seen: int = 0
+    resumes: int = 0
 
 
 def default_learning_rate(parameters: int) -> float:
@@ -117,7 +146,7 @@ def fit(
     held_out: Rows,
     save_to: Path,
     worker: Worker | None = None,
-    report: Callable[[int, int, list[Epoch]], None] = lambda done, total, history: None,
+    report: Callable[[int, int, Course], None] = lambda done, total, course: None,
 ) -> dict[str, Any]:
     """Train, keep the weights of the chosen epoch, save them to ``save_to``.
 
@@ -126,46 +155,36 @@ def fit(
     steps. The held-out loss would favour early epochs: a student that is surer than its teacher pays for it even
     where both are right.
 
-    ``report(texts_done, texts_total, history)`` is called every few batches. Only rank 0 saves.
+    Goes on from the worker's checkpoint, if it has one. ``report(texts_done, texts_total, course)`` is called
+    every few batches. Only rank 0 saves.
     Returns the history and the settings that were used, ready for JSON.
+    :raises UserError: when the checkpoint cannot be read.
     """
     loop = _Loop(config, train, held_out, worker or Worker())
-    history: list[Epoch] = []
-    best: dict[str, torch.Tensor] = {}
-    total = config.epochs * len(train.texts)
-    for epoch in range(config.epochs):
-        start = time.perf_counter()
-        loss = 0.0
-        for step, (rows, batch_loss) in enumerate(loop.train_epoch(epoch)):
-            loss += batch_loss * rows
-            loop.seen += rows * loop.worker.size
-            if step % 8 == 0:
-                report(min(loop.seen, total), total, history)
-        seconds = time.perf_counter() - start
-        val_loss, val_accuracy = loop.evaluate()
-        history.append(
-            Epoch(
-                epoch + 1,
-                loss / loop.rows_per_worker,
-                val_loss,
-                val_accuracy,
-                seconds,
-                len(train.texts) / seconds,
-            )
-        )
-        if chosen_epoch(history, len(held_out.texts)) is history[-1]:
-            best = copy.deepcopy(loop.bare.state_dict())
-        report(min(loop.seen, total), total, history)
-    loop.bare.load_state_dict(best)
+    loop.worker.restore(loop.load)
+    course, total = loop.course, config.epochs * len(train.texts)
+    while len(course.history) < config.epochs:
+        loop.begin_epoch()
+        for batch in loop.batches(len(course.history))[course.steps :]:
+            loop.learn(batch)
+            if course.steps % PACE == 1:
+                report(course.seen, total, course)
+                loop.keep_if_due()
+        loop.finish_epoch()
+        report(course.seen, total, course)
+        if len(course.history) < config.epochs:
+            loop.keep_if_due()
     if loop.worker.rank == 0:
+        loop.bare.load_state_dict(loop.best)
         student.save_student(loop.bare, loop.tokenizer, save_to, config.max_length)
     return {
-        "history": [asdict(epoch) for epoch in history],
-        "best_epoch": chosen_epoch(history, len(held_out.texts)).epoch,
+        "history": [asdict(epoch) for epoch in course.history],
+        "best_epoch": chosen_epoch(course.history, len(held_out.texts)).epoch,
         "learning_rate": loop.learning_rate,
         "precision": loop.precision,
         "device": str(loop.device),
         "workers": loop.worker.size,
+        "resumes": course.resumes,
         "parameters": loop.parameters,
         "truncated_rows": loop.truncated,
     }
@@ -200,12 +219,16 @@ class _Loop:
         self.held_out = torch.from_numpy(held_out.targets)
         self.learning_rate = config.learning_rate or default_learning_rate(self.parameters)
         self.optimizer = torch.optim.AdamW(self._groups(), lr=self.learning_rate, fused=True)
-        batches = len(epoch_batches([len(r) for r in self.ids], config.batch_size, config.seed, 0))
-        steps = config.epochs * -(-batches // worker.size)
+        steps = config.epochs * len(self.batches(0))
         self.schedule = get_linear_schedule_with_warmup(self.optimizer, max(1, steps // 10), steps)
         self.scaler = torch.amp.GradScaler(enabled=self.precision == "fp16" and self.device.type == "cuda")
-        self.seen = 0
-        self.rows_per_worker = max(1, len(self.ids) // worker.size)
+        self.course = Course()
+        self.best: dict[str, torch.Tensor] = {}
+        self.loss = 0.0  # of this worker's rows in this epoch, summed
+        self.began = self.kept = time.perf_counter()
+        self.cost = 0.0  # of the last checkpoint, in seconds
+        if worker.rank:
+            set_seed(config.seed + worker.rank)  # each worker drops out other units
 
     def _groups(self) -> list[dict[str, Any]]:
         """Weight decay on matrices only, as usual for encoders; a learning rate for each layer."""
@@ -222,37 +245,128 @@ class _Loop:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=student.DTYPES[self.precision])
 
-    def train_epoch(self, epoch: int) -> Iterator[tuple[int, float]]:
-        """This worker's share of the batches; yields rows and loss of each."""
+    def batches(self, epoch: int) -> list[list[int]]:
+        """The row numbers of each step of an epoch: the same for all workers, however many there are."""
+        return epoch_batches([len(r) for r in self.ids], self.config.batch_size, self.config.seed, epoch)
+
+    def begin_epoch(self) -> None:
+        """Before the first step of an epoch, or the first after a checkpoint."""
         self.model.train()
-        batches = epoch_batches([len(r) for r in self.ids], self.config.batch_size, self.config.seed, epoch)
-        # Every worker must take the same number of steps, or the others wait for ever.
-        while len(batches) % self.worker.size:
-            batches.append(batches[len(batches) % self.worker.size])
+        self.began = time.perf_counter() - self.course.seconds
+
+    def learn(self, batch: list[int]) -> None:
+        """One step on ``batch``, which the workers share."""
+        self.loss += self.gradients(batch)
+        self.scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(self.bare.parameters(), 1.0)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.course.seen += len(batch)
+        self.course.steps += 1
+
+    def gradients(self, batch: list[int]) -> float:
+        """Add up the gradient of the mean loss over ``batch``, on all workers; the sum of this worker's losses."""
+        size, pieces = self.worker.size, self.worker.size * self.config.accumulate
+        shares = [batch[piece::pieces] for piece in range(self.worker.rank, pieces, size)]
+        # With fewer rows than workers, one that has none computes a row that does not count: the others wait for it.
+        mine = [(rows, len(rows)) for rows in shares if rows] or [(batch[:1], 0)]
         pad_id = self.tokenizer.pad_token_id or 0
-        for batch in batches[self.worker.rank :: self.worker.size]:
-            inputs = student.pad([self.ids[i] for i in batch], pad_id, self.device)
-            with self._autocast():
-                logits = self.model(**inputs).logits
-            loss = soft_cross_entropy(logits, self.targets[batch])
-            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.bare.parameters(), 1.0)
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-            self.schedule.step()
-            self.optimizer.zero_grad(set_to_none=True)
-            yield len(batch), float(loss.detach())
+        total = 0.0
+        for number, (rows, count) in enumerate(mine, 1):
+            inputs = student.pad([self.ids[i] for i in rows], pad_id, self.device)
+            # Gradients travel once a step, with the last part.
+            with self.model.no_sync() if number < len(mine) and size > 1 else nullcontext():
+                with self._autocast():
+                    logits = self.model(**inputs).logits
+                loss = soft_cross_entropy(logits, self.targets[rows])
+                # Workers' gradients are averaged, parts' are added up: each counts by its rows.
+                self.scaler.scale(loss * (count * size / len(batch))).backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach()) * count
+        return total
+
+    def finish_epoch(self) -> None:
+        """Evaluate, write down the epoch's figures, and keep the weights if they are the best so far."""
+        course, rows = self.course, len(self.ids)
+        loss = self._sum(torch.tensor(self.loss, dtype=torch.float64, device=self.device))
+        seconds = time.perf_counter() - self.began
+        number = len(course.history) + 1
+        course.history.append(Epoch(number, float(loss) / rows, *self.evaluate(), seconds, rows / seconds))
+        if self.worker.rank == 0 and chosen_epoch(course.history, len(self.held_out)) is course.history[-1]:
+            self.best = copy.deepcopy(self.bare.state_dict())
+        course.steps, course.seconds, self.loss = 0, 0.0, 0.0
 
     def evaluate(self) -> tuple[float, float]:
-        """Loss against the teacher's probabilities, and agreement with its labels, on held-out rows."""
+        """Loss against the teacher's probabilities, and agreement with its labels, on held-out rows.
+
+        Each worker computes a part of the logits; all of them come to the same figures.
+        """
         self.bare.eval()
         pad_id = self.tokenizer.pad_token_id or 0
-        logits = torch.empty(self.held_out.shape)
+        logits = torch.zeros(self.held_out.shape, device=self.device)
         with torch.inference_mode(), self._autocast():
             lengths = [len(row) for row in self.held_out_ids]
-            for batch in student.length_batches(lengths, student.TOKENS_PER_BATCH):
+            batches = list(student.length_batches(lengths, student.TOKENS_PER_BATCH))
+            for batch in batches[self.worker.rank :: self.worker.size]:
                 inputs = student.pad([self.held_out_ids[i] for i in batch], pad_id, self.device)
-                logits[batch] = self.bare(**inputs).logits.float().cpu()
+                logits[batch] = self.bare(**inputs).logits.float()
+        logits = self._sum(logits).cpu()
         right = logits.argmax(dim=-1) == self.held_out.argmax(dim=-1)
         return float(soft_cross_entropy(logits, self.held_out)), float(right.float().mean())
+
+    def _sum(self, values: torch.Tensor) -> torch.Tensor:
+        """The sum over all workers, in place."""
+        if self.worker.size > 1:
+            torch.distributed.all_reduce(values)
+        return values
+
+    def keep_if_due(self) -> None:
+        """Keep a checkpoint if the last is old enough: rank 0's clock decides for all workers.
+
+        The longer the last one took to write, the older: so that writing takes little of the time, whatever the model.
+        """
+        age = time.perf_counter() - self.kept
+        late = age >= self.config.checkpoint_seconds * (1 + self.cost)
+        if not self._sum(torch.tensor(float(late and self.worker.rank == 0), device=self.device)):
+            return
+        start = time.perf_counter()
+        self.course.seconds = start - self.began if self.course.steps else 0.0
+        self.worker.keep(self.save)
+        self.kept = time.perf_counter()
+        self.cost = self.kept - start
+
+    def save(self, folder: Path) -> None:
+        """Write this worker's part of a checkpoint: what all share is rank 0's to write."""
+        if self.worker.rank == 0:
+            parts = {name: part.state_dict() for name, part in self._parts().items()}
+            torch.save({**parts, "best": self.best, "course": asdict(self.course)}, folder / "all.pt")
+        cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
+        own = {"loss": self.loss, "cpu": torch.get_rng_state(), "cuda": cuda}
+        torch.save(own, folder / f"worker-{self.worker.rank}.pt")
+
+    def load(self, folder: Path) -> None:
+        """Go on from a checkpoint. :raises UserError: when it cannot be read."""
+        try:
+            state, own = (
+                torch.load(folder / name, map_location="cpu", weights_only=True)  # no code is run from it
+                for name in ("all.pt", f"worker-{self.worker.rank}.pt")
+            )
+        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+            raise UserError(
+                f"{folder}: this checkpoint of the training cannot be read ({first_line(error)}); remove checkpoints/ "
+                "from the run folder, and the training begins anew"
+            ) from error
+        for name, part in self._parts().items():
+            if state[name]:  # what a loss scaler of another precision left is empty
+                part.load_state_dict(state[name])
+        self.best, self.loss = state["best"], own["loss"]
+        history = [Epoch(**epoch) for epoch in state["course"].pop("history")]
+        self.course = Course(**state["course"] | {"history": history, "resumes": state["course"]["resumes"] + 1})
+        torch.set_rng_state(own["cpu"])
+        if own["cuda"] is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(own["cuda"], self.device)
+
+    def _parts(self) -> dict[str, Any]:
+        """What training changes, by its name in a checkpoint."""
+        return {"model": self.bare, "optimizer": self.optimizer, "schedule": self.schedule, "scaler": self.scaler}

@@ -85,6 +85,11 @@ FILES = {
     "no label": (rows("test.csv", ("A.", "", *VOTES)), 2, "every row needs one of task.labels; line 2 has none"),
     "one class in test": (rows("test.csv", ("A.", "neutral", *VOTES)), 1, "test set needs at least two classes"),
     "one class in votes": (rows("train.csv", ("A.", "", *VOTES)), 1, "gave all of them the one label 'neutral'"),
+    "train is the test": (
+        rows("train.csv", ("A loss was posted.", "", *VOTES), ("A record year.", "", *VOTES)),
+        1,
+        "data.train: none of 2 rows is left: 2 leak: also in test (the first: train.csv:2); learn from texts that",
+    ),
     "no usable vote": (rows("train.csv", ("A.", "", "x", "y", "z")), 1, "the teacher abstained on all of them"),
     "latin-1": (
         write("train.csv", (HEAD + "caf\u00e9,,b,b,b\n").encode("latin-1")),
@@ -119,6 +124,24 @@ MODELS = {
     "student folder empty": ("student.model=.", 1, "has no config.json, so it is not a"),
     "no such catalog model": ("student.model=catalog:all-minilm-l6-v3", 2, "(did you mean 'all-minilm-l6-v2'?)"),
 }
+
+
+def test_a_student_that_is_only_a_pickle(job: Any, run: Any) -> None:
+    folder = job.root / "pickled"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "pytorch_model.bin").write_bytes(b"\x80\x04K\x01.")
+    status, err = run("student.model=./pickled")
+    assert "holds its weights only as pickle (pytorch_model.bin), which can run code when it is read" in err
+    assert "save it again with save_pretrained (safetensors)" in err
+    assert status == 1
+
+
+def test_more_workers_than_this_machine_has_cores(run: Any) -> None:
+    status, err = run("student.resources={cpus: 64, workers: 16}")
+    assert "student.resources asks for 1024 processor cores for 16 workers, this machine has" in err
+    assert status == 1
 
 
 @pytest.mark.parametrize(("override", "status", "message"), MODELS.values(), ids=MODELS)

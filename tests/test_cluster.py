@@ -6,8 +6,9 @@ import time
 import pytest
 
 from runner import machine
-from runner.cluster import Cluster, Resources, _chain
-from runner.errors import DataError, UserError
+from runner.cluster import Cluster, Resources, _chain, _has_checkpoint, _unwrapped
+from runner.errors import DataError, EngineError, UserError
+from runner.store import Folder
 
 
 def test_gpus_that_are_not_here_are_refused_before_anything_starts(monkeypatch):
@@ -17,9 +18,22 @@ def test_gpus_that_are_not_here_are_refused_before_anything_starts(monkeypatch):
         Cluster().require(Resources(gpus=2, accelerator="H100"), "teacher")
 
 
+def test_workers_are_counted_together(monkeypatch):
+    monkeypatch.setattr(machine, "gpu_names", lambda: ["Tesla T4"] * 2)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 4)
+    Cluster().require(Resources(gpus=1), "student", 2)
+    Cluster().require(Resources(cpus=2), "student", 2)
+    with pytest.raises(UserError, match="asks for 3 GPUs for 3 workers, this machine has 2"):
+        Cluster().require(Resources(gpus=1), "student", 3)
+    with pytest.raises(UserError, match="asks for 6 processor cores for 2 workers, this machine has 4"):
+        Cluster().require(Resources(cpus=3), "student", 2)
+    with pytest.raises(UserError, match="asks for 5 processor cores for 5 workers, this machine has 4"):
+        Cluster().require(Resources(), "student", 5)
+
+
 def test_a_cluster_may_have_gpus_that_this_machine_has_not(monkeypatch):
     monkeypatch.setattr(machine, "gpu_names", list)
-    Cluster("10.0.0.1:6379").require(Resources(gpus=8), "teacher")
+    Cluster("10.0.0.1:6379").require(Resources(gpus=8, cpus=4000), "teacher", 4)
 
 
 def test_nobody_at_the_address_is_said_within_seconds():
@@ -47,3 +61,44 @@ def test_the_users_error_is_found_under_layers():
         outer = ValueError("another layer")
         outer.cause = error  # Ray keeps the cause of a task's failure in an attribute
     assert inner in list(_chain(outer))
+
+
+def test_a_training_worker_that_died_too_often_is_said_with_advice():
+    import ray
+    from ray.train import ControllerError, WorkerGroupError
+    from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError  # as Ray Train wraps it
+
+    failed = WorkerHealthCheckFailedError("a worker health check failed", ray.exceptions.ActorDiedError())
+    said = "died more often than Ray restarts it, usually for want of memory"
+    with pytest.raises(EngineError, match=said), _unwrapped(ray):
+        raise WorkerGroupError("1 worker failed", {0: failed})
+    with pytest.raises(EngineError, match=said), _unwrapped(ray):
+        raise ControllerError(ray.exceptions.ActorDiedError())  # where it dies before it has begun
+    with pytest.raises(WorkerGroupError), _unwrapped(ray):
+        raise WorkerGroupError("a bug of ours", {0: ValueError("no actor died")})
+
+
+SNAPSHOT = """{"ray_version": "2.60.0", "checkpoint_results": [{"checkpoint_dir_name": "one", "metrics": {}}],
+"checkpoint_report_indices": [0], "latest_checkpoint_result": {"checkpoint_dir_name": "one", "metrics": {}},
+"pending_training_results": [], "pending_validation_specs": [], "current_report_index": 1,
+"validated_checkpoint_dir_names": [], "timed_out_validation_checkpoint_dir_names": [],
+"failed_validation_checkpoint_dir_names": []}"""
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "checkpoint", "found"),
+    [
+        (None, False, False),
+        (None, True, False),
+        (SNAPSHOT[:99], True, False),
+        (SNAPSHOT, False, False),
+        (SNAPSHOT, True, True),
+    ],
+)
+def test_training_goes_on_only_from_what_was_written_whole(tmp_path, snapshot, checkpoint, found):
+    storage = Folder(str(tmp_path))
+    if snapshot:
+        storage.write("train/checkpoint_manager_snapshot.json", snapshot.encode())
+    if checkpoint:
+        storage.write("train/one/all.pt", b"")
+    assert _has_checkpoint(storage) is found

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import json
 import math
+import os
+import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +21,7 @@ from safetensors.torch import load_file
 from transformers import pipeline
 
 from runner import student, training
+from runner.errors import UserError
 from runner.stages.train import split_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -49,7 +55,7 @@ def accuracy(folder: Path, rows: training.Rows) -> float:
 def trained(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], list[Any]]:
     torch.set_num_threads(1)
     folder, seen = tmp_path_factory.mktemp("trained"), []
-    report = lambda done, total, history: seen.append((done, total, len(history)))  # noqa: E731
+    report = lambda done, total, course: seen.append((done, total, len(course.history)))  # noqa: E731
     result = training.fit(config(tiny_model), easy(40), easy(10, 40), folder, report=report)
     return folder, result, seen
 
@@ -183,9 +189,174 @@ def test_held_out_and_kept_rows_are_all_rows(count: int, share: float, seed: int
     assert (held_out, kept) == split_rows(count, share, seed)
 
 
-def test_two_workers_share_the_batches_and_take_as_many_steps(tiny_model: Path) -> None:
-    rows, held_out = easy(50), easy(4, 50)
-    loops = [training._Loop(config(tiny_model), rows, held_out, training.Worker(rank, 2)) for rank in (0, 1)]
-    steps = [[batch for batch, _ in loop.train_epoch(0)] for loop in loops]
-    assert len(steps[0]) == len(steps[1]) == 4, "seven batches: one is done twice, none is left waiting"
-    assert sum(map(sum, steps)) >= 50
+def plain(model: Path, folder: Path) -> Path:
+    """The tiny model without dropout, whose random choices depend on how a batch is divided."""
+    shutil.copytree(model, folder)
+    settings = json.loads((folder / "config.json").read_text())
+    settings |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps(settings))
+    return folder
+
+
+def gradients(loop: training._Loop, batch: list[int]) -> tuple[float, list[torch.Tensor]]:
+    loop.model.eval()
+    total = loop.gradients(batch)
+    found = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in loop.bare.parameters()]
+    loop.optimizer.zero_grad()
+    return total, found
+
+
+@pytest.mark.parametrize("accumulate", [2, 3, 7, 20])
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(tiny_model: Path, accumulate: int) -> None:
+    rows, batch = easy(9), [0, 8, 3, 5, 1, 7, 2]
+    whole, parts = (
+        training._Loop(config(tiny_model, accumulate=count), rows, easy(2), training.Worker())
+        for count in (1, accumulate)
+    )
+    (loss, expected), (again, found) = gradients(whole, batch), gradients(parts, batch)
+    assert again == pytest.approx(loss, rel=1e-5)
+    assert max(float(one.abs().max()) for one in expected) > 1e-3
+    for one, other in zip(expected, found, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("workers", "size"), [(2, 7), (3, 8), (4, 3)])
+def test_the_mean_of_the_workers_gradients_is_that_of_the_whole(tiny_model: Path, workers: int, size: int) -> None:
+    rows, batch = easy(9), list(range(size))
+    alone = training._Loop(config(tiny_model), rows, easy(2), training.Worker())
+    loops = [training._Loop(config(tiny_model), rows, easy(2), training.Worker(n, workers)) for n in range(workers)]
+    loss, expected = gradients(alone, batch)
+    losses, found = zip(*(gradients(loop, batch) for loop in loops), strict=True)
+    assert sum(losses) == pytest.approx(loss, rel=1e-5)
+    for one, parts in zip(expected, zip(*found, strict=True), strict=True):
+        torch.testing.assert_close(torch.stack(parts).mean(dim=0), one, rtol=1e-4, atol=1e-6)
+
+
+def test_workers_take_the_same_steps_and_drop_out_other_units(tiny_model: Path) -> None:
+    loops = [training._Loop(config(tiny_model), easy(50), easy(4, 50), training.Worker(n, 2)) for n in (0, 1)]
+    assert (
+        loops[0].batches(3)
+        == loops[1].batches(3)
+        == training._Loop(config(tiny_model), easy(50), easy(4, 50), training.Worker()).batches(3)
+    )
+    torch.manual_seed(0)
+    drawn = []
+    for loop in loops:
+        again = training._Loop(loop.config, easy(4), easy(2), loop.worker)
+        drawn.append((torch.rand(3), [p.detach().clone() for p in again.bare.parameters()]))
+    assert not torch.equal(drawn[0][0], drawn[1][0])
+    assert all(torch.equal(one, other) for one, other in zip(drawn[0][1], drawn[1][1], strict=True))
+
+
+class Stopped(Exception):
+    """The process ends here."""
+
+
+class Shelf:
+    """Keeps checkpoints as Ray does, the newest only; ends the process after ``last`` of them."""
+
+    def __init__(self, root: Path, last: int = 10**9) -> None:
+        self.root, self.last, self.count = root, last, 0
+
+    def keep(self, write: Any) -> None:
+        shutil.rmtree(self.root, ignore_errors=True)
+        self.root.mkdir()
+        write(self.root)
+        self.count += 1
+        course = torch.load(self.root / "all.pt", weights_only=True)["course"]
+        assert (course["seconds"] > 0) == (course["steps"] > 0), "an epoch that has not begun took no time"
+        if self.count == self.last:
+            raise Stopped
+
+    def restore(self, read: Any) -> None:
+        if self.root.exists():
+            read(self.root)
+
+    def worker(self) -> training.Worker:
+        return training.Worker(keep=self.keep, restore=self.restore)
+
+
+@pytest.mark.parametrize("last", [1, 2, 3, 4, 9])
+def test_a_stopped_training_ends_as_an_undisturbed_one(
+    trained: Any, tiny_model: Path, tmp_path: Path, last: int
+) -> None:
+    """Five steps an epoch: checkpoints come after its first and its last, so that both are stopped at."""
+    wanted = config(tiny_model, checkpoint_seconds=0.0)
+    with pytest.raises(Stopped):
+        training.fit(wanted, easy(40), easy(10, 40), tmp_path / "lost", Shelf(tmp_path / "kept", last).worker())
+    torch.manual_seed(last)
+    seen: list[int] = []
+    result = training.fit(
+        wanted,
+        easy(40),
+        easy(10, 40),
+        tmp_path / "whole",
+        Shelf(tmp_path / "kept").worker(),
+        lambda done, total, course: seen.append(done),
+    )
+    assert result["resumes"] == 1
+    assert seen[-1] == 200 and seen[0] > (last // 2) * 40
+    first, again = (load_file(folder / "model.safetensors") for folder in (trained[0], tmp_path / "whole"))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    timeless = [{k: v for k, v in epoch.items() if "second" not in k} for epoch in result["history"]]
+    assert timeless == [{k: v for k, v in epoch.items() if "second" not in k} for epoch in trained[1]["history"]]
+
+
+def test_a_short_training_keeps_no_checkpoint(tiny_model: Path, tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path / "kept")
+    training.fit(config(tiny_model, checkpoint_seconds=3600.0), easy(40), easy(4, 40), tmp_path, shelf.worker())
+    assert shelf.count == 0
+
+
+class Bomb:
+    """What a pickle can do: run whatever it likes when it is read."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("exploded",)
+
+
+def test_a_checkpoint_that_is_broken_or_no_checkpoint_is_refused(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    loop = training._Loop(config(tiny_model), easy(8), easy(2), training.Worker())
+    loop.save(tmp_path)
+    whole = (tmp_path / "all.pt").read_bytes()
+    for content in (whole[: len(whole) // 2], b"", pickle.dumps(Bomb(), protocol=2)):
+        (tmp_path / "all.pt").write_bytes(content)
+        with pytest.raises(UserError, match="this checkpoint of the training cannot be read"):
+            loop.load(tmp_path)
+    torch.save(Bomb(), tmp_path / "all.pt")
+    with pytest.raises(UserError, match="cannot be read"):
+        loop.load(tmp_path)
+    assert not (tmp_path / "exploded").exists()
+
+
+def one_of_two(rank: int, model: Path, root: Path, size: int, accumulate: int) -> None:
+    """What each of two processes does: real ones, with PyTorch's own way to train in step."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{root}/meet", rank=rank, world_size=2)
+    wrap = functools.partial(torch.nn.parallel.DistributedDataParallel, find_unused_parameters=True)
+    wanted = config(model, batch_size=size, accumulate=accumulate, epochs=3)
+    result = training.fit(wanted, easy(41), easy(10, 41), root / "two", training.Worker(rank, 2, wrap))
+    (root / f"{rank}.json").write_text(json.dumps(result))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize(("size", "accumulate"), [(8, 1), (5, 2)])
+def test_two_workers_learn_what_one_learns(tiny_model: Path, tmp_path: Path, size: int, accumulate: int) -> None:
+    """Without dropout, which is random for each worker; 41 rows leave a last batch of one, for two workers."""
+    model = plain(tiny_model, tmp_path / "model")
+    torch.multiprocessing.spawn(one_of_two, (model, tmp_path, size, accumulate), nprocs=2)
+    one = training.fit(config(model, batch_size=size, epochs=3), easy(41), easy(10, 41), tmp_path / "one")
+    both = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
+    assert [result["workers"] for result in both] == [2, 2]
+    for name in ("train_loss", "val_loss", "val_accuracy"):
+        alone = [epoch[name] for epoch in one["history"]]
+        assert [epoch[name] for epoch in both[0]["history"]] == [epoch[name] for epoch in both[1]["history"]]
+        assert [epoch[name] for epoch in both[0]["history"]] == pytest.approx(alone, rel=1e-4)
+    first, again = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    start = load_file(model / "model.safetensors")
+    moved = max(float((first[f"bert.{name}"] - start[name]).abs().max()) for name in start)
+    apart = max(float((first[name] - again[name]).abs().max()) for name in first)
+    assert apart < 0.01 * moved

@@ -62,6 +62,7 @@ def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
         "costs": economics.lines(report),
         "one_off": economics.parts(report),
         "sources": economics.sources(report),
+        "training": words.training(report["train"]),
         "plots": {name: Markup(svg) for name, svg in all_plots(report).items()},
         "doubtful": run.doubtful,
         "mistaken": run.mistaken,

@@ -172,6 +172,18 @@ def removed(report: dict[str, Any]) -> list[tuple[str, str, int]]:
     return [row for row in rows if row[2]]
 
 
+def training(train: dict[str, Any]) -> str:
+    """How fast the student learned, on how many workers, and what came in between."""
+    workers, resumes = train.get("workers") or 1, train.get("resumes") or 0
+    rates = [epoch["texts_per_second"] for epoch in train.get("history") or [] if epoch.get("texts_per_second")]
+    said = f"The student learned on {workers} worker{'s' if workers > 1 else ''}"
+    if rates:
+        said += f", {number(sum(rates) / len(rates))} texts a second"
+    if resumes:
+        said += f"; it was interrupted, and went on from a checkpoint {resumes} time{'s' if resumes > 1 else ''}"
+    return f"{said}."
+
+
 def limits(report: dict[str, Any]) -> list[str]:
     """What these figures do not say."""
     scores, speed = report["evaluate"], report["benchmark"]["student"]

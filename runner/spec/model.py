@@ -198,6 +198,7 @@ class Student:
     epochs: int | None
     learning_rate: float | None
     batch_size: int
+    accumulate: int
     max_length: int
     validation: float
     export: tuple[Literal["safetensors", "onnx", "onnx-int8", "openvino"], ...]

@@ -193,6 +193,17 @@ def _replicas_grow(spec: dict[str, Any]) -> Found:
         yield ("teacher", "resources", "replicas"), f"the most ({most}) is less than the least ({least})"
 
 
+def _batches_can_be_shared(spec: dict[str, Any]) -> Found:
+    student = spec["student"]
+    size, parts, workers = student["batch_size"], student["accumulate"], student["resources"]["workers"]
+    if parts * workers > size:
+        path: KeyPath = ("student", "accumulate") if parts > 1 else ("student", "resources", "workers")
+        shares = " times ".join(
+            f"{count} {name}" for count, name in ((workers, "workers"), (parts, "parts")) if count > 1
+        )
+        yield path, f"{shares} is more than the {size} texts of a step (batch_size)"
+
+
 def _accelerator_has_gpus(part: str) -> Rule:
     def rule(spec: dict[str, Any]) -> Found:
         resources = spec[part]["resources"]
@@ -336,6 +347,7 @@ RULES: tuple[tuple[Rule, tuple[KeyPath, ...]], ...] = (
     (_replicas_grow, _fields("teacher", "resources.replicas")),
     (_accelerator_has_gpus("teacher"), _fields("teacher", *_RESOURCES)),
     (_accelerator_has_gpus("student"), _fields("student", *_RESOURCES)),
+    (_batches_can_be_shared, _fields("student", "batch_size", "accumulate", "resources.workers")),
     (_catalog_knows("teacher"), _fields("teacher", "model", "revision")),
     (_catalog_knows("student"), _fields("student", "model", "revision")),
     (_carbon_is_one, _fields("benchmark", "carbon")),

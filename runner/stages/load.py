@@ -25,6 +25,8 @@ from runner.stage import Context
 NAME = "load"
 NEEDS: tuple[str, ...] = ()
 
+LEAK = "leak: also in test"
+
 EXAMPLES = pa.schema([("text", pa.large_string()), ("label", pa.string()), ("reason", pa.large_string())])
 """``examples.parquet``: the texts that the teacher is shown, or from which those are chosen."""
 
@@ -90,7 +92,7 @@ def collect(spec: Spec) -> tuple[Split, Split, list[str]]:
         if not split.rows:
             raise DataError(
                 f"data.{split.name}: none of {split.read} rows is left: "
-                f"{_counted(split.dropped) or 'the file has no rows'}"
+                f"{_counted(split.dropped) or 'the file has no rows'}{_first(split.dropped)}"
             )
         assert split.read == len(split.rows) + len(split.dropped), "a row was lost"
     return train, test, warnings
@@ -177,14 +179,18 @@ def _part(train: Split, test: Split, spec: Spec) -> list[str]:
             f"task.examples.from: {len(shown)} of its texts also stand in data.test, so that the teacher would be "
             f"shown the answers; take them out: {sorted(shown)[0][:80]!r}"
         )
+    known = {normalised(row["text"]) for row in train.rows.values()}
     for identity, row in list(train.rows.items()):
         text = normalised(row["text"])
         if text in test_texts:
-            train.drop_known(identity, "leak: also in test")
+            train.drop_known(identity, LEAK)
         elif text in examples:
             train.drop_known(identity, "leak: also a few-shot example")
-    if leaked := sum(row["reason"] == "leak: also in test" for row in train.dropped):
-        warnings.append(f"{leaked} texts of train also stand in test; they were taken out of train")
+    if leaked := [row["place"] for row in train.dropped if row["reason"] == LEAK]:
+        said = f"{len(leaked)} texts of train also stand in test; they were taken out of train"
+        if test_texts <= known:
+            said += f". Every test text was among them (the first: {leaked[0]}), so see that the test is a test"
+        warnings.append(said)
     if shown := examples & test_texts:
         warnings.append(
             f"{len(shown)} few-shot examples also stand in test, so the teacher's test result is too good; "
@@ -203,6 +209,14 @@ def _part(train: Split, test: Split, spec: Spec) -> list[str]:
 
 def _counted(dropped: Sequence[dict[str, str]]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in Counter(r["reason"] for r in dropped).most_common())
+
+
+def _first(dropped: Sequence[dict[str, str]]) -> str:
+    """The first row that is not there any more, and what to do if it stands in test."""
+    if not dropped:
+        return ""
+    leaks = any(row["reason"] == LEAK for row in dropped)
+    return f" (the first: {dropped[0]['place']})" + ("; learn from texts that are not in data.test" if leaks else "")
 
 
 def _table(rows: Iterable[dict[str, Any]], spec: Spec) -> pa.Table:

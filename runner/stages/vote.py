@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -88,7 +88,11 @@ def run(context: Context) -> dict[str, Any]:
         if row["id"] in found
     ]
     context.here.write_table("votes.parquet", pa.Table.from_pylist(table, schema=VOTES))
-    return _summary(context.spec, table) | ({"teachers": agreement} if agreement else {})
+    summary = _summary(context.spec, table)
+    warnings = _unlearnable(summary["class_shares"], rows)
+    for warning in warnings:
+        context.progress.say(f"warning: {warning}", NAME)
+    return summary | {"warnings": warnings} | ({"teachers": agreement} if agreement else {})
 
 
 def _verdicts(spec: Spec, rows: list[dict[str, Any]], folder: Folder) -> dict[str, Verdict]:
@@ -205,6 +209,19 @@ def _sampled(spec: Spec) -> bool:
     return spec.teacher.engine == "recorded" or spec.teacher.prompt == "cot"
 
 
+def _unlearnable(shares: Mapping[str, float], rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What to say of labels that test texts have, and that the teacher gave to no train text."""
+    missing = {
+        label: [row["text"] for row in rows if row.get("label") == label] for label in shares if not shares[label]
+    }
+    return [
+        f"the teacher labelled no train text {label}, and {len(texts)} test texts are (the first: {texts[0][:80]!r}): "
+        "the student cannot learn it, and is wrong on those"
+        for label, texts in missing.items()
+        if texts
+    ]
+
+
 def _summary(spec: Spec, table: list[dict[str, Any]]) -> dict[str, Any]:
     train = [row for row in table if row["split"] == "train"]
     labelled = [row for row in train if row["label"] is not None]
@@ -212,8 +229,9 @@ def _summary(spec: Spec, table: list[dict[str, Any]]) -> dict[str, Any]:
     if len(counts) < 2:
         only = next(iter(counts), None)
         found = f"gave all of them the one label {only!r}" if only else "abstained on all of them"
+        first = f", the first: {train[0]['text'][:80]!r} ({train[0]['reason'] or only})" if train else ""
         raise DataError(
-            f"the teacher {found} ({len(train)} train rows): there is nothing to learn; "
+            f"the teacher {found} ({len(train)} train rows): there is nothing to learn{first}; "
             "look at the answers in label/*/answers.parquet, then at task.instructions and task.examples"
         )
     abstained = [row for row in table if row["label"] is None]

@@ -263,3 +263,27 @@ def test_without_others_nothing_is_said_of_them(folder):
     run = folder().write()
     report, html = build_report(run.read, run.exists)
     assert "Annotator" not in html and "there;" not in result_table(report)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "The student learned on 1 worker, 260 texts a second."),
+        ({"workers": 2, "resumes": 1}, "on 2 workers, 260 texts a second; it was interrupted, and went on from a ch"),
+        ({"workers": 2, "resumes": 3}, "went on from a checkpoint 3 times."),
+    ],
+)
+def test_training_is_said_with_its_workers_and_interruptions(folder, changes, said):
+    run = folder()
+    run.summaries["train"].update(changes)
+    assert said in page_of(run.write())[1].text
+
+
+def test_warnings_of_all_stages_are_shown(folder):
+    run = folder()
+    run.summaries["vote"]["warnings"] = ["the teacher labelled no train text <b>bad</b>"]
+    run.summaries["train"]["warnings"] = ["the only 1 rows of worse are held out"]
+    html, page = page_of(run.write())
+    assert "<b>bad</b>" not in html
+    for said in ("2 texts of train", "no train text <b>bad</b>", "the only 1 rows of worse"):
+        assert said in page.text

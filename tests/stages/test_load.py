@@ -88,6 +88,24 @@ def test_leaks_are_taken_out_of_train_and_said(job: Any) -> None:
     assert warnings[0] == "2 texts of train also stand in test; they were taken out of train"
 
 
+def test_a_test_set_that_is_a_part_of_train_is_said(job: Any) -> None:
+    job.csv("train.csv", train_rows("Kept.", "It makes paper.", "a  RECORD year."))
+    job.csv("test.csv", TWO)
+    train, test, warnings = collected(job)
+    assert (len(train.rows), len(test.rows)) == (1, 2)
+    assert warnings[0].endswith(
+        "Every test text was among them (the first: train.csv:3), so see that the test is a test"
+    )
+
+
+def test_train_that_is_all_test_says_where_and_what_to_do(job: Any) -> None:
+    job.csv("train.csv", train_rows("It makes paper.", "A record year."))
+    job.csv("test.csv", TWO)
+    said = "none of 2 rows is left: 2 leak: also in test (the first: train.csv:2); learn from texts that are not in"
+    with pytest.raises(DataError, match=re.escape(said)):
+        collected(job)
+
+
 def test_an_example_that_stands_in_test_is_said(job: Any) -> None:
     job.csv("test.csv", [*TWO, *labelled(("SALES doubled.", "positive"))])
     _, test, warnings = collected(job)

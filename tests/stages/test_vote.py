@@ -108,6 +108,27 @@ def test_a_teacher_that_teaches_nothing(job: Any, votes: tuple[str, ...], messag
         job.do("vote")
 
 
+def test_a_teacher_that_teaches_nothing_is_shown_at_work(job: Any) -> None:
+    job.csv("train.csv", [("One.", "", "x", "y", "z"), ("Two.", "", "x", "y", "z")])
+    with pytest.raises(DataError, match=r"the first: 'One.' \(no usable answer: 'x'\); look at the answers in label/"):
+        job.do("vote")
+
+
+def test_a_class_that_the_test_has_and_the_teacher_never_gave_is_named(job: Any) -> None:
+    job.csv("train.csv", [("Up.", "", *["positive"] * 3), ("So.", "", *["neutral"] * 3)])
+    summary = job.do("vote").done["summary"]
+    [warning] = summary["warnings"]
+    assert "labelled no train text negative, and 1 test texts are (the first: 'A loss was posted.')" in warning
+    assert f"vote: warning: {warning}" in job.said.getvalue()
+
+
+def test_a_class_that_neither_has_is_not_warned_of_again(job: Any) -> None:
+    job.csv("train.csv", [("Up.", "", *["positive"] * 3), ("So.", "", *["neutral"] * 3)])
+    votes = ["neutral"] * 3
+    job.csv("test.csv", [("It makes paper.", "neutral", *votes), ("A record year.", "positive", *votes)])
+    assert job.do("vote").done["summary"]["warnings"] == []
+
+
 ASKED = {"train": [[0.2, 0.7, 0.1], [0.1, 0.8, 0.1], [0.9, 0.05, 0.05]], "test": [[0.25, 0.5, 0.25], [0.5, 0.5, 0.0]]}
 FREE = [[0.1, 0.8, 0.1], [0.2, 0.6, 0.2]]
 
