@@ -100,10 +100,16 @@ def gather(read: Read, exists: Exists) -> Run:
 
 def without_texts(run: Run) -> Run:
     """The run with no text of its data in it, for copies that leave the house: no rows, and no quotes in warnings."""
-    label = {**run.summaries["label"], "longest": []}
-    load = run.summaries["load"]
-    load = {**load, "warnings": [_QUOTED.sub("(text left out)", said) for said in load.get("warnings") or []]}
-    return replace(run, summaries={**run.summaries, "label": label, "load": load}, doubtful=[], mistaken=[])
+    summaries = {name: {**summary, **_unquoted(summary)} for name, summary in run.summaries.items()}
+    summaries["label"] = {**summaries["label"], "longest": []}
+    return replace(run, summaries=summaries, doubtful=[], mistaken=[])
+
+
+def _unquoted(summary: dict[str, Any]) -> dict[str, Any]:
+    """A stage's warnings without what they quote of the data."""
+    if not summary.get("warnings"):
+        return {}
+    return {"warnings": [_QUOTED.sub("(text left out)", said) for said in summary["warnings"]]}
 
 
 def _json(read: Read, path: str) -> dict[str, Any]:

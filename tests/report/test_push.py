@@ -67,7 +67,8 @@ def run(folder, student, tmp_path):
     file = tmp_path / "spec.yaml"
     file.write_text(made.info["spec_text"], encoding="utf-8")
     made.info["spec"] = load_spec(file).to_dict()
-    made.summaries["load"]["warnings"] = [f"a text stands twice: {made.votes['text'][0][:80]!r}"]
+    for number, stage in enumerate(("load", "vote", "train")):
+        made.summaries[stage]["warnings"] = [f"a text stands twice: {made.votes['text'][number][:80]!r}"]
     made.write()
     shutil.copytree(student, made.file("train", "student"))
     return made
