@@ -148,7 +148,9 @@ class Folder:
         fs.invalidate_cache()
         if not fs.exists(root):
             return []
-        return sorted(posixpath.basename(str(one["name"])) for one in fs.ls(root, detail=True) if one["type"] == "directory")
+        return sorted(
+            posixpath.basename(str(one["name"])) for one in fs.ls(root, detail=True) if one["type"] == "directory"
+        )
 
     def remove(self, name: str) -> None:
         """Remove one file."""

@@ -234,14 +234,14 @@ def test_the_total_is_known_where_it_can_be(corpus: Path) -> None:
     assert count_rows(Source("owner/name", "hub")) is None
 
 
-def test_the_command_says_what_it_did(model: Path, corpus: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_command_says_what_it_did(model: Path, corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["predict", str(model), str(corpus / "*.jsonl"), "-o", str(corpus / "out"), "--cpus", "1", "--json"]
-    assert main(arguments) == 0
-    said = json.loads(capfd.readouterr().out.splitlines()[-1])
+    done = subprocess.run([sys.executable, "-m", "runner", *arguments], capture_output=True, text=True, check=True)
+    said = json.loads(done.stdout.splitlines()[-1])
     assert said["rows"] == 200 and said["out"] == str(corpus / "out") and sum(said["labels"].values()) <= 200
     with pytest.raises(SystemExit):
         main([*arguments, "--abstain-below", "7"])
-    assert "a probability from 0 to 1 is wanted" in capfd.readouterr().err
+    assert "a probability from 0 to 1 is wanted" in capsys.readouterr().err
 
 
 def test_killed_at_a_random_moment_it_goes_on(model: Path, tmp_path: Path) -> None:
