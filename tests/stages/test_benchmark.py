@@ -12,6 +12,7 @@ from runner import pipeline, student
 from runner.plan import make_plan
 from runner.spec import Spec
 from runner.stages import benchmark
+from runner.stages.export import Trained
 from runner.store import Folder
 from runner.tokens import CHARACTERS_PER_TOKEN, MARKUP
 
@@ -132,10 +133,11 @@ def test_a_student_is_timed_and_its_energy_measured(
     )
     monkeypatch.setattr(benchmark, "ENERGY_SECONDS", 0.5)
     texts = [f"Sales grew by {k} %." for k in range(40)]
-    found = benchmark.measure(str(tmp_path), texts, 32, "fp32", [1, 8], {"country": None, "grams_per_kwh": 100.0})
+    trained = Trained(str(tmp_path), "student", 32, "fp32")
+    found = benchmark.measure(trained, texts, [1, 8], {"country": None, "grams_per_kwh": 100.0})
     assert found["texts_per_second"] == max(row["texts_per_second"] for row in found["throughput"])
-    assert found["hardware"]["cores"] >= 1 and found["device"] == "cpu"
+    assert found["hardware"]["cores"] >= 1 and (found["device"], found["runtime"]) == ("cpu", "torch")
     energy = found["energy"]
     assert energy["texts"] % 40 == 0 and energy["texts"] > 0
     assert energy["kwh"] > 0 and energy["kg_co2"] == pytest.approx(energy["kwh"] / 10)
-    assert benchmark.measure(str(tmp_path), texts[:2], 32, "fp32", [1])["energy"] is None
+    assert benchmark.measure(trained, texts[:2], [1])["energy"] is None
