@@ -22,13 +22,13 @@ from runner.cluster import Cluster, Resources
 from runner.errors import ModelError, UserError
 from runner.progress import Progress
 from runner.reading import Source
+from runner.spec.rules import written_columns
 from runner.stages import export, train
 from runner.stages.apply import Corpus, predict_corpus, sources_of
 from runner.stages.export import Trained
 from runner.store import Folder
 
 JOB, SUMMARY = "job.json", "summary.json"
-WRITTEN = {"file", "row", "text", "label", "probability", "abstain"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def predict(wish: Wish, cluster: Cluster, progress: Progress) -> dict[str, Any]:
     model, identity, wanted = find_student(wish)
     if repeated := [path for path in wish.inputs if wish.inputs.count(path) > 1]:
         raise UserError(f"{repeated[0]}: is given twice")
-    if taken := WRITTEN.intersection(wish.keep):
+    if taken := written_columns(_labels(model)).intersection(wish.keep):
         raise UserError(f"--keep {', '.join(sorted(taken))}: a column of that name is written anyway")
     sources = tuple(dict.fromkeys(one for path in wish.inputs for one in sources_of(Source(path))))
     corpus = Corpus(sources, wish.text, wish.keep, wish.part_rows)
@@ -112,6 +112,17 @@ def _exported(run: Folder, record: dict[str, Any], model: Trained) -> Trained:
     if step is None or not folder.exists("export.json"):
         return model
     return replace(model, runtime=folder.read_json("export.json")["runtime"], exports=folder.url)
+
+
+def _labels(model: Trained) -> list[str]:
+    """The labels as the model folder names them. :raises ModelError: when it does not."""
+    try:
+        return list(Folder(model.folder).read_json(f"{model.name}/config.json")["id2label"].values())
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelError(
+            f"{model.folder}/{model.name}/config.json: names no labels (id2label): "
+            "an encoder that was not trained to classify, or no model; train it first (`tutelage run`)"
+        ) from error
 
 
 def _asked(wish: Wish, wanted: Resources) -> Resources:

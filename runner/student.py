@@ -114,6 +114,11 @@ def load_classifier(folder: Path, labels: Sequence[str] | None = None) -> Any:
     return model
 
 
+def label_names(config: Any) -> list[str]:
+    """The labels of a classifier's configuration, in the order of its logits."""
+    return [config.id2label[index] for index in range(config.num_labels)]
+
+
 def clean(text: str) -> str:
     """The text without what cannot be encoded; everything else stays as it is."""
     return _UNENCODABLE.sub(" ", text)
@@ -212,15 +217,14 @@ class Student:
         chosen, lanes = pick_precision(precision, on), 1 if on.type == "cuda" else torch.get_num_threads()
         tokenizer = load_tokenizer(folder)
         longest = max_length or min(tokenizer.model_max_length, LONGEST)
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        labels = [config.id2label[index] for index in range(config.num_labels)]
         if runtime != "torch":
             assert exports is not None
             session = open_session(cast("Form", runtime), exports, chosen, lanes)
+            labels = label_names(AutoConfig.from_pretrained(folder, local_files_only=True))
             chosen = RUNS_IN.get(runtime, chosen)
             return cls(session, tokenizer, labels, longest, torch.device("cpu"), chosen, runtime, lanes)
         model = load_classifier(folder).to(on, DTYPES[chosen]).eval()
-        return cls(TorchLogits(model, on), tokenizer, labels, longest, on, chosen, "torch", lanes)
+        return cls(TorchLogits(model, on), tokenizer, label_names(model.config), longest, on, chosen, "torch", lanes)
 
     def predict(
         self,
@@ -273,9 +277,11 @@ def _side_by_side(lanes: int) -> Iterator[Callable[..., Iterator[Any]]]:
         yield map
         return
     before = torch.get_num_threads()
-    with ThreadPoolExecutor(lanes, initializer=partial(torch.set_num_threads, 1)) as pool:
-        yield pool.map
-    torch.set_num_threads(before)  # part of the setting is the whole process's
+    try:
+        with ThreadPoolExecutor(lanes, initializer=partial(torch.set_num_threads, 1)) as pool:
+            yield pool.map
+    finally:
+        torch.set_num_threads(before)  # part of the setting is the whole process's
 
 
 @dataclass

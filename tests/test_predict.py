@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -216,9 +217,19 @@ def test_no_student_no_input_no_column(model: Path, corpus: Path, cluster: Clust
         predict(wish(model, corpus, "o1", text="txt"), cluster, silent())
     with pytest.raises(UserError, match="--keep label: a column of that name is written anyway"):
         predict(wish(model, corpus, keep=("label",)), cluster, silent())
+    with pytest.raises(UserError, match="--keep probability_neutral: a column of that name"):
+        predict(wish(model, corpus, keep=("probability_neutral",)), cluster, silent())
     (corpus / "empty.csv").write_text("text\n")
     with pytest.raises(DataError, match="no row of data"):
         predict(wish(model, corpus, "o2", inputs=(str(corpus / "empty.csv"),)), cluster, silent())
+
+
+@pytest.mark.parametrize("config", ["{}", "[]", "{", '{"id2label": 7}'])
+def test_a_model_folder_without_labels_is_named(model: Path, corpus: Path, cluster: Cluster, config: str) -> None:
+    copy = shutil.copytree(model, corpus / "copy")
+    (copy / "config.json").write_text(config)
+    with pytest.raises(ModelError, match=r"copy/config\.json: names no labels"):
+        predict(wish(copy, corpus), cluster, silent())
 
 
 def test_what_was_never_trained_to_classify_is_no_student(tiny_model: Path, corpus: Path, cluster: Cluster) -> None:

@@ -149,3 +149,29 @@ def test_a_generative_model_is_refused(tiny_model: Path, tmp_path: Path, padding
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="must be an encoder"):
         student.load_classifier(tmp_path, LABELS)
+
+
+def test_an_encoder_without_a_trained_head_is_no_student(tiny_model: Path) -> None:
+    with pytest.raises(ModelError, match="an encoder that was not trained to classify"):
+        student.Student.load(tiny_model)
+
+
+def test_a_folder_of_an_unknown_kind_is_no_student(tiny_model: Path, tmp_path: Path) -> None:
+    student.save_student(student.load_classifier(tiny_model, LABELS), student.load_tokenizer(tiny_model), tmp_path, 8)
+    (tmp_path / "config.json").write_text('{"id2label": {"0": "bad"}}')
+    with pytest.raises(ModelError):
+        student.Student.load(tmp_path)
+
+
+def test_threads_are_as_before_when_a_prediction_fails(tiny_model: Path, tmp_path: Path) -> None:
+    student.save_student(student.load_classifier(tiny_model, LABELS), student.load_tokenizer(tiny_model), tmp_path, 8)
+    model = student.Student.load(tmp_path, precision="fp32")
+    model.lanes, before = 2, student.torch.get_num_threads()
+
+    def broken(ids: Any, mask: Any) -> Any:
+        raise RuntimeError("no memory")
+
+    model.logits = broken
+    with pytest.raises(RuntimeError, match="no memory"):
+        model.predict([f"text {n}" for n in range(500)])
+    assert student.torch.get_num_threads() == before

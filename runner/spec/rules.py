@@ -5,7 +5,7 @@ of them is broken by itself, so that a rule never meets a value of the wrong typ
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from runner.errors import Problem
@@ -287,9 +287,13 @@ def _runtime_is_exported(spec: dict[str, Any]) -> Found:
         yield ("student", "runtime"), f"{student['runtime']} runs on processors: use torch where gpus are asked for"
 
 
+def written_columns(labels: Iterable[str]) -> set[str]:
+    """The columns that labelling a corpus writes: none of its own may be called so."""
+    return {"file", "row", "text", "label", "probability", "abstain", *(f"probability_{label}" for label in labels)}
+
+
 def _kept_columns_are_apart(spec: dict[str, Any]) -> Found:
-    written = {"file", "row", "text", "label", "probability", "abstain"}
-    written |= {f"probability_{label}" for label in spec["task"]["labels"]}
+    written = written_columns(spec["task"]["labels"])
     for index, column in enumerate(spec["apply"]["keep"]):
         if column in written:
             yield ("apply", "keep", index), f"a column {column!r} is written anyway: rename it in the corpus"
