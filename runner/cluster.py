@@ -15,6 +15,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -147,33 +148,17 @@ class Cluster:
         Ray Data moves the blocks, scales the pool between ``replicas`` and restarts actors that die.
         :raises TutelageError: as raised by a worker.
         """
-        ray = self.start()
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
-        context.execution_options.preserve_order = False
-        context.raise_original_map_exception = True  # Ray Data's own exception loses its cause on the way here
-        least, most = replicas
-        with warnings.catch_warnings():
-            # Ray 2.60 has no other way yet to bound restarts, and says so to whoever runs the job.
-            warnings.filterwarnings("ignore", message="`ray_remote_args")
-            data = ray.data.from_arrow(batches).map_batches(
-                worker,
-                fn_constructor_kwargs=arguments,
-                batch_size=None,
-                batch_format="pyarrow",
-                compute=ray.data.ActorPoolStrategy(
-                    min_size=least,
-                    max_size=max(least, min(most, len(batches))),
-                    max_concurrent_calls_per_actor=concurrent,
-                    max_tasks_in_flight_per_actor=2 * concurrent,
-                    enable_true_multi_threading=concurrent > 1,
-                ),
-                ray_remote_args_fn=lambda: {"max_restarts": RESTARTS, "max_task_retries": RESTARTS},
-                **self._request(wanted),
+        with _data(self.start()) as (ray, _):
+            data = ray.data.from_arrow(batches)
+            strategy = ray.data.ActorPoolStrategy(
+                min_size=replicas[0],
+                max_size=max(replicas[0], min(replicas[1], len(batches))),
+                max_concurrent_calls_per_actor=concurrent,
+                max_tasks_in_flight_per_actor=2 * concurrent,
+                enable_true_multi_threading=concurrent > 1,
             )
-        with _unwrapped(ray):
-            yield from data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+            results = self._through(data, worker, arguments, wanted, strategy, None)
+        yield from _drained(ray, results)
 
     def stream(
         self,
@@ -190,30 +175,35 @@ class Cluster:
         bounded however much is read. The reader's tables have one row each, and are what an actor is given.
         :raises TutelageError: as raised by the reader or a worker.
         """
-        ray = self.start()
-        context = ray.data.DataContext.get_current().copy()
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
-        context.raise_original_map_exception = True
-        context.target_max_block_size = 1  # what is yielded goes on at once, and is not collected into a block
-        least, most = replicas
-        with ray.data.DataContext.current(context), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="`ray_remote_args")
+        with _data(self.start()) as (ray, context):
+            context.target_max_block_size = 1  # what is yielded goes on at once, and is not collected into a block
             # No processor is asked for: the actors have them all, and reading takes little.
             read = ray.data.from_arrow([items.slice(row, 1) for row in range(len(items))]).map_batches(
-                reader, batch_size=None, batch_format="pyarrow", num_cpus=0, compute=ray.data.TaskPoolStrategy(most)
-            )
-            data = read.map_batches(
-                worker,
-                fn_constructor_kwargs=arguments,
-                batch_size=1,
+                reader,
+                batch_size=None,
                 batch_format="pyarrow",
-                compute=ray.data.ActorPoolStrategy(min_size=least, max_size=most, max_tasks_in_flight_per_actor=2),
-                ray_remote_args_fn=lambda: {"max_restarts": RESTARTS, "max_task_retries": RESTARTS},
-                **self._request(wanted),
+                num_cpus=0,
+                compute=ray.data.TaskPoolStrategy(replicas[1]),
             )
-        with _unwrapped(ray):
-            yield from data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+            strategy = ray.data.ActorPoolStrategy(
+                min_size=replicas[0], max_size=replicas[1], max_tasks_in_flight_per_actor=2
+            )
+            results = self._through(read, worker, arguments, wanted, strategy, 1)
+        yield from _drained(ray, results)
+
+    def _through(
+        self, data: Any, worker: type, arguments: dict[str, Any], wanted: Resources, strategy: Any, size: int | None
+    ) -> Any:
+        """The data set behind a pool of ``worker(**arguments)`` actors, ``size`` rows (None: a block) at a time."""
+        return data.map_batches(
+            worker,
+            fn_constructor_kwargs=arguments,
+            batch_size=size,
+            batch_format="pyarrow",
+            compute=strategy,
+            ray_remote_args_fn=lambda: {"max_restarts": RESTARTS, "max_task_retries": RESTARTS},
+            **self._request(wanted),
+        )
 
     def call(self, function: Callable[..., Any], wanted: Resources, **arguments: Any) -> Any:
         """Run ``function(**arguments)`` in a worker process that has the resources asked for."""
@@ -273,6 +263,25 @@ class Cluster:
         finally:
             stop.set()
             watcher.join()
+
+
+@contextmanager
+def _data(ray: Any) -> Iterator[tuple[Any, Any]]:
+    """Ray with settings for the data sets that are made within, which keep them."""
+    context = ray.data.DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_options.preserve_order = False
+    context.raise_original_map_exception = True  # Ray Data's own exception loses its cause on the way here
+    with ray.data.DataContext.current(context), warnings.catch_warnings():
+        # Ray 2.60 has no other way yet to bound restarts, and says so to whoever runs the job.
+        warnings.filterwarnings("ignore", message="`ray_remote_args")
+        yield ray, context
+
+
+def _drained(ray: Any, data: Any) -> Iterator[pa.Table]:
+    with _unwrapped(ray):
+        yield from data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
 
 
 def _has_checkpoint(storage: Folder) -> bool:
