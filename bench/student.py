@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import statistics
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import keep, matrix_rate
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "bench" / "out" / "student.json"
@@ -103,19 +103,6 @@ def flops(model: Any) -> Callable[[int], float]:
     weights = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear))
     layers, width = model.config.num_hidden_layers, model.config.hidden_size
     return lambda tokens: 2.0 * weights * tokens + 4.0 * layers * width * tokens**2
-
-
-def matrix_rate(size: int = 4096) -> float:
-    """Operations per second of a bf16 matrix product, the median of five."""
-    import torch
-
-    one, other = (torch.randn(size, size, dtype=torch.bfloat16) for _ in range(2))
-    times = []
-    for _ in range(6):
-        start = time.perf_counter()
-        torch.mm(one, other)
-        times.append(time.perf_counter() - start)
-    return 2 * size**3 / statistics.median(times[1:])
 
 
 def train(model: Path, texts: Sequence[str], rounds: int) -> dict[str, Any]:
@@ -255,10 +242,7 @@ def main() -> None:
         if (grown := result.get("driver_growth_mib")) is not None:
             line += f"   the driver grew by {grown:.0f} MiB"
         print(line)
-    OUT.parent.mkdir(parents=True, exist_ok=True)
-    before = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else []
-    kept = [result for result in before if result["name"] not in {new["name"] for new in results}]
-    OUT.write_text(json.dumps(kept + results, indent=2) + "\n", encoding="utf-8")
+    keep(results, OUT)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from common import keep, matrix_rate
+
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "bench" / "out" / "teacher.json"
 Label = Callable[[list[str]], list[str]]
@@ -453,15 +455,7 @@ def how_far(results: list[dict[str, Any]], parameters: int | None) -> None:
     known = [result for result in results if result.get("computed_tokens_per_row") and parameters]
     if not known:
         return
-    import torch
-
-    size, times = 4096, []
-    one, other = (torch.randn(size, size, dtype=torch.bfloat16) for _ in range(2))
-    for _ in range(6):
-        start = time.perf_counter()
-        torch.mm(one, other)
-        times.append(time.perf_counter() - start)
-    rate = 2 * size**3 / statistics.median(times[1:])
+    rate = matrix_rate()
     for result in known:
         tokens = result["ours"] * result["computed_tokens_per_row"]
         share = tokens * 2 * (parameters or 0) / rate
@@ -513,10 +507,7 @@ def main() -> None:
             line += f"{result['decided']:>9.1%}{result['same_labels_decided']:>8.1%}"
         print(line)
     how_far(results, models.describe(options.model).active_parameters)
-    OUT.parent.mkdir(parents=True, exist_ok=True)
-    before = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else []
-    kept = [result for result in before if result["name"] not in {new["name"] for new in results}]
-    OUT.write_text(json.dumps(kept + results, indent=2) + "\n", encoding="utf-8")
+    keep(results, OUT)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,30 @@
+"""What the benches share: the machine's matrix rate, and the file that keeps the newest result of each comparison."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+
+def matrix_rate(size: int = 4096) -> float:
+    """Operations per second of a bf16 matrix product, the median of five."""
+    import torch
+
+    one, other = (torch.randn(size, size, dtype=torch.bfloat16) for _ in range(2))
+    times = []
+    for _ in range(6):
+        start = time.perf_counter()
+        torch.mm(one, other)
+        times.append(time.perf_counter() - start)
+    return 2 * size**3 / statistics.median(times[1:])
+
+
+def keep(results: list[dict[str, Any]], out: Path) -> None:
+    """Write results to ``out``, in the place of earlier ones of the same names."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    before = json.loads(out.read_text(encoding="utf-8")) if out.exists() else []
+    kept = [result for result in before if result["name"] not in {new["name"] for new in results}]
+    out.write_text(json.dumps(kept + results, indent=2) + "\n", encoding="utf-8")
