@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from runner.report import text, words
+from runner.report.templates import environment
 
 _MEANT = re.compile(r"[\\`*_{}\[\]#|~$!]")
 _FIRST = re.compile(r"[-+=]|\d+(?=[.)](?:\s|$))")
@@ -57,19 +57,16 @@ def block(said: str, language: str = "text") -> Markup:
 def card(data: Any, template: str, values: dict[str, Any]) -> str:
     """A whole card: ``data`` (the Hub's ``CardData``) as front matter, then the template. Every value that is put out
     passes :func:`prose` unless it passed another gate."""
-    environment = Environment(
-        loader=PackageLoader("runner.cards", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_finalize,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(
-        code=code, block=block, percent=text.percent, number=text.number, moment=text.moment, device=words.device
-    )
-    body = environment.get_template(template).render(values)
+    filters = {
+        "code": code,
+        "block": block,
+        "percent": text.percent,
+        "number": text.number,
+        "moment": text.moment,
+        "device": words.device,
+    }
+    ours = environment("runner.cards", _finalize, filters).overlay(keep_trailing_newline=True)
+    body = ours.get_template(template).render(values)
     # The Hub's own writer, which is a YAML dumper: no value can leave its place.
     return f"---\n{data.to_yaml(line_break=chr(10))}\n---\n\n{body.strip()}\n"
 

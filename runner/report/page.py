@@ -10,36 +10,28 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from runner.report import economics, text, words
 from runner.report.gather import Run
 from runner.report.plots import all_plots
+from runner.report.templates import environment
 
 LONGEST_SPEC = 200_000
 
 
 def render(report: dict[str, Any], run: Run) -> str:
     """The page as text."""
-    environment = Environment(
-        loader=PackageLoader("runner.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_finalize,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        foreign=_foreign,
-        device=words.device,
-        percent=text.percent,
-        number=text.number,
-        money=text.money,
-        seconds=text.seconds,
-        moment=text.moment,
-    )
-    return environment.get_template("template.html").render(_values(report, run))
+    filters = {
+        "foreign": _foreign,
+        "device": words.device,
+        "percent": text.percent,
+        "number": text.number,
+        "money": text.money,
+        "seconds": text.seconds,
+        "moment": text.moment,
+    }
+    return environment("runner.report", _finalize, filters).get_template("template.html").render(_values(report, run))
 
 
 def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
