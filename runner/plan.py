@@ -186,19 +186,14 @@ def _expected_votes(teacher: Teacher) -> float:
 def _student(spec: Spec, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     student = spec.student
     facts = models.describe(student.model, student.revision, spec.base)
-    lengths = [min(student.max_length, len(row["text"]) / CHARACTERS_PER_TOKEN) for row in rows]
     epochs = train.epochs_for(student, len(rows))
-    work = 6 * (facts.parameters or 125e6) * sum(lengths) * epochs
-    resources = student.resources
-    seconds = work / _flops(resources, CPU_STUDENT_TFLOPS) / resources.workers
+    each = _forward(spec, facts, [row["text"] for row in rows])
     return {
         "model": student.model,
         "present": facts.present,
         "parameters": facts.parameters,
         "epochs": epochs,
-        "hours": seconds / 3600,
-        "basis": "rough, from arithmetic",
-        "usd": seconds / 3600 * spec.benchmark.price_per_hour * resources.workers,
+        **_spent(spec, 3 * each * len(rows) * epochs),  # back takes twice as much as forth
     }
 
 
@@ -207,13 +202,23 @@ def _apply(spec: Spec, texts: Sequence[str]) -> dict[str, Any] | None:
     if spec.data.corpus is None:
         return None
     rows = count_rows(source_of(spec, spec.data.corpus))
-    resources = spec.student.resources
-    length = sum(min(spec.student.max_length, len(text) / CHARACTERS_PER_TOKEN) for text in texts) / max(1, len(texts))
     facts = models.describe(spec.student.model, spec.student.revision, spec.base)
-    each = 2 * (facts.parameters or 125e6) * length / _flops(resources, CPU_STUDENT_TFLOPS) / resources.workers
-    hours = None if rows is None else rows * each / 3600
+    return {"rows": rows, **_spent(spec, None if rows is None else rows * _forward(spec, facts, texts))}
+
+
+def _forward(spec: Spec, facts: models.ModelFacts, texts: Sequence[str]) -> float:
+    """Floating-point operations of the student on one of ``texts``, on average: two for each weight and token."""
+    lengths = [min(spec.student.max_length, len(text) / CHARACTERS_PER_TOKEN) for text in texts]
+    return 2 * (facts.parameters or 125e6) * sum(lengths) / max(1, len(lengths))
+
+
+def _spent(spec: Spec, operations: float | None) -> dict[str, Any]:
+    """Hours and USD of so much work on the student's workers; None where the work is not known."""
+    resources = spec.student.resources
+    rate = _flops(resources, CPU_STUDENT_TFLOPS) * resources.workers
+    hours = None if operations is None else operations / rate / 3600
     usd = None if hours is None else hours * spec.benchmark.price_per_hour * resources.workers
-    return {"rows": rows, "hours": hours, "basis": "rough, from arithmetic", "usd": usd}
+    return {"hours": hours, "basis": "rough, from arithmetic", "usd": usd}
 
 
 def _accelerator(resources: TeacherResources | StudentResources) -> tuple[float, float, float]:
