@@ -12,7 +12,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from runner import __version__
 from runner.errors import SpecError, TutelageError, UserError
 
 if TYPE_CHECKING:
+    from runner.cluster import Cluster
     from runner.progress import Mode
     from runner.spec import Spec
     from runner.store import Folder
@@ -95,23 +97,17 @@ def _plan(options: argparse.Namespace) -> int:
 
 def _probe(spec: Spec, run: Folder, options: argparse.Namespace) -> None:
     from runner import pipeline
-    from runner.cluster import Cluster
     from runner.plan import check_memory
     from runner.progress import Progress
     from runner.store import locked
 
     check_memory(spec)
-    cluster = Cluster(options.address or os.environ.get("RAY_ADDRESS"))
-    try:
-        with locked(run):
-            pipeline.probe(spec, run, cluster, Progress(sys.stderr, "json" if options.json else "plain"), options.probe)
-    finally:
-        cluster.stop()
+    with _cluster(options) as cluster, locked(run):
+        pipeline.probe(spec, run, cluster, Progress(sys.stderr, "json" if options.json else "plain"), options.probe)
 
 
 def _run(options: argparse.Namespace) -> int:
     from runner import pipeline
-    from runner.cluster import Cluster
     from runner.plan import check_memory
     from runner.progress import Progress
     from runner.report import result_table
@@ -120,16 +116,12 @@ def _run(options: argparse.Namespace) -> int:
     spec = _load(options)
     check_memory(spec)
     run = _run_folder(spec, options.runs_dir)
-    cluster = Cluster(options.address or os.environ.get("RAY_ADDRESS"))
     progress = Progress(sys.stdout, _mode(options))
-    try:
-        with locked(run):
-            record = pipeline.execute(spec, run, cluster, progress)
-            if all(stage["cached"] for stage in record["stages"]):
-                progress.say("nothing to do: every stage is there already")
-            report = _write_report(run)
-    finally:
-        cluster.stop()
+    with _cluster(options) as cluster, locked(run):
+        record = pipeline.execute(spec, run, cluster, progress)
+        if all(stage["cached"] for stage in record["stages"]):
+            progress.say("nothing to do: every stage is there already")
+        report = _write_report(run)
     if options.json:
         print(json.dumps(report))
     else:
@@ -139,7 +131,6 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from runner.cluster import Cluster
     from runner.predict import Wish, predict
     from runner.progress import Progress
 
@@ -155,11 +146,8 @@ def _predict(options: argparse.Namespace) -> int:
         gpus=options.gpus,
         replicas=options.replicas,
     )
-    cluster = Cluster(options.address or os.environ.get("RAY_ADDRESS"))
-    try:
+    with _cluster(options) as cluster:
         found = predict(wish, cluster, Progress(sys.stdout, _mode(options)))
-    finally:
-        cluster.stop()
     if options.json:
         print(json.dumps(found))
         return 0
@@ -268,6 +256,18 @@ def _run_folder(spec: Spec, runs_dir: str) -> Folder:
     from runner.store import Folder
 
     return Folder(_absolute(runs_dir)).child(spec.name)
+
+
+@contextmanager
+def _cluster(options: argparse.Namespace) -> Iterator[Cluster]:
+    """The Ray cluster that was asked for, or Ray in this process; let go of at the end."""
+    from runner.cluster import Cluster
+
+    cluster = Cluster(options.address or os.environ.get("RAY_ADDRESS"))
+    try:
+        yield cluster
+    finally:
+        cluster.stop()
 
 
 def _absolute(path: str) -> str:
