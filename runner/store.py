@@ -118,6 +118,12 @@ class Folder:
         """The table in a parquet file."""
         return pq.read_table(pa.BufferReader(self.read(name)))
 
+    def read_footer(self, name: str) -> pq.FileMetaData:
+        """What a parquet file says of itself; its rows are not read."""
+        fs, root = self._fs()
+        with fs.open(posixpath.join(root, name), "rb") as handle:
+            return pq.read_metadata(handle)
+
     def write_table(self, name: str, table: pa.Table) -> None:
         """Write a parquet file, atomically."""
         buffer = pa.BufferOutputStream()

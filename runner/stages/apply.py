@@ -18,6 +18,7 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -231,7 +232,7 @@ class Reader:
         )
 
     def _counts(self, name: str) -> str:
-        footer = pq.read_metadata(pa.BufferReader(Folder(self.out).read(name)))
+        footer = Folder(self.out).read_footer(name)
         return str((footer.metadata or {}).get(COUNTS, b"{}").decode())
 
 
@@ -262,8 +263,6 @@ class Predictor:
                 yield from self._predict(part, pa.ipc.open_stream(part["table"]).read_all())
 
     def _predict(self, part: dict[str, Any], table: pa.Table) -> Iterator[pa.Table]:
-        import numpy as np
-
         texts = table["text"].to_pylist()
         places: dict[str, int] = {}
         which = np.array([places.setdefault(text, len(places)) for text in texts])  # equal texts are predicted once
@@ -283,8 +282,6 @@ class Predictor:
 
     def _labelled(self, table: pa.Table, texts: list[str], found: Any) -> tuple[pa.Table, dict[str, Any]]:
         """The part with what the student says of it, and its rows by label."""
-        import numpy as np
-
         labels = self._student.labels
         blank = np.array([not text.strip() for text in texts])
         best = found.argmax(axis=1)

@@ -179,16 +179,15 @@ def _part(train: Split, test: Split, spec: Spec) -> list[str]:
             f"task.examples.from: {len(shown)} of its texts also stand in data.test, so that the teacher would be "
             f"shown the answers; take them out: {sorted(shown)[0][:80]!r}"
         )
-    known = {normalised(row["text"]) for row in train.rows.values()}
-    for identity, row in list(train.rows.items()):
-        text = normalised(row["text"])
+    known = {identity: normalised(row["text"]) for identity, row in train.rows.items()}
+    for identity, text in known.items():
         if text in test_texts:
             train.drop_known(identity, LEAK)
         elif text in examples:
             train.drop_known(identity, "leak: also a few-shot example")
     if leaked := [row["place"] for row in train.dropped if row["reason"] == LEAK]:
         said = f"{len(leaked)} texts of train also stand in test; they were taken out of train"
-        if test_texts <= known:
+        if test_texts <= set(known.values()):
             said += f". Every test text was among them (the first: {leaked[0]}), so see that the test is a test"
         warnings.append(said)
     if shown := examples & test_texts:
