@@ -29,7 +29,7 @@ from runner.store import Folder
 TRAIN_POLL_SECONDS = 0.5
 RESTARTS = 20
 """Of an actor that dies, before the run gives up: a row that kills its engine each time must not go on for ever."""
-TRAIN_NAME = "train"
+TRAIN_NAME, SEARCH_NAME = "train", "search"
 TRAIN_RESTARTS = 2
 """Of training workers that die, all together, before the run gives up; the next run goes on where they were."""
 CPUS_BESIDE_GPU = 4
@@ -60,6 +60,7 @@ class Cluster:
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
             os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new one prints even where it is told not to
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
             # Ray runs workers at nice 15 by default: whatever else runs beside a job would stop it.
             os.environ.setdefault("RAY_worker_niceness", "0")
@@ -77,7 +78,8 @@ class Cluster:
 
         options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
         if self.address is None:
-            options |= {"num_cpus": machine.usable_cores(), "include_dashboard": False}
+            # Without "local" Ray would join a cluster that happens to run on this machine.
+            options |= {"address": "local", "num_cpus": machine.usable_cores(), "include_dashboard": False}
         else:
             options["address"] = self.address
         try:
@@ -264,6 +266,63 @@ class Cluster:
             stop.set()
             watcher.join()
 
+    def search(
+        self,
+        trial: Callable[[dict[str, Any], dict[str, Any], Callable[[dict[str, Any]], None]], None],
+        config: dict[str, Any],
+        space: dict[str, Any],
+        first: dict[str, Any],
+        trials: int,
+        wanted: Resources,
+        storage: Folder,
+        seed: int,
+        on_trials: Callable[[int], None],
+    ) -> list[dict[str, Any]]:
+        """Run ``trial(config, settings, report)`` with ``trials`` settings, under Ray Tune; ``first`` is one of them.
+
+        ``space`` has a list to choose from, or (least, most) to draw from by ratio, for each setting. A trial reports
+        its ``agreement`` as it goes; those that fall behind after two reports are stopped early (ASHA, Li et al. 2020,
+        arXiv:1810.05934). As many run at once as there are resources for; a later call with the same ``storage``
+        keeps those that are over. Returns for each trial its ``settings`` and what it reported last: ``first``, then
+        the others in the order of their settings.
+        :raises TutelageError: as raised by a trial.
+        """
+        ray = self.start()
+        from ray import tune
+        from ray.tune.schedulers import ASHAScheduler
+        from ray.tune.search.basic_variant import BasicVariantGenerator
+
+        request = self._request(wanted)
+        asked = {"cpu": request["num_cpus"], "gpu": wanted.gpus}
+        if wanted.accelerator:
+            asked[f"accelerator_type:{wanted.accelerator}"] = 0.001
+        trainable = tune.with_resources(tune.with_parameters(_trial, trial=trial, config=config), asked)
+        path = storage.path(SEARCH_NAME)
+        if tune.Tuner.can_restore(path):
+            tuner = tune.Tuner.restore(path, trainable, restart_errored=True)
+        else:
+            storage.clear()
+            tuner = tune.Tuner(
+                trainable,
+                param_space={name: _drawn(tune, values) for name, values in space.items()},
+                tune_config=tune.TuneConfig(
+                    metric="agreement",
+                    mode="max",
+                    num_samples=trials,
+                    search_alg=BasicVariantGenerator(points_to_evaluate=[first], random_state=seed),
+                    scheduler=ASHAScheduler(max_t=1000, grace_period=2, reduction_factor=3),
+                ),
+                run_config=tune.RunConfig(
+                    name=SEARCH_NAME, storage_path=storage.url, verbose=0, callbacks=[_counting(tune, on_trials)]
+                ),
+            )
+        with _unwrapped(ray):
+            results = tuner.fit()
+            for error in results.errors:
+                raise error
+        found = [{"settings": result.config} | result.metrics["said"] for result in results]
+        return sorted(found, key=lambda one: (one["settings"] != first, sorted(one["settings"].items())))
+
 
 @contextmanager
 def _data(ray: Any) -> Iterator[tuple[Any, Any]]:
@@ -353,6 +412,32 @@ def _train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     loop, config = settings["loop"], settings["config"]
     result: dict[str, Any] = loop(config, report, rank=rank, size=size, wrap=wrap, keep=keep, restore=restore)
     return result
+
+
+def _drawn(tune: Any, values: Any) -> Any:
+    """What Ray Tune draws from: a list, or (least, most)."""
+    return tune.choice(values) if isinstance(values, list) else tune.loguniform(*values)
+
+
+def _trial(settings: dict[str, Any], trial: Callable[..., None], config: dict[str, Any]) -> None:
+    """What Ray Tune runs for each of a search's settings."""
+    from ray import tune
+
+    def report(said: dict[str, Any]) -> None:
+        tune.report({"agreement": said["agreement"], "said": said})
+
+    trial(config, settings, report)
+
+
+def _counting(tune: Any, on_trials: Callable[[int], None]) -> Any:
+    """Tells how many trials are over."""
+
+    class Counting(tune.Callback):  # type: ignore[misc]  # Ray has no types
+        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            over = {one.trial_id for one in trials if one.is_finished()} | {trial.trial_id}
+            on_trials(len(over))
+
+    return Counting()
 
 
 def _watch(ray: Any, board: Any, stop: threading.Event, on_progress: Callable[[dict[str, Any]], None]) -> None:

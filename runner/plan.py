@@ -186,14 +186,16 @@ def _expected_votes(teacher: Teacher) -> float:
 def _student(spec: Spec, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     student = spec.student
     facts = models.describe(student.model, student.revision, spec.base)
-    epochs = train.epochs_for(student, len(rows))
+    texts = train.texts_learned(student, len(rows)) + train.texts_tried(student, len(rows))
     each = _forward(spec, facts, [row["text"] for row in rows])
     return {
         "model": student.model,
         "present": facts.present,
         "parameters": facts.parameters,
-        "epochs": epochs,
-        **_spent(spec, 3 * each * len(rows) * epochs),  # back takes twice as much as forth
+        "epochs": train.epochs_for(student, len(rows)),
+        "recipe": student.recipe,
+        "trials": student.search.trials if student.search else 0,
+        **_spent(spec, 3 * each * texts),  # back takes twice as much as forth
     }
 
 
@@ -298,7 +300,9 @@ def plan_text(plan: Plan, show_prompt: bool = False) -> str:
     for teacher in [plan.teacher, *plan.teacher.get("also", [])]:
         lines += _teacher_lines(teacher)
     student = plan.student
-    lines.append(f"student    {student['model']}{_absent(student)}, {student['epochs']} epochs")
+    tried = f", after {student['trials']} trials" if student["trials"] else ""
+    recipe = f"{student['epochs']} epochs, recipe {student['recipe']}{tried}"
+    lines.append(f"student    {student['model']}{_absent(student)}, {recipe}")
     lines.append(f"           about {clock(student['hours'] * 3600)} ({student['basis']}){_cost(student)}")
     if (apply := plan.apply) is not None:
         counted = "an unknown number of" if apply["rows"] is None else f"about {apply['rows']:,}"

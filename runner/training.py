@@ -22,10 +22,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import get_linear_schedule_with_warmup, set_seed
 
-from runner import student
+from runner import recipes, student
 from runner.errors import UserError, first_line
-
-LOWEST_RATE = 0.2
 
 _LAYER = re.compile(r"\.(?:layer|layers|h|block)\.(\d+)\.")
 
@@ -38,7 +36,12 @@ BUCKET = 50
 
 @dataclass(frozen=True)
 class Fit:
-    """What to train and how. ``learning_rate`` None means: chosen from the model's size.
+    """What to train and how. ``learning_rate`` None means: chosen from the model's size; the factor is applied to both.
+
+    ``lowest_rate`` is the share of it that the lowest layer gets.
+
+    With ``average`` the mean of the weights at the ends of the later half of the epochs is a student as well (tail
+    averaging; Izmailov et al. 2018, arXiv:1803.05407).
 
     ``batch_size`` rows make a step, whatever the number of workers; each computes its share of them in
     ``accumulate`` parts, one after the other. A checkpoint is due ``checkpoint_seconds`` after the last, later where
@@ -54,6 +57,9 @@ class Fit:
     precision: str
     seed: int
     accumulate: int = 1
+    average: bool = True
+    learning_rate_factor: float = 1.0
+    lowest_rate: float = recipes.LOWEST_RATE
     checkpoint_seconds: float = math.inf
 
 
@@ -67,7 +73,11 @@ class Rows:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch's figures; ``val_*`` are measured on the held-out part of train."""
+    """One epoch's figures; ``val_*`` are measured on the held-out part of train.
+
+    ``val_accuracy`` is the agreement with the teacher's labels, each row counted by the teacher's confidence in it:
+    whether a student agrees with a guess says little of the student.
+    """
 
     epoch: int
     train_loss: float
@@ -115,13 +125,13 @@ def depth(name: str, base: str) -> int | None:
     return 0 if name.startswith(f"{base}.") and "pooler" not in name else None
 
 
-def layer_rate(layer: int | None, layers: int) -> float:
-    """The share of the learning rate for a layer: all of it above the layers, :data:`LOWEST_RATE` for embeddings.
+def layer_rate(layer: int | None, layers: int, lowest: float = recipes.LOWEST_RATE) -> float:
+    """The share of the learning rate for a layer: all of it above the layers, ``lowest`` for embeddings.
 
     Layer-wise decay (Howard and Ruder 2018, arXiv:1801.06146): the lower a layer, the more of what it knows should
     stay.
     """
-    return 1.0 if layer is None else LOWEST_RATE ** (1 - layer / (layers + 1))
+    return 1.0 if layer is None else lowest ** (1 - layer / (layers + 1))
 
 
 def epoch_batches(lengths: Sequence[int], size: int, seed: int, epoch: int) -> list[list[int]]:
@@ -150,10 +160,11 @@ def fit(
 ) -> dict[str, Any]:
     """Train, keep the weights of the chosen epoch, save them to ``save_to``.
 
-    Chosen is the last epoch whose agreement with the teacher's labels on held-out rows is within one standard
-    error of the best. A few hundred rows cannot tell such epochs apart, and the later one's weights moved in smaller
-    steps. The held-out loss would favour early epochs: a student that is surer than its teacher pays for it even
-    where both are right.
+    Chosen is the last epoch whose agreement with the teacher's labels on held-out rows, counted by the teacher's
+    confidence, is within one standard error of the best. A few hundred rows cannot tell such epochs apart, and the
+    later one's weights moved in smaller steps. The held-out loss would favour early epochs: a student that is surer
+    than its teacher pays for it even where both are right. The averaged weights are kept instead of that epoch's
+    unless the held-out rows tell them to be worse.
 
     Goes on from the worker's checkpoint, if it has one. ``report(texts_done, texts_total, course)`` is called
     every few batches. Only rank 0 saves.
@@ -174,12 +185,14 @@ def fit(
         report(course.seen, total, course)
         if len(course.history) < config.epochs:
             loop.keep_if_due()
+    averaged = loop.average() if config.average else None
     if loop.worker.rank == 0:
         loop.bare.load_state_dict(loop.best)
         student.save_student(loop.bare, loop.tokenizer, save_to, config.max_length)
     return {
         "history": [asdict(epoch) for epoch in course.history],
-        "best_epoch": chosen_epoch(course.history, len(held_out.texts)).epoch,
+        "best_epoch": chosen_epoch(course.history, loop.worth).epoch,
+        "averaged": averaged,
         "learning_rate": loop.learning_rate,
         "precision": loop.precision,
         "device": str(loop.device),
@@ -190,13 +203,13 @@ def fit(
     }
 
 
-def chosen_epoch(history: Sequence[Epoch], held_out: int) -> Epoch:
-    """The last epoch within one standard error of the best agreement on ``held_out`` rows.
+def chosen_epoch(history: Sequence[Epoch], held_out: float) -> Epoch:
+    """The last epoch within one standard error of the best agreement, which ``held_out`` rows' worth has shown.
 
     It is the newest one or the one that was chosen before it, so that no other weights need be kept.
     """
     best = max(epoch.val_accuracy for epoch in history)
-    error = math.sqrt(best * (1 - best) / max(1, held_out))
+    error = recipes.standard_error(best, held_out)
     return [epoch for epoch in history if epoch.val_accuracy >= best - error][-1]
 
 
@@ -217,13 +230,17 @@ class _Loop:
         self.targets = torch.from_numpy(train.targets).to(self.device)
         self.held_out_ids = student.tokenize(self.tokenizer, held_out.texts, config.max_length)
         self.held_out = torch.from_numpy(held_out.targets)
+        self.confidence = torch.from_numpy(recipes.confidence(held_out.targets))
+        self.worth = recipes.worth(held_out.targets)
         self.learning_rate = config.learning_rate or default_learning_rate(self.parameters)
+        self.learning_rate *= config.learning_rate_factor
         self.optimizer = torch.optim.AdamW(self._groups(), lr=self.learning_rate, fused=True)
         steps = config.epochs * len(self.batches(0))
         self.schedule = get_linear_schedule_with_warmup(self.optimizer, max(1, steps // 10), steps)
         self.scaler = torch.amp.GradScaler(enabled=self.precision == "fp16" and self.device.type == "cuda")
         self.course = Course()
         self.best: dict[str, torch.Tensor] = {}
+        self.tail: dict[str, torch.Tensor] = {}  # the sum of the weights at the ends of later epochs
         self.loss = 0.0  # of this worker's rows in this epoch, summed
         self.began = self.kept = time.perf_counter()
         self.cost = 0.0  # of the last checkpoint, in seconds
@@ -236,7 +253,7 @@ class _Loop:
         layers = max((layer or 0 for layer in depths.values()), default=0)
         groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
         for name, parameter in self.bare.named_parameters():
-            rate = self.learning_rate * layer_rate(depths[name], layers)
+            rate = self.learning_rate * layer_rate(depths[name], layers, self.config.lowest_rate)
             groups.setdefault((rate, 0.01 if parameter.ndim > 1 else 0.0), []).append(parameter)
         return [{"params": found, "lr": rate, "weight_decay": decay} for (rate, decay), found in groups.items()]
 
@@ -293,27 +310,48 @@ class _Loop:
         seconds = time.perf_counter() - self.began
         number = len(course.history) + 1
         course.history.append(Epoch(number, float(loss) / rows, *self.evaluate(), seconds, rows / seconds))
-        if self.worker.rank == 0 and chosen_epoch(course.history, len(self.held_out)) is course.history[-1]:
+        if self.worker.rank == 0 and chosen_epoch(course.history, self.worth) is course.history[-1]:
             self.best = copy.deepcopy(self.bare.state_dict())
+        if self.config.average and number > self.before_tail:
+            for name, value in self.bare.state_dict().items():
+                self.tail[name] = self.tail[name] + value if name in self.tail else value.clone()
         course.steps, course.seconds, self.loss = 0, 0.0, 0.0
 
-    def evaluate(self) -> tuple[float, float]:
-        """Loss against the teacher's probabilities, and agreement with its labels, on held-out rows.
+    @property
+    def before_tail(self) -> int:
+        """The epochs that do not go into the mean."""
+        return self.config.epochs // 2
 
-        Each worker computes a part of the logits; all of them come to the same figures.
-        """
+    def average(self) -> dict[str, Any]:
+        """Take the mean of the later epochs' weights as the best, if held-out rows allow it; its figures."""
+        count = self.config.epochs - self.before_tail
+        mean = {name: (value / count).to(value.dtype) for name, value in self.tail.items()}
+        self.bare.load_state_dict(mean)
+        loss, agreement = self.evaluate()
+        best = max(epoch.val_accuracy for epoch in self.course.history)
+        taken = agreement >= best - recipes.standard_error(best, self.worth)
+        if taken:
+            self.best = mean
+        return {"epochs": count, "val_loss": loss, "val_accuracy": agreement, "taken": taken}
+
+    def evaluate(self) -> tuple[float, float]:
+        """Loss against the teacher's probabilities of held-out rows, and agreement with its labels."""
+        logits = self.logits(self.held_out_ids).cpu()
+        right = (logits.argmax(dim=-1) == self.held_out.argmax(dim=-1)).float()
+        agreement = (self.confidence * right).sum() / self.confidence.sum()
+        return float(soft_cross_entropy(logits, self.held_out)), float(agreement)
+
+    def logits(self, ids: Sequence[list[int]]) -> torch.Tensor:
+        """What the model says now, shape ``(rows, labels)``: each worker computes a part, and all come to the same."""
         self.bare.eval()
         pad_id = self.tokenizer.pad_token_id or 0
-        logits = torch.zeros(self.held_out.shape, device=self.device)
+        logits = torch.zeros(len(ids), len(self.config.labels), device=self.device)
         with torch.inference_mode(), self._autocast():
-            lengths = [len(row) for row in self.held_out_ids]
-            batches = list(student.length_batches(lengths, student.TOKENS_PER_BATCH))
+            batches = list(student.length_batches([len(row) for row in ids], student.TOKENS_PER_BATCH))
             for batch in batches[self.worker.rank :: self.worker.size]:
-                inputs = student.pad([self.held_out_ids[i] for i in batch], pad_id, self.device)
+                inputs = student.pad([ids[i] for i in batch], pad_id, self.device)
                 logits[batch] = self.bare(**inputs).logits.float()
-        logits = self._sum(logits).cpu()
-        right = logits.argmax(dim=-1) == self.held_out.argmax(dim=-1)
-        return float(soft_cross_entropy(logits, self.held_out)), float(right.float().mean())
+        return self._sum(logits)
 
     def _sum(self, values: torch.Tensor) -> torch.Tensor:
         """The sum over all workers, in place."""
@@ -340,7 +378,9 @@ class _Loop:
         """Write this worker's part of a checkpoint: what all share is rank 0's to write."""
         if self.worker.rank == 0:
             parts = {name: part.state_dict() for name, part in self._parts().items()}
-            torch.save({**parts, "best": self.best, "course": asdict(self.course)}, folder / "all.pt")
+            torch.save(
+                {**parts, "best": self.best, "tail": self.tail, "course": asdict(self.course)}, folder / "all.pt"
+            )
         cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
         own = {"loss": self.loss, "cpu": torch.get_rng_state(), "cuda": cuda}
         torch.save(own, folder / f"worker-{self.worker.rank}.pt")
@@ -360,7 +400,7 @@ class _Loop:
         for name, part in self._parts().items():
             if state[name]:  # what a loss scaler of another precision left is empty
                 part.load_state_dict(state[name])
-        self.best, self.loss = state["best"], own["loss"]
+        self.best, self.tail, self.loss = state["best"], state["tail"], own["loss"]
         history = [Epoch(**epoch) for epoch in state["course"].pop("history")]
         self.course = Course(**state["course"] | {"history": history, "resumes": state["course"]["resumes"] + 1})
         torch.set_rng_state(own["cpu"])

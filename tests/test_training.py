@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import pipeline
 
-from runner import student, training
+from runner import recipes, student, training
 from runner.errors import UserError
 from runner.stages.train import split_rows
 
@@ -98,13 +98,60 @@ def test_the_weights_of_the_chosen_epoch_are_kept(tiny_model: Path, tmp_path: Pa
     """Held-out rows that say the opposite of train: the last epochs are worse than the first."""
     train, held_out = easy(40), easy(10, 40)
     turned = training.Rows(held_out.texts, held_out.targets[:, ::-1].copy())
-    result = training.fit(config(tiny_model), train, turned, tmp_path)
+    result = training.fit(config(tiny_model, average=False), train, turned, tmp_path)
     history = [training.Epoch(**epoch) for epoch in result["history"]]
     chosen = training.chosen_epoch(history, 10)
     assert result["best_epoch"] == chosen.epoch < len(history)
-    logits = np.log(student.Student.load(tmp_path, 32, "fp32").predict(turned.texts))
-    kept = training.soft_cross_entropy(torch.tensor(logits), torch.tensor(turned.targets))
-    assert float(kept) == pytest.approx(chosen.val_loss, abs=1e-4)
+    assert result["averaged"] is None
+    assert loss(tmp_path, turned) == pytest.approx(chosen.val_loss, abs=1e-4)
+
+
+def loss(folder: Path, rows: training.Rows) -> float:
+    logits = np.log(student.Student.load(folder, 32, "fp32").predict(rows.texts))
+    return float(training.soft_cross_entropy(torch.tensor(logits), torch.tensor(rows.targets)))
+
+
+def test_the_mean_of_the_later_epochs_is_kept_where_it_is_no_worse(tiny_model: Path, tmp_path: Path) -> None:
+    train, held_out = easy(40), easy(10, 40)
+    loop = training._Loop(config(tiny_model), train, held_out, training.Worker())
+    ends = []
+    for epoch in range(5):
+        loop.begin_epoch()
+        for batch in loop.batches(epoch):
+            loop.learn(batch)
+        loop.finish_epoch()
+        ends.append({name: value.clone() for name, value in loop.bare.state_dict().items()})
+    averaged = training.fit(config(tiny_model), train, held_out, tmp_path)["averaged"]
+    assert averaged["taken"] and averaged["epochs"] == 3
+    kept = load_file(tmp_path / "model.safetensors")
+    for name, value in kept.items():
+        assert torch.allclose(value, sum(end[name] for end in ends[2:]) / 3, atol=1e-6)
+    assert loss(tmp_path, held_out) == pytest.approx(averaged["val_loss"], abs=1e-4)
+
+
+def test_averaged_weights_that_held_out_rows_speak_against_are_not_kept(tiny_model: Path, tmp_path: Path) -> None:
+    """The first epoch agrees with none of train, and so with all of these rows; the later ones learn train."""
+    train, held_out = easy(40), easy(40, 40)
+    turned = training.Rows(held_out.texts, held_out.targets[:, ::-1].copy())
+    result = training.fit(config(tiny_model, epochs=8), train, turned, tmp_path)
+    best = max(epoch["val_accuracy"] for epoch in result["history"])
+    assert result["averaged"]["val_accuracy"] < best - math.sqrt(best * (1 - best) / 40)
+    assert not result["averaged"]["taken"]
+    chosen = result["history"][result["best_epoch"] - 1]
+    assert loss(tmp_path, turned) == pytest.approx(chosen["val_loss"], abs=1e-4)
+
+
+def test_held_out_rows_that_the_teacher_guessed_count_little(tiny_model: Path) -> None:
+    sure, guessed = easy(20), easy(20, 20)
+    wrong = training.Rows(guessed.texts, np.where(guessed.targets > 0.5, 0.49, 0.51).astype(np.float32))
+    both = training.Rows([*sure.texts, *wrong.texts], np.concatenate([sure.targets, wrong.targets]))
+    loop = training._Loop(config(tiny_model), easy(40), both, training.Worker())
+    for epoch in range(5):
+        loop.begin_epoch()
+        for batch in loop.batches(epoch):
+            loop.learn(batch)
+        loop.finish_epoch()
+    assert loop.course.history[-1].val_accuracy > 0.95  # half of the rows, by count, say otherwise
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.integers(1, 500))
@@ -134,7 +181,7 @@ def test_the_last_epoch_within_a_standard_error_is_chosen(accuracies: list[float
 def test_a_parameter_learns_at_the_rate_of_its_layer(name: str, layer: int | None) -> None:
     assert training.depth(name, "bert") == layer
     rates = [training.layer_rate(n, 6) for n in [0, 1, 6, None]]
-    assert rates == sorted(rates) and rates[0] == training.LOWEST_RATE and rates[-1] == 1
+    assert rates == sorted(rates) and rates[0] == recipes.LOWEST_RATE and rates[-1] == 1
 
 
 lengths = st.lists(st.integers(1, 200), min_size=1, max_size=150)

@@ -181,7 +181,33 @@ def training(train: dict[str, Any]) -> str:
         said += f", {number(sum(rates) / len(rates))} texts a second"
     if resumes:
         said += f"; it was interrupted, and went on from a checkpoint {resumes} time{'s' if resumes > 1 else ''}"
-    return f"{said}."
+    return " ".join([f"{said}.", *_recipe(train)])
+
+
+def _recipe(train: dict[str, Any]) -> list[str]:
+    """What it was told to learn, which of its weights were kept, and what was tried before."""
+    said = []
+    if train.get("recipe") == "best":
+        said.append("It learned the mean of what the teacher says and of what students say that did not see the text.")
+    if averaged := train.get("averaged"):
+        kept = "are what is kept" if averaged["taken"] else "agree less, and are not kept"
+        said.append(
+            f"Its weights, averaged over the last {averaged['epochs']} epochs, agree with the teacher on "
+            f"{percent(averaged['val_accuracy'])} of the held-out texts and {kept}."
+        )
+    if search := train.get("search"):
+        found = search["trials"][search["chosen"]]
+        better = f"the one with {_settings(found)} was better by more than a standard error, and is used"
+        said.append(
+            f"{len(search['trials'])} trainings were tried with other settings; "
+            + (better if search["chosen"] else "none was better by more than a standard error, so the spec's are used")
+            + f" (agreement {percent(found['agreement'])}, standard error {percent(search['standard_error'])})."
+        )
+    return said
+
+
+def _settings(trial: dict[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value:.2g}" for name, value in trial["settings"].items())
 
 
 def limits(report: dict[str, Any]) -> list[str]:
@@ -209,7 +235,8 @@ def limits(report: dict[str, Any]) -> list[str]:
     said.append(
         "The test texts were used to measure only. The epoch was chosen on "
         + (f"{held_out:,} training texts that were held out" if held_out else "held-out training texts")
-        + ", judged by the teacher's labels: where the teacher is regularly wrong, the student learns it."
+        + ", judged by the teacher's labels, each counted by the teacher's confidence in it: where the teacher is "
+        "regularly wrong, the student learns it."
     )
     said.append(
         f"Speed was measured on one machine ({device(speed.get('device'))}, one process), cost "

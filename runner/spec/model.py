@@ -190,11 +190,20 @@ class StudentResources:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Search:
+    """How many trainings are tried to find their settings."""
+
+    trials: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Student:
     """The model that learns."""
 
     model: str
     revision: str | None
+    recipe: Literal["fast", "best"]
+    search: Search | None
     epochs: int | None
     learning_rate: float | None
     batch_size: int

@@ -1,26 +1,31 @@
 """train: rows with label probabilities -> a fine-tuned student, under Ray Train.
 
-A part of train, chosen by the seed, is held out and picks the epoch; the test set is never looked at.
-Checkpoints lie beside the stages, in ``checkpoints/<fingerprint>/``, so that a killed run goes on where it was;
-they are removed when the stage is done.
+A part of train, chosen by the seed, is held out and picks the epoch and, with ``student.search``, the settings; the
+test set is never looked at. Checkpoints lie beside the stages, in ``checkpoints/<fingerprint>/``, so that a killed run
+goes on where it was; they are removed when the stage is done.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from runner import models
+from runner import models, recipes
 from runner.cluster import Resources
 from runner.progress import Progress
 from runner.spec import Spec
 from runner.spec.model import Student
 from runner.stage import Context
 from runner.store import Folder
+
+if TYPE_CHECKING:
+    from runner import training
 
 NAME = "train"
 NEEDS = ("vote",)
@@ -30,9 +35,14 @@ CHECKPOINT_SECONDS = 60.0
 
 STEPS, LEAST_EPOCHS, MOST_EPOCHS = 800, 5, 20
 
+SPACE = {"learning_rate_factor": (0.25, 4.0), "lowest_rate": (0.05, 1.0)}
+"""What a search tries besides batch sizes: from the least to the most, by ratio."""
+
+FIRST = {"learning_rate_factor": 1.0, "lowest_rate": recipes.LOWEST_RATE}
+
 NOT_LEARNT = ("resources", "export", "runtime")
 
-RECIPE = 4
+RECIPE = 5
 """Of training: learning rates, the choice of the epoch. A change trains students anew."""
 
 
@@ -60,40 +70,141 @@ def run(context: Context) -> dict[str, Any]:
         if row["split"] == "train" and row["label"] is not None
     ]
     held_out, kept = split_rows(len(rows), student.validation, student.seed)
-    epochs = epochs_for(student, len(kept))
     warnings = _unlearnable(spec, rows, kept)
     for warning in warnings:
         context.progress.say(f"warning: {warning}", NAME)
-    config = {
-        "model": str(folder),
-        "labels": list(spec.task.labels),
-        "student": spec.to_dict()["student"] | {"epochs": epochs},
-        "train": _columns([rows[i] for i in kept]),
-        "held_out": _columns([rows[i] for i in held_out]),
-        "save_to": context.here.url,
-        "checkpoint_seconds": CHECKPOINT_SECONDS,
-    }
-    context.progress.say(f"{student.model}: {len(kept)} rows, {len(held_out)} held out, {epochs} epochs", NAME)
-    context.progress.begin(NAME, len(kept) * epochs, "texts")
-    workers, checkpoints = student.resources.workers, context.run.child("checkpoints")
-    storage = checkpoints.child(context.here.name)
-    result = context.cluster.train(train_loop, config, wanted, workers, storage, _Telling(context.progress))
-    checkpoints.clear()  # those of trainings that were given up as well
+    given, judging = _Rows.of([rows[i] for i in kept]), _Rows.of([rows[i] for i in held_out])
+    lessons = _Lessons(context, folder, wanted, judging)
+    found: dict[str, Any] = {}
+    if student.search is not None:
+        found["search"] = lessons.search(given)
+    epochs = epochs_for(student, len(given))
+    context.progress.say(f"{student.model}: {len(given)} rows, {len(held_out)} held out, {epochs} epochs", NAME)
+    context.progress.begin(NAME, texts_learned(student, len(given)), "texts")
+    learned = lessons.second_opinion(given) if student.recipe == "best" else given
+    result = lessons.student(learned)
+    lessons.checkpoints.clear()  # those of trainings that were given up as well
     known = models.provenance(student.model, student.revision, spec.base)
-    return {"rows": len(kept), "held_out": len(held_out), "model": student.model, "warnings": warnings} | known | result
+    facts = {"rows": len(given), "held_out": len(held_out), "model": student.model, "warnings": warnings}
+    return facts | {"recipe": student.recipe} | found | known | result
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Texts and what is to be learned of each, shape ``(texts, labels)``."""
+
+    texts: list[str]
+    targets: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, rows: Sequence[dict[str, Any]]) -> _Rows:
+        targets = np.array([row["probabilities"] for row in rows], dtype=np.float32)
+        return cls([row["text"] for row in rows], targets)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def where(self, mask: NDArray[np.bool_]) -> _Rows:
+        return _Rows([self.texts[i] for i in np.flatnonzero(mask)], self.targets[mask])
+
+
+@dataclass
+class _Lessons:
+    """The trainings of one run of the stage, one after the other, each with a folder for its checkpoints."""
+
+    context: Context
+    model: Path
+    wanted: Resources
+    held_out: _Rows
+    settings: dict[str, Any] = field(default_factory=dict)
+    done: int = 0  # texts, of trainings that are over
+
+    @property
+    def checkpoints(self) -> Folder:
+        return self.context.run.child("checkpoints")
+
+    def _place(self, name: str) -> Folder:
+        return self.checkpoints.child(self.context.here.name, name)
+
+    def _config(self, rows: _Rows, epochs: int, **more: Any) -> dict[str, Any]:
+        spec = self.context.spec
+        return {
+            "model": str(self.model),
+            "labels": list(spec.task.labels),
+            "student": spec.to_dict()["student"] | {"epochs": epochs},
+            "settings": self.settings,
+            "train": asdict(rows),
+            "held_out": asdict(self.held_out),
+            "checkpoint_seconds": CHECKPOINT_SECONDS,
+        } | more
+
+    def _train(self, name: str, config: dict[str, Any]) -> dict[str, Any]:
+        progress, workers = self.context.progress, self.context.spec.student.resources.workers
+        telling = _Telling(progress, self.done)
+        result = self.context.cluster.train(train_loop, config, self.wanted, workers, self._place(name), telling)
+        self.done += len(config["train"]["texts"]) * config["student"]["epochs"]
+        progress.at(self.done)
+        return result
+
+    def student(self, rows: _Rows) -> dict[str, Any]:
+        """The one that is kept, trained on ``rows``, in the stage's folder."""
+        epochs = epochs_for(self.context.spec.student, len(rows))
+        return self._train("student", self._config(rows, epochs, save_to=self.context.here.url))
+
+    def search(self, rows: _Rows) -> dict[str, Any]:
+        """Find settings by Ray Tune and keep to them; what was tried, for the report."""
+        context, student = self.context, self.context.spec.student
+        assert student.search is not None
+        trials, answers = student.search.trials, self.checkpoints.child(context.here.name)
+        if not answers.exists("search.json"):
+            context.progress.say(f"{trials} trials, judged by {len(self.held_out)} held-out rows", NAME)
+            context.progress.begin(NAME, trials, "trials")
+            found = context.cluster.search(
+                trial_loop,
+                self._config(rows, epochs_for(student, len(rows))),
+                SPACE | {"batch_size": batch_sizes(student.batch_size)},
+                FIRST | {"batch_size": student.batch_size},
+                trials,
+                self.wanted,
+                self._place("search"),
+                student.seed,
+                context.progress.at,
+            )
+            answers.write_json("search.json", found)
+        tried = answers.read_json("search.json")
+        judged = recipes.worth(self.held_out.targets)
+        chosen = recipes.chosen_trial([trial["agreement"] for trial in tried], judged)
+        self.settings = tried[chosen]["settings"]
+        error = recipes.standard_error(max(trial["agreement"] for trial in tried), judged)
+        return {"trials": tried, "chosen": chosen, "standard_error": error}
+
+    def second_opinion(self, rows: _Rows) -> _Rows:
+        """The rows with what students say of them who did not see them; each of those is asked but once."""
+        student = self.context.spec.student
+        folds = recipes.fold_of(len(rows), student.seed)
+        said = np.zeros_like(rows.targets)
+        answers = self.checkpoints.child(self.context.here.name)
+        for fold in range(folds.max() + 1):
+            seen, unseen, name = rows.where(folds != fold), rows.where(folds == fold), f"fold-{fold}"
+            if not answers.exists(f"{name}.json"):
+                epochs = fold_epochs(student, len(seen))
+                result = self._train(name, self._config(seen, epochs, asked=unseen.texts))
+                answers.write_json(f"{name}.json", result["probabilities"])
+            said[folds == fold] = answers.read_json(f"{name}.json")
+        return _Rows(rows.texts, recipes.second_opinion(rows.targets, said))
 
 
 class _Telling:
-    """Shows how far the training is, and says when it went on from a checkpoint."""
+    """Shows how far the training is, after ``before`` texts of others, and says when it went on from a checkpoint."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress, self._resumes = progress, 0
+    def __init__(self, progress: Progress, before: int) -> None:
+        self._progress, self._before, self._resumes = progress, before, 0
 
     def __call__(self, found: dict[str, Any]) -> None:
         if found["resumes"] > self._resumes:
             self._progress.say(f"going on from a checkpoint, at {found['done']} of {found['total']} texts", NAME)
         self._resumes = found["resumes"]
-        self._progress.at(found["done"])
+        self._progress.at(self._before + found["done"])
 
 
 def _unlearnable(spec: Spec, rows: Sequence[dict[str, Any]], kept: Sequence[int]) -> list[str]:
@@ -115,6 +226,25 @@ def epochs_for(student: Student, rows: int) -> int:
     return min(MOST_EPOCHS, max(LEAST_EPOCHS, round(STEPS * student.batch_size / max(1, rows))))
 
 
+def fold_epochs(student: Student, rows: int) -> int:
+    """Those of a student that is only asked for its opinion."""
+    return max(1, round(recipes.FOLD_STEPS * epochs_for(student, rows)))
+
+
+def texts_learned(student: Student, rows: int) -> int:
+    """How many texts go through the recipe's trainings on so many rows, each text once an epoch."""
+    total = rows * epochs_for(student, rows)
+    if student.recipe == "best":
+        for size in np.bincount(recipes.fold_of(rows, student.seed)):
+            total += (rows - int(size)) * fold_epochs(student, rows - int(size))
+    return total
+
+
+def texts_tried(student: Student, rows: int) -> int:
+    """How many texts go through a search at most: trials that fall behind are stopped early."""
+    return student.search.trials * rows * epochs_for(student, rows) if student.search else 0
+
+
 def split_rows(count: int, share: float, seed: int) -> tuple[list[int], list[int]]:
     """Held-out and kept row numbers: at least one row each, decided by the seed alone."""
     order = np.random.default_rng(seed).permutation(count)
@@ -122,43 +252,64 @@ def split_rows(count: int, share: float, seed: int) -> tuple[list[int], list[int
     return sorted(map(int, order[:size])), sorted(map(int, order[size:]))
 
 
+def batch_sizes(given: int) -> list[int]:
+    """Those that a search tries around the one that is given."""
+    return sorted({max(1, given // 2), given, given * 2})
+
+
 def train_loop(config: dict[str, Any], report: Callable[[dict[str, Any]], None], **worker: Any) -> dict[str, Any]:
-    """What one worker does; rank 0 saves the student to the stage's folder.
+    """What one worker does; rank 0 saves the student to ``save_to``, or has it say what it thinks of texts ``asked``.
 
     ``worker`` holds the fields of :class:`runner.training.Worker`.
     """
-    from runner import training  # in the worker only: the driver needs no torch
-
-    student = config["student"]
-    fit = training.Fit(
-        model=Path(config["model"]),
-        labels=tuple(config["labels"]),
-        epochs=student["epochs"],
-        learning_rate=student["learning_rate"],
-        batch_size=student["batch_size"],
-        max_length=student["max_length"],
-        precision=student["precision"],
-        seed=student["seed"],
-        accumulate=student["accumulate"],
-        checkpoint_seconds=config["checkpoint_seconds"],
-    )
-    train, held_out = (
-        training.Rows(part["texts"], np.array(part["targets"], dtype=np.float32))
-        for part in (config["train"], config["held_out"])
-    )
+    from runner import student, training  # in the worker only: the driver needs no torch
 
     def tell(done: int, total: int, course: training.Course) -> None:
         report({"done": done, "total": total, "resumes": course.resumes})
 
-    me = training.Worker(**worker)
+    me, fit = training.Worker(**worker), training.Fit(**_fit(config))
     with tempfile.TemporaryDirectory() as scratch:
         saved = Path(scratch) / "student"
-        result = training.fit(fit, train, held_out, saved, me, tell)
-        if me.rank == 0:
+        result = training.fit(fit, *_rows(config), saved, me, tell)
+        if me.rank == 0 and "save_to" in config:
             Folder(config["save_to"]).upload(saved, "student")
             result["size_mb"] = (saved / "model.safetensors").stat().st_size / 1e6
+        if me.rank == 0 and "asked" in config:
+            trained = student.Student.load(saved, fit.max_length, result["precision"])
+            result["probabilities"] = trained.predict(config["asked"]).tolist()
     return result
 
 
-def _columns(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"texts": [row["text"] for row in rows], "targets": [row["probabilities"] for row in rows]}
+def trial_loop(config: dict[str, Any], settings: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> None:
+    """One trial of a search: a training that reports after each epoch how it stands, and leaves no student."""
+    from runner import training
+
+    train, held_out = _rows(config)
+    rows = recipes.worth(held_out.targets)
+
+    def tell(done: int, total: int, course: training.Course) -> None:
+        if not course.steps:  # an epoch is over
+            chosen = training.chosen_epoch(course.history, rows)
+            report({"agreement": chosen.val_accuracy, "epoch": chosen.epoch, "loss": chosen.val_loss})
+
+    with tempfile.TemporaryDirectory() as scratch:
+        training.fit(training.Fit(**_fit(config) | settings), train, held_out, Path(scratch), report=tell)
+
+
+def _fit(config: dict[str, Any]) -> dict[str, Any]:
+    """The fields of :class:`runner.training.Fit`."""
+    names = ("epochs", "learning_rate", "batch_size", "max_length", "precision", "seed", "accumulate")
+    return {
+        **{name: config["student"][name] for name in names},
+        **config["settings"],
+        "model": Path(config["model"]),
+        "labels": tuple(config["labels"]),
+        "checkpoint_seconds": config["checkpoint_seconds"],
+    }
+
+
+def _rows(config: dict[str, Any]) -> tuple[training.Rows, training.Rows]:
+    from runner import training
+
+    train, held_out = (training.Rows(**config[part]) for part in ("train", "held_out"))
+    return train, held_out

@@ -279,6 +279,33 @@ def test_training_is_said_with_its_workers_and_interruptions(folder, changes, sa
     assert said in page_of(run.write())[1].text
 
 
+AVERAGED = {"epochs": 4, "val_loss": 0.4, "val_accuracy": 0.931, "taken": True}
+TRIALS = [
+    {"settings": {"learning_rate_factor": 1.0, "lowest_rate": 0.2, "batch_size": 16}, "agreement": 0.90},
+    {"settings": {"learning_rate_factor": 2.5, "lowest_rate": 0.1, "batch_size": 32}, "agreement": 0.95},
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"recipe": "best"}, "of what students say that did not see the text"),
+        ({"averaged": AVERAGED}, "last 4 epochs, agree with the teacher on 93.1 % of the held-out texts and are what"),
+        ({"averaged": AVERAGED | {"taken": False}}, "on 93.1 % of the held-out texts and agree less, and are not kept"),
+        (
+            {"search": {"trials": TRIALS, "chosen": 1, "standard_error": 0.02}},
+            "2 trainings were tried with other settings; the one with learning rate factor 2.5, lowest rate 0.1, batch "
+            "size 32 was better by more than a standard error, and is used (agreement 95.0 %, standard error 2.0 %)",
+        ),
+        ({"search": {"trials": TRIALS, "chosen": 0, "standard_error": 0.06}}, "so the spec's are used (agreement 90"),
+    ],
+)
+def test_recipes_and_searches_are_said_with_what_came_of_them(folder, changes, said):
+    run = folder()
+    run.summaries["train"].update(changes)
+    assert said in page_of(run.write())[1].text
+
+
 def test_warnings_of_all_stages_are_shown(folder):
     run = folder()
     run.summaries["vote"]["warnings"] = ["the teacher labelled no train text <b>bad</b>"]

@@ -1,0 +1,250 @@
+"""What a student should be told to learn: recipes side by side on texts that none of them saw.
+
+    python bench/recipes.py                        # all of them: about two hours on two cores
+    python bench/recipes.py --only fast,best       # some of them
+
+The train rows of financial_phrasebank, with Mixtral's recorded votes for labels, are cut into five parts. A student
+learns from four of them and is judged on the fifth, five times, each time with a seed of its own; the expert-labelled
+test rows are not looked at. Two figures: agreement with the teacher's labels, each row counted by the teacher's
+confidence (all that a user has who has no gold labels), and accuracy against the experts' labels of those same train
+rows. Each with the standard error of its difference from ``fast`` over the rows.
+
+The data is not part of this repository: TUTELAGE_DATA names the folder that holds it. Each training leaves what it
+said in bench/out/recipes/, so that a stopped bench goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import keep
+
+ROOT = Path(__file__).resolve().parent.parent
+OUT = ROOT / "bench" / "out"
+LABELS = ("negative", "neutral", "positive")
+VOTES, ALSO = ("sc_iter1", "sc_iter2", "sc_iter3"), "label_llm"
+PARTS, SEED, STEPS, BATCH = 5, 7, 800, 16
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Texts, the teacher's probabilities, the experts' labels, and the part that each row is in."""
+
+    texts: list[str]
+    teacher: Any
+    truth: Any
+    part: Any
+
+
+def read() -> Rows:
+    """The train rows, labelled as specs/financial-sentiment-recorded.yaml has them labelled."""
+    folder = Path(os.environ.get("TUTELAGE_DATA", ROOT.parent / "shared" / "data"))
+    with open(folder / "financial_phrasebank" / "train.csv", encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    teacher = np.zeros((len(rows), len(LABELS)), dtype=np.float32)
+    for probabilities, row in zip(teacher, rows, strict=True):
+        for column, share in [*((vote, 1 / 6) for vote in VOTES), (ALSO, 1 / 2)]:
+            if row[column] in LABELS:  # a few answers had none
+                probabilities[LABELS.index(row[column])] += share
+    rows = [row for row, probabilities in zip(rows, teacher, strict=True) if probabilities.any()]
+    teacher = teacher[teacher.any(axis=1)]
+    teacher /= teacher.sum(axis=1, keepdims=True)
+    truth = np.array([LABELS.index(row["label_experts"]) for row in rows])
+    part = np.random.default_rng(SEED).permutation(len(rows)) % PARTS
+    return Rows([row["text"] for row in rows], teacher, truth, part)
+
+
+def learn(name: str, model: Path, out: list[int], targets: Any, steps: int) -> Path:
+    """Train on the rows outside the parts ``out``; what the student says of all rows is left in a file.
+
+    Rows whose targets are nothing but zeros are left out. The held-out tenth keeps the teacher's own labels.
+    """
+    found = OUT / "recipes" / model.name / f"{name}.npz"
+    if found.exists():
+        return found
+    import torch
+
+    from runner import student, training
+    from runner.stages.train import LEAST_EPOCHS, MOST_EPOCHS, split_rows
+
+    torch.set_num_threads(1)
+    rows = read()
+    inside = np.flatnonzero(~np.isin(rows.part, out))
+    held, kept = (inside[numbers] for numbers in split_rows(len(inside), 0.1, out[0]))
+    kept = kept[targets[kept].sum(axis=1) > 0]
+    config = training.Fit(
+        model=model,
+        labels=LABELS,
+        epochs=min(MOST_EPOCHS, max(LEAST_EPOCHS, round(steps * BATCH / len(kept)))),
+        learning_rate=None,
+        batch_size=BATCH,
+        max_length=256,
+        precision="auto",
+        seed=out[-1],
+    )
+
+    def pick(numbers: Any, said: Any) -> Any:
+        return training.Rows([rows.texts[i] for i in numbers], said[numbers].astype(np.float32))
+
+    # The loop itself instead of training.fit: both the chosen epoch's weights and the averaged ones are looked at.
+    loop = training._Loop(config, pick(kept, targets), pick(held, rows.teacher), training.Worker())
+    while len(loop.course.history) < config.epochs:
+        loop.begin_epoch()
+        for batch in loop.batches(len(loop.course.history)):
+            loop.learn(batch)
+        loop.finish_epoch()
+    ids = student.tokenize(loop.tokenizer, rows.texts, config.max_length)
+
+    def says() -> Any:
+        return torch.softmax(loop.logits(ids), dim=-1).cpu().numpy()
+
+    chosen = loop.best
+    loop.average()
+    averaged = says()
+    loop.bare.load_state_dict(chosen)
+    found.parent.mkdir(parents=True, exist_ok=True)
+    part = found.with_suffix(f".{os.getpid()}.npz")
+    np.savez(part, averaged=averaged, chosen=says())
+    os.replace(part, found)
+    return found
+
+
+def unseen(model: Path, part: int) -> Any:
+    """What students that saw neither ``part`` nor the row say of each row outside it."""
+    rows = read()
+    said = np.zeros_like(rows.teacher)
+    for other in set(range(PARTS)) - {part}:
+        one, two = sorted((part, other))
+        answers = np.load(OUT / "recipes" / model.name / f"fold-{one}{two}.npz")["averaged"]
+        said[rows.part == other] = answers[rows.part == other]
+    return said
+
+
+def contradicted(teacher: Any, students: Any, inside: Any) -> Any:
+    """Rows whose label confident learning doubts (Northcutt et al. 2021): unseeing students give another label at
+    least the mean probability that they give it where the teacher says it."""
+    given = teacher.argmax(axis=1)
+    usual = np.array([students[inside & (given == label), label].mean() for label in range(len(LABELS))])
+    sure = np.where(students >= usual, students, 0)
+    return inside & (sure.max(axis=1) > 0) & (sure.argmax(axis=1) != given)
+
+
+def targets_of(recipe: str, model: Path, part: int) -> Any:
+    """What a recipe has the student learn, shape ``(rows, labels)``: rows count by the sum of their targets."""
+    from runner import recipes
+
+    rows = read()
+    teacher, even = rows.teacher, 1 / len(LABELS)
+    if recipe == "hard":
+        return np.eye(len(LABELS), dtype=np.float32)[teacher.argmax(axis=1)]
+    if recipe == "weighted":
+        weights = recipes.confidence(teacher)
+        return teacher * (weights / weights.mean())[:, None]
+    if recipe == "smoothed":
+        return np.float32(0.9) * teacher + np.float32(0.1 * even)
+    if recipe == "fast":
+        return teacher
+    students, inside = unseen(model, part), rows.part != part
+    if recipe == "best":
+        return recipes.second_opinion(teacher, students)
+    bad = contradicted(teacher, students, inside)
+    instead = {"dropped": np.zeros_like(teacher), "relabelled": students}[recipe]
+    return np.where(bad[:, None], instead, teacher)
+
+
+RECIPES = {
+    "fast": "the teacher's probabilities",
+    "hard": "the teacher's labels, as if it were sure",
+    "weighted": "its probabilities, rows weighted by its confidence",
+    "smoothed": "its probabilities, a tenth spread over all labels",
+    "dropped": "without rows that unseeing students contradict",
+    "relabelled": "those rows with the students' probabilities",
+    "best": "the mean of the teacher's and unseeing students' probabilities",
+}
+ALONE = ("fast", "hard", "weighted", "smoothed")
+"""Recipes that need no other students."""
+
+
+def one(job: tuple[str, Path, int]) -> str:
+    """One training of a recipe."""
+    recipe, model, part = job
+    learn(f"{recipe}-{part}", model, [part], targets_of(recipe, model, part), STEPS)
+    return f"{recipe}-{part}"
+
+
+def fold(job: tuple[Path, int, int]) -> str:
+    """The students that are asked about rows that they did not see, for two parts at once."""
+    from runner import recipes
+
+    model, low, high = job
+    learn(f"fold-{low}{high}", model, [low, high], read().teacher, round(STEPS * recipes.FOLD_STEPS))
+    return f"fold-{low}{high}"
+
+
+def figures(recipe: str, model: Path, weights: str) -> dict[str, Any]:
+    """Both figures of a recipe over all rows, each judged by the student that did not see it."""
+    from runner import recipes
+
+    rows = read()
+    said = np.zeros_like(rows.teacher)
+    for part in range(PARTS):
+        answers = np.load(OUT / "recipes" / model.name / f"{recipe}-{part}.npz")[weights]
+        said[rows.part == part] = answers[rows.part == part]
+    sure, labels = recipes.confidence(rows.teacher), said.argmax(axis=1)
+    agrees = (labels == rows.teacher.argmax(axis=1)) * sure / sure.mean()
+    return {"agreement": agrees, "accuracy": (labels == rows.truth).astype(float)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Recipes side by side on train rows that none of them saw.")
+    parser.add_argument("--only", default=",".join(RECIPES), metavar="RECIPE,...", help=", ".join(RECIPES))
+    parser.add_argument("--model", default="catalog:all-minilm-l6-v2")
+    parser.add_argument("--jobs", type=int, default=2, help="trainings side by side, a core for each (2)")
+    options = parser.parse_args()
+    from runner import models
+
+    chosen, model = options.only.split(","), models.ensure(options.model)
+    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        pairs = [(model, low, high) for low in range(PARTS) for high in range(low + 1, PARTS)]
+        folds = [pool.submit(fold, pair) for pair in pairs if not set(chosen) <= set(ALONE)]
+        alone = [pool.submit(one, (name, model, part)) for name in chosen if name in ALONE for part in range(PARTS)]
+        for done in as_completed(folds):
+            print(done.result(), flush=True)
+        rest = [pool.submit(one, (name, model, part)) for name in chosen if name not in ALONE for part in range(PARTS)]
+        for done in as_completed(alone + rest):
+            print(done.result(), flush=True)
+    table(chosen, model)
+
+
+def table(chosen: list[str], model: Path) -> None:
+    """Print the figures, and each one's difference from ``fast`` with its standard error over the rows."""
+    rows = read()
+    teacher = float((rows.teacher.argmax(axis=1) == rows.truth).mean())
+    print(f"\n{len(rows.texts)} rows, {PARTS} seeds; the teacher's own accuracy on them: {teacher:.4f}\n")
+    print(f"{'recipe':<12}{'weights':<10}{'agreement':>10}{'accuracy':>10}{'against fast':>22}")
+    results = []
+    for weights in ("chosen", "averaged"):
+        for recipe in chosen:
+            found = figures(recipe, model, weights)
+            result = {"name": f"{recipe}, {weights}", "rows": len(rows.texts), "seeds": PARTS, "model": model.name}
+            result |= {name: float(values.mean()) for name, values in found.items()}
+            line = f"{recipe:<12}{weights:<10}{result['agreement']:>10.4f}{result['accuracy']:>10.4f}"
+            if "fast" in chosen:
+                more = found["accuracy"] - figures("fast", model, "averaged")["accuracy"]
+                result |= {"more": float(more.mean()), "error": float(more.std() / np.sqrt(len(more)))}
+                line += f"{result['more']:>+14.4f} ± {result['error']:.4f}"
+            print(line)
+            results.append(result)
+    keep(results, OUT / "recipes.json")
+
+
+if __name__ == "__main__":
+    main()

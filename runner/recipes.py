@@ -1,0 +1,71 @@
+"""What a student is told to learn: ``fast`` takes the teacher's word, ``best`` hears students of other rows as well.
+
+A teacher's mistakes on single rows are much like noise. A student that never saw a row has learned the rule and not
+the mistake: what it says of the row corrects the teacher where both differ, and is unsure where the row is hard. So
+``best`` trains students on parts of the rows, asks each about the rows that it did not see, and has the last student
+learn the mean of both (self-distillation on out-of-fold predictions; Furlanello et al. 2018, arXiv:1805.04770, and,
+for noisy labels, Northcutt et al. 2021, arXiv:1911.00068). ``docs/training.md`` has the figures that chose it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+LOWEST_RATE = 0.2
+"""The share of the learning rate that is left for a student's lowest layer."""
+
+FOLDS = 4
+"""Students that are asked about rows that they did not see; each learns from three quarters of the rows."""
+
+FOLD_STEPS = 0.5
+"""The share of the steps that such a student takes: it need not be the best, only of another opinion."""
+
+TEACHERS_SHARE = 0.5
+"""Of what the last student learns; the rest is what the students of other rows say."""
+
+
+def fold_of(count: int, seed: int) -> NDArray[np.int64]:
+    """The fold that each of ``count`` rows is in, shape ``(count,)``: as even as can be, decided by the seed."""
+    folds = min(FOLDS, count)
+    return np.random.default_rng(seed).permutation(count) % folds
+
+
+def second_opinion(teacher: NDArray[np.float32], students: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What the last student learns: the mean of both probabilities, all of shape ``(rows, labels)``."""
+    return (TEACHERS_SHARE * teacher + (1 - TEACHERS_SHARE) * students).astype(np.float32)
+
+
+def confidence(targets: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How sure the teacher is of each row, shape ``(rows,)``, from its probabilities of shape ``(rows, labels)``.
+
+    0 where all labels are alike to it, 1 where it gives one label everything.
+    """
+    even = 1 / targets.shape[1]
+    sure: NDArray[np.float32] = (targets.max(axis=1) - even) / (1 - even)
+    return sure.clip(1e-6, 1)  # never nothing at all, so that a mean weighted with it is always there
+
+
+def worth(targets: NDArray[np.float32]) -> float:
+    """How many rows of full confidence tell as much as these, when each counts by its confidence (Kish 1965)."""
+    weights = confidence(targets)
+    return float(weights.sum() ** 2 / (weights**2).sum()) if len(targets) else 0.0
+
+
+def standard_error(share: float, rows: float) -> float:
+    """Of a share that was seen on so many rows."""
+    return math.sqrt(share * (1 - share) / max(1.0, rows))
+
+
+def chosen_trial(agreements: Sequence[float], rows: float) -> int:
+    """The best trial, but the first one, which is what the spec says, where held-out rows cannot tell them apart.
+
+    Of many trials one is the best by luck alone: that is no reason to change anything.
+    """
+    best = max(agreements)
+    if agreements[0] >= best - standard_error(best, rows):
+        return 0
+    return agreements.index(best)
