@@ -185,6 +185,41 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _render(options: argparse.Namespace) -> int:
+    from runner.render import Wish, render
+    from runner.spec import load_spec
+
+    wish = Wish(
+        cloud=options.cloud,
+        image=options.image,
+        namespace=options.namespace,
+        runs_dir=options.runs_dir,
+        data_dir=options.data_dir,
+        claim=options.claim,
+        secrets=tuple(options.secret),
+        queue=options.queue,
+        hours=options.hours,
+        retries=options.retries,
+        gcs_redis=options.gcs_redis,
+        online=options.online,
+    )
+    rendered = render(load_spec(options.spec, options.set), wish, options.plan)
+    if options.output is None:
+        print(rendered.yaml, end="")
+    else:
+        _write_text(Path(options.output), rendered.yaml)
+    if rendered.needs:
+        print("what the job needs in the cluster before it starts:", *rendered.needs, sep="\n  ", file=sys.stderr)
+    return 0
+
+
+def _write_text(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+
+
 def _push(options: argparse.Namespace) -> int:
     from runner.push import push
     from runner.store import Folder
@@ -405,6 +440,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--address", metavar="auto|HOST:PORT", help="a running Ray cluster (default: Ray in this process)")
     sub.add_argument("--json", action="store_true", help="one JSON object a line, the result last")
     sub.add_argument("--quiet", action="store_true", help="no progress, only the result")
+    _render_options(command, spec_options)
     sub = command("report", _report, "rebuild the report of a run", "tutelage report runs/quickstart")
     sub.add_argument("run", metavar="RUN")
     sub.add_argument("--json", action="store_true", help="print report.json on one line")
@@ -439,3 +475,35 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("doctor", _doctor, "say what will work on this machine", "tutelage doctor")
     sub.add_argument("--json", action="store_true", help="findings as JSON")
     return parser
+
+
+def _render_options(command: Callable[..., Any], spec_options: Callable[[argparse.ArgumentParser], None]) -> None:
+    sub = command(
+        "render",
+        _render,
+        "write the Kubernetes manifest of a spec, for KubeRay",
+        "tutelage render specs/financial-sentiment.yaml --cloud gke --runs-dir gs://bucket/runs -o job.yaml",
+    )
+    sub.add_argument("spec", metavar="SPEC")
+    spec_options(sub)
+
+    def option(name: str, metavar: str, text: str, **more: Any) -> None:
+        sub.add_argument(name, metavar=metavar, help=text, **more)
+
+    sub.add_argument(
+        "--target", choices=["rayjob"], default="rayjob", help="what to write: a RayJob with its ConfigMap"
+    )
+    sub.add_argument("--cloud", choices=["gke", "eks", "aks", "plain"], default="plain", help="whose nodes (plain)")
+    option("-o", "FILE", "where to write it (standard output)", dest="output")
+    option("--image", "IMAGE", "the image of all pods (tutelage:gpu or tutelage:cpu)")
+    option("--namespace", "NAME", "the namespace (tutelage)", default="tutelage")
+    option("--claim", "NAME", "the volume that all pods mount at /mnt/tutelage (tutelage)", default="tutelage")
+    option("--runs-dir", "DIR|URL", "where runs are kept (/mnt/tutelage/runs)", default="/mnt/tutelage/runs")
+    option("--data-dir", "DIR|URL", "where the spec's data lie (/mnt/tutelage/data)", default="/mnt/tutelage/data")
+    option("--secret", "NAME", "a Secret that becomes the pods' environment", action="append", default=[])
+    option("--queue", "NAME", "a Kueue queue: suspended until admitted, all pods at once, no autoscaling")
+    option("--hours", "N", "the job's deadline, with all retries (24)", type=_count(24 * 365), default=24)
+    option("--retries", "N", "new clusters after a failure; each goes on (2)", type=_count(100, 0), default=2)
+    option("--gcs-redis", "HOST:PORT", "keep Ray's cluster state in Redis (redis-password in the first --secret)")
+    sub.add_argument("--online", action="store_true", help="let the pods ask the Hugging Face Hub")
+    sub.add_argument("--plan", action="store_true", help="read the data here, and note what the plan expects")

@@ -286,6 +286,24 @@ def _teacher_lines(teacher: dict[str, Any]) -> list[str]:
     return lines
 
 
+def hourly_usd(spec: Spec) -> tuple[float | None, float]:
+    """USD an hour with all replicas of the teacher at work (None without a price), and all of the student's workers."""
+    teacher = spec.teacher
+    price = teacher.price_per_hour if teacher.engine == "vllm" else None
+    student = spec.benchmark.price_per_hour * spec.student.resources.workers
+    return price and price * teacher.resources.replicas[1], student
+
+
+def estimate(plan: Plan) -> str:
+    """The plan's times and costs in one line."""
+    parts = []
+    for name, part in (("teacher", plan.teacher), ("student", plan.student), ("apply", plan.apply)):
+        for one in (part, *part.get("also", [])) if part else ():
+            if one.get("hours") is not None:
+                parts.append(f"{name} about {clock(one['hours'] * 3600)} ({one['basis']}){_cost(one)}")
+    return "; ".join(parts)
+
+
 def plan_text(plan: Plan, show_prompt: bool = False) -> str:
     """The plan for a person, with the whole prompt of one row where that is wanted."""
     lines = ["stages     " + " > ".join(s["name"] + (" (kept)" if s["cached"] else "") for s in plan.stages)]
