@@ -73,7 +73,7 @@ def _check(option: str, value: str, form: re.Pattern[str], wanted: str) -> None:
 
 
 def _check_place(option: str, place: str, why: str) -> None:
-    if not (_REMOTE.fullmatch(place) or on_the_volume(place)):
+    if not (_REMOTE.fullmatch(place) or on_the_volume(f"{place}/...")):
         raise UserError(
             f"{option} {place!r}: must lie on shared storage, as {why}: a URL such as s3://bucket/folder, "
             f"or a folder on the volume that all pods mount, such as {MOUNT}/runs"
