@@ -100,7 +100,7 @@ def _probe(spec: Spec, run: Folder, options: argparse.Namespace) -> None:
     from runner.progress import Progress
     from runner.store import locked
 
-    check_memory(spec)
+    check_memory(spec, elsewhere=bool(options.address or os.environ.get("RAY_ADDRESS")))
     cluster = Cluster(options.address or os.environ.get("RAY_ADDRESS"))
     try:
         with locked(run):
@@ -118,7 +118,7 @@ def _run(options: argparse.Namespace) -> int:
     from runner.store import locked
 
     spec = _load(options)
-    check_memory(spec)
+    check_memory(spec, elsewhere=bool(options.address or os.environ.get("RAY_ADDRESS")))
     run = _run_folder(spec, options.runs_dir)
     cluster = Cluster(options.address or os.environ.get("RAY_ADDRESS"))
     progress = Progress(sys.stdout, _mode(options))

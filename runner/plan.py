@@ -111,9 +111,14 @@ def _slow_choices(spec: Spec, facts: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def check_memory(spec: Spec) -> None:
-    """:raises EngineError: when the teacher cannot fit into the accelerator asked for, with the arithmetic."""
+def check_memory(spec: Spec, elsewhere: bool = False) -> None:
+    """:raises EngineError: when the teacher cannot fit into the accelerator asked for, with the arithmetic.
+
+    ``elsewhere``: it runs on another machine than this one, so that without GPUs nothing is known of its memory.
+    """
     for one in spec.teachers():
+        if elsewhere and not one.teacher.resources.gpus:
+            continue
         if one.teacher.engine == "vllm" and one.teacher.endpoint is None:
             problems = _memory(one, models.describe(one.teacher.model, one.teacher.revision, one.base))[1]
             if problems:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.errors import SpecError
+from runner.plan import check_memory
 from runner.render.clouds import CLOUDS, lack
 from runner.render.cost import cost_line, plan_line
 from runner.render.groups import Group, groups_of, with_cpus
@@ -53,11 +54,12 @@ def render(spec: Spec, wish: Wish, with_plan: bool = False) -> Rendered:
     """The objects that run ``spec`` on Kubernetes. Nothing is written and no cluster is asked.
 
     :raises SpecError: when the cloud has no such accelerator, or no pod can reach a file or model.
-    :raises UserError: when the spec does not fit into a ConfigMap.
+    :raises UserError: when the spec does not fit into a ConfigMap, or the teacher into its GPUs.
     """
     spec = with_cpus(spec)
     _check_nodes(spec, wish)
     found = inside(spec, wish)
+    _check_gpus_hold_teachers(spec)
     name = kubernetes_name(spec.name)
     config_map = {
         **_head("v1", "ConfigMap", f"{name}-spec", wish, _labels(name)),
@@ -82,6 +84,12 @@ def _check_nodes(spec: Spec, wish: Wish) -> None:
             problems.append(spec.places.problem((group.name, "resources", field), message))
     if problems:
         raise SpecError(problems)
+
+
+def _check_gpus_hold_teachers(spec: Spec) -> None:
+    for one in spec.teachers():
+        if not one.teacher.model.startswith("/"):  # a folder of the volume, of which nothing is known here
+            check_memory(one, elsewhere=True)
 
 
 def _head(version: str, kind: str, name: str, wish: Wish, labels: dict[str, str]) -> dict[str, Any]:

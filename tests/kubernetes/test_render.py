@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runner.cli import main
-from runner.errors import SpecError, UserError
+from runner.errors import EngineError, SpecError, UserError
 from runner.render import Wish, render
 from runner.render.clouds import CLOUDS, lack, placement
 from runner.render.groups import PER_GPU
@@ -156,6 +156,13 @@ def test_the_spec_in_the_config_map_is_the_same_job(path: Path, tmp_path: Path) 
     assert after == before
 
 
+@pytest.mark.parametrize("text", ["a\tb", "'\"\\", "- a\n#b: {c}\n\n d", "1e3", "null", "${HOME} $(id)"])
+def test_any_text_of_a_spec_arrives(write: Any, tmp_path: Path, text: str) -> None:
+    spec = write()
+    spec = replace(spec, task=replace(spec.task, instructions=text))
+    assert reloaded(render(spec, Wish()).objects[0], tmp_path).task.instructions == text
+
+
 @pytest.mark.parametrize(
     ("written", "data_dir", "place"),
     [
@@ -209,8 +216,15 @@ def test_a_model_that_is_a_folder_here_is_an_error(write: Any, model: str) -> No
 
 
 def test_a_model_that_is_a_folder_of_the_volume_is_fine(write: Any) -> None:
-    needs = render(write(student="{model: /mnt/tutelage/mine}"), Wish()).needs
-    assert "/mnt/tutelage/mine: the model's folder" in needs
+    teacher = VLLM.replace("org/teacher", "/mnt/tutelage/theirs")
+    needs = render(write(teacher, "{model: /mnt/tutelage/mine}"), Wish()).needs
+    assert needs[-2:] == ("/mnt/tutelage/theirs: the model's folder", "/mnt/tutelage/mine: the model's folder")
+
+
+def test_a_teacher_that_does_not_fit_into_its_gpus_is_said_before_they_are_paid_for() -> None:
+    path = checks.ROOT / "specs" / "financial-sentiment.yaml"
+    with pytest.raises(EngineError, match="does not fit"):
+        render(load_spec(path, ["teacher.resources.gpus=1"]), Wish(cloud="gke"))
 
 
 def test_a_price_table_goes_along(write: Any, tmp_path: Path) -> None:
