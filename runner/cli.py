@@ -186,23 +186,13 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _render(options: argparse.Namespace) -> int:
+    from dataclasses import fields
+
     from runner.render import Wish, render
     from runner.spec import load_spec
 
-    wish = Wish(
-        cloud=options.cloud,
-        image=options.image,
-        namespace=options.namespace,
-        runs_dir=options.runs_dir,
-        data_dir=options.data_dir,
-        claim=options.claim,
-        secrets=tuple(options.secret),
-        queue=options.queue,
-        hours=options.hours,
-        retries=options.retries,
-        gcs_redis=options.gcs_redis,
-        online=options.online,
-    )
+    asked = {field.name: getattr(options, field.name) for field in fields(Wish)}
+    wish = Wish(**{name: value for name, value in asked.items() if value is not None})
     rendered = render(load_spec(options.spec, options.set), wish, options.plan)
     if options.output is None:
         print(rendered.yaml, end="")
@@ -482,7 +472,7 @@ def _render_options(command: Callable[..., Any], spec_options: Callable[[argpars
         "render",
         _render,
         "write the Kubernetes manifest of a spec, for KubeRay",
-        "tutelage render specs/financial-sentiment.yaml --cloud gke --runs-dir gs://bucket/runs -o job.yaml",
+        "tutelage render specs/financial-sentiment.yaml --cloud eks --runs-dir s3://bucket/runs -o job.yaml",
     )
     sub.add_argument("spec", metavar="SPEC")
     spec_options(sub)
@@ -490,20 +480,18 @@ def _render_options(command: Callable[..., Any], spec_options: Callable[[argpars
     def option(name: str, metavar: str, text: str, **more: Any) -> None:
         sub.add_argument(name, metavar=metavar, help=text, **more)
 
-    sub.add_argument(
-        "--target", choices=["rayjob"], default="rayjob", help="what to write: a RayJob with its ConfigMap"
-    )
-    sub.add_argument("--cloud", choices=["gke", "eks", "aks", "plain"], default="plain", help="whose nodes (plain)")
+    sub.add_argument("--target", choices=["rayjob"], default="rayjob", help="what to write: a RayJob and its ConfigMap")
+    sub.add_argument("--cloud", choices=["gke", "eks", "aks", "plain"], help="whose nodes (plain)")
     option("-o", "FILE", "where to write it (standard output)", dest="output")
     option("--image", "IMAGE", "the image of all pods (tutelage:gpu or tutelage:cpu)")
-    option("--namespace", "NAME", "the namespace (tutelage)", default="tutelage")
-    option("--claim", "NAME", "the volume that all pods mount at /mnt/tutelage (tutelage)", default="tutelage")
-    option("--runs-dir", "DIR|URL", "where runs are kept (/mnt/tutelage/runs)", default="/mnt/tutelage/runs")
-    option("--data-dir", "DIR|URL", "where the spec's data lie (/mnt/tutelage/data)", default="/mnt/tutelage/data")
-    option("--secret", "NAME", "a Secret that becomes the pods' environment", action="append", default=[])
+    option("--namespace", "NAME", "the namespace (tutelage)")
+    option("--claim", "NAME", "the volume that all pods mount at /mnt/tutelage (tutelage)")
+    option("--runs-dir", "DIR|URL", "where runs are kept (/mnt/tutelage/runs)")
+    option("--data-dir", "DIR|URL", "where the spec's data lie (/mnt/tutelage/data)")
+    option("--secret", "NAME", "a Secret that becomes the pods' environment", action="append", dest="secrets")
     option("--queue", "NAME", "a Kueue queue: suspended until admitted, all pods at once, no autoscaling")
-    option("--hours", "N", "the job's deadline, with all retries (24)", type=_count(24 * 365), default=24)
-    option("--retries", "N", "new clusters after a failure; each goes on (2)", type=_count(100, 0), default=2)
+    option("--hours", "N", "the job's deadline, with all retries (24)", type=_count(24 * 365))
+    option("--retries", "N", "new clusters after a failure; each goes on (2)", type=_count(100, 0))
     option("--gcs-redis", "HOST:PORT", "keep Ray's cluster state in Redis (redis-password in the first --secret)")
     sub.add_argument("--online", action="store_true", help="let the pods ask the Hugging Face Hub")
     sub.add_argument("--plan", action="store_true", help="read the data here, and note what the plan expects")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from runner.cluster import CPUS_BESIDE_GPU
 from runner.spec import Spec
+from runner.spec.model import StudentResources, TeacherResources
 
 CPUS_WITHOUT_GPU = 8
 """Of a pod whose part of the spec leaves ``cpus`` out."""
@@ -70,19 +71,15 @@ def groups_of(spec: Spec, fixed: bool = False) -> tuple[Group, ...]:
     student's. The student's come up when they are asked for, which the teacher's pods would only wait for.
     """
     teacher, student = spec.teacher.resources, spec.student.resources
-    runs = _runs_a_teacher(spec)
-    callers = 1 if runs or spec.teacher.engine != "vllm" else teacher.cpus or 1
-    groups = []
+    runs, groups = _runs_a_teacher(spec), []
     if runs:
-        least, most = teacher.replicas
-        # Once labelling is done nobody needs the teacher: `least` are there at once, none has to stay.
-        groups.append(
-            _group("teacher", teacher.accelerator, teacher.gpus, teacher.cpus or 1, least, 0, most, fixed=fixed)
-        )
+        at_once, most = teacher.replicas
+        groups.append(_group("teacher", teacher, teacher.cpus or 1, at_once, most))
+    callers = 1 if runs or spec.teacher.engine != "vllm" else teacher.cpus or 1
+    later = runs and not fixed
     cpus = max(student.cpus or 1, callers)
-    start = student.workers if fixed or not runs else 0
-    groups.append(_group("student", student.accelerator, student.gpus, cpus, start, 0, student.workers, fixed=fixed))
-    return tuple(groups)
+    groups.append(_group("student", student, cpus, 0 if later else student.workers, student.workers))
+    return tuple(replace(group, least=group.start, most=group.start) if fixed else group for group in groups)
 
 
 def _runs_a_teacher(spec: Spec) -> bool:
@@ -93,12 +90,9 @@ def _cpus(asked: int | None, gpus: int) -> int:
     return asked or (CPUS_BESIDE_GPU if gpus else CPUS_WITHOUT_GPU)
 
 
-def _group(
-    name: str, accelerator: str | None, gpus: int, cpus: int, start: int, least: int, most: int, *, fixed: bool
-) -> Group:
-    each, gib_each = PER_GPU.get(accelerator, PER_GPU[None])
-    cores = max(cpus, gpus * each)
-    gib = gpus * gib_each if gpus else max(LEAST_GIB, cores * GIB_PER_CORE)
-    if fixed:
-        least = most = start
-    return Group(name, accelerator, gpus, cpus, cores, gib, start, least, most)
+def _group(name: str, asked: TeacherResources | StudentResources, cpus: int, start: int, most: int) -> Group:
+    """``least`` is 0: once labelling is done nobody needs the teacher, and nobody the student before."""
+    each, gib_each = PER_GPU.get(asked.accelerator, PER_GPU[None])
+    cores = max(cpus, asked.gpus * each)
+    gib = asked.gpus * gib_each if asked.gpus else max(LEAST_GIB, cores * GIB_PER_CORE)
+    return Group(name, asked.accelerator, asked.gpus, cpus, cores, gib, start, 0, most)

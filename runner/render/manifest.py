@@ -62,11 +62,11 @@ def render(spec: Spec, wish: Wish, with_plan: bool = False) -> Rendered:
     _check_gpus_hold_teachers(spec)
     name = kubernetes_name(spec.name)
     config_map = {
-        **_head("v1", "ConfigMap", f"{name}-spec", wish, _labels(name)),
+        **_object("v1", "ConfigMap", f"{name}-spec", wish, _labels(name)),
         "data": found.files,
     }
     labels = _labels(name) | ({"kueue.x-k8s.io/queue-name": wish.queue} if wish.queue else {})
-    job = _head("ray.io/v1", "RayJob", name, wish, labels)
+    job = _object("ray.io/v1", "RayJob", name, wish, labels)
     job["metadata"]["annotations"] = {
         "tutelage/spec-name": spec.name,
         "tutelage/cost": cost_line(spec, wish),
@@ -92,7 +92,7 @@ def _check_gpus_hold_teachers(spec: Spec) -> None:
             check_memory(one, elsewhere=True)
 
 
-def _head(version: str, kind: str, name: str, wish: Wish, labels: dict[str, str]) -> dict[str, Any]:
+def _object(version: str, kind: str, name: str, wish: Wish, labels: dict[str, str]) -> dict[str, Any]:
     return {
         "apiVersion": version,
         "kind": kind,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,7 +26,7 @@ _ADDRESS = re.compile(r"[A-Za-z0-9.-]+:[0-9]{1,5}")
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """The options of ``tutelage render``; the command line explains each of them.
+    """The options of ``tutelage render``, which explains each of them, and what they are where they are left out.
 
     ``secrets`` are names, never values. ``hours`` and ``retries`` bound the whole job.
     :raises UserError: when one of them would be refused later, by Kubernetes or in the middle of a run.
@@ -37,7 +38,7 @@ class Wish:
     runs_dir: str = f"{MOUNT}/runs"
     data_dir: str = f"{MOUNT}/data"
     claim: str = "tutelage"
-    secrets: tuple[str, ...] = ()
+    secrets: Sequence[str] = ()
     queue: str | None = None
     hours: int = DAY_HOURS
     retries: int = 2

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from runner.cli import main
 from runner.errors import EngineError, SpecError, UserError
+from runner.plan import ACCELERATORS
 from runner.render import Wish, render
 from runner.render.clouds import CLOUDS, lack, placement
 from runner.render.groups import PER_GPU
@@ -254,6 +255,11 @@ def test_an_accelerator_is_placed_or_refused_with_what_there_is(cloud: str, acce
     else:
         field, message = lack(one, accelerator, 1) or ("", "")
         assert field == "accelerator" and "T4" in message and "--cloud" in message
+
+
+def test_every_accelerator_that_the_plan_knows_has_a_size_and_a_cloud() -> None:
+    sizes = {name for name in PER_GPU if name}
+    assert sizes == set(ACCELERATORS) == {name for cloud in CLOUDS.values() for name in cloud.nodes}
 
 
 def test_nodes_with_too_few_gpus_are_left_out() -> None:
