@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from runner.errors import Problem, SpecError, UserError
 from runner.models.reference import HubName, resolve
-from runner.render.wish import MOUNT, Wish, on_the_volume
+from runner.render.wish import MOUNT, Wish, has_password, on_the_volume
 from runner.render.yaml_text import to_yaml
 from runner.spec import Spec, resolve_path
 from runner.spec.fields import stored_as
@@ -80,6 +80,8 @@ def inside(spec: Spec, wish: Wish) -> Inside:
             f"{spec.source}: {size:,} bytes with its price table, and a ConfigMap holds {MOST_BYTES:,}: "
             "put long examples into a file (task.examples.from)"
         )
+    servers = [one.teacher.endpoint for one in spec.teachers() if one.teacher.endpoint]
+    needs += [f"{server}: the teacher's server, within what the network lets the pods reach" for server in servers]
     return Inside(moved, files, (*dict.fromkeys(places.needs), *needs))
 
 
@@ -107,6 +109,8 @@ class _Places:
             self.needs.append(f"{path}: this data set in the Hub's cache, {MODELS_FOLDER}/huggingface")
             return path
         local = path.removeprefix("file://")
+        if has_password(local):
+            self._problem(at, "no user or password may stand in a manifest; put them into a Secret (--secret NAME)")
         if "://" in local:
             return path
         place = self._absolute(at, local) if local.startswith("/") else self._below(at, local)

@@ -21,6 +21,7 @@ _REMOTE = re.compile(r"(?!file:|local:|memory:)[a-z][a-z0-9+.-]*://[^/]+.*")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*")
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _DOMAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
+_PASSWORD = re.compile(r"[a-z0-9+.-]+://[^/@]*:[^/@]*@")
 _ADDRESS = re.compile(r"[A-Za-z0-9.-]+:[0-9]{1,5}")
 
 
@@ -68,12 +69,21 @@ def on_the_volume(path: str) -> bool:
     return posixpath.normpath(path).startswith(f"{MOUNT}/")
 
 
+def has_password(place: str) -> bool:
+    """Whether a URL has a user's name and password in it."""
+    return bool(_PASSWORD.match(place))
+
+
 def _check(option: str, value: str, form: re.Pattern[str], wanted: str) -> None:
     if not form.fullmatch(value):
         raise UserError(f"{option} {value!r}: {wanted} is wanted")
 
 
 def _check_place(option: str, place: str, why: str) -> None:
+    if has_password(place):
+        raise UserError(
+            f"{option}: no user or password may stand in a manifest; put them into a Secret (--secret NAME)"
+        )
     if not (_REMOTE.fullmatch(place) or on_the_volume(f"{place}/...")):
         raise UserError(
             f"{option} {place!r}: must lie on shared storage, as {why}: a URL such as s3://bucket/folder, "
