@@ -131,7 +131,11 @@ def _job(found: Inside, wish: Wish, name: str, config_map: str) -> dict[str, Any
                 "rayStartParams": {"num-cpus": "0"},
                 "template": head_pod(wish, image, config_map, _labels(name), scales),
             },
-            "workerGroupSpecs": [_workers(group, wish, image, config_map, name) for group in groups],
+            "workerGroupSpecs": [
+                # What either could do starts a node of the last: the student's, not the teacher's.
+                _workers(group, wish, image, config_map, name) | ({"priority": place} if scales else {})
+                for place, group in enumerate(groups)
+            ],
         },
     }
 

@@ -28,6 +28,7 @@ KUBERNETES = "1.34"
 
 LONGEST_RAYJOB_NAME = 47
 RAY_SINCE_TOKENS = (2, 52)
+RAY_SINCE_PRIORITIES = (2, 56)
 
 
 def crds() -> Path:
@@ -213,6 +214,8 @@ def _cluster_findings(cluster: dict[str, Any], mode: str) -> list[str]:
             found.append("minReplicas is from 0 to maxReplicas")
         if group.get("idleTimeoutSeconds") is not None and not (scales and second):
             found.append("a group's idleTimeoutSeconds needs autoscaler v2")
+        if group.get("priority") and not (scales and second and version >= RAY_SINCE_PRIORITIES):
+            found.append("a group's priority needs autoscaler v2, and a rayVersion that has it")
     return found
 
 

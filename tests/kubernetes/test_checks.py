@@ -109,24 +109,27 @@ def test_a_cel_rule_finds_what_no_schema_does(right: dict[str, Any], change: Bre
         (lambda s: s.update(submissionMode="InteractiveMode"), "no backoffLimit"),
         (lambda s: s.update(submissionMode="SidecarMode"), "SidecarMode"),
         (lambda s: s.update(activeDeadlineSeconds=0), "deadlines"),
-        (lambda s: s["rayClusterSpec"].pop("rayVersion"), "tokens need"),
+        (lambda s: s["rayClusterSpec"].update(rayVersion="2.55.0"), "priority needs"),
         (lambda s: s["rayClusterSpec"].update(networkPolicy={}), "feature gates"),
         (lambda s: s["rayClusterSpec"].update(gcsFaultToleranceOptions={"backend": "rocksdb"}), "rocksdb"),
         (lambda s: pod(s).update(restartPolicy="Always"), "restart no pod"),
         (lambda s: s["rayClusterSpec"]["workerGroupSpecs"][0].update(resources={"CPU": "1"}), "not in both"),
         (lambda s: s["rayClusterSpec"]["workerGroupSpecs"][0].update(minReplicas=9), "minReplicas is"),
-        (
-            lambda s: (
-                s["rayClusterSpec"].update(enableInTreeAutoscaling=False)
-                or s["rayClusterSpec"]["workerGroupSpecs"][0].pop("maxReplicas")
-            ),
-            "without an autoscaler",
-        ),
     ],
 )
 def test_the_operators_rules_find_what_it_would_refuse(right: dict[str, Any], change: Break, said: str) -> None:
     (found,) = checks.operator_findings(broken(right, change))
     assert said in found
+
+
+def test_the_operators_rules_find_what_needs_an_autoscaler_or_a_version(right: dict[str, Any]) -> None:
+    def change(spec: dict[str, Any]) -> None:
+        spec["rayClusterSpec"].update(enableInTreeAutoscaling=False)
+        spec["rayClusterSpec"].pop("rayVersion")
+        spec["rayClusterSpec"]["workerGroupSpecs"][0].pop("maxReplicas")
+
+    first, second, third = checks.operator_findings(broken(right, change))
+    assert "tokens need" in first and "without an autoscaler" in second and "priority needs" in third
 
 
 @pytest.mark.parametrize("name", ["x" * 48, "Big", "9lives", "a.b", "-a", "a-"])

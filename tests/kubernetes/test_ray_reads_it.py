@@ -10,6 +10,9 @@ from typing import Any
 import manifest_checks as checks
 import pytest
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
+from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
+from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
+from ray.autoscaler.v2.utils import ResourceRequestUtil
 
 from runner.cluster import Cluster, Resources
 from runner.render import Wish, render
@@ -54,6 +57,31 @@ def test_the_autoscaler_knows_nodes_that_satisfy_the_spec_before_there_are_any(
 
 def fit(has: dict[str, float], wants: dict[str, float]) -> bool:
     return all(has.get(name, 0) >= amount for name, amount in wants.items())
+
+
+@pytest.mark.parametrize(
+    ("wants", "count", "started"),
+    [
+        ({"CPU": 4, "GPU": 2, "accelerator_type:H100": 0.001}, 1, {"teacher": 1}),
+        ({"CPU": 4, "GPU": 2, "accelerator_type:H100": 0.001}, 9, {"teacher": 4}),
+        ({"CPU": 4, "GPU": 1, "accelerator_type:T4": 0.001}, 2, {"student": 2}),
+        ({"CPU": 1}, 1, {"student": 1}),  # a teacher's node could do it too, for many times the price
+        ({"CPU": 4, "GPU": 1, "accelerator_type:A100": 0.001}, 1, {}),
+    ],
+)
+def test_the_autoscaler_starts_the_group_that_is_asked_for(
+    cluster: dict[str, Any], wants: dict[str, float], count: int, started: dict[str, int]
+) -> None:
+    found = _derive_autoscaling_config_from_ray_cr({"metadata": {"name": "x", "namespace": "y"}, "spec": cluster})
+    config = AutoscalingConfig(found, skip_content_hash=True)
+    request = SchedulingRequest(
+        disable_launch_config_check=True,
+        node_type_configs=config.get_node_type_configs(),
+        max_num_nodes=config.get_max_num_nodes(),
+        resource_requests=ResourceRequestUtil.group_by_count([ResourceRequestUtil.make(wants)] * count),
+    )
+    reply = ResourceDemandScheduler().schedule(request)
+    assert {one.instance_type: one.count for one in reply.to_launch} == started
 
 
 @pytest.fixture
