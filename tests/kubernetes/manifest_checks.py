@@ -1,7 +1,7 @@
 """What is held against manifests: schemas, CEL rules, the operator's own rules, and hardened pods.
 
 Each check returns findings as lines, none where all is well. The custom resources' schemas are KubeRay's own
-(``ray.io_*.yaml`` of its release), in the folder that ``KUBERAY_CRDS`` names or beside the data.
+(``ray.io_*.yaml`` of its release), in the folder that ``KUBERAY_CRDS`` names or in ``kuberay`` beside the data.
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ RAY_SINCE_PRIORITIES = (2, 56)
 def crds() -> Path:
     """The folder with KubeRay's definitions; skips the test that asks where there is none."""
     data = os.environ.get("TUTELAGE_DATA", "")
-    places = [os.environ.get("KUBERAY_CRDS", ""), f"{data}/../kuberay" if data else "", str(ROOT / "../shared/kuberay")]
-    for place in places:
+    for place in (os.environ.get("KUBERAY_CRDS", ""), f"{data}/../kuberay" if data else ""):
         if place and (Path(place) / "ray.io_rayjobs.yaml").is_file():
             return Path(place)
     pytest.skip("KubeRay's definitions are not here: set KUBERAY_CRDS to a folder with ray.io_rayjobs.yaml")
