@@ -3,6 +3,7 @@
 # make lint         ruff and mypy
 # make bench-teacher   the label stage against other ways to ask the same model
 # make bench-student   the student against plain transformers
+# make manifests    render the jobs of k8s/ again
 # make lock         resolve requirements.in again (needs uv)
 
 PYTHON ?= python3.11
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 SPEC ?= specs/quickstart.yaml
 PIP_QUIETLY := --quiet --disable-pip-version-check --no-compile
 
-.PHONY: quickstart test lint lock setup clean bench-teacher bench-student
+.PHONY: quickstart test lint lock manifests setup clean bench-teacher bench-student
 .DEFAULT_GOAL := quickstart
 
 setup: $(VENV)/.ready
@@ -46,6 +47,9 @@ bench-teacher: setup
 
 bench-student: setup $(VENV)/.runtimes
 	$(BIN)/python bench/student.py
+
+manifests: setup
+	PATH="$(abspath $(BIN)):$$PATH" k8s/render.sh
 
 lock:
 	uv pip compile requirements.in --override requirements.overrides --python-version 3.11 \

@@ -101,7 +101,7 @@ def _probe(spec: Spec, run: Folder, options: argparse.Namespace) -> None:
     from runner.progress import Progress
     from runner.store import locked
 
-    check_memory(spec)
+    check_memory(spec, elsewhere=_address(options) is not None)
     with _cluster(options) as cluster, locked(run):
         pipeline.probe(spec, run, cluster, Progress(sys.stderr, "json" if options.json else "plain"), options.probe)
 
@@ -114,7 +114,7 @@ def _run(options: argparse.Namespace) -> int:
     from runner.store import locked
 
     spec = _load(options)
-    check_memory(spec)
+    check_memory(spec, elsewhere=_address(options) is not None)
     run = _run_folder(spec, options.runs_dir)
     progress = Progress(sys.stdout, _mode(options))
     with _cluster(options) as cluster, locked(run):
@@ -171,6 +171,31 @@ def _report(options: argparse.Namespace) -> int:
     report = _write_report(run)
     print(json.dumps(report) if options.json else f"{result_table(report)}\n\nreport: {run.path('report.html')}")
     return 0
+
+
+def _render(options: argparse.Namespace) -> int:
+    from dataclasses import fields
+
+    from runner.render import Wish, render
+    from runner.spec import load_spec
+
+    asked = {field.name: getattr(options, field.name) for field in fields(Wish)}
+    wish = Wish(**{name: value for name, value in asked.items() if value is not None})
+    rendered = render(load_spec(options.spec, options.set), wish, options.plan)
+    if options.output is None:
+        print(rendered.yaml, end="")
+    else:
+        _write_text(Path(options.output), rendered.yaml)
+    if rendered.needs:
+        print("what the job needs in the cluster before it starts:", *rendered.needs, sep="\n  ", file=sys.stderr)
+    return 0
+
+
+def _write_text(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def _push(options: argparse.Namespace) -> int:
@@ -258,12 +283,17 @@ def _run_folder(spec: Spec, runs_dir: str) -> Folder:
     return Folder(_absolute(runs_dir)).child(spec.name)
 
 
+def _address(options: argparse.Namespace) -> str | None:
+    """Of the Ray cluster that was asked for; None: Ray in this process."""
+    return options.address or os.environ.get("RAY_ADDRESS") or None
+
+
 @contextmanager
 def _cluster(options: argparse.Namespace) -> Iterator[Cluster]:
     """The Ray cluster that was asked for, or Ray in this process; let go of at the end."""
     from runner.cluster import Cluster
 
-    cluster = Cluster(options.address or os.environ.get("RAY_ADDRESS"))
+    cluster = Cluster(_address(options))
     try:
         yield cluster
     finally:
@@ -405,6 +435,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--address", metavar="auto|HOST:PORT", help="a running Ray cluster (default: Ray in this process)")
     sub.add_argument("--json", action="store_true", help="one JSON object a line, the result last")
     sub.add_argument("--quiet", action="store_true", help="no progress, only the result")
+    _render_options(command, spec_options)
     sub = command("report", _report, "rebuild the report of a run", "tutelage report runs/quickstart")
     sub.add_argument("run", metavar="RUN")
     sub.add_argument("--json", action="store_true", help="print report.json on one line")
@@ -439,3 +470,33 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("doctor", _doctor, "say what will work on this machine", "tutelage doctor")
     sub.add_argument("--json", action="store_true", help="findings as JSON")
     return parser
+
+
+def _render_options(command: Callable[..., Any], spec_options: Callable[[argparse.ArgumentParser], None]) -> None:
+    sub = command(
+        "render",
+        _render,
+        "write the Kubernetes manifest of a spec, for KubeRay",
+        "tutelage render specs/financial-sentiment.yaml --cloud eks --runs-dir s3://bucket/runs -o job.yaml",
+    )
+    sub.add_argument("spec", metavar="SPEC")
+    spec_options(sub)
+
+    def option(name: str, metavar: str, text: str, **more: Any) -> None:
+        sub.add_argument(name, metavar=metavar, help=text, **more)
+
+    sub.add_argument("--target", choices=["rayjob"], default="rayjob", help="what to write: a RayJob and its ConfigMap")
+    sub.add_argument("--cloud", choices=["gke", "eks", "aks", "plain"], help="whose nodes (plain)")
+    option("-o", "FILE", "where to write it (standard output)", dest="output")
+    option("--image", "IMAGE", "the image of all pods (tutelage:gpu or tutelage:cpu)")
+    option("--namespace", "NAME", "the namespace (tutelage)")
+    option("--claim", "NAME", "the volume that all pods mount at /mnt/tutelage (tutelage)")
+    option("--runs-dir", "DIR|URL", "where runs are kept (/mnt/tutelage/runs)")
+    option("--data-dir", "DIR|URL", "where the spec's data lie (/mnt/tutelage/data)")
+    option("--secret", "NAME", "a Secret that becomes the pods' environment", action="append", dest="secrets")
+    option("--queue", "NAME", "a Kueue queue: suspended until admitted, all pods at once, no autoscaling")
+    option("--hours", "N", "the job's deadline, with all retries (24)", type=_count(24 * 365))
+    option("--retries", "N", "new clusters after a failure; each goes on (2)", type=_count(100, 0))
+    option("--gcs-redis", "HOST:PORT", "keep Ray's cluster state in Redis (redis-password in the first --secret)")
+    sub.add_argument("--online", action="store_true", help="let the pods ask the Hugging Face Hub")
+    sub.add_argument("--plan", action="store_true", help="read the data here, and note what the plan expects")

@@ -111,9 +111,14 @@ def _slow_choices(spec: Spec, facts: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def check_memory(spec: Spec) -> None:
-    """:raises EngineError: when the teacher cannot fit into the accelerator asked for, with the arithmetic."""
+def check_memory(spec: Spec, elsewhere: bool = False) -> None:
+    """:raises EngineError: when the teacher cannot fit into the accelerator asked for, with the arithmetic.
+
+    ``elsewhere``: it runs on another machine than this one, so that without GPUs nothing is known of its memory.
+    """
     for one in spec.teachers():
+        if elsewhere and not one.teacher.resources.gpus:
+            continue
         if one.teacher.engine == "vllm" and one.teacher.endpoint is None:
             problems = _memory(one, models.describe(one.teacher.model, one.teacher.revision, one.base))[1]
             if problems:
@@ -291,6 +296,24 @@ def _teacher_lines(teacher: dict[str, Any]) -> list[str]:
     if teacher["budget_hours"] is not None:
         lines.append(f"           stops after {clock(teacher['budget_hours'] * 3600)} (teacher.budget)")
     return lines
+
+
+def hourly_usd(spec: Spec) -> tuple[float | None, float]:
+    """USD an hour with all replicas of the teacher at work (None without a price), and all of the student's workers."""
+    teacher = spec.teacher
+    price = teacher.price_per_hour if teacher.engine == "vllm" else None
+    student = spec.benchmark.price_per_hour * spec.student.resources.workers
+    return price and price * teacher.resources.replicas[1], student
+
+
+def estimate(plan: Plan) -> str:
+    """The plan's times and costs in one line."""
+    parts = []
+    for name, part in (("teacher", plan.teacher), ("student", plan.student), ("apply", plan.apply)):
+        for one in (part, *part.get("also", [])) if part else ():
+            if one.get("hours") is not None:
+                parts.append(f"{name} about {clock(one['hours'] * 3600)} ({one['basis']}){_cost(one)}")
+    return "; ".join(parts)
 
 
 def plan_text(plan: Plan, show_prompt: bool = False) -> str:

@@ -19,7 +19,7 @@ from runner import cli
 from runner.cli import main
 from runner.errors import DataError
 
-COMMANDS = ("init", "validate", "plan", "run", "predict", "report", "push", "models", "doctor")
+COMMANDS = ("init", "validate", "plan", "run", "predict", "render", "report", "push", "models", "doctor")
 HEAVY = ("ray", "torch", "vllm", "transformers", "sklearn", "datasets")
 
 
@@ -113,7 +113,7 @@ def imported(words: list[str], names: tuple[str, ...]) -> tuple[int, list[str]]:
     return status, found
 
 
-@pytest.mark.parametrize("command", ["validate", "plan"])
+@pytest.mark.parametrize("command", ["validate", "plan", "render"])
 def test_nothing_heavy_is_imported(job: Any, command: str) -> None:
     cold = ["pyarrow", "numpy", "fsspec"] if command == "validate" else []
     assert imported([command, str(job.path)], (*HEAVY, *cold)) == (0, [])

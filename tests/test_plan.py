@@ -86,6 +86,16 @@ def test_memory_is_counted_over_the_gpus(mixtral: Path, accelerator: str, gpus: 
             check_memory(spec)
 
 
+def test_the_memory_of_another_machine_is_not_this_ones(mixtral: Path) -> None:
+    overrides = ["teacher.resources.gpus=0", "teacher.resources.accelerator=null", "teacher.max_context=1048576"]
+    spec = load_spec(mixtral, overrides)
+    check_memory(spec, elsewhere=True)
+    with pytest.raises(EngineError, match="this machine's memory"):
+        check_memory(spec)
+    with pytest.raises(EngineError, match="1 x H100"):  # of a GPU it is known anywhere
+        check_memory(load_spec(mixtral, ["teacher.resources.gpus=1"]), elsewhere=True)
+
+
 def test_a_longer_context_takes_more_memory(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     found = [
         make_plan(asking(job, SMALL, f"teacher.max_context={size}"), job.run).teacher["memory"]["need_gib"]

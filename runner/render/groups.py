@@ -1,0 +1,98 @@
+"""From the spec's resources to groups of pods, in numbers.
+
+One pod holds one replica of the teacher, or one worker of the student. Ray is told of as many cores as that one asks
+for, and of no more: so a node with GPUs is never held by work that needs none. The pod itself has more of them, for
+what an engine runs beside Ray's own process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from runner.cluster import CPUS_BESIDE_GPU
+from runner.spec import Spec
+from runner.spec.model import StudentResources, TeacherResources
+
+CPUS_WITHOUT_GPU = 8
+"""Of a pod whose part of the spec leaves ``cpus`` out."""
+GIB_PER_CORE, LEAST_GIB = 4, 8
+"""Memory of a pod without GPUs: an engine and its cache, or a training."""
+
+# Cores and GiB for each GPU. They fit beside what a node needs for itself on the smallest machine that each
+# cloud has with that GPU (and at least eight cores).
+PER_GPU: dict[str | None, tuple[int, int]] = {
+    None: (6, 20),
+    "T4": (6, 20),
+    "L4": (6, 20),
+    "A10G": (6, 20),
+    "A100": (10, 64),
+    "A100-80G": (10, 64),
+    "H100": (10, 160),
+    "H200": (10, 180),
+}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Pods that are alike. ``ray_cpus`` is what Ray may give away, ``cores`` and ``gib`` what the pod has.
+
+    There are ``start`` of them at once, later ``least`` to ``most``.
+    """
+
+    name: str
+    accelerator: str | None
+    gpus: int
+    ray_cpus: int
+    cores: int
+    gib: int
+    start: int
+    least: int
+    most: int
+
+
+def with_cpus(spec: Spec) -> Spec:
+    """The spec with the cores of each replica and worker written out, as its pods have them.
+
+    Left out, they would be whatever the largest node has that happens to be up when Ray is asked.
+    """
+    teacher, student = spec.teacher, spec.student
+    mine = replace(student.resources, cpus=_cpus(student.resources.cpus, student.resources.gpus))
+    spec = replace(spec, student=replace(student, resources=mine))
+    if not _runs_a_teacher(spec):
+        return spec
+    theirs = replace(teacher.resources, cpus=_cpus(teacher.resources.cpus, teacher.resources.gpus))
+    return replace(spec, teacher=replace(teacher, resources=theirs))
+
+
+def groups_of(spec: Spec, fixed: bool = False) -> tuple[Group, ...]:
+    """The groups that ``spec`` (``with_cpus``) needs; ``fixed`` for a cluster that does not scale.
+
+    A teacher that is recorded, random or on a server of its own needs no pods; what it does need runs on the
+    student's. The student's come up when they are asked for, which the teacher's pods would only wait for.
+    """
+    teacher, student = spec.teacher.resources, spec.student.resources
+    runs, groups = _runs_a_teacher(spec), []
+    if runs:
+        at_once, most = teacher.replicas
+        groups.append(_group("teacher", teacher, teacher.cpus or 1, at_once, most))
+    callers = 1 if runs or spec.teacher.engine != "vllm" else teacher.cpus or 1
+    later = runs and not fixed
+    cpus = max(student.cpus or 1, callers)
+    groups.append(_group("student", student, cpus, 0 if later else student.workers, student.workers))
+    return tuple(replace(group, least=group.start, most=group.start) if fixed else group for group in groups)
+
+
+def _runs_a_teacher(spec: Spec) -> bool:
+    return any(one.teacher.engine == "vllm" and one.teacher.endpoint is None for one in spec.teachers())
+
+
+def _cpus(asked: int | None, gpus: int) -> int:
+    return asked or (CPUS_BESIDE_GPU if gpus else CPUS_WITHOUT_GPU)
+
+
+def _group(name: str, asked: TeacherResources | StudentResources, cpus: int, start: int, most: int) -> Group:
+    """``least`` is 0: once labelling is done nobody needs the teacher, and nobody the student before."""
+    each, gib_each = PER_GPU.get(asked.accelerator, PER_GPU[None])
+    cores = max(cpus, asked.gpus * each)
+    gib = asked.gpus * gib_each if asked.gpus else max(LEAST_GIB, cores * GIB_PER_CORE)
+    return Group(name, asked.accelerator, asked.gpus, cpus, cores, gib, start, 0, most)

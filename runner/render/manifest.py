@@ -1,0 +1,183 @@
+"""All of it together: the ConfigMap with the spec, and the RayJob that runs it (KubeRay 1.7, ``ray.io/v1``)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from runner.errors import SpecError
+from runner.plan import check_memory
+from runner.render.clouds import CLOUDS, lack
+from runner.render.cost import cost_line, plan_line
+from runner.render.groups import Group, groups_of, with_cpus
+from runner.render.inside import SPEC_FILE, Inside, inside
+from runner.render.names import kubernetes_name
+from runner.render.pods import (
+    API_MOUNT,
+    CONTAINER_SECURITY,
+    SPEC_MOUNT,
+    TMP_MOUNT,
+    head_pod,
+    resources,
+    submitter_pod,
+    worker_pod,
+)
+from runner.render.wish import Wish
+from runner.render.yaml_text import documents
+from runner.spec import Spec
+
+RAY_VERSION = "2.60.0"
+"""Of the images; KubeRay wants to know it before it turns token authentication on."""
+
+IDLE_SECONDS = 600
+"""Without work before a pod is given back: more than a stage without Ray takes, less than a GPU's hour costs."""
+KEPT_SECONDS = 600
+"""The cluster stays that long after its job, for a look at Ray's logs."""
+REDIS_PASSWORD_KEY = "redis-password"
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """``objects`` in the order in which they are applied; ``needs``: what must be in the cluster before."""
+
+    objects: tuple[dict[str, Any], ...]
+    needs: tuple[str, ...]
+
+    @property
+    def yaml(self) -> str:
+        """The objects as YAML documents."""
+        return documents(self.objects)
+
+
+def render(spec: Spec, wish: Wish, with_plan: bool = False) -> Rendered:
+    """The objects that run ``spec`` on Kubernetes. Nothing is written and no cluster is asked.
+
+    :raises SpecError: when the cloud has no such accelerator, or no pod can reach a file or model.
+    :raises UserError: when the spec does not fit into a ConfigMap, or the teacher into its GPUs.
+    """
+    spec = with_cpus(spec)
+    _check_nodes(spec, wish)
+    found = inside(spec, wish)
+    _check_gpus_hold_teachers(spec)
+    name = kubernetes_name(spec.name)
+    config_map = {
+        **_object("v1", "ConfigMap", f"{name}-spec", wish, _labels(name)),
+        "data": found.files,
+    }
+    labels = _labels(name) | ({"kueue.x-k8s.io/queue-name": wish.queue} if wish.queue else {})
+    job = _object("ray.io/v1", "RayJob", name, wish, labels)
+    job["metadata"]["annotations"] = {
+        "tutelage/spec-name": spec.name,
+        "tutelage/cost": cost_line(spec, wish),
+        **({"tutelage/plan": plan_line(spec)} if with_plan else {}),
+    }
+    job["spec"] = _job(found, wish, name, f"{name}-spec")
+    return Rendered((config_map, job), found.needs)
+
+
+def _check_nodes(spec: Spec, wish: Wish) -> None:
+    problems = []
+    for group in groups_of(spec):
+        if found := lack(CLOUDS[wish.cloud], group.accelerator, group.gpus):
+            field, message = found
+            problems.append(spec.places.problem((group.name, "resources", field), message))
+    if problems:
+        raise SpecError(problems)
+
+
+def _check_gpus_hold_teachers(spec: Spec) -> None:
+    for one in spec.teachers():
+        if not one.teacher.model.startswith("/"):  # a folder of the volume, of which nothing is known here
+            check_memory(one, elsewhere=True)
+
+
+def _object(version: str, kind: str, name: str, wish: Wish, labels: dict[str, str]) -> dict[str, Any]:
+    return {
+        "apiVersion": version,
+        "kind": kind,
+        "metadata": {"name": name, "namespace": wish.namespace, "labels": labels},
+    }
+
+
+def _labels(name: str) -> dict[str, str]:
+    return {"app.kubernetes.io/name": "tutelage", "app.kubernetes.io/instance": name}
+
+
+def _job(found: Inside, wish: Wish, name: str, config_map: str) -> dict[str, Any]:
+    # Kueue admits a job as one size and takes none that scales.
+    scales = wish.queue is None
+    groups = groups_of(found.spec, fixed=not scales)
+    image = wish.image_for(any(group.gpus for group in groups))
+    return {
+        # A fixed path: nothing of the spec gets near the shell that reads this line.
+        "entrypoint": f"tutelage run {SPEC_MOUNT}/{SPEC_FILE} --address auto --runs-dir {wish.runs_dir}",
+        "submissionMode": "K8sJobMode",
+        "backoffLimit": wish.retries,
+        "activeDeadlineSeconds": wish.hours * 3600,
+        "shutdownAfterJobFinishes": True,
+        "ttlSecondsAfterFinished": KEPT_SECONDS,
+        **({} if scales else {"suspend": True}),
+        "submitterPodTemplate": submitter_pod(image, _labels(name)),
+        "rayClusterSpec": {
+            "rayVersion": RAY_VERSION,
+            "authOptions": {"mode": "token"},
+            "enableInTreeAutoscaling": scales,
+            **({"autoscalerOptions": _autoscaler()} if scales else {}),
+            **_fault_tolerance(wish),
+            "headGroupSpec": {
+                "serviceType": "ClusterIP",
+                "enableIngress": False,
+                "rayStartParams": {"num-cpus": "0"},
+                "template": head_pod(wish, image, config_map, _labels(name), scales),
+            },
+            "workerGroupSpecs": [
+                # What either could do starts a node of the last: the student's, not the teacher's.
+                _workers(group, wish, image, config_map, name) | ({"priority": place} if scales else {})
+                for place, group in enumerate(groups)
+            ],
+        },
+    }
+
+
+def _autoscaler() -> dict[str, Any]:
+    return {
+        "version": "v2",
+        "idleTimeoutSeconds": IDLE_SECONDS,
+        "imagePullPolicy": "IfNotPresent",
+        "env": [{"name": "HOME", "value": "/tmp"}],
+        "resources": resources("500m", "1Gi"),
+        "securityContext": CONTAINER_SECURITY,
+        "volumeMounts": [TMP_MOUNT, API_MOUNT],
+    }
+
+
+def _fault_tolerance(wish: Wish) -> dict[str, Any]:
+    if wish.gcs_redis is None:
+        return {}
+    options: dict[str, Any] = {"backend": "redis", "redisAddress": wish.gcs_redis}
+    if wish.secrets:
+        reference = {"name": wish.secrets[0], "key": REDIS_PASSWORD_KEY, "optional": True}
+        options["redisPassword"] = {"valueFrom": {"secretKeyRef": reference}}
+    return {"gcsFaultToleranceOptions": options}
+
+
+def _workers(group: Group, wish: Wish, image: str, config_map: str, name: str) -> dict[str, Any]:
+    return {
+        "groupName": group.name,
+        "replicas": group.start,
+        "minReplicas": group.least,
+        "maxReplicas": group.most,
+        "rayStartParams": _ray_start(group),
+        "template": worker_pod(group, wish, image, config_map, _labels(name)),
+    }
+
+
+def _ray_start(group: Group) -> dict[str, str]:
+    """What Ray is told of such a node. The autoscaler reads it too, before there is a node that could be asked."""
+    params = {"num-cpus": str(group.ray_cpus), "num-gpus": str(group.gpus)}
+    if group.accelerator:
+        # KubeRay puts this between other words of a command line: hence the quotes within the quotes.
+        kind = json.dumps({f"accelerator_type:{group.accelerator}": 1})
+        params["resources"] = json.dumps(kind)
+    return params

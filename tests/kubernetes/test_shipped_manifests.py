@@ -1,0 +1,211 @@
+"""The manifests that ship, and those of every spec that ships: in step with `render`, and without a finding."""
+
+from __future__ import annotations
+
+import resource
+import shlex
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import manifest_checks as checks
+import pytest
+import yaml
+
+from runner.cli import main
+from runner.render import Wish, render
+from runner.render.clouds import CLOUDS
+from runner.spec import load_spec
+
+SPECS = sorted((checks.ROOT / "specs").glob("*.yaml"))
+OVERLAYS = sorted(path.parent for path in (checks.ROOT / "k8s" / "overlays").glob("*/kustomization.yaml"))
+COMMANDS = [
+    shlex.split(line)[1:]
+    for line in (checks.ROOT / "k8s" / "render.sh").read_text(encoding="utf-8").splitlines()
+    if line.startswith("tutelage render")
+]
+WISHES: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "s3, a secret": {"runs_dir": "s3://bucket/runs", "data_dir": "s3://bucket/data", "secrets": ("hub", "bucket")},
+    "queue": {"queue": "research"},
+    "redis": {"gcs_redis": "redis.tutelage:6379", "secrets": ("redis",)},
+}
+SECONDS = 2.0
+
+
+def by_kind(objects: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [one for one in objects if one["kind"] == kind]
+
+
+def clouds_for(spec: Path) -> list[str]:
+    """A spec without GPUs is the same on all of them."""
+    loaded = load_spec(spec)
+    wanted = {loaded.teacher.resources.accelerator, loaded.student.resources.accelerator} - {None}
+    return [name for name, cloud in CLOUDS.items() if wanted <= set(cloud.nodes)] if wanted else ["plain"]
+
+
+def test_there_are_specs_and_overlays() -> None:
+    assert len(SPECS) >= 4
+    assert {path.name for path in OVERLAYS} >= {"gke-h100-t4", "eks", "local-cpu"}
+    assert len(COMMANDS) == len(OVERLAYS)
+
+
+@pytest.fixture(params=WISHES)
+def wish(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return WISHES[request.param]
+
+
+@pytest.fixture(
+    params=[(spec, cloud) for spec in SPECS for cloud in clouds_for(spec)], ids=lambda one: f"{one[0].stem}-{one[1]}"
+)
+def rendered(request: pytest.FixtureRequest, wish: dict[str, Any]) -> list[dict[str, Any]]:
+    spec, cloud = request.param
+    return list(yaml.safe_load_all(render(load_spec(spec), Wish(cloud=cloud, **wish)).yaml))
+
+
+def test_a_shipped_spec_renders_without_a_finding(rendered: list[dict[str, Any]]) -> None:
+    assert [one["kind"] for one in rendered] == ["ConfigMap", "RayJob"]
+    assert [line for one in rendered for line in checks.findings(one)] == []
+
+
+def test_a_shipped_spec_fits_kuberays_definition(rendered: list[dict[str, Any]]) -> None:
+    assert checks.definition_findings(rendered[1]) == []
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: Path(command[-1]).parent.name)
+def test_the_jobs_that_ship_are_what_render_writes(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(checks.ROOT)
+    monkeypatch.delenv("TUTELAGE_DATA", raising=False)
+    *words, shipped = command
+    assert main([*words, str(tmp_path / "job.yaml")]) == 0
+    rendered = (tmp_path / "job.yaml").read_text(encoding="utf-8")
+    assert rendered == Path(shipped).read_text(encoding="utf-8"), "run `make manifests`"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
+class TestOverlay:
+    def test_is_built_quickly_and_without_a_finding(self, overlay: Path) -> None:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        objects = checks.kustomize(overlay)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < SECONDS
+        kinds = {one["kind"] for one in objects}
+        assert kinds >= {"Namespace", "ServiceAccount", "ResourceQuota", "PersistentVolumeClaim", "NetworkPolicy"}
+        assert kinds >= {"ConfigMap", "RayJob", "Job"}
+        assert [line for one in objects for line in checks.findings(one)] == []
+
+    def test_fits_kuberays_definition(self, overlay: Path) -> None:
+        (job,) = by_kind(checks.kustomize(overlay), "RayJob")
+        assert checks.definition_findings(job) == []
+
+    def test_costs_nothing_until_it_is_released(self, overlay: Path) -> None:
+        (job,) = by_kind(checks.kustomize(overlay), "RayJob")
+        assert job["spec"]["suspend"] is True
+
+    def test_everything_lies_in_the_one_namespace_which_refuses_pods_that_are_not_hardened(self, overlay: Path) -> None:
+        objects = checks.kustomize(overlay)
+        (namespace,) = by_kind(objects, "Namespace")
+        others = [one for one in objects if one is not namespace]
+        assert {one["metadata"]["namespace"] for one in others} == {namespace["metadata"]["name"]}
+        assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+    def test_every_image_is_the_overlays(self, overlay: Path) -> None:
+        objects = checks.kustomize(overlay)
+        (wanted,) = yaml.safe_load((overlay / "kustomization.yaml").read_text(encoding="utf-8"))["images"]
+        images = {
+            container["image"]
+            for one in objects
+            for _, pod in checks.pods(one)
+            for container in pod["spec"]["containers"]
+        }
+        assert images == {f"{wanted.get('newName', wanted['name'])}:{wanted['newTag']}"}
+
+    def test_what_the_job_refers_to_is_there(self, overlay: Path) -> None:
+        objects = checks.kustomize(overlay)
+        there = {(one["kind"], one["metadata"]["name"]) for one in objects}
+        (job,) = by_kind(objects, "RayJob")
+        for _, pod in checks.pods(job):
+            assert ("ServiceAccount", pod["spec"]["serviceAccountName"]) in there
+            for volume in pod["spec"]["volumes"]:
+                if claim := volume.get("persistentVolumeClaim"):
+                    assert ("PersistentVolumeClaim", claim["claimName"]) in there
+                if "configMap" in volume:
+                    assert ("ConfigMap", volume["configMap"]["name"]) in there
+
+    def test_the_largest_size_of_the_job_is_within_the_quota(self, overlay: Path) -> None:
+        objects = checks.kustomize(overlay)
+        (job,), (quota,) = by_kind(objects, "RayJob"), by_kind(objects, "ResourceQuota")
+        used = {"pods": Decimal(0)}
+        for pod, count in largest(job):
+            used["pods"] += count
+            for amounts in pod:
+                for name, amount in amounts.items():
+                    used[name] = used.get(name, Decimal(0)) + count * quantity(amount)
+        hard = {name.removeprefix("requests."): quantity(amount) for name, amount in quota["spec"]["hard"].items()}
+        assert {name: (amount, hard[name]) for name, amount in used.items() if amount > hard[name]} == {}
+
+    def test_the_weights_are_those_of_the_job_and_where_it_looks_for_them(
+        self, overlay: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        objects = checks.kustomize(overlay)
+        (command,) = [one for one in COMMANDS if Path(one[-1]).parent.name == overlay.name]
+        overrides = [command[at + 1] for at, word in enumerate(command) if word == "--set"]
+        needs = render(load_spec(checks.ROOT / command[1], overrides), Wish()).needs
+        (container,) = by_kind(objects, "Job")[0]["spec"]["template"]["spec"]["containers"]
+        assert needs[-1].endswith(f"`tutelage models pull {' '.join(container['args'])}`")
+        job = by_kind(objects, "RayJob")[0]["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"][
+            "containers"
+        ][0]
+        here, there = ({one["name"]: one.get("value") for one in each["env"]} for each in (container, job))
+        assert {name: there[name] for name in here} == here
+
+    def test_the_network_is_closed_but_for_what_is_named(self, overlay: Path) -> None:
+        policies = {one["metadata"]["name"]: one["spec"] for one in by_kind(checks.kustomize(overlay), "NetworkPolicy")}
+        assert policies.pop("deny-all") == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+        weights = policies.pop("weights-to-internet")
+        assert weights["podSelector"] == {"matchLabels": {"app.kubernetes.io/name": "tutelage-weights"}}
+        assert policies.keys() - {"storage"} == {"inside-and-dns", "operator-to-head", "head-to-kubernetes-api"}
+        blocks = [
+            peer["ipBlock"]["cidr"]
+            for policy in policies.values()
+            for rule in policy.get("egress", [])
+            for peer in rule["to"]
+            if "ipBlock" in peer
+        ]
+        assert blocks and not any(block.endswith("/0") or block.startswith("192.0.2.") for block in blocks)
+        sources = [peer for policy in policies.values() for rule in policy.get("ingress", []) for peer in rule["from"]]
+        assert {"podSelector": {}} in sources and len(sources) == 2
+        assert not any("ipBlock" in peer for peer in sources)
+
+    def test_the_accounts_have_no_right(self, overlay: Path) -> None:
+        objects = checks.kustomize(overlay)
+        assert not [one for one in objects if "Role" in one["kind"]]
+        for account in by_kind(objects, "ServiceAccount"):
+            assert account["automountServiceAccountToken"] is False
+
+
+def test_the_pod_for_copying_is_without_a_finding() -> None:
+    pod = yaml.safe_load((checks.ROOT / "k8s" / "volume-pod.yaml").read_text(encoding="utf-8"))
+    assert checks.findings(pod) == []
+
+
+def largest(job: dict[str, Any]) -> list[tuple[list[dict[str, str]], int]]:
+    """The sizes of each pod's containers, and how many of these pods there are at most."""
+    cluster = job["spec"]["rayClusterSpec"]
+    counts = {group["groupName"]: group["maxReplicas"] for group in cluster["workerGroupSpecs"]}
+    found = []
+    for name, pod in checks.pods(job):
+        sizes = [container["resources"]["requests"] for container in pod["spec"]["containers"]]
+        if name == "head":
+            sizes.append(cluster["autoscalerOptions"]["resources"]["requests"])
+        found.append((sizes, counts.get(name, 1)))
+    return found
+
+
+def quantity(text: str) -> Decimal:
+    for unit, factor in (("Ti", 2**40), ("Gi", 2**30), ("Mi", 2**20), ("m", Decimal("0.001"))):
+        if text.endswith(unit):
+            return Decimal(text.removesuffix(unit)) * factor
+    return Decimal(text)
