@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 KUBERNETES = "1.34"
 """The version that core kinds are held against."""
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 LONGEST_RAYJOB_NAME = 47
 RAY_SINCE_TOKENS = (2, 52)
 RAY_SINCE_PRIORITIES = (2, 56)
@@ -33,10 +34,11 @@ RAY_SINCE_PRIORITIES = (2, 56)
 
 def crds() -> Path:
     """The folder with KubeRay's definitions; skips the test that asks where there is none."""
-    data = os.environ.get("TUTELAGE_DATA", "")
-    for place in (os.environ.get("KUBERAY_CRDS", ""), f"{data}/../kuberay" if data else ""):
-        if place and (Path(place) / "ray.io_rayjobs.yaml").is_file():
-            return Path(place)
+    named, data = os.environ.get("KUBERAY_CRDS"), os.environ.get("TUTELAGE_DATA")
+    beside = [Path(data).parent / "kuberay"] if data else [REPOSITORY.parent / "shared" / "kuberay"]
+    for place in [Path(named)] if named else beside:
+        if (place / "ray.io_rayjobs.yaml").is_file():
+            return place
     pytest.skip("KubeRay's definitions are not here: set KUBERAY_CRDS to a folder with ray.io_rayjobs.yaml")
 
 

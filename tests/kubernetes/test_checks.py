@@ -156,7 +156,6 @@ def test_a_pod_that_is_not_hardened_is_found(right: dict[str, Any], change: Brea
 def test_without_the_definitions_the_check_is_skipped_and_says_what_it_wants(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.delenv("TUTELAGE_DATA", raising=False)
     monkeypatch.setenv("KUBERAY_CRDS", str(tmp_path))
     with pytest.raises(pytest.skip.Exception, match="KUBERAY_CRDS"):
         checks.crds()
