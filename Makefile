@@ -3,7 +3,8 @@
 # make lint         ruff and mypy
 # make bench-teacher   the label stage against other ways to ask the same model
 # make bench-student   the student against plain transformers
-# make lock         resolve requirements.in again (needs uv)
+# make image-check   build the container image `cpu` and use it (needs root and buildah)
+# make lock         resolve requirements.in and the images' locks again (needs uv)
 
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 SPEC ?= specs/quickstart.yaml
 PIP_QUIETLY := --quiet --disable-pip-version-check --no-compile
 
-.PHONY: quickstart test lint lock setup clean bench-teacher bench-student
+.PHONY: quickstart test lint image-check lock setup clean bench-teacher bench-student
 .DEFAULT_GOAL := quickstart
 
 setup: $(VENV)/.ready
@@ -41,6 +42,9 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+image-check:
+	PYTHON=$(PYTHON) docker/check.sh
+
 bench-teacher: setup
 	$(BIN)/python bench/teacher.py
 
@@ -53,6 +57,7 @@ lock:
 	(echo "# Exact versions for Python 3.11 on CPUs, made by \`make lock\`. Installed without dependencies: the list is complete."; \
 		cat requirements.lock.new) > requirements.lock
 	rm requirements.lock.new
+	docker/lock.sh
 
 clean:
 	rm -rf $(VENV) build *.egg-info
