@@ -50,10 +50,7 @@ def run(context: Context) -> dict[str, Any]:
     """:raises ModelError: when the student cannot be had or is no encoder."""
     spec, student = context.spec, context.spec.student
     wanted = Resources(student.resources.cpus, student.resources.gpus, student.resources.accelerator)
-    context.cluster.require(wanted, "student", student.resources.workers)
-    folder = models.ensure(
-        student.model, student.revision, spec.base, lambda text: context.progress.say(text, NAME), who="student.model"
-    )
+    model, revision = context.model(student.model, student.revision, "student.model", NAME)
     rows = [
         row
         for row in context.inputs["vote"].read_table("votes.parquet").to_pylist()
@@ -65,7 +62,8 @@ def run(context: Context) -> dict[str, Any]:
     for warning in warnings:
         context.progress.say(f"warning: {warning}", NAME)
     config = {
-        "model": str(folder),
+        "model": model,
+        "revision": revision,
         "labels": list(spec.task.labels),
         "student": spec.to_dict()["student"] | {"epochs": epochs},
         "train": _columns([rows[i] for i in kept]),
@@ -131,7 +129,7 @@ def train_loop(config: dict[str, Any], report: Callable[[dict[str, Any]], None],
 
     student = config["student"]
     fit = training.Fit(
-        model=Path(config["model"]),
+        model=models.ensure(config["model"], config["revision"], who="student.model"),
         labels=tuple(config["labels"]),
         epochs=student["epochs"],
         learning_rate=student["learning_rate"],
