@@ -47,7 +47,9 @@ def pack(spec: Spec, overrides: Sequence[str], runs_dir: str, options: Sequence[
             "go along with a job: put them where all nodes reach them, and name them by URL or absolute path"
         )
     base = Path(os.path.abspath(spec.base))
-    root = Path(os.path.commonpath([base, *files]))
+    root = Path(
+        os.path.commonpath([base, *files, *(_highest(base, path) for path in _paths(spec) if goes_along(path))])
+    )
     spec_name = Path(spec.source).name
     _copy_package(folder)
     (folder / "files" / base.relative_to(root)).mkdir(parents=True)
@@ -83,6 +85,16 @@ def _files(spec: Spec) -> Iterator[str]:
         if goes_along(path):
             where = str(spec.base / path)
             yield from [where] if os.path.lexists(where) else glob.glob(where, recursive=True)
+
+
+def _highest(base: Path, path: str) -> Path:
+    """The highest folder that a relative path passes through: ``../here/x.csv`` needs the one above, from here too."""
+    ups = 0
+    for part in Path(os.path.normpath(path)).parts:
+        if part != "..":
+            break
+        ups += 1
+    return base if not ups else base.parents[min(ups, len(base.parents)) - 1]
 
 
 def _variables(spec: Spec) -> dict[str, str]:

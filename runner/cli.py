@@ -106,9 +106,10 @@ def _probe(spec: Spec, run: Folder, options: argparse.Namespace) -> None:
 
     check_memory(spec)
     cluster = Cluster(options.address or os.environ.get("RAY_ADDRESS"), options.wait)
+    progress = Progress(sys.stderr, "json" if options.json else "plain")
     try:
-        with locked(run):
-            pipeline.probe(spec, run, cluster, Progress(sys.stderr, "json" if options.json else "plain"), options.probe)
+        with locked(run, progress.say):
+            pipeline.probe(spec, run, cluster, progress, options.probe)
     finally:
         cluster.stop()
 
@@ -127,7 +128,7 @@ def _run(options: argparse.Namespace) -> int:
     cluster = Cluster(options.address or os.environ.get("RAY_ADDRESS"), options.wait)
     progress = Progress(sys.stdout, _mode(options))
     try:
-        with locked(run):
+        with locked(run, progress.say):
             record = pipeline.execute(spec, run, cluster, progress)
             if all(stage["cached"] for stage in record["stages"]):
                 progress.say("nothing to do: every stage is there already")

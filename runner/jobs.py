@@ -154,7 +154,12 @@ class Jobs:
                         return
                 yield from _own(chunk)
         finally:
-            loop.run_until_complete(tail.aclose())
+            # Ctrl-C leaves the task that waits for the next words.
+            waiting = asyncio.all_tasks(loop)
+            for task in waiting:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*waiting, return_exceptions=True))
+            loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
 
     def stop(self, job: Job) -> bool:
