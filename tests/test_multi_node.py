@@ -22,6 +22,8 @@ import pyarrow.parquet as pq
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
+pytestmark = pytest.mark.timeout(1500)  # four jobs; minutes on a machine that has nothing else to do
+
 TEACHER, FIRST, SECOND = "teacher", "student_a", "student_b"
 CORPUS = 6_000
 CLASSES = {"Labeller": TEACHER, "RayTrainWorker": "student", "Predictor": "student"}
@@ -99,7 +101,7 @@ def submit(cluster: Any, spec: Path, runs: Path, *more: str) -> subprocess.Popen
     )
 
 
-def finished(process: subprocess.Popen[str], limit: float = 240) -> str:
+def finished(process: subprocess.Popen[str], limit: float = 500) -> str:
     said, _ = process.communicate(timeout=limit)
     assert process.returncode == 0, said
     return said
@@ -136,7 +138,7 @@ class Watch:
         return [one for one in actors if kind in one["class_name"] and one["state"] == "ALIVE" and one["pid"]]
 
 
-def until(condition: Callable[[], Any], process: subprocess.Popen[str], what: str, limit: float = 300) -> Any:
+def until(condition: Callable[[], Any], process: subprocess.Popen[str], what: str, limit: float = 400) -> Any:
     end = time.monotonic() + limit
     while not (found := condition()):
         assert process.poll() is None, f"the job ended before {what}: {process.communicate()[0]}"
@@ -226,7 +228,7 @@ def test_when_the_head_is_killed_the_next_cluster_goes_on(
         process = submit(lost, spec, tmp_path)
         until(lambda: len(answers(tmp_path)) >= 3, process, "three answers")
         lost.kill("head")
-        said, _ = process.communicate(timeout=120)
+        said, _ = process.communicate(timeout=200)
     finally:
         lost.close()
     assert process.returncode == 1
