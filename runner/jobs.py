@@ -155,10 +155,9 @@ class Jobs:
                 yield from _own(chunk)
         finally:
             # Ctrl-C leaves the task that waits for the next words.
-            waiting = asyncio.all_tasks(loop)
-            for task in waiting:
+            for task in asyncio.all_tasks(loop):
                 task.cancel()
-            loop.run_until_complete(asyncio.gather(*waiting, return_exceptions=True))
+                loop.run_until_complete(asyncio.wait([task]))
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
 
