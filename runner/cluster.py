@@ -362,8 +362,6 @@ def _described(node: dict[str, float]) -> str:
 
 def _unreachable(where: str, error: BaseException) -> str:
     """What to say when Ray does not let us in."""
-    if isinstance(error, UserError):
-        return str(error)
     if "Version mismatch" in str(error):
         found = re.findall(r"(Ray|Python): (\S+)", str(error))
         theirs, ours = ("{} {}, {} {}".format(*found[i], *found[i + 1]) for i in (0, 2))
