@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -66,7 +67,9 @@ def cluster(folder: Path) -> Iterator[str]:
     options = [f"--{name}={port}" for name, port in zip(names, ports, strict=False)]
     options += ["--min-worker-port=0", "--max-worker-port=0", f"--temp-dir={folder}", "--include-dashboard=true"]
     command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", *options]
-    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(
+        command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True
+    )
     address = f"http://127.0.0.1:{ports[1]}"
     try:
         end = time.monotonic() + START_SECONDS
@@ -76,7 +79,7 @@ def cluster(folder: Path) -> Iterator[str]:
             time.sleep(0.2)
         yield address
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGKILL)  # of a head that nobody needs any more
         process.wait(timeout=60)
 
 
