@@ -1,5 +1,6 @@
 # make quickstart   set up, then run the main job on specs/quickstart.yaml
 # make test         set up, then run the tests
+# make test-cluster   those that kill the nodes of a Ray cluster: some minutes more
 # make lint         ruff and mypy
 # make bench-teacher   the label stage against other ways to ask the same model
 # make bench-student   the student against plain transformers
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 SPEC ?= specs/quickstart.yaml
 PIP_QUIETLY := --quiet --disable-pip-version-check --no-compile
 
-.PHONY: quickstart test lint manifests image-check lock setup clean bench-teacher bench-student
+.PHONY: quickstart test test-cluster lint manifests image-check lock setup clean bench-teacher bench-student
 .DEFAULT_GOAL := quickstart
 
 setup: $(VENV)/.ready
@@ -32,6 +33,9 @@ quickstart: setup
 
 test: setup $(VENV)/.runtimes $(VENV)/.tools
 	$(BIN)/python -m pytest -q
+
+test-cluster: setup $(VENV)/.tools
+	$(BIN)/python -m pytest -q -m cluster
 
 # The quickstart needs no other runtime than torch, and nothing that checks manifests.
 $(VENV)/.runtimes: $(VENV)/.ready requirements-runtimes.lock

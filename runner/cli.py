@@ -6,8 +6,10 @@ Modules are imported by the command that needs them, so that ``validate`` starts
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import shlex
 import sys
 import tempfile
 import time
@@ -23,12 +25,14 @@ from runner.errors import SpecError, TutelageError, UserError
 
 if TYPE_CHECKING:
     from runner.cluster import Cluster
+    from runner.jobs import Job, Jobs
     from runner.progress import Mode
     from runner.spec import Spec
     from runner.store import Folder
 
 BUG, INTERRUPTED = 3, 130
 PROBE_ROWS = 32
+PATIENCE_SECONDS = 300
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -102,8 +106,9 @@ def _probe(spec: Spec, run: Folder, options: argparse.Namespace) -> None:
     from runner.store import locked
 
     check_memory(spec, elsewhere=_address(options) is not None)
-    with _cluster(options) as cluster, locked(run):
-        pipeline.probe(spec, run, cluster, Progress(sys.stderr, "json" if options.json else "plain"), options.probe)
+    progress = Progress(sys.stderr, "json" if options.json else "plain")
+    with _cluster(options) as cluster, locked(run, progress.say):
+        pipeline.probe(spec, run, cluster, progress, options.probe)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -117,7 +122,7 @@ def _run(options: argparse.Namespace) -> int:
     check_memory(spec, elsewhere=_address(options) is not None)
     run = _run_folder(spec, options.runs_dir)
     progress = Progress(sys.stdout, _mode(options))
-    with _cluster(options) as cluster, locked(run):
+    with _cluster(options) as cluster, locked(run, progress.say):
         record = pipeline.execute(spec, run, cluster, progress)
         if all(stage["cached"] for stage in record["stages"]):
             progress.say("nothing to do: every stage is there already")
@@ -127,6 +132,111 @@ def _run(options: argparse.Namespace) -> int:
     else:
         print(result_table(report))
         print(f"\nreport: {run.path('report.html')}")
+    return 0
+
+
+def _submit(options: argparse.Namespace) -> int:
+    from runner import bundle
+    from runner.jobs import Jobs
+    from runner.plan import check_memory
+    from runner.spec import check_files, load_spec
+
+    if "://" not in options.runs_dir and not options.runs_dir.startswith("/"):
+        raise UserError(
+            f"--runs-dir {options.runs_dir!r}: a job needs a place that all nodes of the cluster reach: a URL such as "
+            "s3://bucket/runs, or the absolute path of a shared folder"
+        )
+    spec = load_spec(options.spec, options.set)
+    check_files(spec, elsewhere=True)
+    check_memory(spec, elsewhere=True)
+    jobs = Jobs(options.address)
+    more = [f"--wait={options.wait}", *(["--json"] if options.json else []), *(["--quiet"] if options.quiet else [])]
+    with tempfile.TemporaryDirectory(prefix="tutelage-") as scratch:
+        package = Path(scratch) / "job"
+        package.mkdir()
+        print_ = bundle.pack(spec, options.set, options.runs_dir, more, package)
+        run = f"{options.runs_dir.rstrip('/')}/{spec.name}"
+        job, started = jobs.submit(package, bundle.ENTRYPOINT, spec.name, print_, run)
+    print(f"job {job.id} {'is submitted' if started else 'is at work already'}; run folder: {run}", file=sys.stderr)
+    return 0 if options.detach else _follow(jobs, job)
+
+
+def _follow(jobs: Jobs, job: Job) -> int:
+    """Show what the job says until it ends; the exit status is its own."""
+    try:
+        for text in jobs.follow(job):
+            sys.stdout.write(text)
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return _interrupted(jobs, job)
+    job = jobs.ended(job)
+    if job.status == "SUCCEEDED":
+        return 0
+    if job.status == "STOPPED":
+        print(f"tutelage: job {job.id} was stopped; the same command goes on from there", file=sys.stderr)
+        return INTERRUPTED
+    if job.exit_code is None:
+        raise UserError(f"job {job.id} did not run to its end: {job.message}; submit again: what is finished is kept")
+    return job.exit_code
+
+
+def _interrupted(jobs: Jobs, job: Job) -> int:
+    """Ctrl-C while following: the job goes on unless the user says that it shall not."""
+    answer = ""
+    if sys.stdin.isatty():
+        with contextlib.suppress(EOFError, KeyboardInterrupt):
+            answer = input(f"\nStop job {job.id}? [y/N] ").strip().lower()
+    if answer in ("y", "yes"):
+        jobs.stop(job)
+        print(f"tutelage: job {job.id} is being stopped; the same command goes on from there", file=sys.stderr)
+    else:
+        where = f"{shlex.quote(job.id)} --address {shlex.quote(jobs.address)}"
+        print(
+            f"tutelage: detached, job {job.id} goes on; `tutelage logs {where} --follow` shows it, "
+            f"`tutelage stop {where}` ends it",
+            file=sys.stderr,
+        )
+    return INTERRUPTED
+
+
+def _status(options: argparse.Namespace) -> int:
+    from runner.jobs import Jobs
+
+    jobs = Jobs(options.address)
+    found = [jobs.find(options.job)] if options.job else jobs.list()
+    if options.json:
+        print(json.dumps([job.to_dict() for job in found]))
+        return 0
+    width = max((len(job.id) for job in found), default=0)
+    for job in found:
+        failed = f"  {job.message}" if job.status == "FAILED" else ""
+        print(f"{job.id:<{width}}  {job.status:<9}  {job.started}  {job.run}{failed}")
+    if not found:
+        print(f"no job of tutelage on {jobs.address}")
+    return 0
+
+
+def _logs(options: argparse.Namespace) -> int:
+    from runner.jobs import Jobs
+
+    jobs = Jobs(options.address)
+    job = jobs.find(options.job)
+    if options.follow:
+        return _follow(jobs, job)
+    sys.stdout.write(jobs.logs(job))
+    return 0
+
+
+def _stop(options: argparse.Namespace) -> int:
+    from runner.jobs import Jobs
+
+    jobs = Jobs(options.address)
+    job = jobs.find(options.job)
+    if not job.active:
+        print(f"{job.id}: has ended already ({job.status})")
+        return 0
+    jobs.stop(job)
+    print(f"{job.id}: {jobs.ended(job).status}")
     return 0
 
 
@@ -293,7 +403,7 @@ def _cluster(options: argparse.Namespace) -> Iterator[Cluster]:
     """The Ray cluster that was asked for, or Ray in this process; let go of at the end."""
     from runner.cluster import Cluster
 
-    cluster = Cluster(_address(options))
+    cluster = Cluster(_address(options), options.wait)
     try:
         yield cluster
     finally:
@@ -374,6 +484,22 @@ def _parser() -> argparse.ArgumentParser:
         )
         sub.add_argument("--json", action="store_true", help="one JSON object a line, the result last")
 
+    def wait_option(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--wait",
+            type=_count(86_400, 0),
+            default=PATIENCE_SECONDS,
+            metavar="SECONDS",
+            help=f"how long a cluster may take to bring up nodes that are asked for ({PATIENCE_SECONDS})",
+        )
+
+    def dashboard_option(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--address",
+            metavar="URL",
+            help="the cluster's dashboard (RAY_API_SERVER_ADDRESS, or http://127.0.0.1:8265)",
+        )
+
     sub = command("init", _init, "write a commented starter spec", "tutelage init my-classifier")
     sub.add_argument("name", metavar="NAME")
     sub = command("validate", _validate, "check specs and their data files, offline", "tutelage validate specs/*.yaml")
@@ -393,6 +519,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--show-prompt", action="store_true", help="print the whole prompt of one row")
     sub.add_argument("--address", metavar="auto|HOST:PORT", help="a running Ray cluster, for --probe")
+    wait_option(sub)
     sub = command(
         "run",
         _run,
@@ -403,7 +530,35 @@ def _parser() -> argparse.ArgumentParser:
     spec_options(sub)
     folder_options(sub)
     sub.add_argument("--address", metavar="auto|HOST:PORT", help="a running Ray cluster (default: Ray in this process)")
+    wait_option(sub)
     sub.add_argument("--quiet", action="store_true", help="no progress, only the result")
+    sub = command(
+        "submit",
+        _submit,
+        "run a spec as a job of a Ray cluster, and show what it says",
+        "tutelage submit specs/quickstart.yaml --address http://HEAD:8265 --runs-dir s3://bucket/runs",
+    )
+    sub.add_argument("spec", metavar="SPEC")
+    spec_options(sub)
+    dashboard_option(sub)
+    sub.add_argument(
+        "--runs-dir", required=True, metavar="URL", help="where runs are kept: a URL or path that all nodes reach"
+    )
+    wait_option(sub)
+    sub.add_argument("--detach", action="store_true", help="do not wait for the job's end")
+    sub.add_argument("--json", action="store_true", help="one JSON object a line, the result last")
+    sub.add_argument("--quiet", action="store_true", help="no progress, only the result")
+    sub = command("status", _status, "list the jobs of a cluster", "tutelage status quickstart")
+    sub.add_argument("job", nargs="?", metavar="RUN_OR_ID", help="one job: its id, the spec's name, or the run folder")
+    dashboard_option(sub)
+    sub.add_argument("--json", action="store_true", help="the jobs as JSON")
+    sub = command("logs", _logs, "show what a job has said", "tutelage logs quickstart --follow")
+    sub.add_argument("job", metavar="RUN_OR_ID", help="its id, the spec's name, or the run folder")
+    dashboard_option(sub)
+    sub.add_argument("--follow", action="store_true", help="until the job ends; its exit status becomes ours")
+    sub = command("stop", _stop, "stop a job; what it finished is kept", "tutelage stop quickstart")
+    sub.add_argument("job", metavar="RUN_OR_ID", help="its id, the spec's name, or the run folder")
+    dashboard_option(sub)
     sub = command(
         "predict",
         _predict,
@@ -433,6 +588,7 @@ def _parser() -> argparse.ArgumentParser:
         "--replicas", type=_count(10_000), default=1, metavar="N", help="students side by side, at most (1)"
     )
     sub.add_argument("--address", metavar="auto|HOST:PORT", help="a running Ray cluster (default: Ray in this process)")
+    wait_option(sub)
     sub.add_argument("--json", action="store_true", help="one JSON object a line, the result last")
     sub.add_argument("--quiet", action="store_true", help="no progress, only the result")
     _render_options(command, spec_options)

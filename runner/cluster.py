@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import tempfile
 import threading
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,6 +36,9 @@ TRAIN_RESTARTS = 2
 """Of training workers that die, all together, before the run gives up; the next run goes on where they were."""
 CPUS_BESIDE_GPU = 4
 CONNECT_SECONDS = 5.0
+NODE_POLL_SECONDS = 1.0
+ACCELERATOR_SHARE = 0.001
+"""Of an accelerator's mark on its node, as Ray itself takes it for ``accelerator_type``."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,8 @@ class Cluster:
     """A connection to Ray that is made when it is first needed."""
 
     address: str | None = None
+    patience: float = 0.0
+    """Seconds that a cluster may take to bring up nodes that are asked for."""
     _started: bool = field(default=False, repr=False)
 
     def start(self) -> Any:
@@ -82,15 +89,12 @@ class Cluster:
             options |= {"address": "local", "num_cpus": machine.usable_cores(), "include_dashboard": False}
         else:
             options["address"] = self.address
+        where = f" at {self.address}" if self.address else ""
         try:
             _knock(self.address)
             ray.init(**options)
-        except (OSError, ValueError, RuntimeError) as error:
-            where = f" at {self.address}" if self.address else ""
-            raise UserError(
-                f"no Ray cluster could be reached{where}: {(str(error) or type(error).__name__).splitlines()[0]}; "
-                "start one with `ray start --head`, or leave --address out"
-            ) from error
+        except (OSError, ValueError, RuntimeError, ray.exceptions.AuthenticationError) as error:
+            raise UserError(_unreachable(where, error)) from error
         # Once they are imported: each sets up a logger of its own.
         for name in ("ray", "ray.data", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -104,17 +108,17 @@ class Cluster:
             self._started = False
 
     def require(self, wanted: Resources, who: str, workers: int = 1) -> None:
-        """:raises UserError: when Ray in this process could never give what is asked for; costs nothing.
+        """:raises UserError: when ``workers`` at once could never be given what is asked for: they would wait for ever.
 
-        It would wait for ever. A cluster that scales itself may bring up what it has not got yet, so that only it
-        can tell.
+        A cluster that scales itself may bring up what it has not got yet: it is told what is wanted, and has
+        ``patience`` seconds. What others use at the moment counts as there.
         """
         if self.address is not None:
+            self._require_nodes(wanted, who, workers)
             return
         gpus, cpus = wanted.gpus * workers, (wanted.cpus or 1) * workers
-        kind = f" ({wanted.accelerator})" if wanted.accelerator else ""
         have, cores = len(machine.gpu_names()) if gpus else 0, machine.usable_cores()
-        for what, asked, here in ((f"GPUs{kind}", gpus, have), ("processor cores", cpus, cores)):
+        for what, asked, here in ((f"GPUs{_kind(wanted)}", gpus, have), ("processor cores", cpus, cores)):
             if here < asked:
                 each = f" for {workers} workers" if workers > 1 else ""
                 raise UserError(
@@ -122,18 +126,49 @@ class Cluster:
                     "run it on a Ray cluster that has them (--address HOST:PORT), or ask for what is here"
                 )
 
+    def _require_nodes(self, wanted: Resources, who: str, workers: int) -> None:
+        bundle = {"CPU": float(wanted.cpus or 1)} | ({"GPU": float(wanted.gpus)} if wanted.gpus else {})
+        if wanted.accelerator:
+            bundle[_accelerator(wanted)] = ACCELERATOR_SHARE
+        ray = self.start()
+        if _places(self._nodes(), bundle) >= workers:
+            return
+        end = time.monotonic() + self.patience
+        # What waits for its place is what an autoscaler looks at.
+        waiting = ray.util.placement_group([bundle] * workers, strategy="PACK")
+        try:
+            while _places(self._nodes(), bundle) < workers:
+                if time.monotonic() >= end:
+                    raise UserError(self._never(wanted, who, workers))
+                time.sleep(min(NODE_POLL_SECONDS, max(0.0, end - time.monotonic())))
+        finally:
+            ray.util.remove_placement_group(waiting)
+
+    def _never(self, wanted: Resources, who: str, workers: int) -> str:
+        gpus = f"{wanted.gpus} GPUs{_kind(wanted)} and " if wanted.gpus else ""
+        times = f", {workers} times" if workers > 1 else ""
+        return (
+            f"{who}.resources asks for {gpus}{wanted.cpus or 1} processor cores on one node{times}, and the cluster "
+            f"had no room for that in {self.patience:.0f} seconds (--wait). It has: {_inventory(self._nodes())}. "
+            "Add nodes, ask for what is there, or wait longer where nodes are slow to come"
+        )
+
     def _request(self, wanted: Resources) -> dict[str, Any]:
-        cpus = wanted.cpus or (CPUS_BESIDE_GPU if wanted.gpus else self._largest_node())
-        if self.address is None and not wanted.cpus:
-            cpus = min(cpus, self._largest_node())
-        request: dict[str, Any] = {"num_cpus": cpus, "num_gpus": wanted.gpus}
+        request: dict[str, Any] = {"num_cpus": wanted.cpus or self._cores_for(wanted), "num_gpus": wanted.gpus}
         if wanted.accelerator:
             request["accelerator_type"] = wanted.accelerator
         return request
 
-    def _largest_node(self) -> int:
-        ray = self.start()
-        return max(1, *(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"]))
+    def _cores_for(self, wanted: Resources) -> int:
+        """All cores of the largest node that has what else is wanted; beside GPUs a few, if it has them."""
+        kinds = [name for name, asked in (("GPU", wanted.gpus), (_accelerator(wanted), wanted.accelerator)) if asked]
+        cores = [int(node.get("CPU", 0)) for node in self._nodes() if all(kind in node for kind in kinds)]
+        most = max(1, *cores) if cores else 1
+        return min(CPUS_BESIDE_GPU, most) if wanted.gpus else most
+
+    def _nodes(self) -> list[dict[str, float]]:
+        """The resources of each node that is alive, whoever uses them."""
+        return [node["Resources"] for node in self.start().nodes() if node["Alive"]]
 
     def map_batches(
         self,
@@ -231,12 +266,12 @@ class Cluster:
         """
         ray = self.start()
         from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchTrainer
+        from ray.train.torch import TorchConfig, TorchTrainer
 
         if not _has_checkpoint(storage):
             storage.clear()
         request = self._request(wanted)
-        cpus = wanted.cpus or max(1, min(request["num_cpus"], self._largest_node() // workers))
+        cpus = wanted.cpus or max(1, min(request["num_cpus"], self._cores_for(Resources()) // workers))
         board = ray.remote(num_cpus=0)(_Board).remote()
         trainer = TorchTrainer(
             _train_worker,
@@ -247,6 +282,8 @@ class Cluster:
                 resources_per_worker={"CPU": cpus, **({"GPU": wanted.gpus} if wanted.gpus else {})},
                 accelerator_type=wanted.accelerator,
             ),
+            # One worker talks to nobody.
+            torch_config=TorchConfig(backend="gloo") if workers == 1 else None,
             run_config=RunConfig(
                 name=TRAIN_NAME,
                 storage_path=storage.url,
@@ -295,7 +332,7 @@ class Cluster:
         request = self._request(wanted)
         asked = {"cpu": request["num_cpus"], "gpu": wanted.gpus}
         if wanted.accelerator:
-            asked[f"accelerator_type:{wanted.accelerator}"] = 0.001
+            asked[_accelerator(wanted)] = ACCELERATOR_SHARE
         trainable = tune.with_resources(tune.with_parameters(_trial, trial=trial, config=config), asked)
         path = storage.path(SEARCH_NAME)
         if tune.Tuner.can_restore(path):
@@ -354,6 +391,49 @@ def _has_checkpoint(storage: Folder) -> bool:
         return Result.from_path(storage.path(TRAIN_NAME)).checkpoint is not None
     except Exception:  # Ray says in many ways that there is nothing, or nothing whole
         return False
+
+
+def _kind(wanted: Resources) -> str:
+    return f" ({wanted.accelerator})" if wanted.accelerator else ""
+
+
+def _accelerator(wanted: Resources) -> str:
+    """The resource by which Ray knows nodes with that accelerator."""
+    return f"accelerator_type:{wanted.accelerator}"
+
+
+def _places(nodes: list[dict[str, float]], bundle: dict[str, float]) -> int:
+    """How many of ``bundle`` the nodes hold if nobody else uses them; one never spreads over two."""
+    return sum(min(int(node.get(name, 0) / need) for name, need in bundle.items()) for node in nodes)
+
+
+def _inventory(nodes: list[dict[str, float]]) -> str:
+    """What the nodes have, for people: equal ones together."""
+    kinds = Counter(_described(node) for node in nodes)
+    return "; ".join(f"{count} x ({what})" for what, count in kinds.most_common()) or "no node"
+
+
+def _described(node: dict[str, float]) -> str:
+    kinds = [name.partition(":")[2] for name in node if name.startswith("accelerator_type:")]
+    gpus = f", {int(node['GPU'])} GPUs" if node.get("GPU") else ""
+    return f"{int(node.get('CPU', 0))} cores{gpus}{f' {sorted(kinds)[0]}' if kinds else ''}"
+
+
+def _unreachable(where: str, error: BaseException) -> str:
+    """What to say when Ray does not let us in."""
+    if "Version mismatch" in str(error):
+        found = re.findall(r"(Ray|Python): (\S+)", str(error))
+        theirs, ours = ("{} {}, {} {}".format(*found[i], *found[i + 1]) for i in (0, 2))
+        return f"the Ray cluster{where} runs {theirs}, and this is {ours}: both must be the same"
+    if "uthentication" in type(error).__name__ + str(error):
+        return (
+            f"the Ray cluster{where} does not let us in: {first_line(error)}; set RAY_AUTH_MODE=token, and "
+            "RAY_AUTH_TOKEN_PATH to the file with the cluster's token (or RAY_AUTH_TOKEN to the token)"
+        )
+    return (
+        f"no Ray cluster could be reached{where}: {first_line(error)}; "
+        "start one with `ray start --head`, or leave --address out"
+    )
 
 
 def _knock(address: str | None) -> None:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from runner import __version__, machine
-from runner.cluster import Cluster
+from runner.cluster import Cluster, Resources
 from runner.errors import UserError
 from runner.progress import Progress, clock
 from runner.spec import Spec
@@ -68,11 +68,15 @@ def execute(spec: Spec, run: Folder, cluster: Cluster, progress: Progress) -> di
     _check_format(run)
     started = datetime.now(UTC)
     stages = []
-    for step in steps(spec, run):
+    planned = steps(spec, run)
+    first = next((step for step in planned if not step.cached and step.stage.NAME != load.NAME), None)
+    for step in planned:
         cached = step.cached
         if cached:
             progress.say("unchanged, kept", step.stage.NAME)
         else:
+            if step is first:
+                _require_student(spec, cluster, {one.stage.NAME for one in planned if not one.cached})
             run_step(step, Context(spec, run, step.folder, step.inputs, cluster, progress))
         marker = step.folder.done or {}
         stages.append(
@@ -97,6 +101,18 @@ def execute(spec: Spec, run: Folder, cluster: Cluster, progress: Progress) -> di
     }
     run.write_json("run.json", record)
     return record
+
+
+def _require_student(spec: Spec, cluster: Cluster, waiting: set[str]) -> None:
+    """Whether the student will have its place, asked once the data are known to be good and nothing is spent yet.
+
+    The label stage asks for the teacher's, just before it spends.
+    """
+    if waiting <= {load.NAME, label.NAME, vote.NAME}:
+        return
+    asked = spec.student.resources
+    wanted = Resources(asked.cpus, asked.gpus, asked.accelerator)
+    cluster.require(wanted, "student", asked.workers if train.NAME in waiting else 1)
 
 
 def probe(spec: Spec, run: Folder, cluster: Cluster, progress: Progress, rows: int) -> None:

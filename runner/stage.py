@@ -14,8 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
+from runner import models
 from runner.cluster import Cluster
 from runner.progress import Progress
 from runner.spec import Spec
@@ -32,6 +34,19 @@ class Context:
     inputs: Mapping[str, Folder]
     cluster: Cluster
     progress: Progress
+
+    def model(
+        self, ref: str, revision: str | None, who: str, stage: str, weights: bool = True
+    ) -> tuple[str, str | None]:
+        """A model and its revision as workers open it with ``models.ensure``.
+
+        In this process' own Ray that is its folder, fetched now if need be. The nodes of a cluster have disks of
+        their own: each fetches what it needs when it needs it. :raises ModelError: when it cannot be had.
+        """
+        if self.cluster.address is None:
+            say = partial(self.progress.say, stage=stage)
+            return str(models.ensure(ref, revision, self.spec.base, say, who=who, weights=weights)), None
+        return models.anywhere(ref, revision, self.spec.base), revision
 
 
 class Stage(Protocol):

@@ -22,25 +22,61 @@ import posixpath
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
 
-from runner.errors import BusyError, UserError
+from runner.errors import BusyError, TutelageError, UserError, first_line
 
-MARKER = "done.json"
+MARKER, LOCK = "done.json", ".lock"
 STALE_LOCK_SECONDS = 60.0
+OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss"}
 
 
 def fingerprint(value: object) -> str:
     """A short name for a JSON-able value: equal values, equal names."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class _Remote:
+    """A remote file system whose library's own errors (no credentials, no such endpoint, no right) are the user's."""
+
+    def __init__(self, fs: Any, url: str) -> None:
+        self._fs, self._url = fs, url
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._fs, name)
+        return partial(self._explaining, value) if callable(value) else value
+
+    def _explaining(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        try:
+            return method(*arguments, **options)
+        except PermissionError as error:
+            raise self._refused(error) from error
+        except (OSError, TutelageError):
+            raise  # no such file, say: whoever asked knows what that means
+        except Exception as error:  # each library has kinds of its own
+            raise self._refused(error) from error
+
+    def makedirs(self, path: str, exist_ok: bool) -> None:
+        """An object store has no folders: asked for one, it would make the bucket that somebody misspelt."""
+        names = self._fs.protocol
+        if not OBJECT_STORES.intersection([names] if isinstance(names, str) else names):
+            self._explaining(self._fs.makedirs, path, exist_ok=exist_ok)
+
+    def _refused(self, error: Exception) -> UserError:
+        return UserError(
+            f"{self._url}: the storage cannot be used: {first_line(error)}; check its address, that the bucket is "
+            "there, and that credentials with the right to read, write, list and delete are set where this runs"
+        )
 
 
 @dataclass(frozen=True)
@@ -50,14 +86,15 @@ class Folder:
     url: str
 
     def _fs(self) -> tuple[Any, str]:
-        fs, root = fsspec.core.url_to_fs(self.url)
-        return fs, root
+        # A listing that was true a minute ago is not enough: workers elsewhere write here too.
+        fs, root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
+        return (fs if isinstance(fs, LocalFileSystem) else _Remote(fs, self.url)), root
 
     @property
     def local(self) -> Path | None:
         """The folder as a local path, or None where it is remote."""
         fs, root = self._fs()
-        return Path(root) if "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)) else None
+        return Path(root) if isinstance(fs, LocalFileSystem) else None
 
     @property
     def name(self) -> str:
@@ -80,7 +117,6 @@ class Folder:
     def names(self, suffix: str = "") -> list[str]:
         """The names of the files in this folder that end with ``suffix``, sorted."""
         fs, root = self._fs()
-        fs.invalidate_cache()
         if not fs.exists(root):
             return []
         found = (posixpath.basename(str(path)) for path in fs.ls(root, detail=False))
@@ -151,7 +187,6 @@ class Folder:
     def folders(self) -> list[str]:
         """The names of the folders in this one, sorted."""
         fs, root = self._fs()
-        fs.invalidate_cache()
         if not fs.exists(root):
             return []
         return sorted(
@@ -183,13 +218,13 @@ class Folder:
 
 
 @contextlib.contextmanager
-def locked(folder: Folder) -> Iterator[None]:
-    """Hold the run folder for one run.
+def locked(folder: Folder, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+    """Hold the run folder for one run; ``say`` is told why it takes a while.
 
     :raises BusyError: when another run is at work in it. A killed run holds nothing: the system lets go
-        of a local lock, and a remote one goes stale after a minute without a heartbeat.
+        of a local lock, and a remote one is stale when nobody has kept it fresh for a minute, which is waited for.
     """
-    with _locked_local(folder.local) if folder.local is not None else _locked_remote(folder):
+    with _locked_local(folder.local) if folder.local is not None else _locked_remote(folder, say):
         yield
 
 
@@ -199,7 +234,7 @@ def _locked_local(folder: Path) -> Iterator[None]:
 
     with _explained(str(folder)):
         folder.mkdir(parents=True, exist_ok=True)
-        handle = open(folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115 (held open on purpose)
+        handle = open(folder / LOCK, "a+", encoding="utf-8")  # noqa: SIM115 (held open on purpose)
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -214,22 +249,23 @@ def _locked_local(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked_remote(folder: Folder) -> Iterator[None]:
+def _locked_remote(folder: Folder, say: Callable[[str], None]) -> Iterator[None]:
     import threading
 
     mine = uuid.uuid4().hex
-    if folder.exists(".lock"):
-        held = folder.read_json(".lock")
-        if time.time() - held["beat"] < STALE_LOCK_SECONDS:
-            raise _busy(folder.url, held["owner"])
+    _wait_for_stillness(folder, say)
 
-    def beat() -> None:
-        folder.write_json(".lock", {"id": mine, "owner": _owner(), "beat": time.time()})
+    def beat(mode: str = "overwrite") -> None:
+        held = {"id": mine, "owner": _owner(), "beat": time.time()}
+        fs, root = folder._fs()
+        with _explained(folder.path(LOCK)), contextlib.suppress(FileExistsError):
+            fs.makedirs(root, exist_ok=True)
+            fs.pipe_file(posixpath.join(root, LOCK), json.dumps(held).encode(), mode=mode)
 
-    beat()
-    # Object stores have no exclusive create everywhere: the last writer wins, the others see it and leave.
+    beat("create")
+    # Not every object store has an exclusive create: there the last writer wins, and the others see it and leave.
     time.sleep(0.2)
-    held = folder.read_json(".lock")
+    held = folder.read_json(LOCK)
     if held["id"] != mine:
         raise _busy(folder.url, held["owner"])
     stop = threading.Event()
@@ -248,7 +284,27 @@ def _locked_remote(folder: Folder) -> Iterator[None]:
         thread.join()
         fs, root = folder._fs()
         with contextlib.suppress(OSError):
-            fs.rm_file(posixpath.join(root, ".lock"))
+            fs.rm_file(posixpath.join(root, LOCK))
+
+
+def _wait_for_stillness(folder: Folder, say: Callable[[str], None]) -> None:
+    """Until there is no lock. One that is there is either kept fresh, or the leftover of a killed run and removed.
+
+    The clocks of two machines may differ by more than a lock's age, so that it is watched, not dated.
+    :raises BusyError: when it is kept fresh.
+    """
+    if not folder.exists(LOCK):
+        return
+    first = folder.read_json(LOCK)
+    say(f"{folder.url} is locked by {first['owner']}: waiting up to {STALE_LOCK_SECONDS:.0f} s to see if it still runs")
+    end = time.monotonic() + STALE_LOCK_SECONDS
+    while folder.exists(LOCK):
+        if (held := folder.read_json(LOCK)) != first:
+            raise _busy(folder.url, held["owner"])
+        if time.monotonic() >= end:
+            folder.remove(LOCK)
+            return
+        time.sleep(STALE_LOCK_SECONDS / 60)
 
 
 def _owner() -> str:

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -144,3 +155,153 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+START_SECONDS = 90
+
+
+class Nodes:
+    """A Ray cluster of processes on this machine: a head without cores, and nodes that say they have this or that.
+
+    Ports are free ones; everything else lies in a folder of its own. Each node is a process group, so that it can be
+    killed as a machine dies: all at once, without a word.
+    """
+
+    def __init__(self, environment: dict[str, str] | None = None, token: str = "") -> None:
+        self._token = token
+        self.folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # short: Ray's sockets lie in it
+        self.environment = {**os.environ, "RAY_AUTH_MODE": "disabled", **(environment or {})}
+        bin_folder = Path(sys.executable).parent
+        self.environment |= {
+            "PATH": f"{bin_folder}:{self.environment['PATH']}",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            # A dead node is noticed in seconds, and not in half a minute.
+            "RAY_health_check_initial_delay_ms": "0",
+            "RAY_health_check_period_ms": "500",
+            "RAY_health_check_failure_threshold": "4",
+        }
+        self.environment.pop("RAY_ADDRESS", None)
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        gcs, dashboard = self._ports(2)
+        self.gcs, self.address = f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}"
+        head = [f"--port={gcs}", f"--dashboard-port={dashboard}", "--num-cpus=0"]
+        self._start("head", ["--head", "--include-dashboard=true", "--node-ip-address=127.0.0.1", *head])
+        self._wait(lambda: self._answers("/api/version"), "head")
+
+    def add(self, name: str, cpus: int, gpus: int = 0, **resources: float) -> None:
+        """A node; returns once the cluster knows it."""
+        before = len(self.node_names()) if self.processes.keys() - {"head"} else 0
+        kinds = {f"accelerator_type:{kind}" if kind.isupper() else kind: have for kind, have in resources.items()}
+        options = [f"--num-cpus={cpus}", f"--num-gpus={gpus}", f"--resources={json.dumps({name: 1, **kinds})}"]
+        self._start(name, [f"--address={self.gcs}", "--node-ip-address=127.0.0.1", *options])
+        self._wait(lambda: len(self.node_names()) > before, name)
+
+    def _start(self, name: str, options: list[str]) -> None:
+        agent, grpc, metrics, runtime, raylet, objects = self._ports(6)
+        ports = [f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={grpc}"]
+        ports += [f"--metrics-export-port={metrics}", f"--runtime-env-agent-port={runtime}"]
+        ports += [f"--node-manager-port={raylet}", f"--object-manager-port={objects}"]
+        ports += ["--min-worker-port=0", "--max-worker-port=0"]
+        # Machines do not share a disk: with one folder for all, each node unpacks the job over that of the others.
+        ports.append(f"--temp-dir={self.folder / name}")
+        with open(self.folder / f"{name}.log", "wb") as log:
+            self.processes[name] = subprocess.Popen(
+                [
+                    str(Path(sys.executable).parent / "ray"),
+                    "start",
+                    "--block",
+                    "--disable-usage-stats",
+                    *ports,
+                    *options,
+                ],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self.environment,
+                start_new_session=True,
+            )
+
+    def _ports(self, count: int) -> list[int]:
+        """Free ports; the system gives them out above 32768, far from those of Ray's workers."""
+        sockets = [socket.socket() for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        ports = [int(one.getsockname()[1]) for one in sockets]
+        for one in sockets:
+            one.close()
+        return ports
+
+    def _wait(self, ready: Any, name: str) -> None:
+        end = time.monotonic() + START_SECONDS
+        while not ready():
+            said = (self.folder / f"{name}.log").read_text()[-2000:]
+            assert self.processes[name].poll() is None, f"{name} ended: {said}"
+            assert time.monotonic() < end, f"{name} does not come up: {said}"
+            time.sleep(0.2)
+
+    def _answers(self, path: str) -> bool:
+        with suppress(OSError):
+            self.ask(path)
+            return True
+        return False
+
+    def ask(self, path: str) -> Any:
+        """What the cluster's dashboard answers."""
+        request = urllib.request.Request(self.address + path)
+        if self._token:
+            request.add_header("Authorization", f"Bearer {self._token}")
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.loads(answer.read())
+
+    def state(self, what: str) -> list[dict[str, Any]]:
+        """Actors or nodes, as Ray's state API lists them."""
+        found: list[dict[str, Any]] = self.ask(f"/api/v0/{what}?detail=true&limit=10000")["data"]["result"]["result"]
+        return found
+
+    def node_names(self) -> dict[str, str]:
+        """The names that were given to the living nodes, by Ray's ids."""
+        return {
+            node["node_id"]: next(name for name in self.processes if name in node["resources_total"])
+            for node in self.state("nodes")
+            if node["state"] == "ALIVE" and not node["is_head_node"]
+        }
+
+    def kill(self, name: str) -> None:
+        """SIGKILL for the node and all that runs on it."""
+        process = self.processes.pop(name)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=30)
+
+    def close(self) -> None:
+        """Kill all nodes, and what is left of them."""
+        for name in list(self.processes):
+            self.kill(name)
+        end = time.monotonic() + 20
+        while left := self._left():
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            assert time.monotonic() < end, left
+            time.sleep(0.2)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _left(self) -> list[int]:
+        """Processes that have this cluster's folder in their command or their environment."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if (
+                    process.name == str(os.getpid())
+                    or (process / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+                ):
+                    continue
+                told = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+                if str(self.folder).encode() in told:
+                    found.append(int(process.name))
+        return found
+
+
+@pytest.fixture(scope="session")
+def nodes_class() -> type[Nodes]:
+    """Starts a Ray cluster of processes; whoever makes one closes it."""
+    return Nodes

@@ -19,7 +19,22 @@ from runner import cli
 from runner.cli import main
 from runner.errors import DataError
 
-COMMANDS = ("init", "validate", "plan", "run", "predict", "render", "report", "push", "models", "doctor")
+COMMANDS = (
+    "init",
+    "validate",
+    "plan",
+    "run",
+    "submit",
+    "status",
+    "logs",
+    "stop",
+    "predict",
+    "render",
+    "report",
+    "push",
+    "models",
+    "doctor",
+)
 HEAVY = ("ray", "torch", "vllm", "transformers", "sklearn", "datasets")
 
 

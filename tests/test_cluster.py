@@ -6,7 +6,7 @@ import time
 import pytest
 
 from runner import machine
-from runner.cluster import Cluster, Resources, _chain, _has_checkpoint, _unwrapped
+from runner.cluster import Cluster, Resources, _chain, _has_checkpoint, _inventory, _places, _unreachable, _unwrapped
 from runner.errors import DataError, EngineError, UserError
 from runner.store import Folder
 
@@ -31,9 +31,57 @@ def test_workers_are_counted_together(monkeypatch):
         Cluster().require(Resources(), "student", 5)
 
 
-def test_a_cluster_may_have_gpus_that_this_machine_has_not(monkeypatch):
-    monkeypatch.setattr(machine, "gpu_names", list)
-    Cluster("10.0.0.1:6379").require(Resources(gpus=8, cpus=4000), "teacher", 4)
+NODES = [
+    {"CPU": 0.0},
+    {"CPU": 64.0, "GPU": 8.0, "accelerator_type:H100": 1.0},
+    *[{"CPU": 2.0, "GPU": 1.0, "accelerator_type:T4": 1.0}] * 2,
+]
+
+
+@pytest.fixture
+def four_nodes(monkeypatch):
+    """What a connection to a cluster of four nodes knows of them."""
+    cluster = Cluster("10.0.0.1:6379")
+    monkeypatch.setattr(Cluster, "_nodes", lambda self: NODES)
+    return cluster
+
+
+@pytest.mark.parametrize(
+    ("bundle", "places"),
+    [
+        ({"CPU": 1.0, "GPU": 1.0, "accelerator_type:T4": 0.001}, 2),
+        ({"CPU": 1.0, "GPU": 2.0, "accelerator_type:T4": 0.001}, 0),  # one on each of two nodes is not two on one
+        ({"CPU": 1.0, "GPU": 2.0}, 4),
+        ({"CPU": 4.0, "GPU": 1.0}, 8),
+        ({"CPU": 20.0, "GPU": 1.0}, 3),
+        ({"CPU": 1.0, "GPU": 1.0, "accelerator_type:A100": 0.001}, 0),
+        ({"CPU": 2.0}, 34),
+    ],
+)
+def test_what_a_cluster_holds_is_counted_by_whole_nodes(bundle, places):
+    assert _places(NODES, bundle) == places
+
+
+def test_cores_that_nobody_named_are_those_of_the_nodes_that_fit(four_nodes):
+    assert four_nodes._request(Resources()) == {"num_cpus": 64, "num_gpus": 0}
+    assert four_nodes._request(Resources(gpus=2)) == {"num_cpus": 4, "num_gpus": 2}
+    wanted = {"num_cpus": 2, "num_gpus": 1, "accelerator_type": "T4"}
+    assert four_nodes._request(Resources(gpus=1, accelerator="T4")) == wanted
+    assert four_nodes._request(Resources(cpus=7)) == {"num_cpus": 7, "num_gpus": 0}
+
+
+def test_what_the_cluster_has_is_said_node_by_node():
+    assert _inventory(NODES) == "2 x (2 cores, 1 GPUs T4); 1 x (0 cores); 1 x (64 cores, 8 GPUs H100)"
+    assert _inventory([]) == "no node"
+
+
+def test_another_version_of_ray_or_python_is_said_in_a_line():
+    told = (
+        "Version mismatch: The cluster was started with:\n    Ray: 2.40.0\n    Python: 3.10.1\n"
+        "This process on node 10.0.0.1 was started with:\n    Ray: 2.60.0\n    Python: 3.11.7\n"
+    )  # as ray._private.utils.check_version_info words it
+    said = "the Ray cluster at auto runs Ray 2.40.0, Python 3.10.1, and this is Ray 2.60.0, Python 3.11.7: both must"
+    assert _unreachable(" at auto", RuntimeError(told)).startswith(said)
 
 
 def test_nobody_at_the_address_is_said_within_seconds():

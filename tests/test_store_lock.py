@@ -72,7 +72,8 @@ def test_a_killed_run_holds_nothing(tmp_path: Path, holder: subprocess.Popen[str
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_the_lock_is_let_go(folder: Folder, fails: bool) -> None:
+def test_the_lock_is_let_go(folder: Folder, fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "STALE_LOCK_SECONDS", 1.0)
     try:
         with locked(folder):
             with pytest.raises(BusyError), locked(folder):
@@ -85,25 +86,34 @@ def test_the_lock_is_let_go(folder: Folder, fails: bool) -> None:
         assert folder.names() == [], "the lock is no file of the run"
 
 
-def test_a_remote_lock_is_kept_fresh_and_goes_stale(remote: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    remote.write_json(".lock", {"id": "x", "owner": "process 1 on there", "beat": time.time() - 59})
-    with pytest.raises(BusyError, match="process 1 on there"), locked(remote):
-        pytest.fail("the lock was fresh")
-    remote.write_json(".lock", {"id": "x", "owner": "process 1 on there", "beat": time.time() - 61})
-    monkeypatch.setattr(store, "STALE_LOCK_SECONDS", 0.4)
+def test_a_remote_lock_is_kept_fresh(remote: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "STALE_LOCK_SECONDS", 1.0)
     with locked(remote):
         first = remote.read_json(".lock")
-        time.sleep(0.5)
-        assert remote.read_json(".lock")["beat"] > first["beat"]
-        with pytest.raises(BusyError), locked(remote):
+        with pytest.raises(BusyError, match=f"process {os.getpid()} on "), locked(remote):
             pytest.fail("the lock was kept fresh")
+        assert remote.read_json(".lock")["beat"] > first["beat"]
     assert not remote.exists(".lock")
+
+
+@pytest.mark.parametrize("hours", [-1, 0, 1])
+def test_the_remote_lock_of_a_killed_run_is_taken_after_a_while_whatever_its_clock_said(
+    remote: Folder, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    monkeypatch.setattr(store, "STALE_LOCK_SECONDS", 0.5)
+    remote.write_json(".lock", {"id": "x", "owner": "process 1 on there", "beat": time.time() + hours * 3600})
+    said: list[str] = []
+    start = time.monotonic()
+    with locked(remote, said.append):
+        assert time.monotonic() - start >= 0.5
+        assert remote.read_json(".lock")["owner"].startswith(f"process {os.getpid()} on ")
+    assert len(said) == 1 and "is locked by process 1 on there: waiting up to" in said[0]
 
 
 def test_of_two_that_start_at_once_the_last_writer_has_the_remote_lock(
     remote: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = {"id": "x", "owner": "process 2 on there", "beat": time.time()}
+    other = {"id": "x", "owner": "process 2 on there", "beat": time.time()}  # by a store without exclusive create
     monkeypatch.setattr(store.time, "sleep", lambda _: remote.write_json(".lock", other))
     with pytest.raises(BusyError, match="process 2 on there"), locked(remote):
         pytest.fail("two runs in one folder")

@@ -21,6 +21,7 @@ __all__ = [
     "ModelFacts",
     "ModelRow",
     "Origin",
+    "anywhere",
     "catalog_names",
     "describe",
     "ensure",
@@ -160,8 +161,18 @@ def ensure(
             return store.install(entry, lambda work: sources.build(entry, work, say), say)
         if isinstance(kind, HubName):
             return hub.fetch_model(kind.repo, kind.revision, say, weights)
-        folder.check(kind)
+        if weights:
+            folder.check(kind)
         return kind
+
+
+def anywhere(ref: str, revision: str | None = None, base: Path | None = None) -> str:
+    """The reference as it can be said on another machine: a folder by its absolute path. Offline.
+
+    Raises ModelError as ``identity`` does.
+    """
+    kind = resolve(ref, revision, base)
+    return str(kind) if isinstance(kind, Path) else ref
 
 
 @contextmanager

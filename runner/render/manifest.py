@@ -30,6 +30,8 @@ from runner.spec import Spec
 RAY_VERSION = "2.60.0"
 """Of the images; KubeRay wants to know it before it turns token authentication on."""
 
+NODE_SECONDS = 1800
+"""That a node may take to come up, with its image: those with GPUs are slow."""
 IDLE_SECONDS = 600
 """Without work before a pod is given back: more than a stage without Ray takes, less than a GPU's hour costs."""
 KEPT_SECONDS = 600
@@ -109,9 +111,10 @@ def _job(found: Inside, wish: Wish, name: str, config_map: str) -> dict[str, Any
     scales = wish.queue is None
     groups = groups_of(found.spec, fixed=not scales)
     image = wish.image_for(any(group.gpus for group in groups))
+    options = f"--address auto --wait {NODE_SECONDS} --runs-dir {wish.runs_dir}"
     return {
         # A fixed path: nothing of the spec gets near the shell that reads this line.
-        "entrypoint": f"tutelage run {SPEC_MOUNT}/{SPEC_FILE} --address auto --runs-dir {wish.runs_dir}",
+        "entrypoint": f"tutelage run {SPEC_MOUNT}/{SPEC_FILE} {options}",
         "submissionMode": "K8sJobMode",
         "backoffLimit": wish.retries,
         "activeDeadlineSeconds": wish.hours * 3600,

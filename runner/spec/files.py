@@ -43,8 +43,16 @@ def resolve_path(spec: Spec, path: str) -> str:
     return path if "://" in path else str(spec.base / path)
 
 
-def check_files(spec: Spec) -> None:
-    """Look at every data file that ``spec`` names. Raises SpecError with every problem."""
+def goes_along(path: str) -> bool:
+    """Whether a data path stands relative to its spec, so that a job that is sent elsewhere takes the file along."""
+    return not ("://" in path or os.path.isabs(path) or VARIABLE.match(path))
+
+
+def check_files(spec: Spec, elsewhere: bool = False) -> None:
+    """Look at every data file that ``spec`` names. Raises SpecError with every problem.
+
+    Where the job runs ``elsewhere``, absolute paths and optional packages are that machine's, and are not looked at.
+    """
     problems: list[Problem] = []
     sources: list[tuple[KeyPath, TextSource]] = [
         (("data", "train", "path"), spec.data.train),
@@ -58,35 +66,43 @@ def check_files(spec: Spec) -> None:
         sources.append((("evaluate", "compare", name, "path"), other.source))
     for at, source in sources:
         try:
-            problems += _check_source(spec, at, source)
+            resolve_path(spec, source.path)  # a variable that is not set is a problem anywhere
+            if goes_along(source.path) or not elsewhere:
+                problems += _check_source(spec, at, source)
         except SpecError as error:
             problems += error.problems
-    problems += _check_benchmark(spec)
-    problems += _check_exports(spec)
+    problems += _check_prices(spec)
+    if not elsewhere:
+        problems += _check_carbon(spec)
+        problems += _check_exports(spec)
     if problems:
         raise SpecError(problems)
 
 
-def _check_benchmark(spec: Spec) -> list[Problem]:
-    """The price table that the spec names, and what an estimate of energy needs."""
-    problems: list[Problem] = []
-    if spec.benchmark.prices is not None:
-        from runner.spec.prices import prices_of  # only now: few specs have a table of their own
+def _check_prices(spec: Spec) -> list[Problem]:
+    """The price table that the spec names."""
+    if spec.benchmark.prices is None:
+        return []
+    from runner.spec.prices import prices_of  # only now: few specs have a table of their own
 
-        try:
-            prices_of(spec)
-        except SpecError as error:
-            problems += error.problems
-    if spec.benchmark.carbon is not None:
-        from runner import carbon
+    try:
+        prices_of(spec)
+    except SpecError as error:
+        return error.problems
+    return []
 
-        wanted, known = spec.benchmark.carbon.country, carbon.countries()
-        if known is None:
-            problems.append(spec.places.problem(("benchmark", "carbon"), carbon.MISSING))
-        elif wanted is not None and wanted not in known:
-            message = carbon.no_figures(wanted)
-            problems.append(spec.places.problem(("benchmark", "carbon", "country"), message))
-    return problems
+
+def _check_carbon(spec: Spec) -> Iterator[Problem]:
+    """What an estimate of energy needs."""
+    if spec.benchmark.carbon is None:
+        return
+    from runner import carbon
+
+    wanted, known = spec.benchmark.carbon.country, carbon.countries()
+    if known is None:
+        yield spec.places.problem(("benchmark", "carbon"), carbon.MISSING)
+    elif wanted is not None and wanted not in known:
+        yield spec.places.problem(("benchmark", "carbon", "country"), carbon.no_figures(wanted))
 
 
 def _check_exports(spec: Spec) -> Iterator[Problem]:

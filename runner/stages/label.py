@@ -278,7 +278,7 @@ def _generate(context: Context, waiting: pa.Table, store: Folder) -> dict[str, s
     """Ask the teacher; answers go to the store as they come. Returns the rows that failed, with reasons."""
     teacher = context.spec.teacher
     waiting, asking = _with_examples(context, waiting)
-    wanted, model, endpoint = _place(context)
+    wanted, (model, revision), endpoint = _place(context)
     size = teacher.batch_size
     results = context.cluster.map_batches(
         [waiting.slice(start, size) for start in range(0, len(waiting), size)],
@@ -286,6 +286,7 @@ def _generate(context: Context, waiting: pa.Table, store: Folder) -> dict[str, s
         {
             "engine": teacher.engine,
             "model": model,
+            "revision": revision,
             "asking": asking,
             "settings": settings_of(teacher),
             "answers": store.url,
@@ -313,32 +314,32 @@ def _generate(context: Context, waiting: pa.Table, store: Folder) -> dict[str, s
 
 def _with_examples(context: Context, waiting: pa.Table) -> tuple[pa.Table, Asking]:
     """The questions and how they are asked, with few-shot examples chosen where the spec wants them chosen."""
-    spec, pool, asking = context.spec, context.spec.task.pool, asking_of(context.spec)
+    pool, asking = context.spec.task.pool, asking_of(context.spec)
     if pool is None:
         return waiting, asking
     texts = context.inputs["load"].read_table("examples.parquet").to_pylist()
     examples = tuple(prompt.Example(**{name: text[name] for name in EXAMPLES.names}) for text in texts)
-    folder = models.ensure(pool.model, None, spec.base, lambda text: context.progress.say(text, NAME), "task.examples")
+    model, _ = context.model(pool.model, None, "task.examples", NAME)
     if pool.select == "diverse":
         context.progress.say(f"choosing {pool.k} of {len(examples)} examples", NAME)
         numbers = context.cluster.call(
             choose_spread,
             Resources(1),
-            model=str(folder),
+            model=model,
             texts=[one.text for one in examples],
             labels=[one.label for one in examples],
             k=pool.k,
         )
         return waiting, replace(asking, task=replace(asking.task, examples=tuple(examples[n] for n in numbers)))
     context.progress.say(f"choosing {pool.k} of {len(examples)} examples for each of {len(waiting)} rows", NAME)
-    waiting = _nearest(context, waiting, str(folder), [one.text for one in examples], pool.k)
+    waiting = _nearest(context, waiting, model, [one.text for one in examples], pool.k)
     return waiting, replace(asking, pool=examples)
 
 
-def _nearest(context: Context, waiting: pa.Table, folder: str, pool: list[str], k: int) -> pa.Table:
+def _nearest(context: Context, waiting: pa.Table, model: str, pool: list[str], k: int) -> pa.Table:
     """``waiting`` with the numbers of each row's own examples; rows with the same ones come together."""
     batches = [waiting.slice(start, CHOOSING_ROWS) for start in range(0, len(waiting), CHOOSING_ROWS)]
-    arguments = {"model": folder, "pool": pool, "k": k}
+    arguments = {"model": model, "pool": pool, "k": k}
     results = context.cluster.map_batches(batches, Chooser, arguments, Resources(1), (1, CHOOSERS))
     chosen: dict[str, list[int]] = {}
     for result in results:
@@ -352,26 +353,31 @@ def _nearest(context: Context, waiting: pa.Table, folder: str, pool: list[str], 
     return waiting.take(sorted(range(len(order)), key=order.__getitem__))
 
 
-def _place(context: Context) -> tuple[Resources, str, Endpoint | None]:
-    """Where the teacher runs: what each replica needs, the folder of its model or tokenizer, and the server."""
+def _place(context: Context) -> tuple[Resources, tuple[str, str | None], Endpoint | None]:
+    """Where the teacher runs: what each replica needs, its model (or tokenizer) and revision, and the server."""
     spec, teacher = context.spec, context.spec.teacher
-    wanted = Resources(teacher.resources.cpus, teacher.resources.gpus, teacher.resources.accelerator)
+    wanted = wanted_resources(teacher)
+    context.cluster.require(wanted, "teacher", teacher.resources.replicas[0])
     if teacher.engine == "noop":
-        return Resources(1), "", None
-
-    def say(text: str) -> None:
-        context.progress.say(text, NAME)
-
+        return wanted, ("", None), None
+    if teacher.endpoint is not None:
+        check_host(teacher.endpoint, teacher.allow_external)
+    own = teacher.endpoint is None
+    model = context.model(teacher.model, teacher.revision, "teacher.model", NAME, weights=own)
     if teacher.endpoint is None:
-        context.cluster.require(wanted, "teacher")
-        folder = models.ensure(teacher.model, teacher.revision, spec.base, say, who="teacher.model")
-        say(f"starting {teacher.model} on vLLM")
-        return wanted, str(folder), None
-    check_host(teacher.endpoint, teacher.allow_external)
-    folder = models.ensure(teacher.model, teacher.revision, spec.base, say, who="teacher.model", weights=False)
-    say(f"asking {teacher.model} at {teacher.endpoint}")
+        context.progress.say(f"starting {teacher.model} on vLLM", NAME)
+        return wanted, model, None
+    context.progress.say(f"asking {teacher.model} at {teacher.endpoint}", NAME)
     name = models.hub_name(teacher.model, spec.base)
-    return Resources(teacher.resources.cpus or 1), str(folder), Endpoint(teacher.endpoint, name, teacher.concurrency)
+    return wanted, model, Endpoint(teacher.endpoint, name, teacher.concurrency)
+
+
+def wanted_resources(teacher: Teacher) -> Resources:
+    """What each replica runs on: a GPU only where there is a model, and not a server elsewhere that has it."""
+    resources = teacher.resources
+    if teacher.endpoint is not None or teacher.engine == "noop":
+        return Resources(resources.cpus or 1)
+    return Resources(resources.cpus, resources.gpus, resources.accelerator)
 
 
 def budget_seconds(teacher: Teacher) -> float:

@@ -60,10 +60,7 @@ def run(context: Context) -> dict[str, Any]:
     """:raises ModelError: when the student cannot be had or is no encoder."""
     spec, student = context.spec, context.spec.student
     wanted = Resources(student.resources.cpus, student.resources.gpus, student.resources.accelerator)
-    context.cluster.require(wanted, "student", student.resources.workers)
-    folder = models.ensure(
-        student.model, student.revision, spec.base, lambda text: context.progress.say(text, NAME), who="student.model"
-    )
+    model, revision = context.model(student.model, student.revision, "student.model", NAME)
     rows = [
         row
         for row in context.inputs["vote"].read_table("votes.parquet").to_pylist()
@@ -74,7 +71,7 @@ def run(context: Context) -> dict[str, Any]:
     for warning in warnings:
         context.progress.say(f"warning: {warning}", NAME)
     given, judging = _Rows.of([rows[i] for i in kept]), _Rows.of([rows[i] for i in held_out])
-    lessons = _Lessons(context, folder, wanted, judging)
+    lessons = _Lessons(context, model, revision, wanted, judging)
     found: dict[str, Any] = {}
     if student.search is not None:
         found["search"] = lessons.search(given)
@@ -113,7 +110,8 @@ class _Lessons:
     """The trainings of one run of the stage, one after the other, each with a folder for its checkpoints."""
 
     context: Context
-    model: Path
+    model: str
+    revision: str | None
     wanted: Resources
     held_out: _Rows
     settings: dict[str, Any] = field(default_factory=dict)
@@ -129,7 +127,8 @@ class _Lessons:
     def _config(self, rows: _Rows, epochs: int, **more: Any) -> dict[str, Any]:
         spec = self.context.spec
         return {
-            "model": str(self.model),
+            "model": self.model,
+            "revision": self.revision,
             "labels": list(spec.task.labels),
             "student": spec.to_dict()["student"] | {"epochs": epochs},
             "settings": self.settings,
@@ -302,7 +301,7 @@ def _fit(config: dict[str, Any]) -> dict[str, Any]:
     return {
         **{name: config["student"][name] for name in names},
         **config["settings"],
-        "model": Path(config["model"]),
+        "model": models.ensure(config["model"], config["revision"], who="student.model"),
         "labels": tuple(config["labels"]),
         "checkpoint_seconds": config["checkpoint_seconds"],
     }

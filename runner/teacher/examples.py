@@ -7,11 +7,12 @@ has it (Reimers and Gurevych 2019). Knows no Ray and no spec; the encoder is loa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from runner import models
 
 Vectors = NDArray[np.float32]
 
@@ -31,7 +32,7 @@ class Chooser:
     def __init__(self, model: str, pool: Sequence[str], k: int) -> None:
         from runner.student import Encoder  # where the work is done only: the driver needs no torch
 
-        self._encoder, self._k = Encoder.load(Path(model)), k
+        self._encoder, self._k = Encoder.load(models.ensure(model, who="task.examples")), k
         self._pool = self._encoder.embed(pool)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -70,4 +71,4 @@ def choose_spread(model: str, texts: Sequence[str], labels: Sequence[str], k: in
     """As :func:`spread`, of texts."""
     from runner.student import Encoder
 
-    return spread(Encoder.load(Path(model)).embed(texts), labels, k)
+    return spread(Encoder.load(models.ensure(model, who="task.examples")).embed(texts), labels, k)

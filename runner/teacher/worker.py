@@ -16,11 +16,11 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from runner import models
 from runner.errors import EngineError, TutelageError, first_line
 from runner.store import Folder
 from runner.teacher.asking import REASK_TOKENS, Ask, Ballot, Conversation, Distribution, Votes
@@ -101,6 +101,7 @@ class Labeller:
         answers: str,
         endpoint: Endpoint | None = None,
         until: float = math.inf,
+        revision: str | None = None,
     ) -> None:
         self._asking, self._settings, self._until = asking, settings, until
         self._answers = Folder(answers)
@@ -109,7 +110,7 @@ class Labeller:
         self._renderers: dict[tuple[int, ...], Renderer] = {}
         self._failed: TutelageError | None = None
         try:
-            self._engine = _open(engine, model, asking.task, settings, endpoint)
+            self._engine = _open(engine, (model, revision), asking.task, settings, endpoint)
             # The part that all rows share is lengthened to whole blocks of the cache; with examples of each row's own
             # it is short, and ends somewhere else.
             align = 1 if asking.pool else block_tokens(settings)
@@ -242,15 +243,17 @@ class Labeller:
             raise EngineError(f"the model cannot tell the labels apart: {error}; rename them") from error
 
 
-def _open(engine: str, model: str, task: Task, settings: EngineSettings, endpoint: Endpoint | None) -> Engine:
+def _open(
+    engine: str, model: tuple[str, str | None], task: Task, settings: EngineSettings, endpoint: Endpoint | None
+) -> Engine:
     if engine == "noop":
         return NoopEngine(task.labels, settings.options.get("seconds", 0.0))
     if endpoint is None:
-        return VllmEngine(Path(model), settings)
+        return VllmEngine(models.ensure(*model, who="teacher.model"), settings)
     from runner.student import load_tokenizer  # in the actor only: the driver needs no torch
 
     token = os.environ.get(TOKEN_VARIABLE)
-    tokenizer = load_tokenizer(Path(model))
+    tokenizer = load_tokenizer(models.ensure(*model, who="teacher.model", weights=False))
     server = EndpointEngine(endpoint.url, endpoint.model, tokenizer, endpoint.concurrency, token=token)
     if server.max_context is not None and server.max_context < settings.max_context:
         server.close()

@@ -346,7 +346,7 @@ def test_no_word_of_a_spec_reaches_a_command(tmp_path: Path) -> None:
     )
     config_map, job = render(load_spec(path), Wish()).objects
     assert job["spec"]["entrypoint"] == (
-        "tutelage run /etc/tutelage/spec.yaml --address auto --runs-dir /mnt/tutelage/runs"
+        "tutelage run /etc/tutelage/spec.yaml --address auto --wait 1800 --runs-dir /mnt/tutelage/runs"
     )
     assert "rm -rf" not in to_yaml(job)
     assert HOSTILE in config_map["data"]["spec.yaml"]

@@ -42,6 +42,8 @@ def test_the_number_of_workers_makes_another_student_and_cores_do_not(job: Any) 
 class Here:
     """Trains for real, in this process: what Ray Train would be handed is kept."""
 
+    address = None
+
     def __init__(self) -> None:
         self.trained: list[dict[str, Any]] = []
 
