@@ -481,7 +481,7 @@ def _train_worker(settings: dict[str, Any]) -> dict[str, Any]:
         except (OSError, RuntimeError) as error:
             raise UserError(
                 f"a checkpoint of the training cannot be kept in the run folder: {first_line(error)}; "
-                "one takes four times the room of the weights, in a folder that all workers reach"
+                "one takes five times the room of the weights, in a folder that all workers reach"
             ) from error
 
     def restore(read: Callable[[Path], None]) -> None:
