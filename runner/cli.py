@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from runner import __version__
 from runner.errors import SpecError, TutelageError, UserError
+from runner.shown import for_terminal, without_secrets
 
 if TYPE_CHECKING:
     from runner.cluster import Cluster
@@ -33,12 +34,13 @@ PROBE_ROWS = 32
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is drawn in ``errors.py``."""
+    os.environ.setdefault("DO_NOT_TRACK", "1")  # the Hub's client and vLLM tell others how they are used
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
     except TutelageError as error:
-        print(f"{error}" if isinstance(error, SpecError) else f"tutelage: {error}", file=sys.stderr)
+        _put(f"{error}" if isinstance(error, SpecError) else f"tutelage: {error}", sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(
@@ -52,7 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _bug(traceback.format_exc())
 
 
+def _put(text: str, stream: TextIO | None = None) -> None:
+    """Print what people read. File names, columns, labels and the words of servers are not ours: nothing in them may
+    speak to the terminal."""
+    print(for_terminal(text), file=stream or sys.stdout, flush=True)
+
+
 def _bug(trace: str) -> int:
+    trace = without_secrets(trace)
     name = f"tutelage-{time.strftime('%Y%m%d-%H%M%S')}-"
     try:
         with tempfile.NamedTemporaryFile(
@@ -63,7 +72,7 @@ def _bug(trace: str) -> int:
     except OSError as error:
         kept = f"please report it; no log could be written ({error.strerror}), so here it is:\n{trace}"
     last = trace.strip().splitlines()[-1][:300]
-    print(f"tutelage: this is a bug in tutelage: {last}\n{kept}", file=sys.stderr)
+    _put(f"tutelage: this is a bug in tutelage: {last}\n{kept}", sys.stderr)
     return BUG
 
 
@@ -77,9 +86,9 @@ def _validate(options: argparse.Namespace) -> int:
         except SpecError as error:
             problems += error.problems
         else:
-            print(f"{path}: fine")
+            _put(f"{path}: fine")
     for problem in problems:
-        print(problem, file=sys.stderr)
+        _put(str(problem), sys.stderr)
     return SpecError.exit_code if problems else 0
 
 
@@ -91,7 +100,10 @@ def _plan(options: argparse.Namespace) -> int:
     if options.probe:
         _probe(spec, run, options)
     plan = make_plan(spec, run)
-    print(json.dumps(plan.to_dict()) if options.json else plan_text(plan, options.show_prompt))
+    if options.json:
+        print(json.dumps(plan.to_dict()))
+    else:
+        _put(plan_text(plan, options.show_prompt))
     return 1 if plan.problems else 0
 
 
@@ -110,7 +122,6 @@ def _run(options: argparse.Namespace) -> int:
     from runner import pipeline
     from runner.plan import check_memory
     from runner.progress import Progress
-    from runner.report import result_table
     from runner.store import locked
 
     spec = _load(options)
@@ -121,13 +132,17 @@ def _run(options: argparse.Namespace) -> int:
         record = pipeline.execute(spec, run, cluster, progress)
         if all(stage["cached"] for stage in record["stages"]):
             progress.say("nothing to do: every stage is there already")
-        report = _write_report(run)
-    if options.json:
+        _show_report(run, _write_report(run), options.json)
+    return 0
+
+
+def _show_report(run: Folder, report: dict[str, Any], as_json: bool) -> None:
+    from runner.report import result_table
+
+    if as_json:
         print(json.dumps(report))
     else:
-        print(result_table(report))
-        print(f"\nreport: {run.path('report.html')}")
-    return 0
+        _put(f"{result_table(report)}\n\nreport: {run.path('report.html')}")
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -153,23 +168,21 @@ def _predict(options: argparse.Namespace) -> int:
         return 0
     labels = ", ".join(f"{label} {count:,}" for label, count in sorted(found["labels"].items()))
     rate = found["texts_per_second"]
-    print(
+    _put(
         f"{found['rows']:,} texts: {labels}; {found['abstained']:,} abstained"
         + (f"; {rate:.1f} texts/s" if rate else "")
     )
-    print(f"{found['reused']:,} were there already\n" * bool(found["reused"]) + f"output: {found['out']}")
+    _put(f"{found['reused']:,} were there already\n" * bool(found["reused"]) + f"output: {found['out']}")
     return 0
 
 
 def _report(options: argparse.Namespace) -> int:
-    from runner.report import result_table
     from runner.store import Folder
 
     run = Folder(_absolute(options.run))
     if not run.exists("run.json"):
         raise UserError(f"{options.run}: no finished run is there (no run.json); give the folder that `run` printed")
-    report = _write_report(run)
-    print(json.dumps(report) if options.json else f"{result_table(report)}\n\nreport: {run.path('report.html')}")
+    _show_report(run, _write_report(run), options.json)
     return 0
 
 
@@ -187,7 +200,7 @@ def _render(options: argparse.Namespace) -> int:
     else:
         _write_text(Path(options.output), rendered.yaml)
     if rendered.needs:
-        print("what the job needs in the cluster before it starts:", *rendered.needs, sep="\n  ", file=sys.stderr)
+        _put("\n  ".join(["what the job needs in the cluster before it starts:", *rendered.needs]), sys.stderr)
     return 0
 
 
@@ -205,8 +218,8 @@ def _push(options: argparse.Namespace) -> int:
     pushed = push(Folder(_absolute(options.run)), options.to, data=options.data, private=options.private)
     texts = f"{pushed.texts:,} labelled texts" if pushed.texts else "no texts of the data (--data adds them)"
     for place in pushed.places:
-        print(f"pushed: {place}")
-    print(f"with model, card, spec and report; {texts}")
+        _put(f"pushed: {place}")
+    _put(f"with model, card, spec and report; {texts}")
     return 0
 
 
@@ -215,7 +228,7 @@ def _models(options: argparse.Namespace) -> int:
 
     for name in options.pull:
         reference = name if name.startswith("catalog:") or "/" in name else f"catalog:{name}"
-        print(models.ensure(reference, progress=partial(_say, name)))
+        _put(str(models.ensure(reference, progress=partial(_say, name))))
     if options.pull:
         return 0
     rows = models.list_models()
@@ -231,7 +244,7 @@ def _models(options: argparse.Namespace) -> int:
 
 
 def _say(name: str, text: str) -> None:
-    print(f"{name}: {text}", flush=True)
+    _put(f"{name}: {text}")
 
 
 def _doctor(options: argparse.Namespace) -> int:
