@@ -21,6 +21,7 @@ from pathlib import Path
 
 from runner import __version__
 from runner.errors import UserError
+from runner.shown import has_secret
 from runner.spec import Spec
 from runner.spec.files import goes_along
 from runner.spec.rules import VARIABLE
@@ -37,7 +38,8 @@ MOST_BYTES = 100 * 2**20
 def pack(spec: Spec, overrides: Sequence[str], runs_dir: str, options: Sequence[str], folder: Path) -> str:
     """Fill ``folder``; returns the fingerprint of what is asked for: equal jobs, equal names.
 
-    :raises UserError: when the files are too large, or a model is a folder that does not go along.
+    :raises UserError: when the files are too large, a model is a folder that does not go along, or a variable of a
+        path holds a secret.
     """
     _refuse_local_models(spec)
     files = sorted({Path(os.path.abspath(path)) for path in _files(spec)})
@@ -101,6 +103,11 @@ def _variables(spec: Spec) -> dict[str, str]:
     """What the spec's ``${TUTELAGE_...}`` stand for: the same places are meant on the cluster."""
     named = {match[1] for path in _paths(spec) if (match := VARIABLE.match(path))}
     values = {name: os.environ.get(name, "") for name in sorted(named)}
+    if secret := [name for name, value in values.items() if has_secret(value)]:
+        raise UserError(
+            f"{secret[0]} holds a password or a signature, and what goes along with a job is no place for it: "
+            "name the address without it, and give the cluster's nodes the credentials in their environment"
+        )
     return {name: value if "://" in value else str(Path(value).absolute()) for name, value in values.items()}
 
 

@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from runner import __version__
 from runner.errors import SpecError, TutelageError, UserError
+from runner.shown import for_terminal, has_secret, without_secrets
 
 if TYPE_CHECKING:
     from runner.cluster import Cluster
@@ -37,12 +38,13 @@ PATIENCE_SECONDS = 300
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is drawn in ``errors.py``."""
+    os.environ.setdefault("DO_NOT_TRACK", "1")  # the Hub's client and vLLM tell others how they are used
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
     except TutelageError as error:
-        print(f"{error}" if isinstance(error, SpecError) else f"tutelage: {error}", file=sys.stderr)
+        _put(f"{error}" if isinstance(error, SpecError) else f"tutelage: {error}", sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(
@@ -56,7 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _bug(traceback.format_exc())
 
 
+def _put(text: str, stream: TextIO | None = None) -> None:
+    """Print what people read. File names, columns, labels and the words of servers are not ours: nothing in them may
+    speak to the terminal."""
+    print(for_terminal(text), file=stream or sys.stdout, flush=True)
+
+
 def _bug(trace: str) -> int:
+    trace = without_secrets(trace)
     name = f"tutelage-{time.strftime('%Y%m%d-%H%M%S')}-"
     try:
         with tempfile.NamedTemporaryFile(
@@ -67,7 +76,7 @@ def _bug(trace: str) -> int:
     except OSError as error:
         kept = f"please report it; no log could be written ({error.strerror}), so here it is:\n{trace}"
     last = trace.strip().splitlines()[-1][:300]
-    print(f"tutelage: this is a bug in tutelage: {last}\n{kept}", file=sys.stderr)
+    _put(f"tutelage: this is a bug in tutelage: {last}\n{kept}", sys.stderr)
     return BUG
 
 
@@ -81,9 +90,9 @@ def _validate(options: argparse.Namespace) -> int:
         except SpecError as error:
             problems += error.problems
         else:
-            print(f"{path}: fine")
+            _put(f"{path}: fine")
     for problem in problems:
-        print(problem, file=sys.stderr)
+        _put(str(problem), sys.stderr)
     return SpecError.exit_code if problems else 0
 
 
@@ -95,7 +104,10 @@ def _plan(options: argparse.Namespace) -> int:
     if options.probe:
         _probe(spec, run, options)
     plan = make_plan(spec, run)
-    print(json.dumps(plan.to_dict()) if options.json else plan_text(plan, options.show_prompt))
+    if options.json:
+        print(json.dumps(plan.to_dict()))
+    else:
+        _put(plan_text(plan, options.show_prompt))
     return 1 if plan.problems else 0
 
 
@@ -115,7 +127,6 @@ def _run(options: argparse.Namespace) -> int:
     from runner import pipeline
     from runner.plan import check_memory
     from runner.progress import Progress
-    from runner.report import result_table
     from runner.store import locked
 
     spec = _load(options)
@@ -126,13 +137,17 @@ def _run(options: argparse.Namespace) -> int:
         record = pipeline.execute(spec, run, cluster, progress)
         if all(stage["cached"] for stage in record["stages"]):
             progress.say("nothing to do: every stage is there already")
-        report = _write_report(run)
-    if options.json:
+        _show_report(run, _write_report(run), options.json)
+    return 0
+
+
+def _show_report(run: Folder, report: dict[str, Any], as_json: bool) -> None:
+    from runner.report import result_table
+
+    if as_json:
         print(json.dumps(report))
     else:
-        print(result_table(report))
-        print(f"\nreport: {run.path('report.html')}")
-    return 0
+        _put(f"{result_table(report)}\n\nreport: {run.path('report.html')}")
 
 
 def _submit(options: argparse.Namespace) -> int:
@@ -146,6 +161,8 @@ def _submit(options: argparse.Namespace) -> int:
             f"--runs-dir {options.runs_dir!r}: a job needs a place that all nodes of the cluster reach: a URL such as "
             "s3://bucket/runs, or the absolute path of a shared folder"
         )
+    if has_secret(options.runs_dir):
+        raise UserError("--runs-dir: a job's address is shown to all who may look at the cluster: no password in it")
     spec = load_spec(options.spec, options.set)
     check_files(spec, elsewhere=True)
     check_memory(spec, elsewhere=True)
@@ -157,7 +174,7 @@ def _submit(options: argparse.Namespace) -> int:
         print_ = bundle.pack(spec, options.set, options.runs_dir, more, package)
         run = f"{options.runs_dir.rstrip('/')}/{spec.name}"
         job, started = jobs.submit(package, bundle.ENTRYPOINT, spec.name, print_, run)
-    print(f"job {job.id} {'is submitted' if started else 'is at work already'}; run folder: {run}", file=sys.stderr)
+    _put(f"job {job.id} {'is submitted' if started else 'is at work already'}; run folder: {run}", sys.stderr)
     return 0 if options.detach else _follow(jobs, job)
 
 
@@ -173,7 +190,7 @@ def _follow(jobs: Jobs, job: Job) -> int:
     if job.status == "SUCCEEDED":
         return 0
     if job.status == "STOPPED":
-        print(f"tutelage: job {job.id} was stopped; the same command goes on from there", file=sys.stderr)
+        _put(f"tutelage: job {job.id} was stopped; the same command goes on from there", sys.stderr)
         return INTERRUPTED
     if job.exit_code is None:
         raise UserError(f"job {job.id} did not run to its end: {job.message}; submit again: what is finished is kept")
@@ -188,13 +205,13 @@ def _interrupted(jobs: Jobs, job: Job) -> int:
             answer = input(f"\nStop job {job.id}? [y/N] ").strip().lower()
     if answer in ("y", "yes"):
         jobs.stop(job)
-        print(f"tutelage: job {job.id} is being stopped; the same command goes on from there", file=sys.stderr)
+        _put(f"tutelage: job {job.id} is being stopped; the same command goes on from there", sys.stderr)
     else:
         where = f"{shlex.quote(job.id)} --address {shlex.quote(jobs.address)}"
-        print(
+        _put(
             f"tutelage: detached, job {job.id} goes on; `tutelage logs {where} --follow` shows it, "
             f"`tutelage stop {where}` ends it",
-            file=sys.stderr,
+            sys.stderr,
         )
     return INTERRUPTED
 
@@ -210,9 +227,9 @@ def _status(options: argparse.Namespace) -> int:
     width = max((len(job.id) for job in found), default=0)
     for job in found:
         failed = f"  {job.message}" if job.status == "FAILED" else ""
-        print(f"{job.id:<{width}}  {job.status:<9}  {job.started}  {job.run}{failed}")
+        _put(f"{job.id:<{width}}  {job.status:<9}  {job.started}  {job.run}{failed}")
     if not found:
-        print(f"no job of tutelage on {jobs.address}")
+        _put(f"no job of tutelage on {jobs.address}")
     return 0
 
 
@@ -233,10 +250,10 @@ def _stop(options: argparse.Namespace) -> int:
     jobs = Jobs(options.address)
     job = jobs.find(options.job)
     if not job.active:
-        print(f"{job.id}: has ended already ({job.status})")
+        _put(f"{job.id}: has ended already ({job.status})")
         return 0
     jobs.stop(job)
-    print(f"{job.id}: {jobs.ended(job).status}")
+    _put(f"{job.id}: {jobs.ended(job).status}")
     return 0
 
 
@@ -263,23 +280,21 @@ def _predict(options: argparse.Namespace) -> int:
         return 0
     labels = ", ".join(f"{label} {count:,}" for label, count in sorted(found["labels"].items()))
     rate = found["texts_per_second"]
-    print(
+    _put(
         f"{found['rows']:,} texts: {labels}; {found['abstained']:,} abstained"
         + (f"; {rate:.1f} texts/s" if rate else "")
     )
-    print(f"{found['reused']:,} were there already\n" * bool(found["reused"]) + f"output: {found['out']}")
+    _put(f"{found['reused']:,} were there already\n" * bool(found["reused"]) + f"output: {found['out']}")
     return 0
 
 
 def _report(options: argparse.Namespace) -> int:
-    from runner.report import result_table
     from runner.store import Folder
 
     run = Folder(_absolute(options.run))
     if not run.exists("run.json"):
         raise UserError(f"{options.run}: no finished run is there (no run.json); give the folder that `run` printed")
-    report = _write_report(run)
-    print(json.dumps(report) if options.json else f"{result_table(report)}\n\nreport: {run.path('report.html')}")
+    _show_report(run, _write_report(run), options.json)
     return 0
 
 
@@ -297,7 +312,7 @@ def _render(options: argparse.Namespace) -> int:
     else:
         _write_text(Path(options.output), rendered.yaml)
     if rendered.needs:
-        print("what the job needs in the cluster before it starts:", *rendered.needs, sep="\n  ", file=sys.stderr)
+        _put("\n  ".join(["what the job needs in the cluster before it starts:", *rendered.needs]), sys.stderr)
     return 0
 
 
@@ -315,8 +330,8 @@ def _push(options: argparse.Namespace) -> int:
     pushed = push(Folder(_absolute(options.run)), options.to, data=options.data, private=options.private)
     texts = f"{pushed.texts:,} labelled texts" if pushed.texts else "no texts of the data (--data adds them)"
     for place in pushed.places:
-        print(f"pushed: {place}")
-    print(f"with model, card, spec and report; {texts}")
+        _put(f"pushed: {place}")
+    _put(f"with model, card, spec and report; {texts}")
     return 0
 
 
@@ -325,7 +340,7 @@ def _models(options: argparse.Namespace) -> int:
 
     for name in options.pull:
         reference = name if name.startswith("catalog:") or "/" in name else f"catalog:{name}"
-        print(models.ensure(reference, progress=partial(_say, name)))
+        _put(str(models.ensure(reference, progress=partial(_say, name))))
     if options.pull:
         return 0
     rows = models.list_models()
@@ -341,7 +356,7 @@ def _models(options: argparse.Namespace) -> int:
 
 
 def _say(name: str, text: str) -> None:
-    print(f"{name}: {text}", flush=True)
+    _put(f"{name}: {text}")
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,11 +71,11 @@ class Cluster:
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
             # Ray runs workers at nice 15 by default: whatever else runs beside a job would stop it.
             os.environ.setdefault("RAY_worker_niceness", "0")
+            with _for_this_machine() if self.address is None else nullcontext():
+                self._connect()
+            self._started = True
         import ray
 
-        if not self._started:
-            self._connect()
-            self._started = True
         return ray
 
     def _connect(self) -> None:
@@ -92,7 +92,8 @@ class Cluster:
         where = f" at {self.address}" if self.address else ""
         try:
             _knock(self.address)
-            ray.init(**options)
+            with _private_token():
+                ray.init(**options)
         except (OSError, ValueError, RuntimeError, ray.exceptions.AuthenticationError) as error:
             raise UserError(_unreachable(where, error)) from error
         # Once they are imported: each sets up a logger of its own.
@@ -441,6 +442,34 @@ def _knock(address: str | None) -> None:
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+
+
+@contextmanager
+def _for_this_machine() -> Iterator[None]:
+    """Ray that is imported and started within listens on the loopback address alone, as on Windows and macOS always.
+
+    It reads that from the environment, where it must not stay: what is started later may be a cluster.
+    """
+    name = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = "0"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+@contextmanager
+def _private_token() -> Iterator[None]:
+    """Whoever has Ray's token runs code as this user, and Ray writes it for all to read: keep it to the user."""
+    token = Path(os.path.expanduser("~")) / ".ray" / "auth_token"
+    with suppress(OSError):
+        token.parent.mkdir(mode=0o700, exist_ok=True)
+    yield
+    with suppress(OSError):  # there may be none, or somebody else's
+        token.chmod(0o600)
 
 
 class _Board:

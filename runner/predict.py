@@ -22,6 +22,7 @@ from runner.cluster import Cluster, Resources
 from runner.errors import ModelError, UserError
 from runner.progress import Progress
 from runner.reading import Source
+from runner.shown import without_secrets
 from runner.spec.rules import written_columns
 from runner.stages import export, train
 from runner.stages.apply import Corpus, predict_corpus, sources_of
@@ -137,7 +138,8 @@ def _form(out: str) -> str | None:
 
 def _claim(parts: Folder, identity: str, wish: Wish, form: str | None) -> None:
     """Make ``parts`` this job's. :raises UserError: when something else is there."""
-    job: dict[str, Any] = {"student": identity, "inputs": list(wish.inputs), "text": wish.text, "keep": list(wish.keep)}
+    inputs = [without_secrets(path) for path in wish.inputs]
+    job: dict[str, Any] = {"student": identity, "inputs": inputs, "text": wish.text, "keep": list(wish.keep)}
     job |= {"abstain_below": wish.abstain_below, "part_rows": wish.part_rows}
     folder, _, name = wish.out.rpartition("/")
     if form and Folder(folder).exists(name):

@@ -11,6 +11,8 @@ import time
 from dataclasses import dataclass, field
 from typing import IO, Literal
 
+from runner.shown import for_terminal, without_secrets
+
 Mode = Literal["terminal", "plain", "json", "quiet"]
 EVERY_SECONDS = {"terminal": 0.2, "plain": 10.0, "json": 2.0, "quiet": float("inf")}
 
@@ -34,9 +36,9 @@ class Progress:
         """A whole line that stays."""
         self._end_line()
         if self.mode == "json":
-            self._write(json.dumps({"event": "message", "stage": stage, "text": text}) + "\n")
+            self._write(json.dumps({"event": "message", "stage": stage, "text": without_secrets(text)}) + "\n")
         elif self.mode != "quiet":
-            self._write(f"{stage + ': ' if stage else ''}{text}\n")
+            self._write(for_terminal(f"{stage + ': ' if stage else ''}{text}") + "\n")
 
     def begin(self, what: str, total: int | None, unit: str = "rows") -> None:
         """Start counting. The clock of the rate starts with the first that is done: before it, engines start."""

@@ -6,21 +6,27 @@ Every row comes with the place where it stands, for messages. Data is only ever 
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import json
 import re
-import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from typing import Any, BinaryIO
 
 import fsspec
+from fsspec.spec import AbstractBufferedFile
 
 from runner.errors import DataError
 
-csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+LONGEST_BYTES = 2**26
+"""Of a line, and of a cell: what is longer (a file of zeros that was packed, a quote that nobody closed) is refused
+before it fills the memory."""
+
+csv.field_size_limit(LONGEST_BYTES)
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -189,7 +195,12 @@ def _hub_rows(source: Source, columns: Sequence[str]) -> Iterator[Row]:
 
 def _utf8_lines(handle: BinaryIO, name: str) -> Iterator[str]:
     """Decoded lines; a byte that is not UTF-8 is an error with its line, not a guess."""
-    for number, line in enumerate(handle, start=1):
+    for number, line in enumerate(iter(partial(_buffered(handle).readline, LONGEST_BYTES + 1), b""), start=1):
+        if len(line) > LONGEST_BYTES:
+            raise DataError(
+                f"{name}:{number}: a line of more than {LONGEST_BYTES // 2**20} MiB, which is no text to classify; "
+                "see that this is the right file, and that it has line ends"
+            )
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
@@ -198,6 +209,11 @@ def _utf8_lines(handle: BinaryIO, name: str) -> Iterator[str]:
                 "for example with: iconv -f latin1 -t utf-8"
             ) from error
         yield text
+
+
+def _buffered(handle: Any) -> BinaryIO:
+    """The file with a ``readline`` that takes a limit: that of remote files takes none."""
+    return io.BufferedReader(handle, 2**20) if isinstance(handle, AbstractBufferedFile) else handle
 
 
 def _positions(name: str, header: Sequence[str], columns: Sequence[str]) -> dict[str, int]:

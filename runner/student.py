@@ -50,6 +50,9 @@ LONGEST = 512
 CHARACTERS_PER_TOKEN = 100
 """What lies beyond this many characters for each token that is kept is cut off before tokenising."""
 
+# Left open, transformers asks on the terminal whether to run a model's own code.
+_AS_DATA: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+
 # NULs and lone surrogates cannot be encoded; tokenizers refuse or mangle them.
 _UNENCODABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -76,9 +79,15 @@ def cpu_has_bf16() -> bool:
 def load_tokenizer(folder: Path) -> Any:
     """The folder's own tokenizer. :raises ModelError: when there is none."""
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return AutoTokenizer.from_pretrained(folder, **_AS_DATA)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{folder}: no tokenizer could be loaded: {first_line(error)}") from error
+        raise ModelError(f"{folder}: no tokenizer could be loaded: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    if "trust_remote_code" in str(error):
+        return "it brings code of its own, which is never run; name a model that transformers knows without it"
+    return first_line(error)
 
 
 def load_classifier(folder: Path, labels: Sequence[str] | None = None) -> Any:
@@ -98,11 +107,11 @@ def load_classifier(folder: Path, labels: Sequence[str] | None = None) -> Any:
         }
     try:
         model, found = AutoModelForSequenceClassification.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **head
+            folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **_AS_DATA, **head
         )
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"{folder}: cannot be loaded as a sequence classifier: {first_line(error)}; "
+            f"{folder}: cannot be loaded as a sequence classifier: {_reason(error)}; "
             "the student must be an encoder with safetensors weights"
         ) from error
     written = "".join(getattr(model.config, "architectures", None) or [])
@@ -220,7 +229,7 @@ class Student:
         if runtime != "torch":
             assert exports is not None
             session = open_session(cast("Form", runtime), exports, chosen, lanes)
-            labels = label_names(AutoConfig.from_pretrained(folder, local_files_only=True))
+            labels = label_names(AutoConfig.from_pretrained(folder, **_AS_DATA))
             chosen = RUNS_IN.get(runtime, chosen)
             return cls(session, tokenizer, labels, longest, torch.device("cpu"), chosen, runtime, lanes)
         model = load_classifier(folder).to(on, DTYPES[chosen]).eval()
@@ -296,9 +305,9 @@ class Encoder:
     def load(cls, folder: Path) -> Encoder:
         """:raises ModelError: when the folder holds no encoder with safetensors weights."""
         try:
-            model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+            model = AutoModel.from_pretrained(folder, use_safetensors=True, dtype=torch.float32, **_AS_DATA)
         except (OSError, ValueError) as error:
-            raise ModelError(f"{folder}: cannot be loaded as an encoder: {first_line(error)}") from error
+            raise ModelError(f"{folder}: cannot be loaded as an encoder: {_reason(error)}") from error
         on = device()
         return cls(model.to(on).eval(), load_tokenizer(folder), on)
 

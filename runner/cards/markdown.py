@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from runner.report import text, words
 from runner.report.templates import environment
+from runner.shown import clean
 
 _MEANT = re.compile(r"[\\`*_{}\[\]#|~$!]")
 _FIRST = re.compile(r"[-+=]|\d+(?=[.)](?:\s|$))")
@@ -49,7 +50,7 @@ def code(said: object, longest: int = text.LONGEST) -> Markup:
 
 def block(said: str, language: str = "text") -> Markup:
     """Foreign lines as a fenced block, with a fence longer than any that stands in them."""
-    lines = text.clean(said).strip("\n")
+    lines = clean(said).strip("\n")
     fence = "`" * max(3, 1 + _longest_run(lines))
     return Markup(f"{fence}{language}\n{lines}\n{fence}")
 

@@ -38,13 +38,17 @@ INT8_CONFIG = {
 def convert(source: Path, target: Path, int8: bool = False) -> None:
     """Write ``target`` from ``source``. Raises ValueError where the result could not be used to chat."""
     folder, name = str(source.parent), source.name
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name, trust_remote_code=False)
     if not tokenizer.chat_template:
         raise ValueError(f"{name} holds no chat template, so it is not an instruction-tuned model")
     if tokenizer.eos_token_id is None:
         raise ValueError(f"{name} does not say which token ends a turn")
     model = AutoModelForCausalLM.from_pretrained(
-        folder, gguf_file=name, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
+        folder,
+        gguf_file=name,
+        quantization_config=GgufConfig(dequantize=True),
+        dtype=torch.bfloat16,
+        trust_remote_code=False,
     )
     # The file says nothing of the tokenizer's limit, and the default (10^30) would let any text through.
     tokenizer.model_max_length = model.config.max_position_embeddings

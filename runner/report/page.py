@@ -16,6 +16,7 @@ from runner.report import economics, text, words
 from runner.report.gather import Run
 from runner.report.plots import all_plots
 from runner.report.templates import environment
+from runner.shown import clean
 
 LONGEST_SPEC = 200_000
 
@@ -68,12 +69,12 @@ def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
 
 def _finalize(value: object) -> object:
     """The first gate, for every value that the template puts out. Markup is ours and has passed it."""
-    return text.clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _foreign(value: object, longest: int = text.LONGEST) -> Markup:
     """Text from data: cut, cleaned, escaped, and kept in its own direction of writing."""
-    return Markup("<bdi>{}</bdi>").format(escape(text.clean(text.cut(str(value), longest))))
+    return Markup("<bdi>{}</bdi>").format(escape(clean(text.cut(str(value), longest))))
 
 
 def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:

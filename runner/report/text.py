@@ -7,43 +7,25 @@ code point, so that it can neither spoil a page nor speak to a terminal. Escapin
 from __future__ import annotations
 
 import math
-import re
 from datetime import datetime
 from typing import Any
+
+from runner.shown import clean, one_way
 
 LONGEST = 300
 """Characters of a data text that are shown."""
 
 NOTHING = "–"  # noqa: RUF001 (an en dash: what stands where there is no figure)
 
-_BROKEN = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff"
-    + "".join(chr(plane * 0x10000 + low) for plane in range(1, 17) for low in (0xFFFE, 0xFFFF))
-    + "]"
-)
-_BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-
-
-def clean(text: str) -> str:
-    """The text with control characters made visible; line ends and tabs stay."""
-    return _BROKEN.sub(_visible, text.replace("\r\n", "\n").replace("\r", "\n"))
-
 
 def flat(text: str) -> str:
     """The text on one line, without marks that turn the direction of writing: for terminals and plots."""
-    return " ".join(_BIDI.sub("\ufffd", clean(text)).split())
+    return " ".join(one_way(clean(text)).split())
 
 
 def cut(text: str, longest: int = LONGEST) -> str:
     """The beginning of a long text, with a mark where it was cut."""
     return text if len(text) <= longest else text[:longest].rstrip() + "…"
-
-
-def _visible(match: re.Match[str]) -> str:
-    code = ord(match.group())
-    if code < 0x20:
-        return chr(0x2400 + code)  # the pictures that Unicode has for them: NUL, ESC, ...
-    return "\u2421" if code == 0x7F else "\ufffd"
 
 
 def plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from runner.errors import Problem
+from runner.shown import has_secret
 from runner.spec.fields import stored_as
 from runner.spec.model import prompt_and_votes
 from runner.spec.places import Places, did_you_mean
@@ -19,6 +20,10 @@ Rule = Callable[[dict[str, Any]], Found]
 
 # ${NAME} or ${NAME}/more; only names that belong to this program, so that a spec reads no other secret.
 VARIABLE = re.compile(r"\$\{(TUTELAGE_[A-Z0-9_]+)\}(?=/|\Z)")
+SECRET = (
+    "no password, token or signature may stand in a spec: put the address into the environment, "
+    "as in ${TUTELAGE_DATA}/train.csv"
+)
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
 
@@ -123,12 +128,14 @@ def _options_exist(spec: dict[str, Any]) -> Found:
     options, path = spec["teacher"]["engine_options"], ("teacher", "engine_options")
     if not options or spec["teacher"]["engine"] == "noop":
         return
-    from runner.spec.engine_options import known_options, ours
+    from runner.spec.engine_options import known_options, ours, refused
 
     known = known_options()
     for name in options:
         if name in ours:
             yield (*path, name), f"the runner sets {name} itself: {ours[name]}"
+        elif name in refused:
+            yield (*path, name), f"this option is not taken: {refused[name]}"
         elif known and name not in known:
             yield (*path, name), f"vLLM has no option {name!r}{did_you_mean(name, sorted(known))}"
 
@@ -253,6 +260,8 @@ def _path_is_clear(at: KeyPath, path: str, form: str) -> Found:
     kind = stored_as(path, form)
     if "${" in path and not (VARIABLE.match(path) and path.count("${") == 1):
         yield at, "a variable is named TUTELAGE_... and stands first, as in ${TUTELAGE_DATA}/train.csv"
+    elif has_secret(path):
+        yield at, SECRET
     elif kind is None:
         advice = (
             "set format to csv, jsonl, parquet or hub" if at[0] == "data" else "it must be .csv, .jsonl or .parquet"

@@ -26,6 +26,7 @@ from runner.cluster import Cluster, Resources
 from runner.errors import DataError
 from runner.progress import Progress
 from runner.reading import Row, Source, count_rows, files_of, read_rows, text_of
+from runner.shown import without_secrets
 from runner.sources import source_key, source_of
 from runner.spec import Spec
 from runner.stage import Context
@@ -225,7 +226,7 @@ class Reader:
         return pa.table(
             {column: pa.array(values, pa.large_string()) for column, values in columns.items()}
             | {
-                "file": pa.array([source.path] * len(chunk)).dictionary_encode(),
+                "file": pa.array([without_secrets(source.path)] * len(chunk)).dictionary_encode(),
                 "row": pa.array(range(first + 1, first + 1 + len(chunk)), pa.int64()),
                 "text": pa.array(texts, pa.large_string()),
             }

@@ -14,7 +14,8 @@ from runner.cards.markdown import EMPTY, block, code, prose
 from runner.models import catalog, origin
 from runner.report.gather import gather
 from runner.report.summary import summarise
-from runner.report.text import clean, flat
+from runner.report.text import flat
+from runner.shown import clean
 
 MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable("table")
 SPECIAL = "`|\\*_#-+=>~[]()!<>&$:/.,1 \n\t\"'@\u2028\u202e\u00e9" + "a"

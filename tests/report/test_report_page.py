@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from runner.report import build_report, result_table
-from runner.report.text import clean, flat, moment, money, number, seconds
+from runner.report.text import flat, moment, money, number, seconds
+from runner.shown import clean
 
 VOID = {"meta", "link"}
 
