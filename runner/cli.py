@@ -102,8 +102,9 @@ def _probe(spec: Spec, run: Folder, options: argparse.Namespace) -> None:
     from runner.store import locked
 
     check_memory(spec, elsewhere=_address(options) is not None)
-    with _cluster(options) as cluster, locked(run):
-        pipeline.probe(spec, run, cluster, Progress(sys.stderr, "json" if options.json else "plain"), options.probe)
+    progress = Progress(sys.stderr, "json" if options.json else "plain")
+    with _cluster(options, spec.name) as cluster, locked(run), progress.recorded(run, "plan --probe"):
+        pipeline.probe(spec, run, cluster, progress, options.probe)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -117,7 +118,7 @@ def _run(options: argparse.Namespace) -> int:
     check_memory(spec, elsewhere=_address(options) is not None)
     run = _run_folder(spec, options.runs_dir)
     progress = Progress(sys.stdout, _mode(options))
-    with _cluster(options) as cluster, locked(run):
+    with _cluster(options, spec.name) as cluster, locked(run), progress.recorded(run, "run"):
         record = pipeline.execute(spec, run, cluster, progress)
         if all(stage["cached"] for stage in record["stages"]):
             progress.say("nothing to do: every stage is there already")
@@ -146,7 +147,7 @@ def _predict(options: argparse.Namespace) -> int:
         gpus=options.gpus,
         replicas=options.replicas,
     )
-    with _cluster(options) as cluster:
+    with _cluster(options, "predict") as cluster:
         found = predict(wish, cluster, Progress(sys.stdout, _mode(options)))
     if options.json:
         print(json.dumps(found))
@@ -289,11 +290,11 @@ def _address(options: argparse.Namespace) -> str | None:
 
 
 @contextmanager
-def _cluster(options: argparse.Namespace) -> Iterator[Cluster]:
-    """The Ray cluster that was asked for, or Ray in this process; let go of at the end."""
+def _cluster(options: argparse.Namespace, run: str) -> Iterator[Cluster]:
+    """The Ray cluster that was asked for, or Ray in this process, with metrics of ``run``; let go of at the end."""
     from runner.cluster import Cluster
 
-    cluster = Cluster(_address(options))
+    cluster = Cluster(_address(options), run=run)
     try:
         yield cluster
     finally:
