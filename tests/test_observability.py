@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -226,3 +227,65 @@ def test_a_port_that_is_none_is_refused(given: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("TUTELAGE_METRICS_PORT", given)
     with pytest.raises(UserError, match=f"TUTELAGE_METRICS_PORT: a port from 1 to 65535 is wanted, not '{given}'"):
         Cluster().start()
+
+
+@pytest.fixture(scope="module")
+def dashboard() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(DASHBOARD.read_text(encoding="utf-8"))
+    return found
+
+
+class TestDashboard:
+    """Grafana's classic model, in its schema version 39 (Grafana 11)."""
+
+    def test_it_shows_every_metric_that_we_export_and_no_other(self, dashboard: dict[str, Any]) -> None:
+        shown = {name for panel in dashboard["panels"] for name in names_in(panel)}
+        assert shown == {f"ray_{name}" for name in METRICS}
+
+    def test_it_groups_by_labels_that_the_metrics_have(self, dashboard: dict[str, Any]) -> None:
+        for panel in dashboard["panels"]:
+            for target in panel["targets"]:
+                grouped = {
+                    label.strip() for by in re.findall(r"by \(([^)]*)\)", target["expr"]) for label in by.split(",")
+                }
+                named = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
+                for name in names_in({"targets": [target]}):
+                    assert named <= grouped <= {"run", *METRICS[name.removeprefix("ray_")].labels}, panel["title"]
+
+    def test_only_counters_have_rates(self, dashboard: dict[str, Any]) -> None:
+        rates = set(re.findall(r"rate\(ray_(\w+)", json.dumps(dashboard)))
+        assert rates and {METRICS[name].kind for name in rates} == {"counter"}
+
+    def test_every_query_is_of_the_chosen_runs_and_data_source(self, dashboard: dict[str, Any]) -> None:
+        assert [one["name"] for one in dashboard["templating"]["list"]] == ["datasource", "run"]
+        for panel in dashboard["panels"]:
+            assert panel["datasource"]["uid"] == "${datasource}"
+            for target in panel["targets"]:
+                assert target["expr"].count("ray_tutelage_") == target["expr"].count('{run=~"$run"}') > 0
+
+    def test_it_is_a_dashboard_of_its_schema(self, dashboard: dict[str, Any]) -> None:
+        assert (dashboard["schemaVersion"], dashboard["id"], dashboard["uid"]) == (39, None, "tutelage")
+        assert {"title", "panels", "templating", "time", "annotations", "refresh"} <= dashboard.keys()
+        panels = dashboard["panels"]
+        assert len({panel["id"] for panel in panels}) == len({panel["title"] for panel in panels}) == len(panels)
+        taken: set[tuple[int, int]] = set()
+        for panel in panels:
+            assert panel["type"] in {"stat", "bargauge", "timeseries"} and panel["description"]
+            refs = [target["refId"] for target in panel["targets"]]
+            assert len(set(refs)) == len(refs)
+            place = panel["gridPos"]
+            cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+            assert not cells & taken and max(x for x, _ in cells) < 24, panel["title"]
+            taken |= cells
+
+
+def names_in(panel: dict[str, Any]) -> set[str]:
+    return {name for target in panel["targets"] for name in re.findall(r"ray_tutelage_\w+", target["expr"])}
+
+
+def test_the_documentation_explains_every_metric() -> None:
+    text = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(ray_tutelage_\w+)` \|(.*)$", text, flags=re.MULTILINE))
+    assert rows.keys() == {f"ray_{name}" for name in METRICS}
+    for name, metric in METRICS.items():
+        assert all(f"`{label}`" in rows[f"ray_{name}"] for label in metric.labels), name
