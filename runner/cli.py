@@ -119,7 +119,7 @@ def _probe(spec: Spec, run: Folder, options: argparse.Namespace) -> None:
 
     check_memory(spec, elsewhere=_address(options) is not None)
     progress = Progress(sys.stderr, "json" if options.json else "plain")
-    with _cluster(options) as cluster, locked(run, progress.say):
+    with _cluster(options, spec.name) as cluster, locked(run, progress.say), progress.recorded(run, "plan --probe"):
         pipeline.probe(spec, run, cluster, progress, options.probe)
 
 
@@ -133,7 +133,7 @@ def _run(options: argparse.Namespace) -> int:
     check_memory(spec, elsewhere=_address(options) is not None)
     run = _run_folder(spec, options.runs_dir)
     progress = Progress(sys.stdout, _mode(options))
-    with _cluster(options) as cluster, locked(run, progress.say):
+    with _cluster(options, spec.name) as cluster, locked(run, progress.say), progress.recorded(run, "run"):
         record = pipeline.execute(spec, run, cluster, progress)
         if all(stage["cached"] for stage in record["stages"]):
             progress.say("nothing to do: every stage is there already")
@@ -273,7 +273,7 @@ def _predict(options: argparse.Namespace) -> int:
         gpus=options.gpus,
         replicas=options.replicas,
     )
-    with _cluster(options) as cluster:
+    with _cluster(options, "predict") as cluster:
         found = predict(wish, cluster, Progress(sys.stdout, _mode(options)))
     if options.json:
         print(json.dumps(found))
@@ -414,11 +414,11 @@ def _address(options: argparse.Namespace) -> str | None:
 
 
 @contextmanager
-def _cluster(options: argparse.Namespace) -> Iterator[Cluster]:
-    """The Ray cluster that was asked for, or Ray in this process; let go of at the end."""
+def _cluster(options: argparse.Namespace, run: str) -> Iterator[Cluster]:
+    """The Ray cluster that was asked for, or Ray in this process, with metrics of ``run``; let go of at the end."""
     from runner.cluster import Cluster
 
-    cluster = Cluster(_address(options), options.wait)
+    cluster = Cluster(_address(options), options.wait, run)
     try:
         yield cluster
     finally:

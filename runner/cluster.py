@@ -27,6 +27,7 @@ import pyarrow as pa
 from runner import machine
 from runner.errors import EngineError, TutelageError, UserError, first_line
 from runner.store import Folder
+from runner.telemetry import METRICS
 
 TRAIN_POLL_SECONDS = 0.5
 RESTARTS = 20
@@ -39,6 +40,7 @@ CONNECT_SECONDS = 5.0
 NODE_POLL_SECONDS = 1.0
 ACCELERATOR_SHARE = 0.001
 """Of an accelerator's mark on its node, as Ray itself takes it for ``accelerator_type``."""
+METRICS_PORT = "TUTELAGE_METRICS_PORT"
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,11 @@ class Cluster:
     address: str | None = None
     patience: float = 0.0
     """Seconds that a cluster may take to bring up nodes that are asked for."""
+    run: str = ""
+    """Whose metrics these are."""
     _started: bool = field(default=False, repr=False)
+    _metrics: dict[str, Any] = field(default_factory=dict, repr=False)
+    _early: list[tuple[str, float, dict[str, str]]] = field(default_factory=list, repr=False)
 
     def start(self) -> Any:
         """Connect, or start Ray in this process. :raises UserError: when there is no cluster at the address."""
@@ -74,6 +80,9 @@ class Cluster:
             with _for_this_machine() if self.address is None else nullcontext():
                 self._connect()
             self._started = True
+            early, self._early = self._early, []
+            for name, value, labels in early:
+                self._measure(name, value, labels)
         import ray
 
         return ray
@@ -87,6 +96,7 @@ class Cluster:
         if self.address is None:
             # Without "local" Ray would join a cluster that happens to run on this machine.
             options |= {"address": "local", "num_cpus": machine.usable_cores(), "include_dashboard": False}
+            options |= {"_metrics_export_port": _metrics_port()}
         else:
             options["address"] = self.address
         where = f" at {self.address}" if self.address else ""
@@ -96,6 +106,8 @@ class Cluster:
                 ray.init(**options)
         except (OSError, ValueError, RuntimeError, ray.exceptions.AuthenticationError) as error:
             raise UserError(_unreachable(where, error)) from error
+        # A worker that dies is counted by restarts(); Ray's own lines on it go to stdout, among ours.
+        ray._private.worker._worker_logs_enabled = False
         # Once they are imported: each sets up a logger of its own.
         for name in ("ray", "ray.data", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -107,6 +119,51 @@ class Cluster:
 
             ray.shutdown()
             self._started = False
+            self._metrics.clear()
+
+    def count(self, metric: str, amount: float, **labels: str) -> None:
+        """Add to a counter of :data:`runner.telemetry.METRICS`, on the Prometheus endpoint of the driver's node.
+
+        It stays where it is on a Ray without its agent (``ray[default]`` brings it), and while there is no Ray it
+        waits for one.
+        """
+        if amount > 0:
+            self._measure(metric, amount, labels)
+
+    def gauge(self, metric: str, value: float, **labels: str) -> None:
+        """Set a gauge, as :meth:`count` counts."""
+        self._measure(metric, value, labels)
+
+    def _measure(self, name: str, value: float, labels: dict[str, str]) -> None:
+        if not self._started:
+            self._early.append((name, value, labels))
+            return
+        from ray.util import metrics
+
+        known = METRICS[name]
+        if name not in self._metrics:
+            kind = metrics.Counter if known.kind == "counter" else metrics.Gauge
+            self._metrics[name] = kind(name, known.meaning, ("run", *known.labels))
+        metric, labels = self._metrics[name], {"run": self.run, **labels}
+        if known.kind == "counter":
+            metric.inc(value, labels)
+        else:
+            metric.set(value, labels)
+
+    def restarts(self) -> int:
+        """How often Ray has started actors of this job again that had died."""
+        if not self._started:
+            return 0
+        import ray
+
+        try:
+            # The public way asks the dashboard, which Ray in this process does not have.
+            from ray._private.state import actors
+
+            found = actors(job_id=ray.JobID.from_hex(ray.get_runtime_context().get_job_id()))
+            return sum(int(one["NumRestarts"]) for one in found.values())
+        except Exception:  # a courtesy, like progress: its loss must not end the run
+            return 0
 
     def require(self, wanted: Resources, who: str, workers: int = 1) -> None:
         """:raises UserError: when ``workers`` at once could never be given what is asked for: they would wait for ever.
@@ -435,6 +492,19 @@ def _unreachable(where: str, error: BaseException) -> str:
         f"no Ray cluster could be reached{where}: {first_line(error)}; "
         "start one with `ray start --head`, or leave --address out"
     )
+
+
+def _metrics_port() -> int | None:
+    """Where Ray in this process shows its metrics; None: where a port is free.
+
+    :raises UserError: when the variable is no port.
+    """
+    given = os.environ.get(METRICS_PORT, "")
+    if not given:
+        return None
+    if not (given.isascii() and given.isdigit()) or not 0 < int(given) < 65536:
+        raise UserError(f"{METRICS_PORT}: a port from 1 to 65535 is wanted, not {given[:80]!r}")
+    return int(given)
 
 
 def _knock(address: str | None) -> None:

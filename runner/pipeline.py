@@ -15,7 +15,8 @@ from typing import Any, cast
 from runner import __version__, machine
 from runner.cluster import Cluster, Resources
 from runner.errors import UserError
-from runner.progress import Progress, clock
+from runner.events import numbers
+from runner.progress import Progress, clock, since
 from runner.spec import Spec
 from runner.stage import Context, Stage
 from runner.stages import apply, benchmark, evaluate, export, label, load, train, vote
@@ -73,7 +74,7 @@ def execute(spec: Spec, run: Folder, cluster: Cluster, progress: Progress) -> di
     for step in planned:
         cached = step.cached
         if cached:
-            progress.say("unchanged, kept", step.stage.NAME)
+            progress.tell("stage_kept", step.stage.NAME, "unchanged, kept", **_outcome(step))
         else:
             if step is first:
                 _require_student(spec, cluster, {one.stage.NAME for one in planned if not one.cached})
@@ -129,15 +130,29 @@ def probe(spec: Spec, run: Folder, cluster: Cluster, progress: Progress, rows: i
 
 def run_step(step: Step, context: Context) -> None:
     """Run one stage into an empty folder, and mark it as finished."""
-    name = step.stage.NAME
+    name, tell = step.stage.NAME, context.progress.tell
     step.folder.clear()  # what a killed run left has no marker and does not count
+    tell("stage_started", name, fingerprint=step.fingerprint)
     start = time.perf_counter()
-    summary = step.stage.run(context)
-    seconds = time.perf_counter() - start
-    step.folder.finish(
-        {"stage": name, "fingerprint": step.fingerprint, "seconds": round(seconds, 3), "summary": summary}
-    )
-    context.progress.say(f"done in {clock(seconds)}", name)
+    try:
+        summary = step.stage.run(context)
+        seconds = since(start)
+        step.folder.finish({"stage": name, "fingerprint": step.fingerprint, "seconds": seconds, "summary": summary})
+    except BaseException as error:
+        failed = type(error).__name__
+        tell("stage_failed", name, fingerprint=step.fingerprint, seconds=since(start), error=failed)
+        raise
+    tell("stage_done", name, f"done in {clock(seconds)}", **_outcome(step))
+
+
+def _outcome(step: Step) -> dict[str, Any]:
+    """The fields of a finished stage's event, from its marker."""
+    marker = step.folder.done or {}
+    return {
+        "fingerprint": step.fingerprint,
+        "seconds": marker.get("seconds"),
+        "numbers": numbers(marker.get("summary") or {}),
+    }
 
 
 def _check_format(run: Folder) -> None:

@@ -1,17 +1,23 @@
-"""Progress of long work: rows done, rate, time left.
+"""Progress of long work: rows done, rate, time left, and what else happens.
 
 A line that rewrites itself on a terminal, a plain line now and then elsewhere, a JSON line for machines,
-or nothing. Writes to the stream that ``cli.py`` hands in; stages only count.
+or nothing. Writes to the stream that ``cli.py`` hands in, and while a run is at work to its ``events.jsonl``;
+stages only count and tell.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
+from runner import __version__
+from runner.events import PROGRESS_SECONDS, EventLog, event
 from runner.shown import for_terminal, without_secrets
+from runner.store import Folder
 
 Mode = Literal["terminal", "plain", "json", "quiet"]
 EVERY_SECONDS = {"terminal": 0.2, "plain": 10.0, "json": 2.0, "quiet": float("inf")}
@@ -30,20 +36,54 @@ class Progress:
     _before: int = 0
     _start: float = field(default_factory=time.monotonic)
     _shown: float = 0.0
+    _logged: float = 0.0
     _dirty: bool = False
+    _log: EventLog | None = None
+
+    @contextmanager
+    def recorded(self, run: Folder, command: str) -> Iterator[None]:
+        """What happens from here on goes to the events of ``run`` too, whose lock the caller holds."""
+        self._log = log = EventLog(run)
+        start = time.perf_counter()
+        self.tell("run_started", run=run.name, command=command, attempt=log.attempt, runner=__version__)
+        try:
+            yield
+        except BaseException as error:
+            self.tell("run_failed", seconds=since(start), error=type(error).__name__)
+            raise
+        else:
+            self.tell("run_finished", seconds=since(start))
+        finally:
+            self._log = None
+            log.close()
+
+    def tell(self, name: str, stage: str = "", words: str = "", **fields: Any) -> None:
+        """An event of :data:`runner.events.EVENTS`, for machines; ``words`` say it to people, who see nothing else.
+
+        ``words`` may quote the data, and stay out of the run's events.
+        """
+        told = event(name, stage or None, fields)
+        if self._log and name != "message":
+            self._log.write(told)
+        if self.mode == "json":
+            self._write(json.dumps(told | ({"text": without_secrets(words)} if words else {})) + "\n")
+        elif self.mode != "quiet" and words:
+            self._end_line()
+            self._write(for_terminal(f"{stage + ': ' if stage else ''}{words}") + "\n")
 
     def say(self, text: str, stage: str = "") -> None:
-        """A whole line that stays."""
-        self._end_line()
-        if self.mode == "json":
-            self._write(json.dumps({"event": "message", "stage": stage, "text": without_secrets(text)}) + "\n")
-        elif self.mode != "quiet":
-            self._write(for_terminal(f"{stage + ': ' if stage else ''}{text}") + "\n")
+        """A whole line that stays, for people only."""
+        self.tell("message", stage, text)
+
+    def warn(self, warnings: Sequence[str], stage: str) -> None:
+        """A line for each; in the events stands its number alone, which finds it in the stage's marker."""
+        for number, warning in enumerate(warnings, 1):
+            self.tell("warning", stage, f"warning: {warning}", number=number)
 
     def begin(self, what: str, total: int | None, unit: str = "rows") -> None:
         """Start counting. The clock of the rate starts with the first that is done: before it, engines start."""
         self._what, self._total, self._unit, self._done, self._before = what, total, unit, 0, 0
-        self._start = self._shown = time.monotonic()
+        self._start = self._shown = self._logged = time.monotonic()
 
     def add(self, count: int = 1) -> None:
         """``count`` more are done."""
@@ -55,18 +95,40 @@ class Progress:
         if not self._done and done:
             self._before, self._start = done, now
         self._done = done
+        if self._log and now - self._logged >= PROGRESS_SECONDS:
+            self._logged = now
+            self._log.write(self._event())
         if now - self._shown >= EVERY_SECONDS[self.mode]:
             self._shown = now
-            self._show(now - self._start)
+            self._show()
 
-    def _show(self, elapsed: float) -> None:
-        rate = (self._done - self._before) / elapsed if elapsed > 0 else 0.0
-        left = (self._total - self._done) / rate if self._total is not None and rate else None
+    @property
+    def rate(self) -> float:
+        """How many a second, since the first was done."""
+        elapsed = time.monotonic() - self._start
+        return (self._done - self._before) / elapsed if elapsed > 0 else 0.0
+
+    @property
+    def share(self) -> float:
+        """Of the total that is done, from 0 to 1; 0 where nobody knows how much there is."""
+        return min(1.0, self._done / self._total) if self._total else 0.0
+
+    def _seconds_left(self, rate: float) -> float | None:
+        return (self._total - self._done) / rate if self._total is not None and rate else None
+
+    def _event(self) -> dict[str, Any]:
+        rate = self.rate
+        left = self._seconds_left(rate)
+        fields: dict[str, Any] = {"done": self._done, "total": self._total, "unit": self._unit}
+        fields |= {"per_second": round(rate, 2), "seconds_left": left and round(left)}
+        return event("progress", self._what, fields)
+
+    def _show(self) -> None:
         if self.mode == "json":
-            event = {"event": "progress", "stage": self._what, "done": self._done, "total": self._total}
-            event |= {"unit": self._unit, "per_second": round(rate, 2), "seconds_left": left and round(left)}
-            self._write(json.dumps(event) + "\n")
+            self._write(json.dumps(self._event()) + "\n")
             return
+        rate = self.rate
+        left = self._seconds_left(rate)
         line = f"{self._what}: {self._done}{f'/{self._total}' if self._total is not None else ''} {self._unit}"
         line += f", {rate:.1f}/s" + (f", {clock(left)} left" if left is not None else "")
         if self.mode == "terminal":
@@ -83,6 +145,11 @@ class Progress:
     def _write(self, text: str) -> None:
         self.stream.write(text)
         self.stream.flush()
+
+
+def since(start: float) -> float:
+    """Seconds since a reading of ``time.perf_counter``, to the millisecond."""
+    return round(time.perf_counter() - start, 3)
 
 
 def clock(seconds: float) -> str:

@@ -32,6 +32,7 @@ from runner.spec import Spec
 from runner.stage import Context
 from runner.stages.export import Trained, trained
 from runner.store import Folder, fingerprint
+from runner.telemetry import Meter
 
 NAME = "apply"
 NEEDS = ("train", "export")
@@ -94,6 +95,7 @@ def run(context: Context) -> dict[str, Any]:
         context.run.child(folder),
         wanted,
         (1, student.resources.workers),
+        spec.benchmark.price_per_hour,
     )
     return {name: value for name, value in found.items() if name != "parts"} | {"folder": folder}
 
@@ -121,6 +123,7 @@ def predict_corpus(
     out: Folder,
     wanted: Resources,
     replicas: tuple[int, int],
+    price_per_hour: float | None = None,
 ) -> dict[str, Any]:
     """Predict all rows into ``part-*.parquet`` of ``out``; parts that are there are kept, and no others.
 
@@ -128,6 +131,7 @@ def predict_corpus(
     ``probability_<label>`` for each label, and ``abstain``: the probability is under ``abstain_below``, or the text
     is blank, which also has no label. Returns rows, rows by label, abstentions, rows that were there, seconds, new
     texts per second since the first came, and the names of the ``parts`` in the order of the corpus.
+    ``price_per_hour`` is that of one replica, in USD, for the metrics; None: nobody knows it.
 
     :raises DataError: when a file is broken or lacks a column, with its line; what is done is kept.
     """
@@ -135,11 +139,15 @@ def predict_corpus(
     lines = [{"file": number, "source": json.dumps(asdict(one))} for number, one in enumerate(corpus.sources)]
     reader = Reader(corpus.text, corpus.keep, corpus.part_rows, out.url)
     arguments = {"model": model, "abstain_below": abstain_below, "out": out.url}
-    tally = Tally()
-    for table in cluster.stream(pa.Table.from_pylist(lines), reader, Predictor, arguments, wanted, replicas):
-        for done in table.to_pylist():
-            tally.add(done)
-            progress.at(tally.rows)
+    tally, most = Tally(), replicas[1]
+    price = None if price_per_hour is None else price_per_hour * most
+    with Meter(cluster, progress, NAME, wanted.gpus * most, price) as meter:
+        for table in cluster.stream(pa.Table.from_pylist(lines), reader, Predictor, arguments, wanted, replicas):
+            for done in table.to_pylist():
+                tally.add(done)
+                progress.at(tally.rows)
+                (meter.reused if done["reused"] else meter.applied)(done["rows"])
+                meter.tick()
     if not tally.rows:
         raise DataError(f"{corpus.sources[0].path}: there is no row of data to predict")
     for name in set(out.names(".parquet")) - set(tally.parts.values()):

@@ -35,6 +35,7 @@ from runner.teacher.engine import Sampling
 from runner.teacher.examples import Chooser, choose_spread
 from runner.teacher.vllm_engine import EngineSettings
 from runner.teacher.worker import ANSWERS, OVER_BUDGET, QUESTIONS, Asking, Labeller
+from runner.telemetry import Meter
 
 NAME = "label"
 NEEDS = ("load",)
@@ -280,8 +281,10 @@ def _generate(context: Context, waiting: pa.Table, store: Folder) -> dict[str, s
     waiting, asking = _with_examples(context, waiting)
     wanted, (model, revision), endpoint = _place(context)
     size = teacher.batch_size
+    batches = [waiting.slice(start, size) for start in range(0, len(waiting), size)]
+    _tell_budget(context)
     results = context.cluster.map_batches(
-        [waiting.slice(start, size) for start in range(0, len(waiting), size)],
+        batches,
         Labeller,
         {
             "engine": teacher.engine,
@@ -298,18 +301,47 @@ def _generate(context: Context, waiting: pa.Table, store: Folder) -> dict[str, s
         CONCURRENT_BATCHES,
     )
     failures: dict[str, str] = {}
+    content_free = waiting.filter(pc.equal(waiting["kind"], "content-free"))["id"].combine_chunks()
     context.progress.begin(NAME, len(waiting))
     done = over = 0
-    for result in results:
-        failed = result.filter(pc.is_valid(result["error"]))
-        late = pc.sum(pc.equal(failed["error"], OVER_BUDGET)).as_py() or 0
-        done, over = done + len(result) - late, over + late
-        context.progress.add(len(result) - late)
-        failures |= dict(zip(failed["id"].to_pylist(), failed["error"].to_pylist(), strict=True))
-        check_failures(failures, done, len(waiting), teacher.max_failure_rate)
+    with _meter(context, wanted, len(batches)) as meter:
+        for result in results:
+            failed = result.filter(pc.is_valid(result["error"]))
+            late = pc.sum(pc.equal(failed["error"], OVER_BUDGET)).as_py() or 0
+            done, over = done + len(result) - late, over + late
+            context.progress.add(len(result) - late)
+            reasons = dict(zip(failed["id"].to_pylist(), failed["error"].to_pylist(), strict=True))
+            failures |= reasons
+            meter.failed(reasons.values())
+            _count(meter, result, content_free)
+            check_failures(failures, done, len(waiting), teacher.max_failure_rate)
     if over:
-        context.progress.say(f"teacher.budget is used up: {over} rows are not asked", NAME)
+        words = f"teacher.budget is used up: {over} rows are not asked"
+        context.progress.tell("budget_used_up", NAME, words, rows=over)
     return failures
+
+
+def _count(meter: Meter, result: pa.Table, content_free: pa.Array) -> None:
+    answered = result.filter(pc.is_null(result["error"]))["id"]
+    beside = pc.sum(pc.is_in(answered, value_set=content_free)).as_py() or 0
+    prompt, output = (pc.sum(result[name]).as_py() or 0 for name in ("prompt_tokens", "output_tokens"))
+    meter.labelled(len(answered) - beside, prompt, output)
+    meter.tick()
+
+
+def _meter(context: Context, wanted: Resources, batches: int) -> Meter:
+    """For as many replicas as there may be: fewer at times cost less, and so does ``teacher.budget`` count them."""
+    teacher = context.spec.teacher
+    least, most = teacher.resources.replicas
+    replicas = max(least, min(most, batches))
+    price = None if teacher.price_per_hour is None else teacher.price_per_hour * replicas
+    return Meter(context.cluster, context.progress, NAME, wanted.gpus * replicas, price)
+
+
+def _tell_budget(context: Context) -> None:
+    budget, seconds = context.spec.teacher.budget, budget_seconds(context.spec.teacher)
+    if math.isfinite(seconds):
+        context.progress.tell("budget", NAME, usd=budget.usd, hours=budget.hours, seconds=round(seconds, 3))
 
 
 def _with_examples(context: Context, waiting: pa.Table) -> tuple[pa.Table, Asking]:
@@ -428,7 +460,10 @@ def _finish(
 ) -> dict[str, Any]:
     spec = context.spec
     mine = found.filter(pc.is_in(found["id"], value_set=asked["id"].combine_chunks()))
-    reasons = dict(failures) | _unusable(spec, mine)
+    unusable = _unusable(spec, mine)
+    reasons = dict(failures) | unusable
+    with Meter(context.cluster, context.progress, NAME) as meter:
+        meter.failed(unusable[id_] for id_ in unusable.keys() - failures.keys())
     mine = mine.filter(pc.invert(pc.is_in(mine["id"], value_set=pa.array(list(reasons), pa.string()))))
     context.here.write_table("answers.parquet", mine)
     rows = asked.filter(pc.equal(asked["kind"], "row"))
@@ -440,10 +475,12 @@ def _finish(
     answers = mine.filter(pc.equal(mine["kind"], "row"))
     answered = pc.count_distinct(answers["id"]).as_py()
     seconds = pc.sum(answers["seconds"]).as_py()
+    reused = max(0, answered - generated) if seconds else 0
+    context.cluster.count("tutelage_rows_reused_total", reused, stage=NAME)
     return {
         "rows": answered,
         "generated": min(generated, answered),
-        "reused": max(0, answered - generated) if seconds else 0,
+        "reused": reused,
         "failures": len(rows) - answered,
         "failures_by_reason": dict(Counter(reason.split(":")[0] for reason in failed["reason"].to_pylist())),
         "replies": len(answers),

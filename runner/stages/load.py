@@ -72,8 +72,7 @@ def run(context: Context) -> dict[str, Any]:
     dropped = train.dropped + test.dropped
     schema = pa.schema([(name, pa.string()) for name in ("split", "id", "place", "reason")])
     context.here.write_table("dropped.parquet", pa.Table.from_pylist(dropped, schema=schema))
-    for warning in warnings:
-        context.progress.say(f"warning: {warning}", NAME)
+    context.progress.warn(warnings, NAME)
     return {
         "train": len(train.rows),
         "test": len(test.rows),

@@ -23,6 +23,7 @@ from runner.spec import Spec
 from runner.spec.model import Student
 from runner.stage import Context
 from runner.store import Folder
+from runner.telemetry import Meter
 
 if TYPE_CHECKING:
     from runner import training
@@ -68,8 +69,7 @@ def run(context: Context) -> dict[str, Any]:
     ]
     held_out, kept = split_rows(len(rows), student.validation, student.seed)
     warnings = _unlearnable(spec, rows, kept)
-    for warning in warnings:
-        context.progress.say(f"warning: {warning}", NAME)
+    context.progress.warn(warnings, NAME)
     given, judging = _Rows.of([rows[i] for i in kept]), _Rows.of([rows[i] for i in held_out])
     lessons = _Lessons(context, model, revision, wanted, judging)
     found: dict[str, Any] = {}
@@ -138,9 +138,11 @@ class _Lessons:
         } | more
 
     def _train(self, name: str, config: dict[str, Any]) -> dict[str, Any]:
-        progress, workers = self.context.progress, self.context.spec.student.resources.workers
-        telling = _Telling(progress, self.done)
-        result = self.context.cluster.train(train_loop, config, self.wanted, workers, self._place(name), telling)
+        progress, cluster = self.context.progress, self.context.cluster
+        workers, price = self.context.spec.student.resources.workers, self.context.spec.benchmark.price_per_hour
+        with Meter(cluster, progress, NAME, self.wanted.gpus * workers, price * workers) as meter:
+            telling = _Telling(progress, self.done, meter)
+            result = cluster.train(train_loop, config, self.wanted, workers, self._place(name), telling)
         self.done += len(config["train"]["texts"]) * config["student"]["epochs"]
         progress.at(self.done)
         return result
@@ -196,14 +198,17 @@ class _Lessons:
 class _Telling:
     """Shows how far the training is, after ``before`` texts of others, and says when it went on from a checkpoint."""
 
-    def __init__(self, progress: Progress, before: int) -> None:
-        self._progress, self._before, self._resumes = progress, before, 0
+    def __init__(self, progress: Progress, before: int, meter: Meter) -> None:
+        self._progress, self._before, self._meter, self._resumes = progress, before, meter, 0
 
     def __call__(self, found: dict[str, Any]) -> None:
         if found["resumes"] > self._resumes:
-            self._progress.say(f"going on from a checkpoint, at {found['done']} of {found['total']} texts", NAME)
+            done, total = found["done"], found["total"]
+            words = f"going on from a checkpoint, at {done} of {total} texts"
+            self._progress.tell("training_resumed", NAME, words, done=done, total=total)
         self._resumes = found["resumes"]
         self._progress.at(self._before + found["done"])
+        self._meter.tick()
 
 
 def _unlearnable(spec: Spec, rows: Sequence[dict[str, Any]], kept: Sequence[int]) -> list[str]:

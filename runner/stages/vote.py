@@ -90,8 +90,7 @@ def run(context: Context) -> dict[str, Any]:
     context.here.write_table("votes.parquet", pa.Table.from_pylist(table, schema=VOTES))
     summary = _summary(context.spec, table)
     warnings = _unlearnable(summary["class_shares"], rows)
-    for warning in warnings:
-        context.progress.say(f"warning: {warning}", NAME)
+    context.progress.warn(warnings, NAME)
     return summary | {"warnings": warnings} | ({"teachers": agreement} if agreement else {})
 
 

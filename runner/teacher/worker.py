@@ -59,7 +59,10 @@ QUESTIONS = pa.schema(
 """What a batch holds: ``earlier`` are the votes on the row that are stored already, ``examples`` the numbers of those
 in the pool that the teacher is shown for it, null where all rows have the same."""
 
-RESULTS = pa.schema([("id", pa.string()), ("error", pa.string())])
+RESULTS = pa.schema(
+    [("id", pa.string()), ("error", pa.string()), ("prompt_tokens", pa.int64()), ("output_tokens", pa.int64())]
+)
+"""A line for each row of a batch: why it failed, if it did, and the tokens of all that was asked about it now."""
 OVER_BUDGET = "not asked: teacher.budget is used up"
 
 RENDERERS = 10_000
@@ -134,7 +137,8 @@ class Labeller:
         if self._failed:
             raise self._failed
         if self._begun and time.time() > self._until:
-            return pa.table([batch["id"], pa.array([OVER_BUDGET] * len(batch), pa.string())], schema=RESULTS)
+            late = {"error": OVER_BUDGET, "prompt_tokens": 0, "output_tokens": 0}
+            return pa.Table.from_pylist([{"id": id_, **late} for id_ in batch["id"].to_pylist()], schema=RESULTS)
         self._begun = True
         self._clock.begin()
         errors: dict[str, str] = {}
@@ -147,7 +151,7 @@ class Labeller:
                 errors[row["id"]] = str(error)
         errors |= self._converse(talks)
         self._store(talks, {row["id"]: row["kind"] for row in rows})
-        results = [{"id": row["id"], "error": errors.get(row["id"])} for row in rows]
+        results = [{"id": row["id"], "error": errors.get(row["id"]), **_tokens(talks.get(row["id"]))} for row in rows]
         return pa.Table.from_pylist(results, schema=RESULTS)
 
     def _conversation(self, row: Mapping[str, Any]) -> Conversation:
@@ -286,6 +290,11 @@ class _Clock:
             taken, self._since = now - self._since, now
             self._open -= 1
             return taken
+
+
+def _tokens(talk: Conversation | None) -> dict[str, int]:
+    records = talk.records if talk else ()
+    return {name: sum(one[name] for one in records) for name in ("prompt_tokens", "output_tokens")}
 
 
 def _post(

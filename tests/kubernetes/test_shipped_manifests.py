@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import shlex
 from decimal import Decimal
@@ -31,6 +32,8 @@ WISHES: dict[str, dict[str, Any]] = {
     "redis": {"gcs_redis": "redis.tutelage:6379", "secrets": ("redis",)},
 }
 SECONDS = 2.0
+KUBERAY_METRICS_PORT = 8080
+"""Which KubeRay gives each pod of Ray, with the name `metrics`, and `ray start` as --metrics-export-port."""
 
 
 def by_kind(objects: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
@@ -184,6 +187,60 @@ class TestOverlay:
         assert not [one for one in objects if "Role" in one["kind"]]
         for account in by_kind(objects, "ServiceAccount"):
             assert account["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
+class TestMonitoring:
+    """The component that lets Prometheus in, on top of each overlay."""
+
+    @pytest.fixture
+    def watched(self, overlay: Path, tmp_path: Path) -> list[dict[str, Any]]:
+        def path(folder: Path) -> str:
+            return os.path.relpath(folder, tmp_path)
+
+        parts = {"resources": [path(overlay)], "components": [path(checks.ROOT / "k8s" / "components" / "monitoring")]}
+        (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump({"namespace": "tutelage"} | parts))
+        return checks.kustomize(tmp_path)
+
+    def test_it_adds_two_things_and_changes_nothing(self, overlay: Path, watched: list[dict[str, Any]]) -> None:
+        plain = checks.kustomize(overlay)
+        added = [one for one in watched if one not in plain]
+        assert [one for one in plain if one not in watched] == []
+        assert {(one["kind"], one["metadata"]["name"]) for one in added} == {
+            ("NetworkPolicy", "prometheus-to-metrics"),
+            ("PodMonitor", "tutelage"),
+        }
+        assert {one["metadata"]["namespace"] for one in added} == {"tutelage"}
+        assert [line for one in by_kind(added, "NetworkPolicy") for line in checks.findings(one)] == []
+
+    def test_prometheus_gets_to_rays_port_and_nowhere_else(self, watched: list[dict[str, Any]]) -> None:
+        (policy,) = [one for one in watched if one["metadata"]["name"] == "prometheus-to-metrics"]
+        (rule,) = policy["spec"]["ingress"]
+        (peer,) = rule["from"]
+        assert set(peer) == {"namespaceSelector", "podSelector"} and policy["spec"]["policyTypes"] == ["Ingress"]
+        assert rule["ports"] == [{"protocol": "TCP", "port": KUBERAY_METRICS_PORT}]
+
+    def test_the_monitor_selects_the_pods_of_ray(self, watched: list[dict[str, Any]]) -> None:
+        (monitor,) = by_kind(watched, "PodMonitor")
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        assert endpoint["port"] == "metrics"
+        selector = monitor["spec"]["selector"]
+        (job,) = by_kind(watched, "RayJob")
+        for name, pod in checks.pods(job):
+            labels = pod["metadata"]["labels"]
+            if name != "submitter":
+                labels = labels | {"ray.io/node-type": "head" if name == "head" else "worker"}  # KubeRay's own
+            assert selected(selector, labels) == (name != "submitter")
+            # With a port of that number and another name KubeRay's would clash.
+            ports = [port for one in pod["spec"]["containers"] for port in one.get("ports", [])]
+            assert not any(port["containerPort"] == KUBERAY_METRICS_PORT for port in ports)
+
+
+def selected(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    wanted = all(labels.get(name) == value for name, value in selector["matchLabels"].items())
+    return wanted and all(
+        one["operator"] == "In" and labels.get(one["key"]) in one["values"] for one in selector["matchExpressions"]
+    )
 
 
 def test_the_pod_for_copying_is_without_a_finding() -> None:
