@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from runner import pipeline, recipes
+from runner.cluster import Cluster
 from runner.stages import train
 
 
@@ -39,10 +40,11 @@ def test_the_number_of_workers_makes_another_student_and_cores_do_not(job: Any) 
     assert fingerprint("student.accumulate=2") != one
 
 
-class Here:
+class Here(Cluster):
     """Trains for real, in this process: what Ray Train would be handed is kept."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.trained: list[dict[str, Any]] = []
 
     def require(self, *asked: Any) -> None:
