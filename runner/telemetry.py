@@ -53,6 +53,14 @@ def reason_of(failure: str) -> str:
     return head if head in REASONS else OTHER
 
 
+def count_failures(cluster: Cluster, stage: str, failures: Iterable[str]) -> Counter[str]:
+    """Count rows without an answer, each given by its reason in words; how many there are by reason."""
+    found = Counter(map(reason_of, failures))
+    for reason, count in found.items():
+        cluster.count("tutelage_rows_failed_total", count, stage=stage, reason=reason)
+    return found
+
+
 class Meter:
     """Counts what a stage's workers do; wrap it around their work, and ``tick`` where their results arrive.
 
@@ -80,7 +88,7 @@ class Meter:
             self._progress.tell("rows_failed", self._stage, reasons=dict(self._failed))
         seconds = now - self._begun
         if self._gpus or self._usd_per_hour is not None:
-            usd = None if self._usd_per_hour is None else self._usd_per_hour / 3600 * seconds
+            usd = None if self._usd_per_hour is None else round(self._usd_per_hour / 3600 * seconds, 6)
             self._progress.tell("spent", self._stage, gpu_seconds=round(self._gpus * seconds, 3), usd=usd)
 
     def tick(self) -> None:
@@ -107,9 +115,7 @@ class Meter:
 
     def failed(self, failures: Iterable[str]) -> None:
         """These rows have no answer; each with its reason in words."""
-        for reason, count in Counter(map(reason_of, failures)).items():
-            self._failed[reason] += count
-            self._cluster.count("tutelage_rows_failed_total", count, stage=self._stage, reason=reason)
+        self._failed += count_failures(self._cluster, self._stage, failures)
 
     def _advance(self, now: float) -> None:
         seconds, self._ticked = now - self._ticked, now

@@ -35,13 +35,12 @@ JOB = """
 import json, sys
 from runner import pipeline
 from runner.cluster import Cluster
-from runner.predict import Wish, predict
 from runner.progress import Progress
 from runner.spec import load_spec
 from runner.stage import Context
 from runner.store import Folder, locked
 
-path, runs, student, corpus, out, *changes = sys.argv[1:]
+path, runs, *changes = sys.argv[1:]
 cluster, run, progress = Cluster(run="small"), Folder(runs).child("small"), Progress(sys.stderr, "quiet")
 found = []
 with locked(run), progress.recorded(run, "test"):
@@ -50,8 +49,6 @@ with locked(run), progress.recorded(run, "test"):
         for step in pipeline.steps(spec, run)[:2]:
             pipeline.run_step(step, Context(spec, run, step.folder, step.inputs, cluster, progress))
         found.append(step.folder.done["summary"])
-for _ in range(2):
-    found.append(predict(Wish(student, (corpus,), out, cpus=1), cluster, progress))
 print(json.dumps(found), flush=True)
 sys.stdin.read()
 cluster.stop()
@@ -66,7 +63,7 @@ def free_port() -> int:
 
 
 class Scraped(dict[str, float]):
-    """Values by name and our own labels, such as ``rows_failed_total{reason="engine",stage="label"}``."""
+    """Values by name and our own labels, such as ``tutelage_rows_failed_total reason=engine stage=label``."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -81,31 +78,20 @@ class Scraped(dict[str, float]):
                     self[name + "".join(f" {key}={value}" for key, value in labels)] = sample.value
 
 
-@pytest.fixture(scope="module")
-def student(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A classifier that predicts anything."""
-    from runner import student
-
-    folder = tmp_path_factory.mktemp("student") / "model"
-    trained = student.load_classifier(tiny_model, ["negative", "neutral", "positive"])
-    student.save_student(trained, student.load_tokenizer(tiny_model), folder, max_length=16)
-    return folder
-
-
 def scrape(port: int) -> Scraped:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply:
         return Scraped(reply.read().decode())
 
 
-def kill_a_labeller(session: int, answers: Path) -> None:
+def kill_a_labeller(running: subprocess.Popen[str], answers: Path) -> None:
     """SIGKILL the actor that labels, once it has stored something."""
-    end = time.monotonic() + 90
-    while time.monotonic() < end and not list(answers.glob("*/*.parquet")):
+    while not list(answers.glob("*/*.parquet")):
+        assert running.poll() is None, "the job failed"
         time.sleep(0.05)
     for place in Path("/proc").glob("[0-9]*"):
         try:
             name = (place / "cmdline").read_bytes()
-            own = os.getsid(int(place.name)) == session
+            own = os.getsid(int(place.name)) == running.pid
         except (OSError, ProcessLookupError):
             continue
         if own and name.startswith(b"ray::MapWorker"):
@@ -122,18 +108,16 @@ def settled(port: int, wanted: Callable[[Scraped], bool]) -> Scraped:
     return found
 
 
-def test_what_prometheus_reads_is_what_the_run_stored(job: Any, student: Path) -> None:
-    """One labelling with rows that fail and a worker that is killed, one that reuses it; a corpus, twice."""
+def test_what_prometheus_reads_is_what_the_run_stored(job: Any) -> None:
+    """One labelling with rows that fail and a worker that is killed, and one that reuses it."""
     texts = [f"Sales of unit {n} rose by {n % 97} %." for n in range(ROWS)]
     texts += [f"{n} " + "word " * 600 for n in range(TOO_LONG)]
     job.csv("train.csv", [(text, "", "", "", "") for text in texts])
-    corpus = job.csv("corpus.csv", [[text] for text in texts[:100]], ["text"])
     changes = ["teacher.engine=noop", "teacher.columns=[]", "teacher.batch_size=16", "teacher.max_context=512"]
-    changes += ["teacher.engine_options={seconds: 0.02}", "teacher.price_per_hour=3.6"]
-    places = [job.path, job.runs_dir, student, corpus, job.root / "out"]
+    changes += ["teacher.engine_options={seconds: 0.08}", "teacher.price_per_hour=3.6"]
     port = free_port()
     running = subprocess.Popen(
-        [sys.executable, "-c", JOB, *map(str, places), *changes],
+        [sys.executable, "-c", JOB, str(job.path), str(job.runs_dir), *changes],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -143,12 +127,12 @@ def test_what_prometheus_reads_is_what_the_run_stored(job: Any, student: Path) -
     )
     assert running.stdout is not None
     try:
-        kill_a_labeller(running.pid, job.runs_dir / "small" / "answers")
+        kill_a_labeller(running, job.runs_dir / "small" / "answers")
         during = settled(port, lambda now: "tutelage_rows_per_second stage=label" in now)
         line = running.stdout.readline()
         assert line, "the job failed"
-        label, again, applied, reapplied = json.loads(line)
-        found = settled(port, lambda now: now.get("tutelage_rows_reused_total stage=apply", 0) == 100)
+        label, again = json.loads(line)
+        found = settled(port, lambda now: now.get("tutelage_rows_reused_total stage=label", 0) == again["reused"])
         running.communicate("", timeout=60)
     finally:
         if running.poll() is None:
@@ -159,8 +143,6 @@ def test_what_prometheus_reads_is_what_the_run_stored(job: Any, student: Path) -
     assert found["tutelage_rows_failed_total reason=too long stage=label"] == TOO_LONG
     assert [name for name in found if "failed" in name] == ["tutelage_rows_failed_total reason=too long stage=label"]
     assert found["tutelage_rows_reused_total stage=label"] == again["reused"]
-    assert found["tutelage_rows_applied_total"] == applied["rows"] == 100
-    assert found["tutelage_rows_reused_total stage=apply"] == reapplied["reused"] == 100
     assert found["tutelage_worker_restarts_total stage=label"] == 1
     assert during["tutelage_rows_per_second stage=label"] >= 0 <= during["tutelage_progress_ratio stage=label"] <= 1
     check_tokens(found, job.runs_dir / "small" / "answers")
@@ -184,8 +166,9 @@ def check_events(found: Scraped, events: list[dict[str, Any]]) -> None:
     named = {one["event"]: one for one in events}
     assert named["rows_failed"]["reasons"] == {"too long": TOO_LONG}
     assert named["workers_restarted"]["count"] == 1
-    assert named["spent"]["usd"] == pytest.approx(found["tutelage_cost_usd_total stage=label"], rel=0.01)
-    assert named["run_finished"]["seconds"] > named["spent"]["usd"] / 0.001
+    usd = sum(one["usd"] for one in events if one["event"] == "spent")
+    assert usd == pytest.approx(found["tutelage_cost_usd_total stage=label"], rel=0.01)
+    assert 0 < usd / 0.001 < named["run_finished"]["seconds"], "3.60 USD an hour are 0.001 a second"
 
 
 def test_gpus_and_prices_are_counted_for_all_workers(tmp_path: Path) -> None:
@@ -196,7 +179,7 @@ def test_gpus_and_prices_are_counted_for_all_workers(tmp_path: Path) -> None:
     (spent,) = map(json.loads, said.getvalue().splitlines())
     assert counted["tutelage_gpu_seconds_total"] == pytest.approx(spent["gpu_seconds"], abs=0.001)
     assert 0.2 <= spent["gpu_seconds"] == pytest.approx(spent["usd"] * 2, abs=0.001)
-    assert counted["tutelage_cost_usd_total"] == pytest.approx(spent["usd"])
+    assert counted["tutelage_cost_usd_total"] == pytest.approx(spent["usd"], abs=1e-5)
 
 
 def test_without_a_price_or_a_gpu_nothing_is_said_to_be_spent() -> None:

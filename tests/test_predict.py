@@ -287,3 +287,14 @@ def test_the_stage_forgets_what_it_replaces(tmp_path: Path) -> None:
         run.child("apply", name).finish({"summary": {"folder": folder}})
     apply._unmark(run, "applied/a")
     assert run.child("apply", "one").done is None and run.child("apply", "two").done is not None
+
+
+def test_rows_are_counted_as_applied_or_as_reused(
+    model: Path, corpus: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: Counter[str] = Counter()
+    monkeypatch.setattr(Cluster, "count", lambda self, metric, amount, **labels: counted.update({metric: amount}))
+    for applied, reused in ((900, 0), (900, 900)):
+        predict(wish(model, corpus), cluster, silent())
+        assert counted["tutelage_rows_applied_total"] == applied
+        assert counted["tutelage_rows_reused_total"] == reused

@@ -35,7 +35,7 @@ from runner.teacher.engine import Sampling
 from runner.teacher.examples import Chooser, choose_spread
 from runner.teacher.vllm_engine import EngineSettings
 from runner.teacher.worker import ANSWERS, OVER_BUDGET, QUESTIONS, Asking, Labeller
-from runner.telemetry import Meter
+from runner.telemetry import Meter, count_failures
 
 NAME = "label"
 NEEDS = ("load",)
@@ -322,7 +322,7 @@ def _generate(context: Context, waiting: pa.Table, store: Folder) -> dict[str, s
 
 
 def _count(meter: Meter, result: pa.Table, content_free: pa.Array) -> None:
-    answered = result.filter(pc.is_null(result["error"]))["id"]
+    answered = result["id"].filter(pc.is_null(result["error"]))
     beside = pc.sum(pc.is_in(answered, value_set=content_free)).as_py() or 0
     prompt, output = (pc.sum(result[name]).as_py() or 0 for name in ("prompt_tokens", "output_tokens"))
     meter.labelled(len(answered) - beside, prompt, output)
@@ -462,15 +462,15 @@ def _finish(
     mine = found.filter(pc.is_in(found["id"], value_set=asked["id"].combine_chunks()))
     unusable = _unusable(spec, mine)
     reasons = dict(failures) | unusable
-    with Meter(context.cluster, context.progress, NAME) as meter:
-        meter.failed(unusable[id_] for id_ in unusable.keys() - failures.keys())
+    if lost := count_failures(context.cluster, NAME, (unusable[id_] for id_ in unusable.keys() - failures.keys())):
+        context.progress.tell("rows_failed", NAME, reasons=dict(lost))
     mine = mine.filter(pc.invert(pc.is_in(mine["id"], value_set=pa.array(list(reasons), pa.string()))))
     context.here.write_table("answers.parquet", mine)
     rows = asked.filter(pc.equal(asked["kind"], "row"))
     failed = _failed(asked, reasons)
     context.here.write_table("failures.parquet", failed)
-    lost = pc.count_distinct(mine["id"]).as_py() + len(reasons) - len(asked)
-    assert not lost, f"{-lost} rows have neither an answer nor a reason"
+    off = pc.count_distinct(mine["id"]).as_py() + len(reasons) - len(asked)
+    assert not off, f"{-off} rows have neither an answer nor a reason"
     check_failures(reasons, len(asked), len(asked), spec.teacher.max_failure_rate)
     answers = mine.filter(pc.equal(mine["kind"], "row"))
     answered = pc.count_distinct(answers["id"]).as_py()

@@ -34,10 +34,14 @@ def batch(*texts: str, start: int = 0) -> pa.Table:
 
 
 def test_a_distribution_for_each_row(tmp_path: Path) -> None:
-    results = labeller(tmp_path)(batch("Sales rose.", "Sales fell."))
-    assert results.to_pylist() == [{"id": "r0", "error": None}, {"id": "r1", "error": None}]
+    results = labeller(tmp_path)(batch("Sales rose.", "Sales fell.")).to_pylist()
+    assert [(row["id"], row["error"]) for row in results] == [("r0", None), ("r1", None)]
     answers = read_answers(Folder(str(tmp_path))).to_pylist()
     assert {answer["id"] for answer in answers} == {"r0", "r1"}
+    for row in results:
+        (answer,) = (one for one in answers if one["id"] == row["id"])
+        names = ("prompt_tokens", "output_tokens")
+        assert [row[name] for name in names] == [answer[name] for name in names]
     assert all(sum(answer["label_probabilities"]) == pytest.approx(1) for answer in answers)
 
 
@@ -85,8 +89,9 @@ def test_a_context_that_holds_no_text_is_said_once_with_the_figures(tmp_path: Pa
 
 def test_after_the_limit_only_what_was_begun_is_answered(tmp_path: Path) -> None:
     one = labeller(tmp_path, until=0.0)
-    assert one(batch("Sales rose.")).to_pylist() == [{"id": "r0", "error": None}]
-    assert one(batch("Sales fell.", start=1)).to_pylist() == [{"id": "r1", "error": OVER_BUDGET}]
+    assert one(batch("Sales rose."))["error"].to_pylist() == [None]
+    late = {"id": "r1", "error": OVER_BUDGET, "prompt_tokens": 0, "output_tokens": 0}
+    assert one(batch("Sales fell.", start=1)).to_pylist() == [late]
     assert read_answers(Folder(str(tmp_path)))["id"].to_pylist() == ["r0"]
 
 
