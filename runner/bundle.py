@@ -38,8 +38,7 @@ MOST_BYTES = 100 * 2**20
 def pack(spec: Spec, overrides: Sequence[str], runs_dir: str, options: Sequence[str], folder: Path) -> str:
     """Fill ``folder``; returns the fingerprint of what is asked for: equal jobs, equal names.
 
-    :raises UserError: when the files are too large, a model is a folder that does not go along, or a variable of a
-        path holds a secret.
+    :raises UserError: when the files are too large, or a model is a folder that does not go along.
     """
     _refuse_local_models(spec)
     files = sorted({Path(os.path.abspath(path)) for path in _files(spec)})
@@ -100,14 +99,12 @@ def _highest(base: Path, path: str) -> Path:
 
 
 def _variables(spec: Spec) -> dict[str, str]:
-    """What the spec's ``${TUTELAGE_...}`` stand for: the same places are meant on the cluster."""
+    """What the spec's ``${TUTELAGE_...}`` stand for: the same places are meant on the cluster.
+
+    An address with a password stays here: on the cluster it must stand in the environment of `ray start`.
+    """
     named = {match[1] for path in _paths(spec) if (match := VARIABLE.match(path))}
-    values = {name: os.environ.get(name, "") for name in sorted(named)}
-    if secret := [name for name, value in values.items() if has_secret(value)]:
-        raise UserError(
-            f"{secret[0]} holds a password or a signature, and what goes along with a job is no place for it: "
-            "name the address without it, and give the cluster's nodes the credentials in their environment"
-        )
+    values = {name: value for name in sorted(named) if not has_secret(value := os.environ.get(name, ""))}
     return {name: value if "://" in value else str(Path(value).absolute()) for name, value in values.items()}
 
 

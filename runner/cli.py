@@ -182,7 +182,7 @@ def _follow(jobs: Jobs, job: Job) -> int:
     """Show what the job says until it ends; the exit status is its own."""
     try:
         for text in jobs.follow(job):
-            sys.stdout.write(text)
+            sys.stdout.write(for_terminal(text))
             sys.stdout.flush()
     except KeyboardInterrupt:
         return _interrupted(jobs, job)
@@ -240,7 +240,7 @@ def _logs(options: argparse.Namespace) -> int:
     job = jobs.find(options.job)
     if options.follow:
         return _follow(jobs, job)
-    sys.stdout.write(jobs.logs(job))
+    sys.stdout.write(for_terminal(jobs.logs(job)))
     return 0
 
 

@@ -82,9 +82,8 @@ def test_no_secret_goes_along_with_a_job(
     job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TUTELAGE_DATA", "https://anna:canary@data.internal")
-    with pytest.raises(UserError, match="TUTELAGE_DATA holds a password or a signature") as caught:
-        packed(job, tmp_path / "a", "data.train.path=${TUTELAGE_DATA}/train.csv")
-    assert "canary" not in str(caught.value)
+    packed(job, tmp_path / "a", "data.train.path=${TUTELAGE_DATA}/train.csv")
+    assert not any(b"canary" in path.read_bytes() for path in (tmp_path / "a").rglob("*") if path.is_file())
     assert main(["submit", str(job.path), "--runs-dir", "s3://key:canary@bucket/runs"]) == 1
     said = capsys.readouterr().err
     assert "no password in it" in said and "canary" not in said
