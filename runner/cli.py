@@ -162,7 +162,10 @@ def _submit(options: argparse.Namespace) -> int:
             "s3://bucket/runs, or the absolute path of a shared folder"
         )
     if has_secret(options.runs_dir):
-        raise UserError("--runs-dir: a job's address is shown to all who may look at the cluster: no password in it")
+        raise UserError(
+            "--runs-dir: no password, token or signature may stand in it, for everybody on the cluster would see it; "
+            "put credentials into the environment of `ray start` on the nodes"
+        )
     spec = load_spec(options.spec, options.set)
     check_files(spec, elsewhere=True)
     check_memory(spec, elsewhere=True)

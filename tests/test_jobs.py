@@ -78,17 +78,6 @@ def test_what_cannot_go_along_is_said(job: Any, tmp_path: Path, monkeypatch: pyt
         packed(job, tmp_path / "b")
 
 
-def test_no_secret_goes_along_with_a_job(
-    job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("TUTELAGE_DATA", "https://anna:canary@data.internal")
-    packed(job, tmp_path / "a", "data.train.path=${TUTELAGE_DATA}/train.csv")
-    assert not any(b"canary" in path.read_bytes() for path in (tmp_path / "a").rglob("*") if path.is_file())
-    assert main(["submit", str(job.path), "--runs-dir", "s3://key:canary@bucket/runs"]) == 1
-    said = capsys.readouterr().err
-    assert "no password in it" in said and "canary" not in said
-
-
 def test_a_run_folder_that_only_one_node_sees_is_refused(job: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["submit", str(job.path), "--runs-dir", "runs"]) == 1
     assert "--runs-dir 'runs': a job needs a place that all nodes of the cluster reach" in capsys.readouterr().err

@@ -34,7 +34,7 @@ import pyarrow as pa
 import pytest
 from jinja2.exceptions import SecurityError
 
-from runner import cli, predict, reading, shown, student
+from runner import bundle, cli, predict, reading, shown, student
 from runner.cli import main
 from runner.errors import DataError, ModelError
 from runner.reading import Source, read_rows
@@ -100,32 +100,29 @@ class Watched:
             self.commands.add(words)
             if str(self.ray).encode() in words or words.startswith(b"ray::"):
                 mine.append(folder)
-        self.listening |= {(_kind(folder), address) for folder in mine for address in _listens(folder, self.ray)}
+        self.listening |= {found for folder in mine for found in _listens(folder, self.ray)}
         if len(self.answers) < 2 and (port := next(self.ray.glob("ray/session_latest/gcs_server_port_*"), None)):
             token = (self.ray / "home" / ".ray" / "auth_token").read_text().strip()
             given = [("authorization", f"Bearer {token}")]
             self.answers = [_ask(int(port.read_text()), metadata) for metadata in ([], given)]
 
 
-def _kind(process: Path) -> str:
-    return (process / "comm").read_text().strip()
-
-
-def _listens(process: Path, ray: Path) -> Iterator[str]:
-    """The addresses at which a process of this run accepts connections."""
+def _listens(process: Path, ray: Path) -> Iterator[tuple[str, str]]:
+    """A process of this run, with each address at which it accepts connections."""
     try:
         if f"RAY_TMPDIR={ray}".encode() not in (process / "environ").read_bytes():
             return
+        kind = (process / "comm").read_text().strip()
         open_ = {os.readlink(one) for one in (process / "fd").iterdir()}
         tables = [
             line.split() for name in ("tcp", "tcp6") for line in (process / "net" / name).read_text().splitlines()
         ]
-    except OSError:
+    except OSError:  # it has ended
         return
     for row in tables:
         if row[3] == "0A" and f"socket:[{row[9]}]" in open_:
             raw = struct.pack(f"<{len(row[1].split(':')[0]) // 8}I", *_words(row[1].split(":")[0]))
-            yield socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
+            yield kind, socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
 
 
 def _words(digits: str) -> list[int]:
@@ -242,8 +239,8 @@ def test_no_secret_is_an_argument_of_a_process(finished: Finished) -> None:
 def test_ray_in_this_process_is_for_this_user_alone(finished: Finished) -> None:
     listening = finished.watched.listening
     assert {"gcs_server", "raylet"} <= {kind for kind, _ in listening}
-    # PyTorch's own meeting point of training workers listens everywhere, and cannot be told otherwise.
-    ours = {(kind, at) for kind, at in listening if not kind.startswith("ray::RayTrain")}
+    # PyTorch's own meeting point, in the process of a training worker, listens everywhere and cannot be told otherwise.
+    ours = {(kind, at) for kind, at in listening if not kind.startswith("ray::")}
     assert {at for _, at in ours} <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}, ours
     assert finished.watched.answers == ["UNAUTHENTICATED", "OK"], "without the token, and with it"
     token = finished.watched.ray / "home" / ".ray" / "auth_token"
@@ -404,6 +401,23 @@ def test_a_password_in_an_address_is_not_repeated(
         assert main([*words, "--set", "data.train.path=${TUTELAGE_DATA}/train.csv"]) != 0
         said = "".join(capsys.readouterr())
         assert "127.0.0.1:9" in said and CANARY not in said
+
+
+def test_no_password_goes_along_with_a_job(
+    job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = f"s3://key:{CANARY}@bucket"
+    assert main(["submit", str(job.path), "--runs-dir", f"{secret}/runs"]) == 1
+    said = capsys.readouterr().err
+    assert "--runs-dir: no password, token or signature may stand in it" in said and CANARY not in said
+    for name, value in (("TUTELAGE_DATA", secret), ("TUTELAGE_PLAIN", "s3://plain")):
+        monkeypatch.setenv(name, value)
+    spec = job.spec("data.train.path=${TUTELAGE_DATA}/train.csv", "data.test.path=${TUTELAGE_PLAIN}/test.csv")
+    package = tmp_path / "package"
+    package.mkdir()
+    bundle.pack(spec, [], "s3://bucket/runs", [], package)
+    assert json.loads((package / bundle.JOB_FILE).read_text())["environment"] == {"TUTELAGE_PLAIN": "s3://plain"}
+    assert not [path for path in package.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
 
 
 def test_the_log_of_a_bug_holds_no_password(
