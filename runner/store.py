@@ -7,6 +7,7 @@
     RUN/<stage>/<fingerprint>/done.json   its marker, written last: without it the rest does not count
     RUN/answers/<teacher>/*.parquet       raw answers of the teacher, one file for each batch of rows
     RUN/checkpoints/<fingerprint>/...     of a training that has not finished
+    RUN/events*.jsonl                     what happened when, run after run
 
 Knows nothing of what the stages do.
 """
