@@ -137,7 +137,8 @@ def _run(options: argparse.Namespace) -> int:
         record = pipeline.execute(spec, run, cluster, progress)
         if all(stage["cached"] for stage in record["stages"]):
             progress.say("nothing to do: every stage is there already")
-        _show_report(run, _write_report(run), options.json)
+        report = _write_report(run)
+    _show_report(run, report, options.json)  # the last line of --json, behind all events
     return 0
 
 
