@@ -211,7 +211,7 @@ def test_a_killed_run_goes_on_where_it_was(home):
     answers = home / "killed" / "slice" / "answers"
     kill_when(home, lambda: len(list(answers.glob("*/*.parquet"))) >= 3)
     kept = {path.name for path in answers.glob("*/*.parquet")}
-    kill_when(home, lambda: list((home / "killed" / "slice" / "checkpoints").glob("*/train/.*")))
+    kill_when(home, lambda: list((home / "killed" / "slice" / "checkpoints").glob("*/student/train/.*")))
     assert kept <= {path.name for path in answers.glob("*/*.parquet")}
     report = result(run(home, runs="killed"))
     assert cached(report)["label"] and not cached(report)["train"]

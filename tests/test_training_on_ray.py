@@ -167,7 +167,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(undisturbed: Any, job: An
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait(timeout=30)
-    checkpoints = list((job.root / "runs" / "small" / "checkpoints").glob("*/train/checkpoint_2*"))
+    checkpoints = list((job.root / "runs" / "small" / "checkpoints").glob("*/student/train/checkpoint_2*"))
     assert 1 <= len(checkpoints) <= 2
     assert not list((job.root / "runs" / "small" / "train").glob("*/done.json"))
     said = training.finish()
