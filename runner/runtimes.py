@@ -154,6 +154,9 @@ def _openvino(path: str, precision: str, lanes: int) -> Logits:
         # A copy, for the request's memory is used again with the next batch.
         return np.array(requests.one.infer({"input_ids": ids, "attention_mask": mask})[0], dtype=np.float32)
 
+    # OpenVINO's bindings set up their link to NumPy at the first call, and two first calls at once wait for each
+    # other for ever: one holds the interpreter's lock, the other the set-up's.
+    logits(np.ones((1, 1), dtype=np.int64), np.ones((1, 1), dtype=np.int64))
     return logits
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,36 @@ def test_an_export_answers_as_the_original(model: Path, exports: Path, form: str
     found = student.Student.load(model, precision="fp32", runtime=form, exports=exports)
     assert found.predict(TEXTS, batch_rows=rows) == pytest.approx(expected, abs=1e-5)
     assert (found.labels, found.max_length, found.runtime) == (LABELS, 24, form)
+
+
+FIRST_CALLS = """
+import os, signal, sys, threading
+from pathlib import Path
+import numpy as np
+from runner import runtimes
+import openvino  # here, so that the children need not wait for it
+sys.setswitchinterval(1e-6)
+for _ in range(12):
+    if child := os.fork():
+        assert os.waitpid(child, 0)[1] == 0
+        continue
+    signal.alarm(60)  # whoever stands still is killed, and the parent says so
+    session = runtimes.open_session(sys.argv[2], Path(sys.argv[1]), "fp32", 8)
+    start = threading.Barrier(8)
+    def call():
+        start.wait()
+        session(np.full((2, 7), 9, dtype=np.int64), np.ones((2, 7), dtype=np.int64))
+    threads = [threading.Thread(target=call) for _ in range(8)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_first_calls_side_by_side_do_not_wait_for_each_other(exports: Path, form: str) -> None:
+    """OpenVINO's bindings could stop for ever there, one time in some; so each round is a process of its own."""
+    subprocess.run([sys.executable, "-c", FIRST_CALLS, str(exports), form], check=True)
 
 
 @pytest.mark.parametrize("form", ["onnx-int8", "openvino"])
