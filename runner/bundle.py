@@ -20,9 +20,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from runner import __version__
-from runner.errors import UserError
+from runner.errors import SpecError, UserError
 from runner.shown import has_secret
 from runner.spec import Spec
+from runner.spec.fields import stored_as
 from runner.spec.files import goes_along
 from runner.spec.rules import VARIABLE
 from runner.store import fingerprint
@@ -70,13 +71,9 @@ def pack(spec: Spec, overrides: Sequence[str], runs_dir: str, options: Sequence[
 
 def _paths(spec: Spec) -> Iterator[str]:
     """Every path of a file that the spec names, as written."""
-    for source in (spec.data.train, spec.data.test, spec.data.corpus):
-        if source is not None and source.format != "hub":
+    for _, source in spec.sources():
+        if stored_as(source.path, source.format) != "hub":
             yield source.path
-    if spec.task.pool:
-        yield spec.task.pool.from_
-    for other in spec.evaluate.compare.values():
-        yield other.path
     if spec.benchmark.prices is not None:
         yield spec.benchmark.prices
 
@@ -109,14 +106,13 @@ def _variables(spec: Spec) -> dict[str, str]:
 
 
 def _refuse_local_models(spec: Spec) -> None:
-    models = [("student.model", spec.student.model)]
-    models += [("teacher.model", one.teacher.model) for one in spec.teachers() if one.teacher.engine == "vllm"]
-    for field, model in models:
+    for at, model, _ in spec.models():
         if model.startswith((".", "~")) or (not os.path.isabs(model) and (spec.base / model).is_dir()):
-            raise UserError(
-                f"{field}: {model!r} is a folder here, and models do not go along with a job: name it by an absolute "
-                "path that all nodes have, by its Hub name, or as catalog:NAME"
+            message = (
+                f"{model!r} is a folder here, and models do not go along with a job: name it by an absolute path that "
+                "all nodes have, by its Hub name, or as catalog:NAME"
             )
+            raise SpecError([spec.places.problem(at, message)])
 
 
 def _copy_package(folder: Path) -> None:

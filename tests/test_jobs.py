@@ -20,7 +20,7 @@ import pytest
 
 from runner import bundle
 from runner.cli import main
-from runner.errors import UserError
+from runner.errors import SpecError, UserError
 from runner.jobs import Jobs
 from runner.spec import check_files, load_spec
 from runner.store import locked
@@ -71,8 +71,11 @@ def test_equal_jobs_have_equal_names_and_others_do_not(job: Any, tmp_path: Path)
 
 def test_what_cannot_go_along_is_said(job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (job.root / "model").mkdir()
-    with pytest.raises(UserError, match=r"student.model: './model' is a folder here, .* absolute path"):
+    with pytest.raises(SpecError, match=r"student.model: './model' is a folder here, .* absolute path"):
         packed(job, tmp_path / "a", "student.model=./model")
+    pool = "task.examples={from: pool.csv, select: similar, model: model}"
+    with pytest.raises(SpecError, match=r"task.examples.model: 'model' is a folder here"):
+        packed(job, tmp_path / "pool", pool)
     monkeypatch.setattr(bundle, "MOST_BYTES", 10)
     with pytest.raises(UserError, match=r"have 0 MiB, and at most 0 go along with a job: put them where all nodes"):
         packed(job, tmp_path / "b")

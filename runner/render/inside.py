@@ -8,7 +8,6 @@ by what stands behind it.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -141,7 +140,7 @@ def _models(spec: Spec) -> tuple[list[str], list[Problem]]:
     """What must be pulled before, and the models that are folders of this machine."""
     pulled: dict[str, None] = {}
     folders, problems = [], []
-    for at, name, revision in _named(spec):
+    for at, name, revision in spec.models():
         kind = resolve(name, revision, spec.base)
         if not isinstance(kind, Path):
             pinned = f" (revision {revision})" if isinstance(kind, HubName) and revision else ""
@@ -154,14 +153,3 @@ def _models(spec: Spec) -> tuple[list[str], list[Problem]]:
     if pulled:
         folders.append(f"{MODELS_FOLDER}: the models, by `tutelage models pull {' '.join(pulled)}`")
     return folders, problems
-
-
-def _named(spec: Spec) -> Iterator[tuple[KeyPath, str, str | None]]:
-    """Each model that a pod loads, with its place in the spec and its revision."""
-    if spec.teacher.engine == "vllm":
-        yield ("teacher", "model"), spec.teacher.model, spec.teacher.revision
-        for index, other in enumerate(spec.teacher.also):
-            yield ("teacher", "also", index, "model"), other.model, other.revision
-    yield ("student", "model"), spec.student.model, spec.student.revision
-    if spec.task.pool:
-        yield ("task", "examples", "model"), spec.task.pool.model, None

@@ -54,17 +54,7 @@ def check_files(spec: Spec, elsewhere: bool = False) -> None:
     Where the job runs ``elsewhere``, absolute paths and optional packages are that machine's, and are not looked at.
     """
     problems: list[Problem] = []
-    sources: list[tuple[KeyPath, TextSource]] = [
-        (("data", "train", "path"), spec.data.train),
-        (("data", "test", "path"), spec.data.test),
-    ]
-    if spec.data.corpus:
-        sources.append((("data", "corpus", "path"), spec.data.corpus))
-    if spec.task.pool:
-        sources.append((("task", "examples", "from"), spec.task.pool.source))
-    for name, other in spec.evaluate.compare.items():
-        sources.append((("evaluate", "compare", name, "path"), other.source))
-    for at, source in sources:
+    for at, source in spec.sources():
         try:
             resolve_path(spec, source.path)  # a variable that is not set is a problem anywhere
             if goes_along(source.path) or not elsewhere:
@@ -115,17 +105,7 @@ def _check_exports(spec: Spec) -> Iterator[Problem]:
 
 
 def _field_of(spec: Spec, path: str) -> KeyPath:
-    if spec.benchmark.prices == path:
-        return ("benchmark", "prices")
-    if spec.task.pool and spec.task.pool.from_ == path:
-        return ("task", "examples", "from")
-    if path not in (spec.data.train.path, spec.data.test.path):
-        for name, other in spec.evaluate.compare.items():
-            if other.path == path:
-                return ("evaluate", "compare", name, "path")
-    if spec.data.corpus and path == spec.data.corpus.path not in (spec.data.train.path, spec.data.test.path):
-        return ("data", "corpus", "path")
-    return ("data", "test" if path == spec.data.test.path != spec.data.train.path else "train", "path")
+    return next((at for at, source in spec.sources() if source.path == path), ("benchmark", "prices"))
 
 
 def _check_source(spec: Spec, at: KeyPath, source: TextSource) -> Iterator[Problem]:

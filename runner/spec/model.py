@@ -6,7 +6,7 @@ in USD, lengths are in tokens unless a field's description says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from keyword import iskeyword
 from pathlib import Path
@@ -14,6 +14,7 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from runner.spec.places import Places
+from runner.spec.strict_yaml import KeyPath
 
 Prompt = Literal["direct", "cot"]
 
@@ -301,6 +302,27 @@ class Spec:
         """This spec once for each teacher, with that one alone."""
         first = replace(self.teacher, also=())
         return [replace(self, teacher=teacher) for teacher in (first, *map(first.but, self.teacher.also))]
+
+    def sources(self) -> Iterator[tuple[KeyPath, TextSource]]:
+        """Every set of texts that the spec reads, each with the field that names its place."""
+        yield ("data", "train", "path"), self.data.train
+        yield ("data", "test", "path"), self.data.test
+        if self.data.corpus:
+            yield ("data", "corpus", "path"), self.data.corpus
+        if self.task.pool:
+            yield ("task", "examples", "from"), self.task.pool.source
+        for name, other in self.evaluate.compare.items():
+            yield ("evaluate", "compare", name, "path"), other.source
+
+    def models(self) -> Iterator[tuple[KeyPath, str, str | None]]:
+        """Every model that the job loads: the field that names it, its name, its revision."""
+        if self.teacher.engine == "vllm":
+            yield ("teacher", "model"), self.teacher.model, self.teacher.revision
+            for index, other in enumerate(self.teacher.also):
+                yield ("teacher", "also", index, "model"), other.model, other.revision
+        yield ("student", "model"), self.student.model, self.student.revision
+        if self.task.pool:
+            yield ("task", "examples", "model"), self.task.pool.model, None
 
     def to_dict(self) -> dict[str, Any]:
         """The whole spec with defaults, as plain data that JSON can hold and that reads back as a spec."""
