@@ -26,6 +26,7 @@ import pyarrow as pa
 
 from runner import machine
 from runner.errors import EngineError, TutelageError, UserError, first_line
+from runner.spec.model import StudentResources, TeacherResources
 from runner.store import Folder
 from runner.telemetry import METRICS
 
@@ -41,6 +42,11 @@ NODE_POLL_SECONDS = 1.0
 ACCELERATOR_SHARE = 0.001
 """Of an accelerator's mark on its node, as Ray itself takes it for ``accelerator_type``."""
 METRICS_PORT = "TUTELAGE_METRICS_PORT"
+LET_IN = (
+    "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to the file with the cluster's token (or RAY_AUTH_TOKEN to the "
+    "token)"
+)
+"""What to do about a cluster that refuses."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,11 @@ class Resources:
     cpus: int | None = None
     gpus: int = 0
     accelerator: str | None = None
+
+    @classmethod
+    def of(cls, asked: TeacherResources | StudentResources) -> Resources:
+        """What one worker of the teacher or the student asks for in the spec."""
+        return cls(asked.cpus, asked.gpus, asked.accelerator)
 
 
 @dataclass
@@ -185,9 +196,7 @@ class Cluster:
                 )
 
     def _require_nodes(self, wanted: Resources, who: str, workers: int) -> None:
-        bundle = {"CPU": float(wanted.cpus or 1)} | ({"GPU": float(wanted.gpus)} if wanted.gpus else {})
-        if wanted.accelerator:
-            bundle[_accelerator(wanted)] = ACCELERATOR_SHARE
+        bundle = _bundle(wanted, wanted.cpus or 1)
         ray = self.start()
         if _places(self._nodes(), bundle) >= workers:
             return
@@ -387,11 +396,8 @@ class Cluster:
         from ray.tune.schedulers import ASHAScheduler
         from ray.tune.search.basic_variant import BasicVariantGenerator
 
-        request = self._request(wanted)
-        asked = {"cpu": request["num_cpus"], "gpu": wanted.gpus}
-        if wanted.accelerator:
-            asked[_accelerator(wanted)] = ACCELERATOR_SHARE
-        trainable = tune.with_resources(tune.with_parameters(_trial, trial=trial, config=config), asked)
+        place = tune.PlacementGroupFactory([_bundle(wanted, self._request(wanted)["num_cpus"])])
+        trainable = tune.with_resources(tune.with_parameters(_trial, trial=trial, config=config), place)
         path = storage.path(SEARCH_NAME)
         if tune.Tuner.can_restore(path):
             tuner = tune.Tuner.restore(path, trainable, restart_errored=True)
@@ -460,6 +466,12 @@ def _accelerator(wanted: Resources) -> str:
     return f"accelerator_type:{wanted.accelerator}"
 
 
+def _bundle(wanted: Resources, cpus: int) -> dict[str, float]:
+    """What one worker takes of a node, in Ray's names."""
+    bundle = {"CPU": float(cpus)} | ({"GPU": float(wanted.gpus)} if wanted.gpus else {})
+    return bundle | ({_accelerator(wanted): ACCELERATOR_SHARE} if wanted.accelerator else {})
+
+
 def _places(nodes: list[dict[str, float]], bundle: dict[str, float]) -> int:
     """How many of ``bundle`` the nodes hold if nobody else uses them; one never spreads over two."""
     return sum(min(int(node.get(name, 0) / need) for name, need in bundle.items()) for node in nodes)
@@ -484,10 +496,7 @@ def _unreachable(where: str, error: BaseException) -> str:
         theirs, ours = ("{} {}, {} {}".format(*found[i], *found[i + 1]) for i in (0, 2))
         return f"the Ray cluster{where} runs {theirs}, and this is {ours}: both must be the same"
     if "uthentication" in type(error).__name__ + str(error):
-        return (
-            f"the Ray cluster{where} does not let us in: {first_line(error)}; set RAY_AUTH_MODE=token, and "
-            "RAY_AUTH_TOKEN_PATH to the file with the cluster's token (or RAY_AUTH_TOKEN to the token)"
-        )
+        return f"the Ray cluster{where} does not let us in: {first_line(error)}; {LET_IN}"
     return (
         f"no Ray cluster could be reached{where}: {first_line(error)}; "
         "start one with `ray start --head`, or leave --address out"

@@ -185,13 +185,13 @@ class Jobs:
         import requests
         from ray.exceptions import AuthenticationError
 
+        from runner.cluster import LET_IN
+
         try:
             yield
         except AuthenticationError as error:
-            raise UserError(
-                f"the cluster at {self.address} does not let us in: {first_line(error)}; set RAY_AUTH_MODE=token, and "
-                "RAY_AUTH_TOKEN_PATH to the file with the cluster's token (or RAY_AUTH_TOKEN to the token)"
-            ) from None
+            message = f"the cluster at {self.address} does not let us in: {first_line(error)}; {LET_IN}"
+            raise UserError(message) from None
         except (OSError, RuntimeError, ValueError, KeyError, requests.RequestException, aiohttp.ClientError) as error:
             raise UserError(
                 f"the cluster at {self.address} does not answer as a Ray cluster: {_told(error)}"

@@ -112,8 +112,7 @@ def _require_student(spec: Spec, cluster: Cluster, waiting: set[str]) -> None:
     if waiting <= {load.NAME, label.NAME, vote.NAME}:
         return
     asked = spec.student.resources
-    wanted = Resources(asked.cpus, asked.gpus, asked.accelerator)
-    cluster.require(wanted, "student", asked.workers if train.NAME in waiting else 1)
+    cluster.require(Resources.of(asked), "student", asked.workers if train.NAME in waiting else 1)
 
 
 def probe(spec: Spec, run: Folder, cluster: Cluster, progress: Progress, rows: int) -> None:

@@ -85,7 +85,6 @@ def run(context: Context) -> dict[str, Any]:
     # Not by the corpus's content: with a file mended or added, the other parts are still good.
     folder = "applied/" + fingerprint([asdict(model), asdict(source), spec.data.corpus.text, spec.to_dict()["apply"]])
     _unmark(context.run, folder)
-    wanted = Resources(student.resources.cpus, student.resources.gpus, student.resources.accelerator)
     found = predict_corpus(
         context.cluster,
         context.progress,
@@ -93,7 +92,7 @@ def run(context: Context) -> dict[str, Any]:
         corpus,
         apply.abstain_below,
         context.run.child(folder),
-        wanted,
+        Resources.of(student.resources),
         (1, student.resources.workers),
         spec.benchmark.price_per_hour,
     )

@@ -56,16 +56,15 @@ def run(context: Context) -> dict[str, Any]:
     """Time the student where it runs; work out what each million texts cost."""
     spec, bench, carbon = context.spec, context.spec.benchmark, context.spec.benchmark.carbon
     test = context.inputs["load"].read_table("test.parquet").column("text").to_pylist()
-    resources = spec.student.resources
     measured = context.cluster.call(
         measure,
-        Resources(resources.cpus, resources.gpus, resources.accelerator),
+        Resources.of(spec.student.resources),
         student=trained(spec, context.inputs),
         texts=test[: bench.rows],
         batch_sizes=list(bench.batch_sizes),
         carbon=carbon and {"country": carbon.country, "grams_per_kwh": carbon.grams_per_kwh},
     )
-    measured["hardware"]["cores"] = resources.cpus or measured["hardware"]["cores"]
+    measured["hardware"]["cores"] = spec.student.resources.cpus or measured["hardware"]["cores"]
     student = measured | {
         "usd_per_million": usd_per_million(bench.price_per_hour, measured["texts_per_second"]),
         "price_per_hour": bench.price_per_hour,

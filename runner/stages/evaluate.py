@@ -46,10 +46,9 @@ def run(context: Context) -> dict[str, Any]:
     test = context.inputs["load"].read_table("test.parquet").to_pylist()
     votes = context.inputs["vote"].read_table("votes.parquet").to_pylist()
     teacher = {row["id"]: row for row in votes if row["split"] == "test"}
-    resources = spec.student.resources
     student = context.cluster.call(
         predict,
-        Resources(resources.cpus, resources.gpus, resources.accelerator),
+        Resources.of(spec.student.resources),
         student=trained(spec, context.inputs),
         texts=[row["text"] for row in test],
     )

@@ -79,12 +79,12 @@ def key(spec: Spec) -> dict[str, Any]:
 
 def run(context: Context) -> dict[str, Any]:
     """Export, check, time, choose. :raises UserError: when a package is missing."""
-    spec, resources = context.spec, context.spec.student.resources
+    spec = context.spec
     test = context.inputs["load"].read_table("test.parquet")
     plain = Trained(context.inputs["train"].url, "student", spec.student.max_length, spec.student.precision)
     found = context.cluster.call(
         check,
-        Resources(resources.cpus, resources.gpus, resources.accelerator),
+        Resources.of(spec.student.resources),
         plain=plain,
         forms=forms(spec),
         out=context.here.url,
@@ -92,7 +92,7 @@ def run(context: Context) -> dict[str, Any]:
         truth=test.column("label").to_pylist(),
     )
     # Exports are for processors: a GPU has torch, however fast the processor beside it is.
-    chosen = "torch" if resources.gpus else choose(found, spec.student.runtime)
+    chosen = "torch" if spec.student.resources.gpus else choose(found, spec.student.runtime)
     result = {"runtime": chosen, "asked": spec.student.runtime, "runtimes": found}
     context.here.write_json("export.json", result)
     for one in found:

@@ -409,7 +409,7 @@ def wanted_resources(teacher: Teacher) -> Resources:
     resources = teacher.resources
     if teacher.endpoint is not None or teacher.engine == "noop":
         return Resources(resources.cpus or 1)
-    return Resources(resources.cpus, resources.gpus, resources.accelerator)
+    return Resources.of(resources)
 
 
 def budget_seconds(teacher: Teacher) -> float:

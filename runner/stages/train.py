@@ -60,7 +60,7 @@ def key(spec: Spec) -> dict[str, Any]:
 def run(context: Context) -> dict[str, Any]:
     """:raises ModelError: when the student cannot be had or is no encoder."""
     spec, student = context.spec, context.spec.student
-    wanted = Resources(student.resources.cpus, student.resources.gpus, student.resources.accelerator)
+    wanted = Resources.of(student.resources)
     model, revision = context.model(student.model, student.revision, "student.model", NAME)
     rows = [
         row
