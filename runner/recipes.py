@@ -30,8 +30,7 @@ TEACHERS_SHARE = 0.5
 
 def fold_of(count: int, seed: int) -> NDArray[np.int64]:
     """The fold that each of ``count`` rows is in, shape ``(count,)``: as even as can be, decided by the seed."""
-    folds = min(FOLDS, count)
-    return np.random.default_rng(seed).permutation(count) % folds
+    return np.random.default_rng(seed).permutation(count) % FOLDS
 
 
 def second_opinion(teacher: NDArray[np.float32], students: NDArray[np.float32]) -> NDArray[np.float32]:

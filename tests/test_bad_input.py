@@ -118,6 +118,13 @@ def test_bad_files(job: Any, run: Any, damage: Callable[[Any], None], status: in
     assert found == status
 
 
+def test_too_few_rows_for_the_recipe(job: Any, run: Any) -> None:
+    job.csv("train.csv", [("A.", "", *VOTES), ("B.", "", *["positive"] * 3), ("C.", "", *VOTES)])
+    status, err = run("student.recipe=best")
+    assert "student.recipe: best parts the rows into 4, and the teacher labelled 3 train rows, of which 2 are" in err
+    assert status == 1
+
+
 MODELS = {
     "student not on the Hub": ("student.model=org/nowhere-to-be-found", 1, "org/nowhere-to-be-found"),
     "student folder missing": ("student.model=./nowhere", 1, "nowhere is not there"),

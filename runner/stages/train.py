@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from runner import models, recipes
 from runner.cluster import Resources
+from runner.errors import UserError
 from runner.progress import Progress
 from runner.spec import Spec
 from runner.spec.model import Student
@@ -58,16 +59,25 @@ def key(spec: Spec) -> dict[str, Any]:
 
 
 def run(context: Context) -> dict[str, Any]:
-    """:raises ModelError: when the student cannot be had or is no encoder."""
+    """Train the student.
+
+    :raises ModelError: when it cannot be had or is no encoder.
+    :raises UserError: when the rows are too few for the recipe.
+    """
     spec, student = context.spec, context.spec.student
     wanted = Resources.of(student.resources)
-    model, revision = context.model(student.model, student.revision, "student.model", NAME)
     rows = [
         row
         for row in context.inputs["vote"].read_table("votes.parquet").to_pylist()
         if row["split"] == "train" and row["label"] is not None
     ]
     held_out, kept = split_rows(len(rows), student.validation, student.seed)
+    if student.recipe == "best" and len(kept) < recipes.FOLDS:
+        raise UserError(
+            f"student.recipe: best parts the rows into {recipes.FOLDS}, and the teacher labelled {len(rows)} train "
+            f"rows, of which {len(kept)} are left to learn from; set it to fast, or bring more texts (data.train)"
+        )
+    model, revision = context.model(student.model, student.revision, "student.model", NAME)
     warnings = _unlearnable(spec, rows, kept)
     context.progress.warn(warnings, NAME)
     given, judging = _Rows.of([rows[i] for i in kept]), _Rows.of([rows[i] for i in held_out])
