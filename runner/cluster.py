@@ -110,13 +110,12 @@ class Cluster:
             options |= {"_metrics_export_port": _metrics_port()}
         else:
             options["address"] = self.address
-        where = f" at {self.address}" if self.address else ""
         try:
             _knock(self.address)
             with _private_token():
                 ray.init(**options)
-        except (OSError, ValueError, RuntimeError, ray.exceptions.AuthenticationError) as error:
-            raise UserError(_unreachable(where, error)) from error
+        except Exception as error:  # Ray raises many kinds, and for some of its own troubles nothing more exact
+            raise UserError(_unreachable(self.address, error)) from error
         # A worker that dies is counted by restarts(); Ray's own lines on it go to stdout, among ours.
         ray._private.worker._worker_logs_enabled = False
         # Once they are imported: each sets up a logger of its own.
@@ -489,16 +488,21 @@ def _described(node: dict[str, float]) -> str:
     return f"{int(node.get('CPU', 0))} cores{gpus}{f' {sorted(kinds)[0]}' if kinds else ''}"
 
 
-def _unreachable(where: str, error: BaseException) -> str:
-    """What to say when Ray does not let us in."""
+def _unreachable(address: str | None, error: BaseException) -> str:
+    """What to say when Ray does not let us in, or does not start."""
+    if address is None:
+        return (
+            f"Ray does not start on this machine: {first_line(error)}; it wants some memory, and room in its folder "
+            "(/tmp/ray, or RAY_TMPDIR: a short path). Where other work keeps the machine busy, run it once more"
+        )
     if "Version mismatch" in str(error):
         found = re.findall(r"(Ray|Python): (\S+)", str(error))
         theirs, ours = ("{} {}, {} {}".format(*found[i], *found[i + 1]) for i in (0, 2))
-        return f"the Ray cluster{where} runs {theirs}, and this is {ours}: both must be the same"
+        return f"the Ray cluster at {address} runs {theirs}, and this is {ours}: both must be the same"
     if "uthentication" in type(error).__name__ + str(error):
-        return f"the Ray cluster{where} does not let us in: {first_line(error)}; {LET_IN}"
+        return f"the Ray cluster at {address} does not let us in: {first_line(error)}; {LET_IN}"
     return (
-        f"no Ray cluster could be reached{where}: {first_line(error)}; "
+        f"no Ray cluster could be reached at {address}: {first_line(error)}; "
         "start one with `ray start --head`, or leave --address out"
     )
 

@@ -81,7 +81,7 @@ def test_another_version_of_ray_or_python_is_said_in_a_line():
         "This process on node 10.0.0.1 was started with:\n    Ray: 2.60.0\n    Python: 3.11.7\n"
     )  # as ray._private.utils.check_version_info words it
     said = "the Ray cluster at auto runs Ray 2.40.0, Python 3.10.1, and this is Ray 2.60.0, Python 3.11.7: both must"
-    assert _unreachable(" at auto", RuntimeError(told)).startswith(said)
+    assert _unreachable("auto", RuntimeError(told)).startswith(said)
 
 
 def test_nobody_at_the_address_is_said_within_seconds():
@@ -92,6 +92,15 @@ def test_nobody_at_the_address_is_said_within_seconds():
     with pytest.raises(UserError, match=r"no Ray cluster could be reached at 127.0.0.1.*ray start --head"):
         Cluster(address).start()
     assert time.monotonic() - start < 60
+
+
+@pytest.mark.parametrize(
+    ("place", "message"), [("/dev/null", "Not a directory"), ("/tmp/" + "x" * 90, "path length cannot exceed")]
+)
+def test_a_ray_that_does_not_start_here_is_said(monkeypatch, place, message):
+    monkeypatch.setenv("RAY_TMPDIR", place)
+    with pytest.raises(UserError, match=rf"Ray does not start on this machine: .*{message}.*RAY_TMPDIR"):
+        Cluster().start()
 
 
 def test_stopping_what_never_started_is_fine():

@@ -14,9 +14,7 @@ from runner import recipes
 def test_folds_are_as_even_as_can_be_and_the_seed_alone_decides_them(rows: int, seed: int) -> None:
     folds = recipes.fold_of(rows, seed)
     sizes = np.bincount(folds)
-    assert (
-        len(folds) == rows and sizes.max() - sizes.min() <= 1 and len(sizes) == min(recipes.FOLDS, rows)
-    )  # no fold is empty if it need not be
+    assert len(folds) == rows and sizes.max() - sizes.min() <= 1 and len(sizes) == min(recipes.FOLDS, rows)
     assert (folds == recipes.fold_of(rows, seed)).all()
 
 
