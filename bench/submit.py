@@ -10,7 +10,6 @@ The cluster is a head on this machine, started before the clock. Printed, and wr
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import signal
@@ -25,6 +24,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from common import keep
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "bench" / "out" / "submit.json"
@@ -130,8 +131,7 @@ def main() -> None:
     result: dict[str, Any] = {"name": "submit", **medians, "rounds": rounds}
     result["more"] = medians["submitted"] - medians["embedded"]
     print(f"embedded {medians['embedded']:.1f} s, submitted {medians['submitted']:.1f} s: {result['more']:+.1f} s")
-    OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(json.dumps([result], indent=2))
+    keep([result], OUT)
 
 
 if __name__ == "__main__":

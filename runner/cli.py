@@ -6,7 +6,6 @@ Modules are imported by the command that needs them, so that ``validate`` starts
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import shlex
@@ -15,7 +14,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -205,7 +204,7 @@ def _interrupted(jobs: Jobs, job: Job) -> int:
     """Ctrl-C while following: the job goes on unless the user says that it shall not."""
     answer = ""
     if sys.stdin.isatty():
-        with contextlib.suppress(EOFError, KeyboardInterrupt):
+        with suppress(EOFError, KeyboardInterrupt):
             answer = input(f"\nStop job {job.id}? [y/N] ").strip().lower()
     if answer in ("y", "yes"):
         jobs.stop(job)
@@ -501,7 +500,17 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--runs-dir", default="runs", metavar="DIR", help="where runs are kept: a folder or URL (runs)"
         )
-        sub.add_argument("--json", action="store_true", help="one JSON object a line, the result last")
+
+    def json_option(sub: argparse.ArgumentParser, text: str = "one JSON object a line, the result last") -> None:
+        sub.add_argument("--json", action="store_true", help=text)
+
+    def progress_options(sub: argparse.ArgumentParser) -> None:
+        json_option(sub)
+        sub.add_argument("--quiet", action="store_true", help="no progress, only the result")
+
+    def cluster_options(sub: argparse.ArgumentParser, text: str = "(default: Ray in this process)") -> None:
+        sub.add_argument("--address", metavar="auto|HOST:PORT", help=f"a running Ray cluster {text}")
+        wait_option(sub)
 
     def wait_option(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(
@@ -537,8 +546,8 @@ def _parser() -> argparse.ArgumentParser:
         help=f"label some rows first ({PROBE_ROWS}) and plan from what they took; their answers are kept",
     )
     sub.add_argument("--show-prompt", action="store_true", help="print the whole prompt of one row")
-    sub.add_argument("--address", metavar="auto|HOST:PORT", help="a running Ray cluster, for --probe")
-    wait_option(sub)
+    cluster_options(sub, "for --probe")
+    json_option(sub)
     sub = command(
         "run",
         _run,
@@ -548,9 +557,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("spec", metavar="SPEC")
     spec_options(sub)
     folder_options(sub)
-    sub.add_argument("--address", metavar="auto|HOST:PORT", help="a running Ray cluster (default: Ray in this process)")
-    wait_option(sub)
-    sub.add_argument("--quiet", action="store_true", help="no progress, only the result")
+    cluster_options(sub)
+    progress_options(sub)
     sub = command(
         "submit",
         _submit,
@@ -565,12 +573,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     wait_option(sub)
     sub.add_argument("--detach", action="store_true", help="do not wait for the job's end")
-    sub.add_argument("--json", action="store_true", help="one JSON object a line, the result last")
-    sub.add_argument("--quiet", action="store_true", help="no progress, only the result")
+    progress_options(sub)
     sub = command("status", _status, "list the jobs of a cluster", "tutelage status quickstart")
     sub.add_argument("job", nargs="?", metavar="RUN_OR_ID", help="one job: its id, the spec's name, or the run folder")
     dashboard_option(sub)
-    sub.add_argument("--json", action="store_true", help="the jobs as JSON")
+    json_option(sub, "the jobs as JSON")
     sub = command("logs", _logs, "show what a job has said", "tutelage logs quickstart --follow")
     sub.add_argument("job", metavar="RUN_OR_ID", help="its id, the spec's name, or the run folder")
     dashboard_option(sub)
@@ -606,14 +613,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--replicas", type=_count(10_000), default=1, metavar="N", help="students side by side, at most (1)"
     )
-    sub.add_argument("--address", metavar="auto|HOST:PORT", help="a running Ray cluster (default: Ray in this process)")
-    wait_option(sub)
-    sub.add_argument("--json", action="store_true", help="one JSON object a line, the result last")
-    sub.add_argument("--quiet", action="store_true", help="no progress, only the result")
+    cluster_options(sub)
+    progress_options(sub)
     _render_options(command, spec_options)
     sub = command("report", _report, "rebuild the report of a run", "tutelage report runs/quickstart")
     sub.add_argument("run", metavar="RUN")
-    sub.add_argument("--json", action="store_true", help="print report.json on one line")
+    json_option(sub, "print report.json on one line")
     sub = command(
         "push",
         _push,
@@ -639,11 +644,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     actions = sub.add_subparsers(metavar="pull")
     sub.set_defaults(pull=[])
-    sub.add_argument("--json", action="store_true", help="the catalog as JSON")
+    json_option(sub, "the catalog as JSON")
     pull = actions.add_parser("pull", help="fetch models into the cache, for use without a network")
     pull.add_argument("pull", nargs="+", metavar="NAME")
     sub = command("doctor", _doctor, "say what will work on this machine", "tutelage doctor")
-    sub.add_argument("--json", action="store_true", help="findings as JSON")
+    json_option(sub, "findings as JSON")
     return parser
 
 

@@ -9,6 +9,7 @@ import math
 import os
 import pickle
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,16 @@ def easy(count: int, start: int = 0) -> training.Rows:
 def config(model: Path, **changes: Any) -> training.Fit:
     wanted: dict[str, Any] = {"epochs": 5, "learning_rate": 1.5e-2, "batch_size": 8, "max_length": 32}
     return training.Fit(model=model, labels=LABELS, precision="fp32", **{"seed": 0, **wanted, **changes})
+
+
+def epochs(loop: Any, count: int) -> Iterator[int]:
+    """The number of each epoch, when it is over."""
+    for epoch in range(count):
+        loop.begin_epoch()
+        for batch in loop.batches(epoch):
+            loop.learn(batch)
+        loop.finish_epoch()
+        yield epoch
 
 
 def accuracy(folder: Path, rows: training.Rows) -> float:
@@ -115,11 +126,7 @@ def test_the_mean_of_the_later_epochs_is_kept_where_it_is_no_worse(tiny_model: P
     train, held_out = easy(40), easy(10, 40)
     loop = training._Loop(config(tiny_model), train, held_out, training.Worker())
     ends = []
-    for epoch in range(5):
-        loop.begin_epoch()
-        for batch in loop.batches(epoch):
-            loop.learn(batch)
-        loop.finish_epoch()
+    for _ in epochs(loop, 5):
         ends.append({name: value.clone() for name, value in loop.bare.state_dict().items()})
     averaged = training.fit(config(tiny_model), train, held_out, tmp_path)["averaged"]
     assert averaged["taken"] and averaged["epochs"] == 3
@@ -146,11 +153,7 @@ def test_held_out_rows_that_the_teacher_guessed_count_little(tiny_model: Path) -
     wrong = training.Rows(guessed.texts, np.where(guessed.targets > 0.5, 0.49, 0.51).astype(np.float32))
     both = training.Rows([*sure.texts, *wrong.texts], np.concatenate([sure.targets, wrong.targets]))
     loop = training._Loop(config(tiny_model), easy(40), both, training.Worker())
-    for epoch in range(5):
-        loop.begin_epoch()
-        for batch in loop.batches(epoch):
-            loop.learn(batch)
-        loop.finish_epoch()
+    assert list(epochs(loop, 5)) == [0, 1, 2, 3, 4]
     assert loop.course.history[-1].val_accuracy > 0.95  # half of the rows, by count, say otherwise
 
 
