@@ -245,6 +245,20 @@ def test_the_total_is_known_where_it_can_be(corpus: Path) -> None:
     assert count_rows(Source("owner/name", "hub")) is None
 
 
+def test_of_many_files_the_total_is_estimated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(90):
+        (tmp_path / f"{number:02}.jsonl").write_text('{"text": "a"}\n' * (number % 2 + 1), encoding="utf-8")
+    opened: list[Source] = []
+    monkeypatch.setattr(apply, "count_rows", lambda source: opened.append(source) or count_rows(source))
+
+    def total(pattern: str) -> int | None:
+        opened.clear()
+        return apply._total(apply.Corpus(apply.sources_of(Source(str(tmp_path / pattern))), "text", (), 10))
+
+    assert total("[0-3]?.jsonl") == 60 and len(opened) == 40
+    assert 90 <= (total("*.jsonl") or 0) <= 180 and len(opened) <= apply.COUNTED_FILES
+
+
 def test_the_command_says_what_it_did(model: Path, corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["predict", str(model), str(corpus / "*.jsonl"), "-o", str(corpus / "out"), "--cpus", "1", "--json"]
     done = subprocess.run([sys.executable, "-m", "runner", *arguments], capture_output=True, text=True, check=True)

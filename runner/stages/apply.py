@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -37,8 +38,11 @@ from runner.telemetry import Meter
 NAME = "apply"
 NEEDS = ("train", "export")
 
-SHOW_EVERY = 1024
-"""Rows between two signs of life from a part that is being predicted."""
+SHOW_SECONDS = 1.0
+"""Between two signs of life from a part that is being predicted: the driver reads those of all students."""
+
+COUNTED_FILES = 64
+"""Of more files than these the rows are not counted but estimated: opening each of many thousand takes minutes."""
 
 COUNTS = b"tutelage.counts"
 """In a part's metadata: its rows by label, so that a part that is there need not be read again."""
@@ -136,7 +140,8 @@ def predict_corpus(
     """
     progress.begin(NAME, _total(corpus), "texts")
     lines = [{"file": number, "source": json.dumps(asdict(one))} for number, one in enumerate(corpus.sources)]
-    reader = Reader(corpus.text, corpus.keep, corpus.part_rows, out.url)
+    there = {name.rpartition("-")[2]: name for name in out.names(".parquet")}
+    reader = Reader(corpus.text, corpus.keep, corpus.part_rows, out.url, there)
     arguments = {"model": model, "abstain_below": abstain_below, "out": out.url}
     tally, most = Tally(), replicas[1]
     price = None if price_per_hour is None else price_per_hour * most
@@ -196,8 +201,11 @@ class Tally:
 
 def _total(corpus: Corpus) -> int | None:
     """How many rows there are, or about as many; None where nobody can tell without reading all of it."""
-    counts = [count_rows(source) for source in corpus.sources]
-    return None if None in counts else sum(count or 0 for count in counts)
+    looked_at = corpus.sources[:: math.ceil(len(corpus.sources) / COUNTED_FILES)]
+    counts = [count_rows(source) for source in looked_at]
+    if None in counts:
+        return None
+    return sum(count or 0 for count in counts) * len(corpus.sources) // len(looked_at)
 
 
 @dataclass(frozen=True)
@@ -208,10 +216,11 @@ class Reader:
     keep: tuple[str, ...]
     part_rows: int
     out: str
+    there: dict[str, str]
+    """The parts that were there when the job began, by digest: listed once, for a listing of many takes long."""
 
     def __call__(self, files: pa.Table) -> Iterator[pa.Table]:
         """``files`` has ``file``, its number, and ``source``, the fields of a :class:`Source` as JSON."""
-        there = {name.rpartition("-")[2]: name for name in Folder(self.out).names(".parquet")}
         for file in files.to_pylist():
             source = Source(**json.loads(file["source"]))
             rows = read_rows(source, list(dict.fromkeys([self.text, *self.keep])))
@@ -220,8 +229,8 @@ class Reader:
                 data = _as_bytes(self._table(source, chunk, first))
                 ending = f"{hashlib.sha256(data).hexdigest()[:16]}.parquet"
                 part = {"file": file["file"], "number": number, "rows": len(chunk)}
-                if ending in there:
-                    part |= {"name": there[ending], "table": None, "counts": self._counts(there[ending])}
+                if name := self.there.get(ending):
+                    part |= {"name": name, "table": None, "counts": self._counts(name)}
                 else:
                     part |= {"name": f"part-{file['file']:05}-{number:07}-{ending}", "table": data, "counts": None}
                 yield pa.Table.from_pylist([part], schema=PART)
@@ -275,13 +284,13 @@ class Predictor:
         places: dict[str, int] = {}
         which = np.array([places.setdefault(text, len(places)) for text in texts])  # equal texts are predicted once
         found = np.empty((len(places), len(self._student.labels)), dtype=np.float32)
-        shown = done = 0
+        shown, done, last = 0, 0, time.monotonic()
         for rows, probabilities in self._student.batches(list(places)):
             found[rows] = probabilities
             done += len(rows)
-            if done - shown >= SHOW_EVERY and done < len(places):
+            if time.monotonic() - last >= SHOW_SECONDS and done < len(places):
                 yield _done(part, done - shown, None, reused=False)
-                shown = done
+                shown, last = done, time.monotonic()
         written, counts = self._labelled(table, texts, found[which])
         buffer = pa.BufferOutputStream()
         pq.write_table(written.replace_schema_metadata({COUNTS: json.dumps(counts)}), buffer)
