@@ -193,17 +193,11 @@ def test_an_edited_student_keeps_the_labels(home):
     }
 
 
-def test_ten_more_rows_label_ten_rows(home):
-    result(run(home, "--set", "data.train.path=more.csv"))
+def test_ten_more_rows_label_ten_rows_also_with_another_calibration(home):
+    report = result(run(home, "--set", "data.train.path=more.csv", "--set", "teacher.calibration=batch"))
     summary = json.loads(stage_file(home, "label", "done.json").read_text(encoding="utf-8"))["summary"]
     assert summary["generated"] == 10
     assert summary["reused"] == TRAIN + len(HOSTILE) + TEST - TOO_LONG
-
-
-def test_another_calibration_asks_the_teacher_nothing(home):
-    report = result(run(home, "--set", "teacher.calibration=batch", "--set", "student.epochs=2"))
-    summary = json.loads(stage_file(home, "label", "done.json").read_text(encoding="utf-8"))["summary"]
-    assert summary["generated"] == 0
     assert not cached(report)["vote"]
 
 
