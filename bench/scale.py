@@ -1,6 +1,6 @@
 """How far one driver carries a job: the label and the apply stage on simulated clusters.
 
-    python bench/scale.py                       # the simulation, about ten minutes on two cores
+    python bench/scale.py                       # the simulation, twenty minutes on two cores
     python bench/scale.py --table               # what corpora cost on 1, 16 and 256 nodes
     python bench/scale.py --table --student-rate 61 --student-price 0.59 --teacher-rate 40 --teacher-price 12
 
@@ -68,8 +68,9 @@ class Point:
 
 POINTS = [
     *(Point("label", nodes, 4_000 * nodes, 100.0) for nodes in (1, 2, 4)),
-    *(Point("label", 2, rows, 0.0) for rows in (20_000, 100_000)),
+    *(Point("label", 2, rows, 0.0) for rows in (20_000, 100_000, 1_000_000)),
     *(Point("apply", nodes, 60_000 * nodes, 2_000.0) for nodes in (1, 2, 4)),
+    Point("apply", 4, 480_000, 2_000.0),  # twice as long: what the start of the pool takes is then half
     *(Point("apply", 2, rows, 0.0) for rows in (200_000, 1_000_000)),
 ]
 
@@ -192,7 +193,8 @@ def apply(point: Point, folder: Path, address: str) -> dict[str, Any]:
         part = [text for _, text in zip(range(point.rows // files), all_texts, strict=False)]
         pq.write_table(pa.table({"text": part}), folder / f"{number:03}.parquet")
     source = Source(path=str(folder / "*.parquet"), format="parquet")
-    corpus = Corpus(sources_of(source), "text", (), 10_000)
+    # A second's work, so that the last parts, when some nodes have none left, are few beside the others.
+    corpus = Corpus(sources_of(source), "text", (), int(point.rate) or 10_000)
     ray, progress, before = Cluster(address), stopwatch(), peak()
     found = predict_corpus(
         ray, progress, Model(point.rate), corpus, 0.0, Folder(str(folder / "out")), Resources(1), (1, point.nodes)
@@ -213,12 +215,12 @@ def measure(point: Point) -> None:
     print(json.dumps(found))
 
 
-def simulate() -> None:
-    """Measure all points, print them as they come."""
+def simulate(stages: Sequence[str]) -> None:
+    """Measure the points of these stages, print them as they come."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
     results = []
     print(f"{'':44}{'rows/s':>10}{'of nodes x rate':>17}{'driver':>10}{'written':>10}{'files':>7}")
-    for point in POINTS:
+    for point in (one for one in POINTS if one.stage in stages):
         command = [sys.executable, __file__, "--point", json.dumps(asdict(point))]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800)
         if done.returncode:
@@ -261,8 +263,15 @@ def _cell(work: Work, nodes: int, count: int) -> str:
     rate = min(nodes * work.rate, work.ceiling)
     hours = count / rate / 3600
     held = " *" if rate < nodes * work.rate else ""
-    time_ = f"{hours:,.1f} h" if hours < 48 else f"{hours / 24:,.0f} days"
-    return f"{time_}, {hours * nodes * work.price:,.0f} USD{held}"
+    usd = hours * nodes * work.price
+    return f"{_time(hours)}, {usd:,.{0 if usd > 10 else 2}f} USD{held}"
+
+
+def _time(hours: float) -> str:
+    for least, unit, length in ((1, "min", 1 / 60), (48, "h", 1), (24 * 700, "days", 24)):
+        if hours < least:
+            return f"{hours / length:,.{0 if hours / length > 10 else 1}f} {unit}"
+    return f"{hours / 24 / 365:,.0f} years"
 
 
 def _ceiling(stage: str) -> float:
@@ -276,6 +285,7 @@ def _ceiling(stage: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", action="store_true", help="what it costs, from rates and the last simulation")
+    parser.add_argument("--only", default="label,apply", help="comma-separated, of label, apply")
     parser.add_argument("--teacher-rate", type=float, default=2.9, help="rows/s of one node (2.9: two cores, 1.5 B)")
     parser.add_argument("--teacher-price", type=float, default=0.10, help="USD/h of one node (0.10)")
     parser.add_argument("--student-rate", type=float, default=340, help="texts/s of one node (340: two cores, MiniLM)")
@@ -292,7 +302,7 @@ def main() -> None:
             ]
         )
     else:
-        simulate()
+        simulate(options.only.split(","))
 
 
 if __name__ == "__main__":

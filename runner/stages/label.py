@@ -12,6 +12,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -48,6 +49,9 @@ CONCURRENT_BATCHES = 4
 
 CHOOSING_ROWS, CHOOSERS = 2048, 64
 """Rows of a batch whose examples are chosen together, and the most workers that do it."""
+
+READERS = 16
+"""Files of answers that are read at once: far away, most of a read is waiting."""
 
 FAILURES = pa.schema(
     [("id", pa.string()), ("split", pa.string()), ("text", pa.large_string()), ("reason", pa.string())]
@@ -177,7 +181,8 @@ def answers_folder(run: Folder, spec: Spec) -> Folder:
 
 def read_answers(store: Folder) -> pa.Table:
     """All stored replies, in :data:`ANSWERS`; of two of the same (a batch done again after a crash) one."""
-    tables = [store.read_table(name) for name in store.names(".parquet")]
+    with ThreadPoolExecutor(READERS) as pool:
+        tables = list(pool.map(store.read_table, store.names(".parquet")))
     if not tables:
         return ANSWERS.empty_table()
     table = pa.concat_tables(tables).combine_chunks()

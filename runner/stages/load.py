@@ -137,7 +137,8 @@ def vote_columns(spec: Spec) -> list[str]:
 def _read(spec: Spec, name: str, source: TextSource) -> Split:
     split = Split(name)
     label_column = source.label if isinstance(source, LabelledSource) else None
-    columns = [source.text, *([label_column] if label_column else []), *vote_columns(spec)]
+    voted = vote_columns(spec)
+    columns = [source.text, *([label_column] if label_column else []), *voted]
     conflicting: set[str] = set()
     for row in read_rows(source_of(spec, source), list(dict.fromkeys(columns))):
         split.read += 1
@@ -155,7 +156,7 @@ def _read(spec: Spec, name: str, source: TextSource) -> Split:
             conflicting.update({identity} if split.rows[identity]["label"] != label else ())
             split.drop("duplicate", row.place, identity)
         else:
-            votes = [text_of(row.values[column]) for column in vote_columns(spec)]
+            votes = [text_of(row.values[column]) for column in voted]
             split.rows[identity] = {
                 "id": identity,
                 "text": text,
