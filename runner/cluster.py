@@ -334,37 +334,37 @@ class Cluster:
         from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
 
-        if not _has_checkpoint(storage):
-            storage.clear()
         request = self._request(wanted)
         cpus = wanted.cpus or max(1, min(request["num_cpus"], self._cores_for(Resources()) // workers))
-        board = ray.remote(num_cpus=0)(_Board).remote()
-        trainer = TorchTrainer(
-            _train_worker,
-            train_loop_config={"loop": loop, "config": config, "board": board},
-            scaling_config=ScalingConfig(
-                num_workers=workers,
-                use_gpu=wanted.gpus > 0,
-                resources_per_worker={"CPU": cpus, **({"GPU": wanted.gpus} if wanted.gpus else {})},
-                accelerator_type=wanted.accelerator,
-            ),
-            # One worker talks to nobody.
-            torch_config=TorchConfig(backend="gloo") if workers == 1 else None,
-            run_config=RunConfig(
-                name=TRAIN_NAME,
-                storage_path=storage.url,
-                # While a newer one is written there are two.
-                checkpoint_config=CheckpointConfig(num_to_keep=1),
-                failure_config=FailureConfig(max_failures=TRAIN_RESTARTS),
-            ),
-        )
+        board = ray.remote(num_cpus=0, max_restarts=-1)(_Board).remote()
+
+        def trainer() -> Any:
+            return TorchTrainer(
+                _train_worker,
+                train_loop_config={"loop": loop, "config": config, "board": board},
+                scaling_config=ScalingConfig(
+                    num_workers=workers,
+                    use_gpu=wanted.gpus > 0,
+                    resources_per_worker={"CPU": cpus, **({"GPU": wanted.gpus} if wanted.gpus else {})},
+                    accelerator_type=wanted.accelerator,
+                ),
+                # One worker talks to nobody.
+                torch_config=TorchConfig(backend="gloo") if workers == 1 else None,
+                run_config=RunConfig(
+                    name=TRAIN_NAME,
+                    storage_path=storage.url,
+                    # While a newer one is written there are two.
+                    checkpoint_config=CheckpointConfig(num_to_keep=1),
+                    failure_config=FailureConfig(max_failures=TRAIN_RESTARTS),
+                ),
+            )
+
         stop = threading.Event()
         watcher = threading.Thread(target=_watch, args=(ray, board, stop, on_progress), daemon=True)
         watcher.start()
         try:
             with _unwrapped(ray):
-                result: dict[str, Any] = trainer.fit().return_value
-                return result
+                return _fitted(ray, trainer, storage)
         finally:
             stop.set()
             watcher.join()
@@ -441,6 +441,20 @@ def _data(ray: Any) -> Iterator[tuple[Any, Any]]:
 def _drained(ray: Any, data: Any) -> Iterator[pa.Table]:
     with _unwrapped(ray):
         yield from data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+
+
+def _fitted(ray: Any, trainer: Callable[[], Any], storage: Folder) -> dict[str, Any]:
+    """What rank 0 returns. Ray starts workers again that die at work, but not those that die while they are started."""
+    for left in reversed(range(TRAIN_RESTARTS + 1)):
+        if not _has_checkpoint(storage):
+            storage.clear()
+        try:
+            result: dict[str, Any] = trainer().fit().return_value
+            return result
+        except ray.train.ControllerError as error:
+            if not left or not isinstance(error.controller_failure, ray.exceptions.ActorDiedError):
+                raise
+    raise AssertionError("the last round returns or raises")
 
 
 def _has_checkpoint(storage: Folder) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,9 +21,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from runner.training import PACE
+
 SCRIPT = '''
 """Run a job up to training. Where there is a file named disturb-RANK, the worker of that rank kills itself or stands
-still at its third checkpoint, once, as the file says."""
+still at its third checkpoint, once, as the file says; with one named disturb-start, a worker kills itself when it is
+handed its work."""
 import os, signal, sys, time
 from pathlib import Path
 
@@ -56,7 +60,23 @@ def disturbed(config, report, **worker):
     return undisturbed(config, report, **worker | {"keep": counted})
 
 
-train.train_loop, train.CHECKPOINT_SECONDS = disturbed, 0.0
+class Loop:
+    """As the function; a worker unpacks it before it begins."""
+
+    def __call__(self, *arguments, **worker):
+        return disturbed(*arguments, **worker)
+
+    def __getstate__(self):
+        return {"root": str(root)}
+
+    def __setstate__(self, state):
+        order = Path(state["root"]) / "disturb-start"
+        if b"RayTrainWorker" in Path("/proc/self/cmdline").read_bytes() and order.exists():
+            order.rename(order.with_name("start-done"))
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+train.train_loop, train.CHECKPOINT_SECONDS = Loop(), 0.0
 spec = load_spec(root / "spec.yaml", overrides)
 run, cluster = Folder(str(root / "runs" / "small")), Cluster()
 try:
@@ -71,6 +91,9 @@ except TutelageError as error:
 finally:
     cluster.stop()
 '''
+BATCH = 8
+SECOND_CHECKPOINT = (PACE + 1) * BATCH
+"""Texts that were learned by then. Whoever is killed at the third loses at most the time between two."""
 WORDS = {"positive": "Profit rose", "negative": "Profit fell", "neutral": "It stayed"}
 
 
@@ -87,7 +110,7 @@ class Training:
         ]
         job.csv("train.csv", rows)
         self.command = [sys.executable, str(self.root / "train.py"), str(self.root)]
-        wanted = {"model": model, "epochs": 3, "batch_size": 8, "precision": "fp32", "learning_rate": 0.01}
+        wanted = {"model": model, "epochs": 3, "batch_size": BATCH, "precision": "fp32", "learning_rate": 0.01}
         self.command += [f"student.{name}={value}" for name, value in wanted.items()]
         self.command.append(f"student.resources={{cpus: 1, workers: {workers}}}")
 
@@ -136,6 +159,13 @@ def undisturbed(model: Path, job_in: Any, tmp_path_factory: pytest.TempPathFacto
     return training.result()
 
 
+def went_on_at(said: str) -> int:
+    """How many texts were learned when it went on."""
+    found = re.search(r"train: going on from a checkpoint, at (\d+) of \d+ texts", said)
+    assert found, said
+    return int(found[1])
+
+
 def same(one: Any, other: Any) -> bool:
     """Whether two trainings ended alike, to the bit: the weights, and the figures but for the times."""
     (said, weights), (again, found) = one, other
@@ -149,9 +179,17 @@ def test_a_killed_worker_goes_on_from_its_last_checkpoint(undisturbed: Any, job:
     (job.root / "disturb-0").write_text("kill")
     said = training.finish()
     assert (job.root / "kill-done").exists()
-    assert "train: going on from a checkpoint, at " in said
+    assert went_on_at(said) >= SECOND_CHECKPOINT
     assert training.result()[0]["resumes"] == 1
     assert undisturbed[0]["resumes"] == 0
+    assert same(training.result(), undisturbed)
+
+
+def test_a_worker_that_dies_while_it_is_started_is_started_again(undisturbed: Any, job: Any, model: Path) -> None:
+    training = Training(job, model, 1)
+    (job.root / "disturb-start").write_text("kill")
+    training.finish()
+    assert (job.root / "start-done").exists()
     assert same(training.result(), undisturbed)
 
 
@@ -170,8 +208,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(undisturbed: Any, job: An
     checkpoints = list((job.root / "runs" / "small" / "checkpoints").glob("*/student/train/checkpoint_2*"))
     assert 1 <= len(checkpoints) <= 2
     assert not list((job.root / "runs" / "small" / "train").glob("*/done.json"))
-    said = training.finish()
-    assert "train: going on from a checkpoint, at " in said
+    assert went_on_at(training.finish()) >= SECOND_CHECKPOINT
     assert training.result()[0]["resumes"] == 1
     assert same(training.result(), undisturbed)
 
@@ -179,7 +216,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(undisturbed: Any, job: An
 def test_two_workers_learn_what_one_learns_though_one_is_killed(undisturbed: Any, job: Any, model: Path) -> None:
     training = Training(job, model, 2)
     (job.root / "disturb-1").write_text("kill")
-    training.finish()
+    assert went_on_at(training.finish()) >= SECOND_CHECKPOINT
     (one, weights), (two, found) = undisturbed, training.result()
     assert (two["workers"], two["resumes"]) == (2, 1)
     for alone, both in zip(one["history"], two["history"], strict=True):
