@@ -61,7 +61,7 @@ def disturbed(config, report, **worker):
 
 
 class Loop:
-    """As the function; a worker unpacks it before it begins."""
+    """As the function. A worker unpacks it twice: among its settings, and when it is handed its work."""
 
     def __call__(self, *arguments, **worker):
         return disturbed(*arguments, **worker)
@@ -71,7 +71,9 @@ class Loop:
 
     def __setstate__(self, state):
         order = Path(state["root"]) / "disturb-start"
-        if b"RayTrainWorker" in Path("/proc/self/cmdline").read_bytes() and order.exists():
+        if b"RayTrainWorker" not in Path("/proc/self/cmdline").read_bytes() or not order.exists():
+            return
+        if os.environ.setdefault("UNPACKED_FIRST", str(id(self))) != str(id(self)):
             order.rename(order.with_name("start-done"))
             os.kill(os.getpid(), signal.SIGKILL)
 
