@@ -287,9 +287,9 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="what it costs, from rates and the last simulation")
     parser.add_argument("--only", default="label,apply", help="comma-separated, of label, apply")
     parser.add_argument("--teacher-rate", type=float, default=2.9, help="rows/s of one node (2.9: two cores, 1.5 B)")
-    parser.add_argument("--teacher-price", type=float, default=0.10, help="USD/h of one node (0.10)")
+    parser.add_argument("--teacher-price", type=float, default=0.60, help="USD/h of one node (0.60)")
     parser.add_argument("--student-rate", type=float, default=340, help="texts/s of one node (340: two cores, MiniLM)")
-    parser.add_argument("--student-price", type=float, default=0.10, help="USD/h of one node (0.10)")
+    parser.add_argument("--student-price", type=float, default=0.60, help="USD/h of one node (0.60)")
     parser.add_argument("--point", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.point:
