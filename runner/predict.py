@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -27,6 +26,7 @@ from runner.spec.rules import written_columns
 from runner.stages import export, train
 from runner.stages.apply import Corpus, predict_corpus, sources_of
 from runner.stages.export import Trained
+from runner.storage import file_system
 from runner.store import Folder
 
 JOB, SUMMARY = "job.json", "summary.json"
@@ -158,7 +158,7 @@ def _claim(parts: Folder, identity: str, wish: Wish, form: str | None) -> None:
 
 def _merge(parts: Folder, names: list[str], out: str, form: str) -> None:
     """All parts in order, as one file: written beside it and renamed, so that half a file is never taken for all."""
-    fs, path = fsspec.core.url_to_fs(out)
+    fs, path = file_system(out)
     half = f"{path}.half"
     tables = (parts.read_table(name).replace_schema_metadata(None) for name in names)
     with fs.open(half, "wb") as handle:

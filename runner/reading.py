@@ -17,10 +17,10 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any, BinaryIO
 
-import fsspec
 from fsspec.spec import AbstractBufferedFile
 
 from runner.errors import DataError
+from runner.storage import file_system
 
 LONGEST_BYTES = 2**26
 """Of a line, and of a cell: what is longer (a file of zeros that was packed, a quote that nobody closed) is refused
@@ -70,7 +70,7 @@ def count_rows(source: Source) -> int | None:
         return None
     total = 0
     for file in files_of(source):
-        fs, path = fsspec.core.url_to_fs(file)
+        fs, path = file_system(file)
         if (form := _format(file, source.format)) == "parquet":
             total += _parquet_count(fs, path)
         elif file.lower().endswith(".gz") or "file" not in fs.protocol:
@@ -96,7 +96,7 @@ def _parquet_count(fs: Any, path: str) -> int:
 
 def files_of(source: Source) -> list[str]:
     """The files that a path or glob means, sorted, as URLs. :raises DataError: when there are none."""
-    fs, path = fsspec.core.url_to_fs(source.path)
+    fs, path = file_system(source.path)
     # A file may have brackets in its own name: only what is no file is a pattern.
     found = [path] if fs.isfile(path) else sorted(fs.glob(path)) if any(c in path for c in "*?[") else []
     if not found:
@@ -109,7 +109,8 @@ def _file_rows(source: Source, columns: Sequence[str]) -> Iterator[Row]:
         reader = {"csv": _csv_rows, "jsonl": _jsonl_rows, "parquet": _parquet_rows}[_format(file, source.format)]
         name = file.rsplit("/", 1)[-1]
         try:
-            with fsspec.open(file, "rb", compression="infer") as handle:
+            fs, path = file_system(file)
+            with fs.open(path, "rb", compression="infer") as handle:
                 yield from reader(handle, name, columns)
         except (OSError, EOFError, zlib.error) as error:
             raise DataError(f"{name}: cannot be read: {str(error) or type(error).__name__}") from error

@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-import fsspec
-
 from runner.reading import Source, files_of
 from runner.spec import Spec, resolve_path
 from runner.spec.model import LabelledSource, TextSource
+from runner.storage import file_system
 
 WHOLE_FILE_BYTES = 2**30
 """Files up to this size are known by their content, larger ones by what the file system says of them."""
@@ -32,7 +31,7 @@ def source_key(spec: Spec, source: TextSource) -> dict[str, Any]:
 
 
 def _digest(file: str) -> str:
-    fs, path = fsspec.core.url_to_fs(file)
+    fs, path = file_system(file)
     if fs.size(path) > WHOLE_FILE_BYTES:
         return str(fs.ukey(path))
     digest = hashlib.sha256()

@@ -25,59 +25,24 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from runner.errors import BusyError, TutelageError, UserError, first_line
+from runner.errors import BusyError, UserError
+from runner.storage import file_system
 
 MARKER, LOCK = "done.json", ".lock"
 STALE_LOCK_SECONDS = 60.0
-OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss"}
 
 
 def fingerprint(value: object) -> str:
     """A short name for a JSON-able value: equal values, equal names."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-class _Remote:
-    """A remote file system whose library's own errors (no credentials, no such endpoint, no right) are the user's."""
-
-    def __init__(self, fs: Any, url: str) -> None:
-        self._fs, self._url = fs, url
-
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(self._fs, name)
-        return partial(self._explaining, value) if callable(value) else value
-
-    def _explaining(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        try:
-            return method(*arguments, **options)
-        except PermissionError as error:
-            raise self._refused(error) from error
-        except (OSError, TutelageError):
-            raise  # no such file, say: whoever asked knows what that means
-        except Exception as error:  # each library has kinds of its own
-            raise self._refused(error) from error
-
-    def makedirs(self, path: str, exist_ok: bool) -> None:
-        """An object store has no folders: asked for one, it would make the bucket that somebody misspelt."""
-        names = self._fs.protocol
-        if not OBJECT_STORES.intersection([names] if isinstance(names, str) else names):
-            self._explaining(self._fs.makedirs, path, exist_ok=exist_ok)
-
-    def _refused(self, error: Exception) -> UserError:
-        return UserError(
-            f"{self._url}: the storage cannot be used: {first_line(error)}; check its address, that the bucket is "
-            "there, and that credentials with the right to read, write, list and delete are set where this runs"
-        )
 
 
 @dataclass(frozen=True)
@@ -88,8 +53,7 @@ class Folder:
 
     def _fs(self) -> tuple[Any, str]:
         # A listing that was true a minute ago is not enough: workers elsewhere write here too.
-        fs, root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
-        return (fs if isinstance(fs, LocalFileSystem) else _Remote(fs, self.url)), root
+        return file_system(self.url, use_listings_cache=False)
 
     @property
     def local(self) -> Path | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -116,6 +117,25 @@ def test_bad_files(job: Any, run: Any, damage: Callable[[Any], None], status: in
     found, err = run()
     assert message in err
     assert found == status
+
+
+PLACES = {
+    "foo://place/x": "foo://place/x.*: Protocol not known: foo; give a path, or a URL such as s3://",
+    "gs://bucket/x": "gs://bucket/x.*: Please install gcsfs to access Google Storage .with pip, where this runs",
+    "ftp://anna:hush@127.0.0.1:1/x": "ftp://.*127.0.0.1:1/x.*: the storage cannot be used: .*refused; check its",
+}
+
+
+@pytest.mark.parametrize(("place", "message"), PLACES.items(), ids=[place[:3] for place in PLACES])
+def test_a_place_of_a_kind_that_cannot_be_used(
+    job: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str, message: str
+) -> None:
+    monkeypatch.setenv("TUTELAGE_PLACE", place)
+    for words in (["--runs-dir", place], ["--set", "data.train.path=${TUTELAGE_PLACE}/x.csv"]):
+        assert main(["run", str(job.path), "--runs-dir", str(job.runs_dir), *words]) == 1
+        said = capsys.readouterr().err
+        assert re.search(message, said), said
+        assert "hush" not in said
 
 
 def test_too_few_rows_for_the_recipe(job: Any, run: Any) -> None:

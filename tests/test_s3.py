@@ -137,7 +137,7 @@ def test_a_bucket_without_rights_is_said(bucket: str, endpoint: str, job: Any) -
     finally:
         look_at_rights(endpoint, b"inf")
     assert (done.returncode, done.stdout) == (1, ""), done.stderr
-    assert "credentials with the right to read, write, list and delete" in done.stderr
+    assert "credentials with the right to read and list, and for results to write and delete" in done.stderr
     assert "Traceback" not in done.stderr and "secret" not in done.stderr
 
 
