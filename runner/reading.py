@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from fsspec.spec import AbstractBufferedFile
 
-from runner.errors import DataError
+from runner.errors import DataError, first_line
 from runner.storage import file_system
 
 LONGEST_BYTES = 2**26
@@ -97,8 +97,11 @@ def _parquet_count(fs: Any, path: str) -> int:
 def files_of(source: Source) -> list[str]:
     """The files that a path or glob means, sorted, as URLs. :raises DataError: when there are none."""
     fs, path = file_system(source.path)
-    # A file may have brackets in its own name: only what is no file is a pattern.
-    found = [path] if fs.isfile(path) else sorted(fs.glob(path)) if any(c in path for c in "*?[") else []
+    try:
+        # A file may have brackets in its own name: only what is no file is a pattern.
+        found = [path] if fs.isfile(path) else sorted(fs.glob(path)) if any(c in path for c in "*?[") else []
+    except OSError as error:
+        raise DataError(f"{source.path}: cannot be read: {first_line(error)}") from error
     if not found:
         raise DataError(f"{source.path}: no such file, and no file matches")
     return [fs.unstrip_protocol(file) for file in found]

@@ -198,3 +198,8 @@ def test_jsonl_gives_back_what_was_written(tmp_path_factory: pytest.TempPathFact
     path = tmp_path_factory.getbasetemp() / "given.jsonl"
     path.write_bytes(jsonl_bytes([{"text": cell, "n": ""} for cell in cells]))
     assert texts(path) == cells
+
+
+def test_a_server_that_refuses_is_the_users_to_mend() -> None:
+    with pytest.raises(DataError, match=r"http://127.0.0.1:1/\*.csv: cannot be read: .*Connect call failed"):
+        list(read_rows(Source("http://127.0.0.1:1/*.csv"), ["text"]))
