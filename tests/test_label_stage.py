@@ -90,6 +90,7 @@ def test_a_budget_stops_cleanly_and_a_larger_one_goes_on(many: Any) -> None:
     rows = [row["id"] for row in stored(many)]
     assert len(rows) == len(set(rows)) == ROWS + 3
     assert ids < set(rows)
+    assert label(many, 100_000, *slow, "teacher.calibration=batch")["generate"] == 0
 
 
 def test_ten_kills_of_driver_and_workers_lose_nothing(many: Any) -> None:
