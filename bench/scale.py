@@ -35,7 +35,6 @@ from common import keep
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "bench" / "out" / "scale.json"
 LABELS = ["negative", "neutral", "positive"]
-STREAMS = 4  # batches that a replica of the teacher has in hand
 
 SPEC = """\
 version: 1
@@ -157,9 +156,10 @@ def label(point: Point, folder: Path, address: str) -> dict[str, Any]:
     from runner.cluster import Cluster
     from runner.spec import load_spec
     from runner.stage import Context
+    from runner.stages.label import CONCURRENT_BATCHES
     from runner.store import Folder
 
-    seconds = STREAMS / point.rate if point.rate else 0.0
+    seconds = CONCURRENT_BATCHES / point.rate if point.rate else 0.0
     spec_file = folder / "spec.yaml"
     spec_file.write_text(SPEC.format(batch=64, seconds=seconds, nodes=point.nodes), encoding="utf-8")
     with open(folder / "train.csv", "w", encoding="utf-8", newline="") as handle:
@@ -292,6 +292,9 @@ def main() -> None:
     parser.add_argument("--student-price", type=float, default=0.60, help="USD/h of one node (0.60)")
     parser.add_argument("--point", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    stages = options.only.split(",")
+    if unknown := set(stages) - {point.stage for point in POINTS}:
+        parser.error(f"there is no stage {', '.join(sorted(unknown))} here")
     if options.point:
         measure(Point(**json.loads(options.point)))
     elif options.table:
@@ -302,7 +305,7 @@ def main() -> None:
             ]
         )
     else:
-        simulate(options.only.split(","))
+        simulate(stages)
 
 
 if __name__ == "__main__":

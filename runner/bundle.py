@@ -39,7 +39,8 @@ MOST_BYTES = 100 * 2**20
 def pack(spec: Spec, overrides: Sequence[str], runs_dir: str, options: Sequence[str], folder: Path) -> str:
     """Fill ``folder``; returns the fingerprint of what is asked for: equal jobs, equal names.
 
-    :raises UserError: when the files are too large, or a model is a folder that does not go along.
+    :raises SpecError: with every model that is a folder here.
+    :raises UserError: when the files are too large.
     """
     _refuse_local_models(spec)
     files = sorted({Path(os.path.abspath(path)) for path in _files(spec)})
@@ -106,13 +107,17 @@ def _variables(spec: Spec) -> dict[str, str]:
 
 
 def _refuse_local_models(spec: Spec) -> None:
-    for at, model, _ in spec.models():
-        if model.startswith((".", "~")) or (not os.path.isabs(model) and (spec.base / model).is_dir()):
-            message = (
-                f"{model!r} is a folder here, and models do not go along with a job: name it by an absolute path that "
-                "all nodes have, by its Hub name, or as catalog:NAME"
-            )
-            raise SpecError([spec.places.problem(at, message)])
+    problems = [
+        spec.places.problem(
+            at,
+            f"{model!r} is a folder here, and models do not go along with a job: name it by an absolute path that "
+            "all nodes have, by its Hub name, or as catalog:NAME",
+        )
+        for at, model, _ in spec.models()
+        if model.startswith((".", "~")) or (not os.path.isabs(model) and (spec.base / model).is_dir())
+    ]
+    if problems:
+        raise SpecError(problems)
 
 
 def _copy_package(folder: Path) -> None:

@@ -56,17 +56,14 @@ class _Remote:
         try:
             return method(*arguments, **options)
         except PermissionError as error:
-            raise self._refused(error) from error
+            raise _unusable(self._url, error) from error
         except (OSError, TutelageError):
             raise  # no such file, say: whoever asked knows what that means
         except Exception as error:  # each library has kinds of its own
-            raise self._refused(error) from error
+            raise _unusable(self._url, error) from error
 
     def makedirs(self, path: str, exist_ok: bool) -> None:
         """An object store has no folders: asked for one, it would make the bucket that somebody misspelt."""
         names = self._fs.protocol
         if not OBJECT_STORES.intersection([names] if isinstance(names, str) else names):
             self._explaining(self._fs.makedirs, path, exist_ok=exist_ok)
-
-    def _refused(self, error: Exception) -> UserError:
-        return _unusable(self._url, error)
