@@ -1,8 +1,9 @@
 """The actor that labels: holds an engine, takes batches of texts, stores the raw answers as they come.
 
-An answer file is the answers and their own checkpoint in one atomic write: what is in ``answers/`` is never
-asked again, and a batch that was cut off leaves nothing. Several batches are in the engine at once, so that it
-never waits for the last row of one. Knows no Ray: the cluster calls it, from several threads.
+An answer file is the answers and their own checkpoint in one atomic write: what is in ``answers/`` is not asked
+again by a later run, and a batch that was cut off leaves nothing. Only an actor that dies between storing a batch
+and saying so has it done twice; it is read once. Several batches are in the engine at once, so that it never waits
+for the last row of one. Knows no Ray: the cluster calls it, from several threads.
 """
 
 from __future__ import annotations
