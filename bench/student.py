@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -207,9 +208,8 @@ def main() -> None:
     parser.add_argument("--apply-model", default="catalog:all-minilm-l6-v2")
     parser.add_argument("--apply-rows", type=int, default=1_000_000)
     parser.add_argument("--texts", default=f"{ROOT / 'specs' / 'data' / 'company-news-train.csv'}:text")
-    parser.add_argument(
-        "--rows", type=int, default=256, help="rows in each round of predict; a quarter of them in train"
-    )
+    parser.add_argument("--rows", type=int, default=256, help="rows in each round of predict")
+    parser.add_argument("--train-rows", type=int, default=512, help="rows in each round of train, the texts over again")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     wanted = options.only.split(",")
@@ -230,7 +230,8 @@ def main() -> None:
         if "runtimes" in wanted:
             results += runtimes(folder, rows, options.rounds)
         if "train" in wanted:
-            results.append(train(models.ensure(options.model), rows[: max(64, options.rows // 4)], options.rounds))
+            rows = list(islice(cycle(texts), options.train_rows))
+            results.append(train(models.ensure(options.model), rows, options.rounds))
         if "apply" in wanted:
             folder = trained(models.ensure(options.apply_model), Path(scratch) / "applied")
             results.append(apply(folder, texts, options.apply_rows))

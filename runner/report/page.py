@@ -49,6 +49,8 @@ def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
         "interval": words.interval,
         "lines": words.lines(report),
         "others": words.others(report),
+        "published": words.published(report),
+        "published_sources": words.published_sources(report),
         "teacher": teacher,
         "student": student,
         "limits": words.limits(report),

@@ -9,6 +9,8 @@ from runner.report.gather import Run
 from runner.report.text import plain
 
 VERSION = 1
+FIGURES = ("accuracy", "macro_f1", "texts_per_second", "latency_ms")
+"""Of those that others publish, the ones that this run measures as well."""
 
 
 def summarise(run: Run) -> dict[str, Any]:
@@ -28,6 +30,7 @@ def summarise(run: Run) -> dict[str, Any]:
             "train": summaries["train"],
             "evaluate": _evaluate(run.evaluation),
             "benchmark": run.benchmark,
+            "published": _published(run),
             "export": summaries.get("export"),
             "apply": summaries.get("apply"),
             "stages": stages,
@@ -67,6 +70,32 @@ def _label(label: dict[str, Any], vote: dict[str, Any]) -> dict[str, Any]:
         "class_shares": vote.get("class_shares") or {},
         "teachers": vote.get("teachers"),
     }
+
+
+def _published(run: Run) -> list[dict[str, Any]]:
+    """A line for each figure that others published, with ours beside it: null where there is none."""
+    lines = []
+    for name, found in (run.info["spec"].get("evaluate", {}).get("published") or {}).items():
+        beside = found.get("beside") or (name if name in (run.evaluation.get("others") or {}) else None)
+        here = _figures(run, beside)
+        lines += [
+            {"name": name, "figure": figure, "published": found[figure], "here": here.get(figure), "beside": beside}
+            | {"note": found.get("note"), "source": found.get("source")}
+            for figure in FIGURES
+            if found.get(figure) is not None
+        ]
+    return lines
+
+
+def _figures(run: Run, who: str | None) -> dict[str, Any]:
+    """What was measured here of the teacher, the student or a recorded annotator."""
+    if who is None:
+        return {}
+    speed = run.benchmark.get(who) or {}
+    latency = speed.get("latency_ms") or {}
+    measured = {"texts_per_second": speed.get("texts_per_second", speed.get("rows_per_second"))}
+    scores = run.evaluation.get(who) if who in ("teacher", "student") else run.evaluation["others"][who]["annotator"]
+    return {name: (scores or {}).get(name) for name in FIGURES} | measured | {"latency_ms": latency.get("p50")}
 
 
 def _evaluate(evaluation: dict[str, Any]) -> dict[str, Any]:

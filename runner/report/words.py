@@ -17,6 +17,14 @@ FEW_ROWS = 30
 """A class with fewer test rows than this gets a warning: one row moves its recall by 3 points or more."""
 
 
+_FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
+    "accuracy": ("accuracy", percent),
+    "macro_f1": ("macro F1", "{:.3f}".format),
+    "texts_per_second": ("texts per second", number),
+    "latency_ms": ("latency, ms", number),
+}
+
+
 @dataclass(frozen=True)
 class Line:
     """One line of the result table; ``note`` says how to read it."""
@@ -119,6 +127,34 @@ def others(report: dict[str, Any]) -> list[Other]:
         )
         for name, found in (report["evaluate"].get("others") or {}).items()
     ]
+
+
+@dataclass(frozen=True)
+class Published:
+    """One figure as others published it, and ours."""
+
+    name: str
+    figure: str
+    published: str
+    here: str
+    beside: str
+    note: str
+
+
+def published(report: dict[str, Any]) -> list[Published]:
+    """What others published beside what was measured here."""
+    lines = []
+    for line in report.get("published") or []:
+        words, write = _FIGURES[line["figure"]]
+        here = NOTHING if line["here"] is None else write(line["here"])
+        beside = line["beside"] or ""
+        lines.append(Published(line["name"], words, write(line["published"]), here, beside, line["note"] or ""))
+    return lines
+
+
+def published_sources(report: dict[str, Any]) -> list[str]:
+    """Where they were published, each place once."""
+    return list(dict.fromkeys(line["source"] for line in report.get("published") or [] if line["source"]))
 
 
 def _against(test: dict[str, Any]) -> str:

@@ -233,12 +233,26 @@ class Annotator:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Published:
+    """What others published of one system, and whose figures of this run stand beside them."""
+
+    beside: str | None
+    accuracy: float | None
+    macro_f1: float | None
+    texts_per_second: float | None
+    latency_ms: float | None
+    note: str | None
+    source: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """How the test results are worked out, and who else is compared on the same rows, by name."""
+    """How the test results are worked out, who else is compared on the same rows, and what others published."""
 
     resamples: int
     seed: int
     compare: dict[str, Annotator]
+    published: dict[str, Published]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -279,6 +279,16 @@ def _others_are_clear(spec: dict[str, Any]) -> Found:
             yield at, f"{name!r} is one of the two that are compared anyway: choose another name"
 
 
+def _published_stands_beside_something(spec: dict[str, Any]) -> Found:
+    known = ["teacher", "student", *spec["evaluate"]["compare"]]
+    for name, found in spec["evaluate"]["published"].items():
+        at: KeyPath = ("evaluate", "published", name)
+        if found["beside"] is not None and found["beside"] not in known:
+            yield (*at, "beside"), f"there is no {found['beside']!r}: it may be one of {', '.join(known)}"
+        if all(found[figure] is None for figure in ("accuracy", "macro_f1", "texts_per_second", "latency_ms")):
+            yield at, "no figure was given: accuracy, macro_f1, texts_per_second or latency_ms"
+
+
 def _test_is_apart(spec: dict[str, Any]) -> Found:
     train, test = spec["data"]["train"], spec["data"]["test"]
     if all(train[name] == test[name] for name in ("path", "format", "split", "revision")):
@@ -345,6 +355,7 @@ RULES: tuple[tuple[Rule, tuple[KeyPath, ...]], ...] = (
     (_kept_columns_are_apart, (*_fields("task", "labels"), *_fields("apply", "keep"))),
     (_test_is_apart, _fields("data", "train", "test")),
     (_others_are_clear, _fields("evaluate", "compare")),
+    (_published_stands_beside_something, _fields("evaluate", "compare", "published")),
     (_votes_make_sense, _fields("teacher", "votes", "engine", "columns", "prompt", "temperature")),
     (_engine_has_columns, _fields("teacher", "engine", "columns")),
     (_template_is_whole, _fields("teacher", "template")),

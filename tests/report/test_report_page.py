@@ -260,6 +260,39 @@ def test_others_stand_beside_the_student_on_the_rows_that_they_have(folder):
     assert f"the student {100 * student:.1f} % there; the student is better (p < 0.001)" in result_table(report)
 
 
+def test_published_figures_stand_beside_ours(folder):
+    """Beside the annotator of their name, beside whom the spec names, or beside nobody; each note is said once."""
+    run = folder()
+    run.others = {"GPT-4": run.predictions["label"]}
+    nothing = dict.fromkeys(("beside", "accuracy", "macro_f1", "texts_per_second", "latency_ms", "note", "source"))
+    run.info["spec"]["evaluate"] = {
+        "published": {
+            "GPT-4": nothing | {"accuracy": 0.94, "source": "a paper"},
+            "theirs <i>": nothing
+            | {"beside": "student", "texts_per_second": 61, "latency_ms": 130, "note": "On a T4.", "source": "a paper"},
+            "rate": nothing | {"beside": "teacher", "macro_f1": 0.9, "texts_per_second": 5},
+            "GPT-5": nothing | {"accuracy": 0.96},
+        }
+    }
+    run.write()
+    report, html = build_report(run.read, run.exists)
+    page, teacher = Page(html), report["evaluate"]["teacher"]
+    assert "GPT-4accuracy94.0 %100.0 %GPT-4" in page.text
+    assert "theirs <i>texts per second61.0612studentOn a T4." in page.text and "<i>" not in html
+    assert "theirs <i>latency, ms1303.12student" in page.text and page.text.count("On a T4.") == 1
+    assert f"ratemacro F10.900{teacher['macro_f1']:.3f}teacher" in page.text
+    assert "ratetexts per second5.002.55teacher" in page.text
+    assert "GPT-5accuracy96.0 %–" in page.text  # noqa: RUF001 (an en dash)
+    assert page.text.count("a paper") == 1
+    assert report["published"][0] | {"here": 1.0, "published": 0.94, "beside": "GPT-4"} == report["published"][0]
+
+
+def test_without_published_figures_there_is_no_table_of_them(folder):
+    run = folder().write()
+    report, html = build_report(run.read, run.exists)
+    assert report["published"] == [] and "As published" not in html
+
+
 def test_without_others_nothing_is_said_of_them(folder):
     run = folder().write()
     report, html = build_report(run.read, run.exists)
