@@ -147,7 +147,7 @@ def published(report: dict[str, Any]) -> list[Published]:
     for line in report.get("published") or []:
         words, write = _FIGURES[line["figure"]]
         here = NOTHING if line["here"] is None else write(line["here"])
-        beside = line["beside"] or ""
+        beside = "the same" if line["beside"] == line["name"] else line["beside"] or ""
         lines.append(Published(line["name"], words, write(line["published"]), here, beside, line["note"] or ""))
     return lines
 

@@ -277,7 +277,7 @@ def test_published_figures_stand_beside_ours(folder):
     run.write()
     report, html = build_report(run.read, run.exists)
     page, teacher = Page(html), report["evaluate"]["teacher"]
-    assert "GPT-4accuracy94.0 %100.0 %GPT-4" in page.text
+    assert "GPT-4accuracy94.0 %100.0 %the same" in page.text
     assert "theirs <i>texts per second61.0612studentOn a T4." in page.text and "<i>" not in html
     assert "theirs <i>latency, ms1303.12student" in page.text and page.text.count("On a T4.") == 1
     assert f"ratemacro F10.900{teacher['macro_f1']:.3f}teacher" in page.text
