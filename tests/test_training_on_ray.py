@@ -177,21 +177,15 @@ def same(one: Any, other: Any) -> bool:
 
 
 def test_a_killed_worker_goes_on_from_its_last_checkpoint(undisturbed: Any, job: Any, model: Path) -> None:
+    """Killed twice: while it is started, and between two checkpoints."""
     training = Training(job, model, 1)
-    (job.root / "disturb-0").write_text("kill")
+    for moment in ("start", "0"):
+        (job.root / f"disturb-{moment}").write_text("kill")
     said = training.finish()
-    assert (job.root / "kill-done").exists()
+    assert (job.root / "start-done").exists() and (job.root / "kill-done").exists()
     assert went_on_at(said) >= SECOND_CHECKPOINT
     assert training.result()[0]["resumes"] == 1
     assert undisturbed[0]["resumes"] == 0
-    assert same(training.result(), undisturbed)
-
-
-def test_a_worker_that_dies_while_it_is_started_is_started_again(undisturbed: Any, job: Any, model: Path) -> None:
-    training = Training(job, model, 1)
-    (job.root / "disturb-start").write_text("kill")
-    training.finish()
-    assert (job.root / "start-done").exists()
     assert same(training.result(), undisturbed)
 
 
