@@ -57,15 +57,21 @@ def record(ask: Ask, reply: Reply, probabilities: list[float] | None = None) -> 
 
 @dataclass
 class Distribution:
-    """Prompt ``direct``: the probability of every label, from one question for each place where labels part."""
+    """Prompt ``direct``: the probability of every label, from one question for each place where labels part.
+
+    With a record of it ``earlier`` there is nothing to ask.
+    """
 
     prompt: list[int]
     trie: LabelTrie
+    earlier: Sequence[Mapping[str, Any]] = ()
     records: list[dict[str, Any]] = field(default_factory=list)
     _heard: dict[tuple[int, ...], Reply] = field(default_factory=dict)
 
     def begin(self) -> list[Ask]:
         """One question for each branch of the trie."""
+        if self.earlier:
+            return []
         return [
             Ask([*self.prompt, *branch.prefix], Choice(branch.choices), vote=number)
             for number, branch in enumerate(self.trie.branches)

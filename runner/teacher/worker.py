@@ -1,9 +1,8 @@
 """The actor that labels: holds an engine, takes batches of texts, stores the raw answers as they come.
 
-An answer file is the answers and their own checkpoint in one atomic write: what is in ``answers/`` is not asked
-again by a later run, and a batch that was cut off leaves nothing. Only an actor that dies between storing a batch
-and saying so has it done twice; it is read once. Several batches are in the engine at once, so that it never waits
-for the last row of one. Knows no Ray: the cluster calls it, from several threads.
+An answer file is the answers and their own checkpoint in one atomic write: what is in ``answers/`` is never
+asked again, and a batch that was cut off leaves nothing. Several batches are in the engine at once, so that it
+never waits for the last row of one. Knows no Ray: the cluster calls it, from several threads.
 """
 
 from __future__ import annotations
@@ -13,8 +12,7 @@ import os
 import queue
 import threading
 import time
-import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -23,7 +21,7 @@ import pyarrow as pa
 
 from runner import models
 from runner.errors import EngineError, TutelageError, first_line
-from runner.store import Folder
+from runner.store import Folder, fingerprint
 from runner.teacher.asking import REASK_TOKENS, Ask, Ballot, Conversation, Distribution, Votes
 from runner.teacher.endpoint import TOKEN_VARIABLE, Endpoint, EndpointEngine
 from runner.teacher.engine import Engine, Reply, Sampling
@@ -63,7 +61,8 @@ in the pool that the teacher is shown for it, null where all rows have the same.
 RESULTS = pa.schema(
     [("id", pa.string()), ("error", pa.string()), ("prompt_tokens", pa.int64()), ("output_tokens", pa.int64())]
 )
-"""A line for each row of a batch: why it failed, if it did, and the tokens of all that was asked about it now."""
+"""A line for each row of a batch: why it failed, if it did, and the tokens of all that was asked about it for this
+batch."""
 OVER_BUDGET = "not asked: teacher.budget is used up"
 
 RENDERERS = 10_000
@@ -145,23 +144,36 @@ class Labeller:
         errors: dict[str, str] = {}
         talks: dict[str, Conversation] = {}
         rows = batch.to_pylist()
+        name, stored = self._stored(rows)
         for row in rows:
+            earlier = [*(row["earlier"] or ()), *stored[row["id"]]]
             try:
-                talks[row["id"]] = self._conversation(row)
+                talks[row["id"]] = self._conversation(row | {"earlier": earlier})
             except ValueError as error:
                 errors[row["id"]] = str(error)
         errors |= self._converse(talks)
-        self._store(talks, {row["id"]: row["kind"] for row in rows})
-        results = [{"id": row["id"], "error": errors.get(row["id"]), **_tokens(talks.get(row["id"]))} for row in rows]
+        self._store(name, talks, {row["id"]: row["kind"] for row in rows})
+        results = [
+            {"id": id_, "error": errors.get(id_), **_tokens(stored[id_], talks.get(id_))}
+            for id_ in batch["id"].to_pylist()
+        ]
         return pa.Table.from_pylist(results, schema=RESULTS)
+
+    def _stored(self, rows: Sequence[Mapping[str, Any]]) -> tuple[str, dict[str, list[dict[str, Any]]]]:
+        """The name of the file for this batch, and what an actor stored of it that died before it could say so."""
+        found: dict[str, list[dict[str, Any]]] = {row["id"]: [] for row in rows}
+        while self._answers.exists(name := _file_name(rows, found)):
+            for line in self._answers.read_table(name).to_pylist():
+                found[line["id"]].append(line)
+        return name, found
 
     def _conversation(self, row: Mapping[str, Any]) -> Conversation:
         """:raises ValueError: when the text does not fit into the context."""
         renderer = self._renderer_for(tuple(row["examples"] or ()))
         text_ids = self._text_ids(row["text"], renderer)
         if self._trie is not None:
-            return Distribution(renderer.prompt(text_ids), self._trie)
-        return Votes(row["id"], text_ids, self._ballot(renderer), row["earlier"] or ())
+            return Distribution(renderer.prompt(text_ids), self._trie, row["earlier"])
+        return Votes(row["id"], text_ids, self._ballot(renderer), row["earlier"])
 
     def _renderer_for(self, examples: tuple[int, ...]) -> Renderer:
         if not examples:
@@ -226,13 +238,13 @@ class Labeller:
                 under_way += put(id_, talks[id_].heard(ask, reply))
         return errors
 
-    def _store(self, talks: Mapping[str, Conversation], kinds: Mapping[str, str]) -> None:
+    def _store(self, name: str, talks: Mapping[str, Conversation], kinds: Mapping[str, str]) -> None:
         lines = [{"id": id_, "kind": kinds[id_]} | record for id_, talk in talks.items() for record in talk.records]
         seconds = self._clock.end()
         if lines:
             share = seconds / len(lines)
             table = pa.Table.from_pylist([line | {"seconds": share} for line in lines], schema=ANSWERS)
-            self._answers.write_table(f"{uuid.uuid4().hex}.parquet", table)
+            self._answers.write_table(name, table)
 
     def _warm_up(self) -> None:
         """The first request fills the cache with the part that all prompts share; its answer is not kept."""
@@ -293,8 +305,14 @@ class _Clock:
             return taken
 
 
-def _tokens(talk: Conversation | None) -> dict[str, int]:
-    records = talk.records if talk else ()
+def _file_name(rows: Sequence[Mapping[str, Any]], stored: Mapping[str, Sequence[Any]]) -> str:
+    """The same for the same rows with as many answers: a batch that is done again finds what was stored of it."""
+    told = [[row["id"], len(row["earlier"] or ()) + len(stored[row["id"]])] for row in rows]
+    return f"{fingerprint(told)}.parquet"
+
+
+def _tokens(stored: Sequence[Mapping[str, Any]], talk: Conversation | None) -> dict[str, int]:
+    records = [*stored, *(talk.records if talk else ())]
     return {name: sum(one[name] for one in records) for name in ("prompt_tokens", "output_tokens")}
 
 

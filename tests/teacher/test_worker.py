@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from runner.errors import EngineError
@@ -51,6 +52,35 @@ def test_votes_are_stored_one_by_one(tmp_path: Path) -> None:
     assert len({(answer["id"], answer["vote"]) for answer in answers}) == len(answers)
     assert 40 < len(answers) < 60
     assert all(answer["text"] for answer in answers)
+
+
+@pytest.mark.parametrize("kind", ["direct", "cot"])
+def test_a_batch_that_was_stored_by_an_actor_that_died_is_not_asked_again(tmp_path: Path, kind: str) -> None:
+    """Ray gives it to the next actor, which says of it what the first one could not say any more."""
+    given = batch("Sales rose.", "Sales fell.", "word " * 5000)
+    said = labeller(tmp_path, kind)(given).to_pylist()
+    assert [row["error"] is None for row in said] == [True, True, False]
+    stored = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    after = labeller(tmp_path, kind)
+    after._engine.submit = lambda *_: pytest.fail("asked again")  # type: ignore[method-assign]
+    assert after(given).to_pylist() == said
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == stored
+
+
+def test_what_the_stored_part_of_a_batch_lacks_is_asked_and_stored_beside_it(tmp_path: Path) -> None:
+    whole = labeller(tmp_path / "whole", "cot")(batch("Sales rose.", "Sales fell.")).to_pylist()
+    expected = read_answers(Folder(str(tmp_path / "whole"))).to_pylist()
+    one = labeller(tmp_path / "part", "cot")
+    one(batch("Sales rose.", "Sales fell."))
+    (file,) = (tmp_path / "part").iterdir()
+    table = read_answers(Folder(str(tmp_path / "part")))
+    Folder(str(tmp_path / "part")).write_table(file.name, table.slice(0, 1))
+    assert one(batch("Sales rose.", "Sales fell.")).to_pylist() == whole
+    written = [len(pq.read_table(part)) for part in (tmp_path / "part").iterdir()]
+    assert len(written) == 2 and sum(written) == len(expected), "nothing is stored twice"
+    found = read_answers(Folder(str(tmp_path / "part"))).to_pylist()
+    told = [[(a["id"], a["vote"], a["attempt"], a["text"]) for a in answers] for answers in (found, expected)]
+    assert sorted(told[0]) == sorted(told[1])
 
 
 def test_batches_from_many_threads_share_the_engine_and_its_time(tmp_path: Path) -> None:
