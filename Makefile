@@ -12,6 +12,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 SPEC ?= specs/quickstart.yaml
+TEST_PROCESSES ?= 2# most tests wait for Ray to start: two at a time leave no core of two idle
 PIP_QUIETLY := --quiet --disable-pip-version-check --no-compile
 
 .PHONY: quickstart test test-cluster lint manifests image-check lock setup clean bench-teacher bench-student
@@ -32,7 +33,7 @@ quickstart: setup
 	$(BIN)/tutelage run $(SPEC)
 
 test: setup $(VENV)/.runtimes $(VENV)/.tools
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 test-cluster: setup $(VENV)/.tools
 	$(BIN)/python -m pytest -q -m cluster

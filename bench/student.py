@@ -230,8 +230,8 @@ def main() -> None:
         if "runtimes" in wanted:
             results += runtimes(folder, rows, options.rounds)
         if "train" in wanted:
-            rows = list(islice(cycle(texts), options.train_rows))
-            results.append(train(models.ensure(options.model), rows, options.rounds))
+            over_again = list(islice(cycle(texts), options.train_rows))
+            results.append(train(models.ensure(options.model), over_again, options.rounds))
         if "apply" in wanted:
             folder = trained(models.ensure(options.apply_model), Path(scratch) / "applied")
             results.append(apply(folder, texts, options.apply_rows))

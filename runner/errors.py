@@ -76,6 +76,12 @@ class BusyError(UserError):
     """Another run is at work in the same run folder."""
 
 
+def not_by_commas(header: Sequence[str]) -> str:
+    """What to do where the header of a csv file came out as one column; empty where it did not."""
+    mark = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), None)
+    return f" (its header is parted by {mark!r}: write the file with commas)" if mark else ""
+
+
 def first_line(error: BaseException, most: int = 300) -> str:
     """What an error says, in one line of at most ``most`` characters; its kind where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:most]

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from fsspec.spec import AbstractBufferedFile
 
-from runner.errors import DataError, first_line
+from runner.errors import DataError, first_line, not_by_commas
 from runner.storage import file_system
 
 LONGEST_BYTES = 2**26
@@ -225,8 +225,8 @@ def _positions(name: str, header: Sequence[str], columns: Sequence[str]) -> dict
     for column in columns:
         if column not in header:
             near = get_close_matches(column, header, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else f"; it has: {', '.join(map(str, header))[:200]}"
-            raise DataError(f"{name}: no column {column!r}{hint}")
+            known = f" (did you mean {near[0]!r}?)" if near else f"; it has: {', '.join(map(str, header))[:200]}"
+            raise DataError(f"{name}: no column {column!r}{not_by_commas(header) or known}")
     return {column: list(header).index(column) for column in columns}
 
 

@@ -278,8 +278,8 @@ task = Task(("negative", "positive"), "Label the sentence.", (), "cot")
 asking = Asking(task, 3, False, Sampling(0.8, 1.0, 20, 16), 0)
 labeller = Labeller("vllm", str(models.ensure("{TEACHER}")), asking, EngineSettings(512, 0, 0), folder)
 rows = [dict(id="r1", kind="row", text="Profit rose."), dict(id="r2", kind="row", text="Sales fell.")]
-for again in range(2):
-    labeller(pa.Table.from_pylist(rows, schema=QUESTIONS))
+for batch in rows, rows[::-1]:  # in the same order it would be the same batch, which is stored
+    labeller(pa.Table.from_pylist(batch, schema=QUESTIONS))
 rows = [row for name in Folder(folder).names() for row in Folder(folder).read_table(name).to_pylist()]
 print(json.dumps([[row["id"], row["vote"], row["attempt"], row["text"], row["output_tokens"]] for row in rows]))
 """

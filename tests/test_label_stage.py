@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,8 @@ def test_ten_kills_of_driver_and_workers_lose_nothing(many: Any) -> None:
             kills["worker"] += kill_a_worker(driver.pid, chance)
         time.sleep(chance.uniform(0.1, 1.0))
         ended = driver.poll() is not None
-        os.killpg(driver.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(driver.pid, signal.SIGKILL)
         driver.wait(timeout=30)
         if ended:
             break
@@ -124,8 +126,8 @@ def test_ten_kills_of_driver_and_workers_lose_nothing(many: Any) -> None:
     rows = stored(many, "killed")
     found = {(row["id"], row["vote"], row["attempt"]): row["text"] for row in rows}
     assert found == expected
-    # A batch that is done again after its actor died is stored once, unless it died between storing and saying so.
-    assert len(rows) - len(found) <= 16 * 3 * kills["worker"]
+    # Only what an actor stores in the moment after its driver was killed may have missed the next driver's eye.
+    assert len(rows) - len(found) <= 16 * 3 * kills["driver"]
 
 
 def wait_for_more(job: Any, driver: subprocess.Popen[bytes], before: int) -> int:

@@ -51,7 +51,7 @@ def parquet_bytes(rows: list[dict[str, str]]) -> bytes:
         ("a.jsonl", jsonl_bytes(ROWS), ["a.jsonl:1", "a.jsonl:2", "a.jsonl:3"]),
         ("a.ndjson", jsonl_bytes(ROWS), ["a.ndjson:1", "a.ndjson:2", "a.ndjson:3"]),
         ("a.parquet", parquet_bytes(ROWS), ["a.parquet:row 1", "a.parquet:row 2", "a.parquet:row 3"]),
-        ("a.csv.gz", gzip.compress(csv_bytes(ROWS)), ["a.csv.gz:2", "a.csv.gz:3", "a.csv.gz:5"]),
+        ("a.csv.gz", gzip.compress(csv_bytes(ROWS), mtime=0), ["a.csv.gz:2", "a.csv.gz:3", "a.csv.gz:5"]),
         ("A.CSV", csv_bytes(ROWS), ["A.CSV:2", "A.CSV:3", "A.CSV:5"]),
         ("a [1].csv", csv_bytes(ROWS), ["a [1].csv:2", "a [1].csv:3", "a [1].csv:5"]),
     ],
@@ -119,6 +119,11 @@ def test_csv_as_it_comes(tmp_path: Path, raw: bytes, expected: list[tuple[str, s
         ("a.csv", b"sentence,n\nFine.,1\n", r"a.csv: no column 'text'; it has: sentence, n"),
         ("a.jsonl", b'{"text": "a"}\n{"text": \n', r"a.jsonl:2: broken JSON: "),
         ("a.jsonl", b'{"text": "a"}\n\n["text"]\n', r"a.jsonl:3: expected a JSON object with the columns text"),
+        (
+            "a.csv",
+            b"text;n\nFine.;1\n",
+            r"no column 'text' \(its header is parted by ';': write the file with commas\)",
+        ),
         ("a.jsonl", b'{"text": "a"}\n{"Text": "b"}\n', r"a.jsonl:2: no column 'text' \(did you mean 'Text'\?\)"),
         ("a.jsonl", b'{"text": "caf\xe9"}\n', r"a.jsonl:1: not UTF-8 \(byte 0xe9\)"),
         ("a.jsonl", b'{"text":' + b"[" * 100_000, r"a.jsonl:1: broken JSON: "),
@@ -126,7 +131,7 @@ def test_csv_as_it_comes(tmp_path: Path, raw: bytes, expected: list[tuple[str, s
         ("a.parquet", b"PAR1 this is none", r"a.parquet: broken parquet: "),
         ("a.parquet", parquet_bytes([{"Text": "a"}]), r"a.parquet: no column 'text' \(did you mean 'Text'\?\)"),
         ("a.csv.gz", b"text\nFine.\n", r"a.csv.gz: cannot be read: "),
-        ("a.csv.gz", gzip.compress(csv_bytes(ROWS * 99))[:-20], r"a.csv.gz: cannot be read: "),
+        ("a.csv.gz", gzip.compress(csv_bytes(ROWS * 99), mtime=0)[:-20], r"a.csv.gz: cannot be read: "),
     ],
 )
 def test_damage_is_an_error_with_its_place(tmp_path: Path, name: str, raw: bytes, message: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from runner.report.text import NOTHING, flat, money, number
+from runner.report.text import NOTHING, flat, money, number, sources_of
 
 MODES = {"direct": "direct", "cot": "chain of thought"}
 
@@ -145,7 +145,7 @@ def sources(report: dict[str, Any]) -> list[str]:
     """Where prices and published figures come from, each place once."""
     found = worked_out(report) or {}
     named = [*found.get("rows", []), *(found.get("published") or [])]
-    return list(dict.fromkeys(row["source"] for row in named if row.get("source")))
+    return sources_of(named)
 
 
 def limits(report: dict[str, Any]) -> list[str]:

@@ -50,7 +50,7 @@ def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
         "lines": words.lines(report),
         "others": words.others(report),
         "published": words.published(report),
-        "published_sources": words.published_sources(report),
+        "published_sources": text.sources_of(report.get("published") or []),
         "teacher": teacher,
         "student": student,
         "limits": words.limits(report),

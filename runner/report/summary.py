@@ -7,10 +7,9 @@ from typing import Any
 
 from runner.report.gather import Run
 from runner.report.text import plain
+from runner.spec.model import FIGURES
 
 VERSION = 1
-FIGURES = ("accuracy", "macro_f1", "texts_per_second", "latency_ms")
-"""Of those that others publish, the ones that this run measures as well."""
 
 
 def summarise(run: Run) -> dict[str, Any]:
@@ -91,11 +90,14 @@ def _figures(run: Run, who: str | None) -> dict[str, Any]:
     """What was measured here of the teacher, the student or a recorded annotator."""
     if who is None:
         return {}
-    speed = run.benchmark.get(who) or {}
-    latency = speed.get("latency_ms") or {}
-    measured = {"texts_per_second": speed.get("texts_per_second", speed.get("rows_per_second"))}
     scores = run.evaluation.get(who) if who in ("teacher", "student") else run.evaluation["others"][who]["annotator"]
-    return {name: (scores or {}).get(name) for name in FIGURES} | measured | {"latency_ms": latency.get("p50")}
+    scores, speed = scores or {}, run.benchmark.get(who) or {}
+    return {
+        "accuracy": scores.get("accuracy"),
+        "macro_f1": scores.get("macro_f1"),
+        "texts_per_second": speed.get("texts_per_second", speed.get("rows_per_second")),
+        "latency_ms": (speed.get("latency_ms") or {}).get("p50"),
+    }
 
 
 def _evaluate(evaluation: dict[str, Any]) -> dict[str, Any]:

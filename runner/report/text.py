@@ -7,6 +7,7 @@ code point, so that it can neither spoil a page nor speak to a terminal. Escapin
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -39,6 +40,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode("utf-8") if value.isascii() is False else value
     return value
+
+
+def sources_of(lines: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Where figures come from that were not measured here, each place once."""
+    return list(dict.fromkeys(line["source"] for line in lines if line.get("source")))
 
 
 def percent(share: float | None, digits: int = 1) -> str:

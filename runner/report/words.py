@@ -152,11 +152,6 @@ def published(report: dict[str, Any]) -> list[Published]:
     return lines
 
 
-def published_sources(report: dict[str, Any]) -> list[str]:
-    """Where they were published, each place once."""
-    return list(dict.fromkeys(line["source"] for line in report.get("published") or [] if line["source"]))
-
-
 def _against(test: dict[str, Any]) -> str:
     """McNemar's test of another (a) and the student (b), in a few words."""
     if not test["only_a_right"] + test["only_b_right"]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from runner.errors import DataError, Problem, SpecError
+from runner.errors import DataError, Problem, SpecError, not_by_commas
 from runner.spec.fields import stored_as
 from runner.spec.model import LabelledSource, Spec, TextSource
 from runner.spec.peek import labels, peek
@@ -146,7 +146,7 @@ def _check_file(spec: Spec, at: KeyPath, source: TextSource, path: str, kind: st
     for field, column in _needed(spec, at, source):
         if column not in columns:
             listed = ", ".join(columns[:20]) + (", ..." if len(columns) > 20 else "")
-            hint = did_you_mean(column, columns) or f" (it has: {listed})"
+            hint = not_by_commas(columns) or did_you_mean(column, columns) or f" (it has: {listed})"
             yield spec.places.problem(field, f"{_shown(path)} has no column {column!r}{hint}")
     # Somebody else's labels may be anything: what is no label of the task counts as wrong.
     if isinstance(source, LabelledSource) and source.label in columns and kind != "parquet" and at[0] != "evaluate":
@@ -200,6 +200,8 @@ def _not_a_file(path: str) -> str:
             return f"{shown!r} is a folder: name its files, such as {os.path.join(shown, '*.csv')!r}"
         if os.path.exists(path):
             return f"{shown!r} is not a plain file"
+        if os.path.islink(path):
+            return f"{shown!r} is a link that leads nowhere: to {os.readlink(path)!r}"
         names = os.listdir(os.path.dirname(path))
     except (OSError, ValueError):
         return f"there is no file {shown!r}"

@@ -232,6 +232,10 @@ class Annotator:
         return _labelled_file(self.path, self.text, self.label)
 
 
+FIGURES = ("accuracy", "macro_f1", "texts_per_second", "latency_ms")
+"""What others publish of a system that a run measures as well."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Published:
     """What others published of one system, and whose figures of this run stand beside them."""

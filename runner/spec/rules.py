@@ -11,7 +11,7 @@ from typing import Any
 from runner.errors import Problem
 from runner.shown import has_secret
 from runner.spec.fields import stored_as
-from runner.spec.model import prompt_and_votes
+from runner.spec.model import FIGURES, prompt_and_votes
 from runner.spec.places import Places, did_you_mean
 from runner.spec.strict_yaml import KeyPath
 
@@ -285,8 +285,8 @@ def _published_stands_beside_something(spec: dict[str, Any]) -> Found:
         at: KeyPath = ("evaluate", "published", name)
         if found["beside"] is not None and found["beside"] not in known:
             yield (*at, "beside"), f"there is no {found['beside']!r}: it may be one of {', '.join(known)}"
-        if all(found[figure] is None for figure in ("accuracy", "macro_f1", "texts_per_second", "latency_ms")):
-            yield at, "no figure was given: accuracy, macro_f1, texts_per_second or latency_ms"
+        if all(found[figure] is None for figure in FIGURES):
+            yield at, f"no figure was given: {', '.join(FIGURES[:-1])} or {FIGURES[-1]}"
 
 
 def _test_is_apart(spec: dict[str, Any]) -> Found:

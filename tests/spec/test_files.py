@@ -65,8 +65,23 @@ def test_missing_columns_stand_where_the_spec_names_them_or_where_the_default_co
         "spec.yaml:5:3: data.train.text: train.csv has no column 'text' (did you mean 'Text'?)",
         "spec.yaml:8:12: data.test.label: test.csv has no column 'label' (did you mean 'lable'?)",
     ]
-    Path("test.csv").write_text("id;body\n1;x\n")
-    assert "test.csv has no column 'text' (it has: id;body)" in "".join(problems())
+    Path("test.csv").write_text("id,body\n1,x\n")
+    assert "test.csv has no column 'text' (it has: id, body)" in "".join(problems())
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_a_csv_file_without_commas_is_seen_as_such(mark: str) -> None:
+    Path("train.csv").write_text(f"text{mark}n\nx{mark}1\n")
+    assert (
+        f"train.csv has no column 'text' (its header is parted by {mark!r}: write the file with commas)"
+        in problems()[0]
+    )
+
+
+def test_a_link_that_leads_nowhere_is_no_missing_name() -> None:
+    os.rename("train.csv", "moved.csv")
+    os.symlink("gone.csv", "train.csv")
+    assert problems() == ["spec.yaml:5:17: data.train.path: 'train.csv' is a link that leads nowhere: to 'gone.csv'"]
 
 
 def test_a_column_set_on_the_command_line_is_placed_there() -> None:

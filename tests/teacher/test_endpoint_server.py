@@ -102,7 +102,7 @@ def ask(engine: Engine, questions: Sequence[tuple[list[int], Want]]) -> list[Rep
     inbox: queue.SimpleQueue[tuple[int, Reply | Exception]] = queue.SimpleQueue()
     for number, (prompt, want) in enumerate(questions):
         engine.submit(prompt, want, lambda reply, number=number: inbox.put((number, reply)))
-    replies = dict(inbox.get(timeout=60) for _ in questions)
+    replies = dict(inbox.get(timeout=300) for _ in questions)
     for reply in replies.values():
         if isinstance(reply, Exception):
             raise reply
