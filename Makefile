@@ -12,7 +12,8 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 SPEC ?= specs/quickstart.yaml
-TEST_PROCESSES ?= 2# most tests wait for Ray to start: two at a time leave no core of two idle
+# Many tests wait for Ray to start, so that two at a time take little more than half as long, also on two cores.
+TEST_PROCESSES ?= 2
 PIP_QUIETLY := --quiet --disable-pip-version-check --no-compile
 
 .PHONY: quickstart test test-cluster lint manifests image-check lock setup clean bench-teacher bench-student

@@ -8,10 +8,11 @@ since machines are noisy. Also written to bench/out/student.json.
     predict   Student.predict, bf16 where there is bf16  against  transformers.pipeline(batch_size=8)
     runtimes  onnx, onnx-int8 and openvino, exported     against  the same
     train     training.fit                               against  transformers.Trainer with its defaults
-    apply     `tutelage predict` over many rows          against  Student.predict on a sample of them
+    apply     `tutelage predict` over many rows          against  Student.predict on a sample, before and after
 
 ``predict`` also says which share of the machine's bf16 matrix rate it reaches: multiply-adds of the linear layers and
 of attention over the tokens that are there, padding not counted, per second, over those of a large matrix product.
+``apply`` runs once, and also says what memory all its processes take in each quarter of its time.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ import csv
 import statistics
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from common import keep, matrix_rate
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -163,9 +167,7 @@ def plain_trainer(model: Path, texts: Sequence[str], labels: Any) -> Round:
 
 
 def apply(folder: Path, texts: Sequence[str], count: int) -> dict[str, Any]:
-    """A corpus of ``count`` rows through Ray, against the bare loop on a sample; and how the driver's memory grows."""
-    import resource
-
+    """A corpus of ``count`` rows through Ray, against the bare loop on a sample, before and after; and the memory."""
     from runner.cluster import Cluster
     from runner.predict import Wish
     from runner.predict import predict as predict_files
@@ -177,11 +179,16 @@ def apply(folder: Path, texts: Sequence[str], count: int) -> dict[str, Any]:
 
     sample = [numbered(n) for n in range(min(count, 20_000))]
     bare = Student.load(folder)
-    bare.predict(sample[:2000])
-    start = time.perf_counter()
-    bare.predict(sample)
-    peer = len(sample) / (time.perf_counter() - start)
-    print(f"apply, bare loop: {peer:.1f} texts/s", flush=True)
+
+    def bare_rate() -> float:
+        bare.predict(sample[:2000])
+        start = time.perf_counter()
+        bare.predict(sample)
+        rate = len(sample) / (time.perf_counter() - start)
+        print(f"apply, bare loop: {rate:.1f} texts/s", flush=True)
+        return rate
+
+    before = bare_rate()
     with tempfile.TemporaryDirectory() as scratch:
         with open(Path(scratch) / "corpus.csv", "w", encoding="utf-8", newline="") as handle:
             writer = csv.writer(handle)
@@ -189,14 +196,42 @@ def apply(folder: Path, texts: Sequence[str], count: int) -> dict[str, Any]:
             writer.writerows([numbered(n)] for n in range(count))
         cluster = Cluster()
         cluster.start()
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         wish = Wish(str(folder), (f"{scratch}/corpus.csv",), f"{scratch}/out")
-        found = predict_files(wish, cluster, Progress(sys.stdout, "plain"))
+        with memory_of_all() as samples:
+            found = predict_files(wish, cluster, Progress(sys.stdout, "plain"))
         cluster.stop()
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    ours = found["texts_per_second"]
+    peer, ours = statistics.mean([before, bare_rate()]), found["texts_per_second"]
     result = {"name": "apply", "ours": ours, "peer": peer, "ratio": ours / peer, "rounds": 1, "rows": count}
-    return result | {"driver_growth_mib": grown}
+    return result | {"memory_mib": [round(statistics.median(part)) for part in quarters(samples)]}
+
+
+@contextmanager
+def memory_of_all(every: float = 5.0) -> Iterator[list[float]]:
+    """MiB of this process, Ray and its workers together, a sample every few seconds; shared pages count once."""
+    samples: list[float] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(every):
+            found = 0
+            for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+                with suppress(psutil.Error):
+                    found += process.memory_full_info().pss
+            samples.append(found / 2**20)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        over.set()
+        thread.join()
+
+
+def quarters(samples: Sequence[float]) -> list[Sequence[float]]:
+    """The samples in four parts of like length, in their order; fewer where there are fewer."""
+    size = max(1, -(-len(samples) // 4))
+    return [samples[start : start + size] for start in range(0, len(samples), size)]
 
 
 def main() -> None:
@@ -240,8 +275,8 @@ def main() -> None:
         line = f"{result['name']:<12}{result['ours']:>10.1f}{result['peer']:>10.1f}{result['ratio']:>8.2f}"
         if (share := result.get("share_of_matrix_rate")) is not None:
             line += f"   {share:.0%} of the bf16 matrix rate"
-        if (grown := result.get("driver_growth_mib")) is not None:
-            line += f"   the driver grew by {grown:.0f} MiB"
+        if found := result.get("memory_mib"):
+            line += f"   memory in each quarter of the time: {', '.join(map(str, found))} MiB"
         print(line)
     keep(results, OUT)
 
