@@ -206,8 +206,8 @@ def apply(folder: Path, texts: Sequence[str], count: int) -> dict[str, Any]:
 
 
 @contextmanager
-def memory_of_all(every: float = 5.0) -> Iterator[list[float]]:
-    """MiB of this process, Ray and its workers together, a sample every few seconds; shared pages count once."""
+def memory_of_all(every: float = 30.0) -> Iterator[list[float]]:
+    """MiB of this process, Ray and its workers together, a sample now and then; shared pages count once."""
     samples: list[float] = []
     over = threading.Event()
 
