@@ -32,7 +32,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from runner.errors import BusyError, UserError
+from runner.errors import BusyError, DataError, UserError, first_line
+from runner.shown import without_secrets
 from runner.storage import file_system
 
 MARKER, LOCK = "done.json", ".lock"
@@ -116,8 +117,16 @@ class Folder:
         self.write(name, json.dumps(value, indent=2, ensure_ascii=False).encode())
 
     def read_table(self, name: str) -> pa.Table:
-        """The table in a parquet file."""
-        return pq.read_table(pa.BufferReader(self.read(name)))
+        """The table in a parquet file. :raises DataError: when it is damaged, which no stop of a run leaves behind."""
+        raw = self.read(name)
+        try:
+            return pq.read_table(pa.BufferReader(raw))
+        except (OSError, pa.ArrowException) as error:
+            where = without_secrets(posixpath.join(self.url, name))
+            raise DataError(
+                f"{where}: damaged ({first_line(error)}); remove it if it lies in answers/, else the folder that it "
+                "lies in, and run again: what it held is done again"
+            ) from error
 
     def read_footer(self, name: str) -> pq.FileMetaData:
         """What a parquet file says of itself; its rows are not read."""

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.errors import UserError
+from runner.errors import DataError, UserError
 from runner.store import Folder, fingerprint, locked
 
 OLD, NEW = b"old " * 100, b"new " * 5000
@@ -28,6 +28,15 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Folder]:
     made = Folder(str(tmp_path / "run") if request.param == "local" else f"memory://{uuid.uuid4().hex}/run")
     yield made
     made.clear()
+
+
+def test_a_damaged_table_is_said_with_what_to_do(folder: Folder) -> None:
+    folder.write_table("t.parquet", pa.table({"id": ["a", "b"]}))
+    folder.write("t.parquet", folder.read("t.parquet")[:-9])
+    with pytest.raises(
+        DataError, match=r"t\.parquet: damaged \(.*\); remove it if it lies in answers/, else"
+    ):
+        folder.read_table("t.parquet")
 
 
 def test_what_is_written_is_read(folder: Folder) -> None:
