@@ -12,7 +12,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 SPEC ?= specs/quickstart.yaml
-# Many tests wait for Ray to start, so that two at a time take little more than half as long, also on two cores.
+# Many tests wait for Ray to start: two at a time take three quarters as long as one by one, on two cores.
 TEST_PROCESSES ?= 2
 PIP_QUIETLY := --quiet --disable-pip-version-check --no-compile
 

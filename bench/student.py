@@ -202,7 +202,7 @@ def apply(folder: Path, texts: Sequence[str], count: int) -> dict[str, Any]:
         cluster.stop()
     peer, ours = statistics.mean([before, bare_rate()]), found["texts_per_second"]
     result = {"name": "apply", "ours": ours, "peer": peer, "ratio": ours / peer, "rounds": 1, "rows": count}
-    return result | {"memory_mib": [round(statistics.median(part)) for part in quarters(samples)]}
+    return result | {"memory_mib": [round(np.median(part)) for part in np.array_split(samples, 4) if len(part)]}
 
 
 @contextmanager
@@ -226,12 +226,6 @@ def memory_of_all(every: float = 30.0) -> Iterator[list[float]]:
     finally:
         over.set()
         thread.join()
-
-
-def quarters(samples: Sequence[float]) -> list[Sequence[float]]:
-    """The samples in four parts of like length, in their order; fewer where there are fewer."""
-    size = max(1, -(-len(samples) // 4))
-    return [samples[start : start + size] for start in range(0, len(samples), size)]
 
 
 def main() -> None:

@@ -136,7 +136,7 @@ def _csv_rows(handle: BinaryIO, name: str, columns: Sequence[str]) -> Iterator[R
         header = next(filter(None, reader), None)
         if not header:
             raise DataError(f"{name}: the file is empty; it needs a header line and at least one row")
-        where = _positions(name, header, columns)
+        where = _positions(name, header, columns, not_by_commas(header))
         previous = reader.line_num
         for record in reader:
             place = f"{name}:{previous + 1}"
@@ -220,13 +220,13 @@ def _buffered(handle: Any) -> BinaryIO:
     return io.BufferedReader(handle, 2**20) if isinstance(handle, AbstractBufferedFile) else handle
 
 
-def _positions(name: str, header: Sequence[str], columns: Sequence[str]) -> dict[str, int]:
-    """Where the wanted columns stand. :raises DataError: with the nearest names, when one is missing."""
+def _positions(name: str, header: Sequence[str], columns: Sequence[str], advice: str = "") -> dict[str, int]:
+    """Where the wanted columns stand. :raises DataError: with ``advice`` or the nearest names, when one is missing."""
     for column in columns:
         if column not in header:
             near = get_close_matches(column, header, n=1)
             known = f" (did you mean {near[0]!r}?)" if near else f"; it has: {', '.join(map(str, header))[:200]}"
-            raise DataError(f"{name}: no column {column!r}{not_by_commas(header) or known}")
+            raise DataError(f"{name}: no column {column!r}{advice or known}")
     return {column: list(header).index(column) for column in columns}
 
 

@@ -143,10 +143,11 @@ def _check_file(spec: Spec, at: KeyPath, source: TextSource, path: str, kind: st
         yield spec.places.problem(at, f"{_shown(path)}: there is no row of data in this file")
     if columns is None or not (columns or has_rows):
         return
+    advice = not_by_commas(columns) if kind == "csv" else ""
     for field, column in _needed(spec, at, source):
         if column not in columns:
             listed = ", ".join(columns[:20]) + (", ..." if len(columns) > 20 else "")
-            hint = not_by_commas(columns) or did_you_mean(column, columns) or f" (it has: {listed})"
+            hint = advice or did_you_mean(column, columns) or f" (it has: {listed})"
             yield spec.places.problem(field, f"{_shown(path)} has no column {column!r}{hint}")
     # Somebody else's labels may be anything: what is no label of the task counts as wrong.
     if isinstance(source, LabelledSource) and source.label in columns and kind != "parquet" and at[0] != "evaluate":
