@@ -33,9 +33,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Folder]:
 def test_a_damaged_table_is_said_with_what_to_do(folder: Folder) -> None:
     folder.write_table("t.parquet", pa.table({"id": ["a", "b"]}))
     folder.write("t.parquet", folder.read("t.parquet")[:-9])
-    with pytest.raises(
-        DataError, match=r"t\.parquet: damaged \(.*\); remove it if it lies in answers/, else"
-    ):
+    with pytest.raises(DataError, match=r"t\.parquet: damaged \(.*\); remove it if it lies in answers/, else"):
         folder.read_table("t.parquet")
 
 
