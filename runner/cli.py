@@ -112,11 +112,11 @@ def _plan(options: argparse.Namespace) -> int:
 
 def _probe(spec: Spec, run: Folder, options: argparse.Namespace) -> None:
     from runner import pipeline
-    from runner.plan import check_memory
+    from runner.plan import check_models
     from runner.progress import Progress
     from runner.store import locked
 
-    check_memory(spec, elsewhere=_address(options) is not None)
+    check_models(spec, elsewhere=_address(options) is not None)
     progress = Progress(sys.stderr, "json" if options.json else "plain")
     with _cluster(options, spec.name) as cluster, locked(run, progress.say), progress.recorded(run, "plan --probe"):
         pipeline.probe(spec, run, cluster, progress, options.probe)
@@ -124,12 +124,12 @@ def _probe(spec: Spec, run: Folder, options: argparse.Namespace) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from runner import pipeline
-    from runner.plan import check_memory
+    from runner.plan import check_models
     from runner.progress import Progress
     from runner.store import locked
 
     spec = _load(options)
-    check_memory(spec, elsewhere=_address(options) is not None)
+    check_models(spec, elsewhere=_address(options) is not None)
     run = _run_folder(spec, options.runs_dir)
     progress = Progress(sys.stdout, _mode(options))
     with _cluster(options, spec.name) as cluster, locked(run, progress.say), progress.recorded(run, "run"):
@@ -153,7 +153,7 @@ def _show_report(run: Folder, report: dict[str, Any], as_json: bool) -> None:
 def _submit(options: argparse.Namespace) -> int:
     from runner import bundle
     from runner.jobs import Jobs
-    from runner.plan import check_memory
+    from runner.plan import check_models
     from runner.spec import check_files, load_spec
 
     if "://" not in options.runs_dir and not options.runs_dir.startswith("/"):
@@ -168,7 +168,7 @@ def _submit(options: argparse.Namespace) -> int:
         )
     spec = load_spec(options.spec, options.set)
     check_files(spec, elsewhere=True)
-    check_memory(spec, elsewhere=True)
+    check_models(spec, elsewhere=True)
     jobs = Jobs(options.address)
     more = [f"--wait={options.wait}", *(["--json"] if options.json else []), *(["--quiet"] if options.quiet else [])]
     with tempfile.TemporaryDirectory(prefix="tutelage-") as scratch:

@@ -66,6 +66,11 @@ def cpu_flags() -> set[str]:
     return set(match[1].split()) if match else set()
 
 
+def has_bf16() -> bool:
+    """Whether the processor multiplies bf16 in hardware (AVX512-BF16, AMX or ARM BF16)."""
+    return not cpu_flags().isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
+
+
 def _cpu_name() -> str:
     match = re.search(r"^model name\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
     return match[1].strip() if match else platform.processor() or platform.machine()

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from runner import machine, models, third_parties
-from runner.errors import EngineError
+from runner.errors import EngineError, ModelError
 from runner.pipeline import steps
 from runner.progress import clock
 from runner.reading import count_rows
@@ -81,6 +81,7 @@ def make_plan(spec: Spec, run: Folder) -> Plan:
     stages = [{"name": step.stage.NAME, "cached": step.cached} for step in steps(spec, run)]
     teachers = [_teacher(one, run, ids, texts) for one in spec.teachers()]
     problems = [problem for _, found in teachers for problem in found]
+    problems += [reason] if (reason := _no_student(spec)) else []
     teacher = teachers[0][0]
     if spec.teacher.also:
         teacher["also"] = [facts for facts, _ in teachers[1:]]
@@ -111,11 +112,16 @@ def _slow_choices(spec: Spec, facts: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def check_memory(spec: Spec, elsewhere: bool = False) -> None:
-    """:raises EngineError: when the teacher cannot fit into the accelerator asked for, with the arithmetic.
+def check_models(spec: Spec, elsewhere: bool = False) -> None:
+    """Whether the spec's models can do what they are to do, as far as can be told before anything is spent.
 
-    ``elsewhere``: it runs on another machine than this one, so that without GPUs nothing is known of its memory.
+    ``elsewhere``: they run on another machine than this one, so that without GPUs nothing is known of its memory.
+
+    :raises ModelError: when the student's model cannot be one.
+    :raises EngineError: when the teacher cannot fit into the accelerator asked for, with the arithmetic.
     """
+    if reason := _no_student(spec):
+        raise ModelError(reason)
     for one in spec.teachers():
         if elsewhere and not one.teacher.resources.gpus:
             continue
@@ -123,6 +129,11 @@ def check_memory(spec: Spec, elsewhere: bool = False) -> None:
             problems = _memory(one, models.describe(one.teacher.model, one.teacher.revision, one.base))[1]
             if problems:
                 raise EngineError("; ".join(problems))
+
+
+def _no_student(spec: Spec) -> str | None:
+    student = spec.student
+    return models.no_student(student.model, student.revision, spec.base, student.max_length)
 
 
 def _teacher(spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
@@ -242,7 +253,7 @@ def _watts(resources: TeacherResources) -> float:
 def _flops(resources: TeacherResources | StudentResources, per_core: float = CPU_TEACHER_TFLOPS) -> float:
     if resources.gpus:
         return 1e12 * resources.gpus * _accelerator(resources)[1]
-    slow = 1 if "avx512_bf16" in machine.cpu_flags() else 4
+    slow = 1 if machine.has_bf16() else 4
     return 1e12 * per_core * (resources.cpus or machine.usable_cores()) / slow
 
 
@@ -251,8 +262,10 @@ def _memory(spec: Spec, facts: models.ModelFacts) -> tuple[dict[str, Any], list[
     resources = spec.teacher.resources
     if facts.weight_bytes is None:
         return {"arithmetic": "unknown: the model is not on this machine"}, []
-    cache = (facts.kv_bytes_per_token or 0) * spec.teacher.max_context
-    need = facts.weight_bytes + cache
+    wide = 2 if engine_options(label.settings_of(spec.teacher)).get("dtype") in ("float32", "float") else 1
+    weights = facts.weight_bytes * wide
+    cache = (facts.kv_bytes_per_token or 0) * spec.teacher.max_context * wide
+    need = weights + cache
     if resources.gpus:
         each = _accelerator(resources)[0]
         have, where = (
@@ -263,7 +276,7 @@ def _memory(spec: Spec, facts: models.ModelFacts) -> tuple[dict[str, Any], list[
     else:
         have, where = machine.memory_bytes() * USABLE, "this machine's memory"
     arithmetic = (
-        f"weights {facts.weight_bytes / GIB:.1f} GiB + KV cache of one full context {cache / GIB:.2f} GiB "
+        f"weights {weights / GIB:.1f} GiB + KV cache of one full context {cache / GIB:.2f} GiB "
         f"= {need / GIB:.1f} GiB; {where}: {have / GIB:.1f} GiB"
     )
     problems = []

@@ -6,6 +6,7 @@ Every case runs over a run folder that already holds three finished stages, and 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import subprocess
@@ -13,8 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from safetensors.numpy import save_file
 
 from runner import store
 from runner.cli import main
@@ -109,6 +112,47 @@ FILES = {
         "train.csv:3: broken csv in the row",
     ),
 }
+
+
+def student_folder(config: dict[str, Any]) -> Callable[[Any], None]:
+    """A folder with all that a model has, as far as can be seen without loading it."""
+
+    def make(job: Any) -> None:
+        folder = job.root / "model"
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "tokenizer.json").write_text("{}")
+        save_file({"a": np.zeros(1, dtype=np.float32)}, folder / "model.safetensors")
+
+    return make
+
+
+STUDENTS = {
+    "generative": (
+        {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"},
+        r"student.model: .*model is a generative model \(GPT2LMHeadModel\); name an encoder",
+    ),
+    "few positions": (
+        {"model_type": "bert", "max_position_embeddings": 128, "pad_token_id": 0},
+        "student.max_length: 256 tokens are more than the model reads; set it to 128 or less",
+    ),
+    "positions that start behind padding": (
+        {"model_type": "roberta", "max_position_embeddings": 130, "pad_token_id": 1},
+        "set it to 128 or less",
+    ),
+}
+
+
+@pytest.mark.parametrize(("config", "message"), STUDENTS.values(), ids=STUDENTS)
+def test_a_model_that_cannot_be_the_student_is_said_before_the_teacher_is_asked(
+    job: Any, run: Any, capfd: pytest.CaptureFixture[str], config: dict[str, Any], message: str
+) -> None:
+    student_folder(config)(job)
+    found, err = run(f"student.model={job.root / 'model'}")
+    assert re.search(message, err)
+    assert found == 1
+    main(["plan", str(job.path), "--runs-dir", str(job.runs_dir), "--set", f"student.model={job.root / 'model'}"])
+    assert re.search(f"problem    .*{message}", capfd.readouterr().out)
 
 
 @pytest.mark.parametrize(("damage", "status", "message"), FILES.values(), ids=FILES)

@@ -12,7 +12,7 @@ import pytest
 from runner import machine
 from runner.cli import main
 from runner.errors import DataError, EngineError
-from runner.plan import GIB, Plan, check_memory, make_plan, plan_text
+from runner.plan import GIB, Plan, check_models, make_plan, plan_text
 from runner.sources import row_id
 from runner.spec import Spec, load_spec
 from runner.stages import label
@@ -80,29 +80,34 @@ def test_memory_is_counted_over_the_gpus(mixtral: Path, accelerator: str, gpus: 
     overrides = [f"teacher.resources.accelerator={accelerator}", f"teacher.resources.gpus={gpus}"]
     spec = load_spec(mixtral, overrides)
     if fits:
-        check_memory(spec)
+        check_models(spec)
     else:
         with pytest.raises(EngineError, match=f"{gpus} x {accelerator}"):
-            check_memory(spec)
+            check_models(spec)
 
 
 def test_the_memory_of_another_machine_is_not_this_ones(mixtral: Path) -> None:
     overrides = ["teacher.resources.gpus=0", "teacher.resources.accelerator=null", "teacher.max_context=1048576"]
     spec = load_spec(mixtral, overrides)
-    check_memory(spec, elsewhere=True)
+    check_models(spec, elsewhere=True)
     with pytest.raises(EngineError, match="this machine's memory"):
-        check_memory(spec)
+        check_models(spec)
     with pytest.raises(EngineError, match="1 x H100"):  # of a GPU it is known anywhere
-        check_memory(load_spec(mixtral, ["teacher.resources.gpus=1"]), elsewhere=True)
+        check_models(load_spec(mixtral, ["teacher.resources.gpus=1"]), elsewhere=True)
 
 
-def test_a_longer_context_takes_more_memory(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_longer_context_takes_more_memory_and_so_do_wider_numbers(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cpu_flags", lambda: {"avx512_bf16"})
     found = [
         make_plan(asking(job, SMALL, f"teacher.max_context={size}"), job.run).teacher["memory"]["need_gib"]
         for size in (2048, 8192)
     ]
     # 30 layers, 3 key-value heads of 64, keys and values, two bytes each.
     assert found[1] - found[0] == pytest.approx(6144 * 30 * 3 * 64 * 2 * 2 / GIB)
+    monkeypatch.setattr(machine, "cpu_flags", lambda: {"avx2"})  # without bf16 the teacher computes in fp32
+    wide = make_plan(asking(job, SMALL, "teacher.max_context=2048"), job.run).teacher
+    assert wide["memory"]["need_gib"] == pytest.approx(2 * found[0])
+    assert wide["engine_options"]["dtype"] == "float32"
     monkeypatch.setattr(machine, "memory_bytes", lambda: GIB // 4)
     (problem,) = make_plan(asking(job), job.run).problems
     assert "this machine's memory: 0.2 GiB" in problem

@@ -208,6 +208,18 @@ def describe(ref: str, revision: str | None = None, base: Path | None = None) ->
     return _facts(folder.shape(kind), True)
 
 
+def no_student(ref: str, revision: str | None, base: Path | None, max_length: int) -> str | None:
+    """Why a model cannot be a student that reads so many tokens; None where nothing speaks against it.
+
+    Only a model that is on this machine is looked at, without loading it. Raises ModelError as ``identity`` does.
+    """
+    kind = resolve(ref, revision, base)
+    if isinstance(kind, Entry):
+        return None
+    here = hub.cached(kind.repo, kind.revision) if isinstance(kind, HubName) else kind
+    return None if here is None else folder.no_student(here, max_length)
+
+
 def _facts(shape: Shape, present: bool) -> ModelFacts:
     return ModelFacts(
         parameters=shape.parameters,

@@ -12,6 +12,7 @@ import os
 import re
 import struct
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,11 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _COUNTED = (".json", ".safetensors", ".txt", ".model", ".jinja")
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.txt", "spiece.model")
 _MAX_HEADER = 100_000_000
+_COUNTED_FROM_0 = {"albert", "bert", "big_bird", "convbert", "distilbert", "electra", "ernie", "megatron-bert"}
+_COUNTED_FROM_0 |= {"mobilebert", "squeezebert"}
+_COUNTED_FROM_PADDING = {"camembert", "data2vec-text", "ibert", "mpnet", "roberta", "roberta-prelayernorm"}
+_COUNTED_FROM_PADDING |= {"xlm-roberta", "xlm-roberta-xl", "xmod"}
+"""Kinds of encoders with a vector for each position, and none beyond the last."""
 
 
 def check(path: Path) -> None:
@@ -145,6 +151,40 @@ def _context(config: dict[str, Any], path: Path) -> int | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
+def positions(config: Mapping[str, Any]) -> int | None:
+    """How many tokens of a text an encoder has positions for; None where it counts them in another way.
+
+    RoBERTa and its kin count from behind the padding token, so that their first positions are never used.
+    """
+    kind, found = config.get("model_type"), _whole(config, "max_position_embeddings")
+    if found is None or kind not in _COUNTED_FROM_0 | _COUNTED_FROM_PADDING:
+        return None
+    return found - (config.get("pad_token_id") or 0) - 1 if kind in _COUNTED_FROM_PADDING else found
+
+
+def writes_text(config: Mapping[str, Any]) -> bool:
+    """Whether the architecture that config.json names is made to write text."""
+    written = [str(name) for name in config.get("architectures") or []]
+    # FlaubertWithLMHeadModel and its like are encoders.
+    return any(
+        "CausalLM" in name or "ConditionalGeneration" in name or ("LMHead" in name and "WithLMHead" not in name)
+        for name in written
+    )
+
+
+def no_student(path: Path, max_length: int) -> str | None:
+    """Why the model in a folder cannot be a student that reads ``max_length`` tokens, as far as config.json tells."""
+    config = _json(path / "config.json")
+    if not isinstance(config, dict):
+        return None
+    if writes_text(config):
+        return f"student.model: {path} is a generative model ({config['architectures'][0]}); name an encoder"
+    limit = positions(config)
+    if limit is not None and max_length > limit:
+        return f"student.max_length: {max_length} tokens are more than the model reads; set it to {limit} or less"
+    return None
+
+
 def _licence(readme: Path) -> str | None:
     """The licence in the front matter of a model card."""
     try:
@@ -156,7 +196,7 @@ def _licence(readme: Path) -> str | None:
     return found[1] if found else None
 
 
-def _whole(config: dict[str, Any], *names: str) -> int | None:
+def _whole(config: Mapping[str, Any], *names: str) -> int | None:
     return next((config[name] for name in names if type(config.get(name)) is int), None)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.errors import SpecError
-from runner.plan import check_memory
+from runner.plan import check_models
 from runner.render.clouds import CLOUDS, lack
 from runner.render.cost import cost_line, plan_line
 from runner.render.groups import Group, groups_of, with_cpus
@@ -91,7 +91,7 @@ def _check_nodes(spec: Spec, wish: Wish) -> None:
 def _check_gpus_hold_teachers(spec: Spec) -> None:
     for one in spec.teachers():
         if not one.teacher.model.startswith("/"):  # a folder of the volume, of which nothing is known here
-            check_memory(one, elsewhere=True)
+            check_models(one, elsewhere=True)
 
 
 def _object(version: str, kind: str, name: str, wish: Wish, labels: dict[str, str]) -> dict[str, Any]:

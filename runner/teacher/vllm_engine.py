@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runner import machine
 from runner.errors import EngineError
 from runner.teacher.engine import Choice, Deliver, Draw, Reply, Want
 
@@ -57,7 +58,9 @@ def engine_options(settings: EngineSettings) -> dict[str, Any]:
         "trust_remote_code": False,
     }
     if settings.gpus == 0:
-        chosen |= {"kv_cache_memory_bytes": CPU_CACHE_BYTES, "enforce_eager": True, "dtype": "bfloat16"}
+        # Where the processor cannot multiply bf16, doing it in steps takes many times as long as fp32.
+        dtype = "bfloat16" if machine.has_bf16() else "float32"
+        chosen |= {"kv_cache_memory_bytes": CPU_CACHE_BYTES, "enforce_eager": True, "dtype": dtype}
         # A seeded request whose prompt is read in two steps breaks the step on processors (vLLM 0.32: "CPU Generator
         # does not use offset"), so that prompts are read whole.
         chosen |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(4096, settings.max_context)}
