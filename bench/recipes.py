@@ -104,7 +104,8 @@ def learn(name: str, model: Path, out: list[int], targets: Any, steps: int) -> P
     ids = student.tokenize(loop.tokenizer, rows.texts, config.max_length)
 
     def says() -> Any:
-        return torch.softmax(loop.logits(ids), dim=-1).cpu().numpy()
+        with loop.whole_vocabulary():
+            return torch.softmax(loop.logits(ids), dim=-1).cpu().numpy()
 
     chosen = loop.best
     loop.average()

@@ -21,10 +21,15 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
 from transformers.utils import logging as transformers_logging
 
-from runner import machine
+from runner import machine, shortcuts
 from runner.errors import ModelError, first_line
+from runner.models.folder import positions, writes_text
 from runner.runtimes import Form, Logits, open_session
 
 transformers_logging.set_verbosity_error()
@@ -47,6 +52,9 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 LONGEST = 512
 """Tokens of a text that are read where a model folder does not say how many it was trained with."""
 
+_NOT_SAID = 10**9
+"""A limit as high as this is how tokenizers say that they have none."""
+
 CHARACTERS_PER_TOKEN = 100
 """What lies beyond this many characters for each token that is kept is cut off before tokenising."""
 
@@ -68,12 +76,7 @@ def pick_precision(wanted: str, on: torch.device) -> str:
         return wanted
     if on.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(on)[0] >= 8 else "fp16"
-    return "bf16" if cpu_has_bf16() else "fp32"
-
-
-def cpu_has_bf16() -> bool:
-    """Whether the processor multiplies bf16 in hardware (AVX512-BF16, AMX or ARM BF16)."""
-    return not machine.cpu_flags().isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
+    return "bf16" if machine.has_bf16() else "fp32"
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -82,6 +85,14 @@ def load_tokenizer(folder: Path) -> Any:
         return AutoTokenizer.from_pretrained(folder, **_AS_DATA)
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder}: no tokenizer could be loaded: {_reason(error)}") from error
+
+
+def load_config(folder: Path) -> Any:
+    """The folder's own configuration. :raises ModelError: when there is none, or of an unknown kind."""
+    try:
+        return AutoConfig.from_pretrained(folder, **_AS_DATA)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder}: its configuration cannot be read: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
@@ -114,13 +125,26 @@ def load_classifier(folder: Path, labels: Sequence[str] | None = None) -> Any:
             f"{folder}: cannot be loaded as a sequence classifier: {_reason(error)}; "
             "the student must be an encoder with safetensors weights"
         ) from error
-    written = "".join(getattr(model.config, "architectures", None) or [])
-    generates = any(word in written for word in ("CausalLM", "LMHead", "ConditionalGeneration"))
-    if generates or model.config.pad_token_id is None or getattr(model.config, "is_decoder", False):
-        raise ModelError(f"{folder}: {model.config.model_type} is a generative model; the student must be an encoder")
+    config = model.config
+    if _generates(config):
+        raise ModelError(f"{folder}: {config.model_type} is a generative model; the student must be an encoder")
     if labels is None and any(not name.startswith(f"{model.base_model_prefix}.") for name in found["missing_keys"]):
         raise ModelError(f"{folder}: an encoder that was not trained to classify; train it first (`tutelage run`)")
+    if config.num_labels < 2 or (labels is None and config.problem_type == "multi_label_classification"):
+        raise ModelError(
+            f"{folder}: does not choose one of several labels (num_labels: {config.num_labels}, problem_type: "
+            f"{config.problem_type}), so that its answers are no probabilities of labels"
+        )
+    shortcuts.take(model)
     return model
+
+
+def _generates(config: Any) -> bool:
+    """Whether a model writes text: by its class, or by being of a kind that only ever looks back."""
+    kind = config.model_type
+    decoder = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    decoder |= config.pad_token_id is None or bool(getattr(config, "is_decoder", False))
+    return decoder or writes_text({"architectures": getattr(config, "architectures", None)})
 
 
 def label_names(config: Any) -> list[str]:
@@ -147,6 +171,24 @@ def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[list
     )
     ids: list[list[int]] = encoded["input_ids"]
     return ids
+
+
+def count_cut(tokenizer: Any, texts: Sequence[str], ids: Sequence[Sequence[int]], max_length: int) -> int:
+    """How many of the texts that :func:`tokenize` made ``ids`` of lost their end."""
+    full = [text for text, row in zip(texts, ids, strict=True) if len(row) >= max_length]
+    return sum(len(row) > max_length for row in tokenize(tokenizer, full, max_length + 1))
+
+
+def works_in(model: Any, precision: str, ids: Sequence[int], on: torch.device) -> str | None:
+    """Why the model cannot read ``ids`` with half-precision products; None where it can. Some encoders cannot."""
+    tokens = torch.tensor([list(ids)], device=on)
+    half = precision != "fp32"
+    try:
+        with torch.inference_mode(), torch.autocast(on.type, dtype=DTYPES[precision] if half else None, enabled=half):
+            model(input_ids=tokens, attention_mask=torch.ones_like(tokens))
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        return first_line(error)
+    return None
 
 
 def pad(ids: Sequence[Sequence[int]], pad_id: int, on: torch.device) -> dict[str, torch.Tensor]:
@@ -194,6 +236,13 @@ class TorchLogits:
         return found
 
 
+def longest_for(tokenizer: Any, config: Any) -> int:
+    """How many tokens of a text a model reads: what its tokenizer says, and no more than it has positions for."""
+    said = tokenizer.model_max_length
+    limits = [said if said < _NOT_SAID else LONGEST, positions(config.to_dict())]
+    return min(limit for limit in limits if limit is not None)
+
+
 @dataclass
 class Student:
     """A classifier ready to predict: its runtime, tokenizer and label names, in one precision on one device."""
@@ -225,13 +274,13 @@ class Student:
         on = device()
         chosen, lanes = pick_precision(precision, on), 1 if on.type == "cuda" else torch.get_num_threads()
         tokenizer = load_tokenizer(folder)
-        longest = max_length or min(tokenizer.model_max_length, LONGEST)
+        config = load_config(folder)
+        longest = max_length or longest_for(tokenizer, config)
         if runtime != "torch":
             assert exports is not None
             session = open_session(cast("Form", runtime), exports, chosen, lanes)
-            labels = label_names(AutoConfig.from_pretrained(folder, **_AS_DATA))
             chosen = RUNS_IN.get(runtime, chosen)
-            return cls(session, tokenizer, labels, longest, torch.device("cpu"), chosen, runtime, lanes)
+            return cls(session, tokenizer, label_names(config), longest, torch.device("cpu"), chosen, runtime, lanes)
         model = load_classifier(folder).to(on, DTYPES[chosen]).eval()
         return cls(TorchLogits(model, on), tokenizer, label_names(model.config), longest, on, chosen, "torch", lanes)
 
@@ -266,6 +315,10 @@ class Student:
                 several = map if len(batches) < self.lanes else in_lanes
                 for batch, found in zip(batches, several(partial(self._probabilities, ids), batches), strict=True):
                     yield [start + index for index in batch], found
+
+    def gpu_memory_mb(self) -> float | None:
+        """The most memory that this process held on its GPU, in MB; None on a processor."""
+        return torch.cuda.max_memory_allocated(self.device) / 1e6 if self.device.type == "cuda" else None
 
     def _probabilities(self, ids: Sequence[Sequence[int]], batch: Sequence[int]) -> NDArray[np.float32]:
         rows, pad_id = [ids[index] for index in batch], self.tokenizer.pad_token_id or 0

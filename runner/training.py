@@ -11,8 +11,8 @@ import math
 import pickle
 import re
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from transformers import get_linear_schedule_with_warmup, set_seed
 
 from runner import recipes, student
-from runner.errors import UserError, first_line
+from runner.errors import ModelError, UserError, first_line
+from runner.shortcuts import SeenEmbedding
 
 _LAYER = re.compile(r"\.(?:layer|layers|h|block)\.(\d+)\.")
 
@@ -188,7 +189,8 @@ def fit(
     averaged = loop.average() if config.average else None
     if loop.worker.rank == 0:
         loop.bare.load_state_dict(loop.best)
-        student.save_student(loop.bare, loop.tokenizer, save_to, config.max_length)
+        with loop.whole_vocabulary():
+            student.save_student(loop.bare, loop.tokenizer, save_to, config.max_length)
     return {
         "history": [asdict(epoch) for epoch in course.history],
         "best_epoch": chosen_epoch(course.history, loop.worth).epoch,
@@ -222,13 +224,16 @@ class _Loop:
         self.device = student.device()
         self.precision = student.pick_precision(config.precision, self.device)
         self.tokenizer = student.load_tokenizer(config.model)
-        self.bare = student.load_classifier(config.model, config.labels).to(self.device)
-        self.parameters = sum(p.numel() for p in self.bare.parameters())
-        self.model = worker.wrap(self.bare)
         self.ids = student.tokenize(self.tokenizer, train.texts, config.max_length)
-        self.truncated = sum(len(row) >= config.max_length for row in self.ids)
+        self.truncated = student.count_cut(self.tokenizer, train.texts, self.ids, config.max_length)
         self.targets = torch.from_numpy(train.targets).to(self.device)
         self.held_out_ids = student.tokenize(self.tokenizer, held_out.texts, config.max_length)
+        self.bare = student.load_classifier(config.model, config.labels)
+        self.parameters = sum(p.numel() for p in self.bare.parameters())
+        self.words: SeenEmbedding | None = None
+        self._leave_out_unseen()
+        self._try()
+        self.model = worker.wrap(self.bare.to(self.device))
         self.held_out = torch.from_numpy(held_out.targets)
         self.confidence = torch.from_numpy(recipes.confidence(held_out.targets))
         self.worth = recipes.worth(held_out.targets)
@@ -246,6 +251,40 @@ class _Loop:
         self.cost = 0.0  # of the last checkpoint, in seconds
         if worker.rank:
             set_seed(config.seed + worker.rank)  # each worker drops out other units
+
+    def _try(self) -> None:
+        """Read the longest text before anything is learned: in fp32 where the model cannot in less.
+
+        :raises ModelError: when it cannot read it at all.
+        """
+        longest = max([*self.ids, *self.held_out_ids], key=len)
+        # On the processor first: what is out of range there breaks a whole GPU.
+        if reason := student.works_in(self.bare.eval(), "fp32", longest, torch.device("cpu")):
+            raise ModelError(f"{self.config.model}: this student cannot read a text of {len(longest)} tokens: {reason}")
+        if student.works_in(self.bare.to(self.device), self.precision, longest, self.device):
+            self.precision = "fp32"
+
+    def _leave_out_unseen(self) -> None:
+        """Train only the word vectors of tokens that the texts have."""
+        try:
+            words = self.bare.get_input_embeddings()
+        except NotImplementedError:  # characters instead of words, as CANINE has them
+            return
+        if type(words) is torch.nn.Embedding:
+            seen = {token for row in (*self.ids, *self.held_out_ids) for token in row}
+            tokens = sorted(seen | {self.tokenizer.pad_token_id or 0})
+            self.words = SeenEmbedding(words, tokens)
+            self.bare.set_input_embeddings(self.words)
+
+    @contextmanager
+    def whole_vocabulary(self) -> Iterator[None]:
+        """Meanwhile the model reads any text, also tokens that its training did not have."""
+        words = self.words
+        if words is not None:
+            self.bare.set_input_embeddings(words.whole().to(self.device))
+        yield
+        if words is not None:
+            self.bare.set_input_embeddings(words)
 
     def _groups(self) -> list[dict[str, Any]]:
         """Weight decay on matrices only, as usual for encoders; a learning rate for each layer."""
@@ -400,7 +439,10 @@ class _Loop:
         for name, part in self._parts().items():
             if state[name]:  # what a loss scaler of another precision left is empty
                 part.load_state_dict(state[name])
-        self.best, self.tail, self.loss = state["best"], state["tail"], own["loss"]
+        self.best, self.tail = (
+            {name: value.to(self.device) for name, value in state[part].items()} for part in ("best", "tail")
+        )
+        self.loss = own["loss"]
         history = [Epoch(**epoch) for epoch in state["course"].pop("history")]
         self.course = Course(**state["course"] | {"history": history, "resumes": state["course"]["resumes"] + 1})
         torch.set_rng_state(own["cpu"])

@@ -12,7 +12,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import LlamaConfig, LlamaForCausalLM, pipeline
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    FlaubertConfig,
+    FlaubertWithLMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    pipeline,
+)
 
 from runner import models, student
 from runner.errors import ModelError
@@ -149,6 +158,51 @@ def test_a_generative_model_is_refused(tiny_model: Path, tmp_path: Path, padding
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="must be an encoder"):
         student.load_classifier(tmp_path, LABELS)
+
+
+def test_a_generative_model_that_was_trained_to_classify_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    tokenizer: Any = student.load_tokenizer(tiny_model)
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = LlamaConfig(vocab_size=len(tokenizer), pad_token_id=0, num_labels=3, **sizes)
+    LlamaForSequenceClassification(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="must be an encoder"):
+        student.Student.load(tmp_path)
+
+
+def test_an_encoder_whose_class_speaks_of_a_language_model_is_none(tiny_model: Path, tmp_path: Path) -> None:
+    FlaubertWithLMHeadModel(FlaubertConfig(vocab_size=50, emb_dim=16, n_layers=1, n_heads=2)).save_pretrained(tmp_path)
+    assert student.load_classifier(tmp_path, LABELS).config.num_labels == len(LABELS)
+
+
+@pytest.mark.parametrize("change", [{"num_labels": 1}, {"problem_type": "multi_label_classification"}])
+def test_a_model_that_does_not_choose_a_label_is_refused(tiny_model: Path, tmp_path: Path, change: Any) -> None:
+    model = BertForSequenceClassification.from_pretrained(tiny_model, **change)
+    student.save_student(model, student.load_tokenizer(tiny_model), tmp_path, 8)
+    with pytest.raises(ModelError, match="does not choose one of several labels"):
+        student.Student.load(tmp_path)
+
+
+@pytest.mark.parametrize(("said", "positions", "expected"), [(1024, 2048, 1024), (10**30, 2048, 512), (10**30, 40, 40)])
+def test_a_student_reads_as_much_as_it_was_trained_on(
+    tiny_model: Path, tmp_path: Path, said: int, positions: int, expected: int
+) -> None:
+    tokenizer = student.load_tokenizer(tiny_model)
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = BertForSequenceClassification(
+        BertConfig(vocab_size=len(tokenizer), max_position_embeddings=positions, **sizes)
+    )
+    student.save_student(model, tokenizer, tmp_path, said)
+    found = student.Student.load(tmp_path, precision="fp32")
+    assert found.max_length == expected
+    assert found.predict(["word " * 3000]).shape == (1, 2)
+
+
+def test_only_what_lost_its_end_is_counted_as_cut(tiny_model: Path) -> None:
+    tokenizer, texts = student.load_tokenizer(tiny_model), ["one two three", "one two", "one two three four", ""]
+    ids = student.tokenize(tokenizer, texts, 5)  # three words, and a token at each end
+    assert [len(row) for row in ids] == [5, 4, 5, 2]
+    assert student.count_cut(tokenizer, texts, ids, 5) == 1
 
 
 def test_an_encoder_without_a_trained_head_is_no_student(tiny_model: Path) -> None:

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from transformers import pipeline
 
 from runner import recipes, student, training
-from runner.errors import UserError
+from runner.errors import ModelError, UserError
 from runner.stages.train import split_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -44,7 +44,8 @@ def easy(count: int, start: int = 0) -> training.Rows:
 
 def config(model: Path, **changes: Any) -> training.Fit:
     wanted: dict[str, Any] = {"epochs": 5, "learning_rate": 1.5e-2, "batch_size": 8, "max_length": 32}
-    return training.Fit(model=model, labels=LABELS, precision="fp32", **{"seed": 0, **wanted, **changes})
+    wanted |= {"precision": "fp32", "seed": 0}
+    return training.Fit(model=model, labels=LABELS, **{**wanted, **changes})
 
 
 def epochs(loop: Any, count: int) -> Iterator[int]:
@@ -79,6 +80,27 @@ def test_it_learns(trained: Any, tmp_path: Path) -> None:
     assert result["history"][-1]["val_accuracy"] > 0.9
     assert (result["learning_rate"], result["precision"], result["workers"]) == (1.5e-2, "fp32", 1)
     assert result["truncated_rows"] == 0
+
+
+def test_a_model_that_cannot_compute_in_half_precision_learns_in_fp32(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = student.works_in
+    monkeypatch.setattr(
+        student,
+        "works_in",
+        lambda model, precision, *more: "no" if precision != "fp32" else real(model, precision, *more),
+    )
+    result = training.fit(config(tiny_model, precision="bf16", epochs=1), easy(8), easy(4, 8), tmp_path)
+    assert result["precision"] == "fp32"
+
+
+def test_a_text_longer_than_the_model_reads_is_said_before_anything_is_learned(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    rows = training.Rows(["word " * 900, "short"], easy(2).targets)
+    with pytest.raises(ModelError, match=r"tiny-model.*: this student cannot read a text of 600 tokens"):
+        training.fit(config(tiny_model, max_length=600), rows, easy(2), tmp_path)
 
 
 def test_progress_is_told_up_to_the_end(trained: Any) -> None:
@@ -127,7 +149,8 @@ def test_the_mean_of_the_later_epochs_is_kept_where_it_is_no_worse(tiny_model: P
     loop = training._Loop(config(tiny_model), train, held_out, training.Worker())
     ends = []
     for _ in epochs(loop, 5):
-        ends.append({name: value.clone() for name, value in loop.bare.state_dict().items()})
+        with loop.whole_vocabulary():
+            ends.append({name: value.clone() for name, value in loop.bare.state_dict().items()})
     averaged = training.fit(config(tiny_model), train, held_out, tmp_path)["averaged"]
     assert averaged["taken"] and averaged["epochs"] == 3
     kept = load_file(tmp_path / "model.safetensors")

@@ -44,8 +44,8 @@ FIRST = {"learning_rate_factor": 1.0, "lowest_rate": recipes.LOWEST_RATE}
 
 NOT_LEARNT = ("resources", "export", "runtime")
 
-RECIPE = 5
-"""Of training: learning rates, the choice of the epoch. A change trains students anew."""
+RECIPE = 6
+"""Of training: learning rates, the choice of the epoch, what dropout is drawn for. A change trains students anew."""
 
 
 def key(spec: Spec) -> dict[str, Any]:
@@ -92,6 +92,12 @@ def run(context: Context) -> dict[str, Any]:
     result = lessons.student(learned)
     lessons.checkpoints.clear()  # those of trainings that were given up as well
     known = models.provenance(student.model, student.revision, spec.base)
+    if result["truncated_rows"]:
+        context.progress.say(
+            f"{result['truncated_rows']} of {len(given)} texts are longer than student.max_length "
+            f"({student.max_length} tokens): the student learned from their beginning",
+            NAME,
+        )
     facts = {"rows": len(given), "held_out": len(held_out), "model": student.model, "warnings": warnings}
     return facts | {"recipe": student.recipe} | found | known | result
 
