@@ -308,11 +308,15 @@ class Cluster:
             **self._request(wanted),
         )
 
-    def call(self, function: Callable[..., Any], wanted: Resources, **arguments: Any) -> Any:
-        """Run ``function(**arguments)`` in a worker process that has the resources asked for."""
+    def call(self, function: Callable[..., Any], wanted: Resources, *, fresh: bool = False, **arguments: Any) -> Any:
+        """Run ``function(**arguments)`` in a worker process that has the resources asked for.
+
+        ``fresh``: in one that has done nothing else before, and is gone afterwards.
+        """
         ray = self.start()
         with _unwrapped(ray):
-            task = ray.remote(**self._request(wanted), max_retries=2)(function)
+            once = {"max_calls": 1, "runtime_env": {"env_vars": {"TUTELAGE_FRESH": "1"}}} if fresh else {}
+            task = ray.remote(**self._request(wanted), **once, max_retries=2)(function)
             return ray.get(task.remote(**arguments))
 
     def train(

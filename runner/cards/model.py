@@ -63,6 +63,7 @@ def model_card(run: Run, report: dict[str, Any], load_from: str, where: str | No
         "hub_data": hub_data(run),
         "removed": words.removed(report),
         "limits": words.limits(report),
+        "runtime": (report.get("export") or {}).get("runtime") if words.original(report) else None,
         "unknown": teacher.UNKNOWN,
     }
     return card(_front_matter(run, report, licence), "model.md.jinja", values)
@@ -131,7 +132,8 @@ def _results(report: dict[str, Any], name: str) -> list[Any]:
     """The student's figures on the experts' rows, for the Hub's result table."""
     from huggingface_hub import EvalResult
 
-    student = report["evaluate"]["student"]
+    # What the card's files give; of an export's figures only accuracy was measured for them as well.
+    student = words.original(report) or report["evaluate"]["student"]
     wanted = (
         ("accuracy", "accuracy", "Accuracy", None),
         ("macro_f1", "f1", "Macro F1", {"average": "macro"}),

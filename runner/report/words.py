@@ -263,8 +263,14 @@ def limits(report: dict[str, Any]) -> list[str]:
             f"{flat(', '.join(rare))}."
         )
     held_out = report["train"].get("held_out")
+    export = report.get("export") or {}
+    measured = (
+        "The student's runtime was chosen on the test texts; for all else they were used to measure only."
+        if export.get("asked") == "auto"
+        else "The test texts were used to measure only."
+    )
     said.append(
-        "The test texts were used to measure only. The epoch was chosen on "
+        f"{measured} The epoch was chosen on "
         + (f"{held_out:,} training texts that were held out" if held_out else "held-out training texts")
         + ", judged by the teacher's labels, each counted by the teacher's confidence in it: where the teacher is "
         "regularly wrong, the student learns it."
@@ -274,7 +280,27 @@ def limits(report: dict[str, Any]) -> list[str]:
         f"follows from it at {money(speed.get('price_per_hour'))} USD an hour with the machine fully busy. "
         "An idle machine costs as much."
     )
-    return said + economics.limits(report) + _teacher_limits(report)
+    return _runtime_limits(export) + said + economics.limits(report) + _teacher_limits(report)
+
+
+def original(report: dict[str, Any]) -> dict[str, Any] | None:
+    """The student as torch runs it, where the figures are of another runtime: what was measured of it there."""
+    export = report.get("export") or {}
+    if export.get("runtime", "torch") == "torch":
+        return None
+    return next((one for one in export["runtimes"] if one["runtime"] == "torch"), None)
+
+
+def _runtime_limits(export: dict[str, Any]) -> list[str]:
+    """What to know of figures that are of an export."""
+    plain = original({"export": export})
+    if plain is None:
+        return []
+    return [
+        f"The student's figures, quality and speed, are of its {export['runtime']} export. Its safetensors, as torch "
+        f"reads them, were right on {percent(plain['accuracy'])} of the test texts, at "
+        f"{number(plain['texts_per_second'])} texts a second."
+    ]
 
 
 def _teacher_limits(report: dict[str, Any]) -> list[str]:

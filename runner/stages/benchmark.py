@@ -5,9 +5,9 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,10 +17,13 @@ from runner.economics import DIRECT_OUTPUT, Asked, OneOff, labelling_usd, usd_pe
 from runner.spec import Spec
 from runner.spec.prices import prices_of
 from runner.stage import Context
-from runner.stages.export import Trained, trained
+from runner.stages.export import Trained, not_chosen, trained
 from runner.stages.label import task_of
 from runner.teacher.prompt import messages
 from runner.tokens import CHARACTERS_PER_TOKEN, prompt_tokens
+
+if TYPE_CHECKING:
+    from runner.student import Student
 
 NAME = "benchmark"
 NEEDS = ("load", "label", "train", "export")
@@ -49,7 +52,8 @@ def key(spec: Spec) -> dict[str, Any]:
 
 def _same_machine(spec: Spec) -> bool:
     """Whether teacher and student run on the same kind of machine, at the same price."""
-    return not (spec.teacher.resources.gpus or spec.teacher.endpoint or spec.student.resources.gpus)
+    elsewhere = any(one.teacher.resources.gpus or one.teacher.endpoint for one in spec.teachers())
+    return not (elsewhere or spec.student.resources.gpus)
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -60,6 +64,8 @@ def run(context: Context) -> dict[str, Any]:
         measure,
         Resources.of(spec.student.resources),
         student=trained(spec, context.inputs),
+        others=not_chosen(spec, context.inputs),
+        fresh=True,  # what the exporter took is not the student's memory
         texts=test[: bench.rows],
         batch_sizes=list(bench.batch_sizes),
         carbon=carbon and {"country": carbon.country, "grams_per_kwh": carbon.grams_per_kwh},
@@ -75,7 +81,7 @@ def run(context: Context) -> dict[str, Any]:
         price = bench.price_per_hour
     teacher = {
         "rows_per_second": rate,
-        "usd_per_million": usd_per_million(price, rate) if price and rate else None,
+        "usd_per_million": usd_per_million(price, rate) if price is not None and rate else None,
         "price_per_hour": price,
         "replicas": list(spec.teacher.resources.replicas),
     }
@@ -84,7 +90,7 @@ def run(context: Context) -> dict[str, Any]:
         "teacher": teacher,
         "texts": bench.texts,
         "student_usd": student["usd_per_million"] * bench.texts / 1e6,
-        "teacher_usd": teacher["usd_per_million"] and teacher["usd_per_million"] * bench.texts / 1e6,
+        "teacher_usd": None if teacher["usd_per_million"] is None else teacher["usd_per_million"] * bench.texts / 1e6,
         "economics": _economics(context, student["usd_per_million"], teacher["usd_per_million"], price),
     }
     context.here.write_json("benchmark.json", result)
@@ -100,11 +106,17 @@ def _economics(context: Context, student: float, teacher: float | None, teacher_
     labelling = bench.labelling_usd
     one_off = OneOff(
         labelling=labelling_usd(teacher_price, busy, label["seconds"], replicas) if labelling is None else labelling,
-        training=train["seconds"] / 3600 * resources.workers * bench.price_per_hour,
+        training=_training_seconds(train) / 3600 * resources.workers * bench.price_per_hour,
         review=bench.review.hours * bench.review.usd_per_hour if bench.review else 0.0,
     )
     asked = _asked(context, label["summary"])
     return work_out(one_off, student, teacher, asked, prices.apis) | {"published": asdict(prices)["published"]}
+
+
+def _training_seconds(train: dict[str, Any]) -> float:
+    """Of the stage, or of its epochs where they took longer: those before a run was stopped count as well."""
+    epochs = (float(epoch["seconds"]) for epoch in train["summary"].get("history") or [])
+    return max(float(train["seconds"]), sum(epochs))
 
 
 def _asked(context: Context, label: dict[str, Any]) -> list[Asked]:
@@ -131,8 +143,12 @@ def measure(
     texts: list[str],
     batch_sizes: list[int],
     carbon: dict[str, Any] | None = None,
+    others: Sequence[Trained] = (),
 ) -> dict[str, Any]:
-    """Latency at batch 1 (tokenising included) and throughput by batch size, warm-up apart; energy where asked for."""
+    """Latency at batch 1 (tokenising included) and throughput by batch size, warm-up apart; energy where asked for.
+
+    Of ``others``, the same student in other runtimes, throughput only.
+    """
     model = student.open()
     for text in texts[:WARM_UP]:
         model.predict([text])
@@ -141,13 +157,7 @@ def measure(
         start = time.perf_counter()
         model.predict([texts[index % len(texts)]])
         times.append((time.perf_counter() - start) * 1000)
-    throughput: list[dict[str, Any]] = []
-    for size in batch_sizes:
-        model.predict(texts[: 2 * size], batch_rows=size)
-        start = time.perf_counter()
-        model.predict(texts, batch_rows=size)
-        rate = len(texts) / (time.perf_counter() - start)
-        throughput.append({"batch_size": size, "texts_per_second": rate})
+    throughput = _throughput(model, texts, batch_sizes)
     peak = _peak_memory_mb()  # before codecarbon brings libraries of its own
     best = max(throughput, key=lambda row: row["texts_per_second"])
     p50, p95, p99 = np.percentile(times, [50, 95, 99]).tolist()
@@ -156,13 +166,29 @@ def measure(
         "latency_runs": LATENCY_RUNS,
         "throughput": throughput,
         "texts_per_second": best["texts_per_second"],
+        "runtimes": [
+            {"runtime": one.runtime, "throughput": _throughput(one.open(), texts, batch_sizes)} for one in others
+        ],
         "peak_memory_mb": peak,
+        "peak_gpu_memory_mb": model.gpu_memory_mb(),
         "device": str(model.device),
         "precision": model.precision,
         "runtime": model.runtime,
         "hardware": machine.hardware(),
         "energy": carbon and _energy(lambda: model.predict(texts, batch_rows=best["batch_size"]), len(texts), carbon),
     }
+
+
+def _throughput(model: Student, texts: list[str], batch_sizes: list[int]) -> list[dict[str, Any]]:
+    """Texts per second by the rows of a batch, each after a warm-up."""
+    throughput: list[dict[str, Any]] = []
+    for size in batch_sizes:
+        model.predict(texts[: 2 * size], batch_rows=size)
+        start = time.perf_counter()
+        model.predict(texts, batch_rows=size)
+        rate = len(texts) / (time.perf_counter() - start)
+        throughput.append({"batch_size": size, "texts_per_second": rate})
+    return throughput
 
 
 def _energy(predict: Callable[[], object], rows: int, carbon: dict[str, Any]) -> dict[str, Any]:

@@ -72,6 +72,14 @@ def trained(spec: Spec, inputs: Any) -> Trained:
     return replace(plain, runtime=exported.read_json("export.json")["runtime"], exports=exported.url)
 
 
+def not_chosen(spec: Spec, inputs: Any) -> list[Trained]:
+    """The run's student in the other runtimes that it was exported for."""
+    chosen = trained(spec, inputs)
+    if chosen.exports is None or spec.student.resources.gpus:
+        return []
+    return [replace(chosen, runtime=name) for name in ("torch", *forms(spec)) if name != chosen.runtime]
+
+
 def key(spec: Spec) -> dict[str, Any]:
     """What is exported, and how the runtime is chosen."""
     return {"export": forms(spec), "runtime": spec.student.runtime, "precision": spec.student.precision}
@@ -112,7 +120,7 @@ def choose(found: Sequence[dict[str, Any]], asked: str) -> str:
     sound = [
         one
         for one in found
-        if original["accuracy"] - one["accuracy"] <= MOST_LOST and one["agreement"] >= LEAST_AGREEMENT
+        if original["accuracy"] - one["accuracy"] <= MOST_LOST + 1e-9 and one["agreement"] >= LEAST_AGREEMENT
     ]
     return str(max(sound, key=lambda one: one["texts_per_second"])["runtime"])
 

@@ -66,6 +66,32 @@ def test_what_is_known_of_the_cost_of_labels_counts(job: Any) -> None:
     assert found["training_usd"] == pytest.approx(2 * 2 * 0.6)
 
 
+def test_training_that_was_stopped_and_went_on_costs_all_of_its_time(job: Any) -> None:
+    context = finished(job, job.spec())
+    folder: Folder = context.inputs["train"]
+    history = [{"seconds": 5000.0}, {"seconds": 5800.0}]  # the last run of the stage took two hours of these three
+    folder.finish({"stage": "train", "seconds": SECONDS["train"], "summary": {"history": history}})
+    assert benchmark._economics(context, 1.0, None, None)["one_off"]["training_usd"] == pytest.approx(3 * 0.6)
+
+
+def test_a_server_of_one_of_several_teachers_is_another_machine(job: Any) -> None:
+    server = "teacher.also=[{model: org/big, endpoint: 'http://10.0.0.5:8000/v1'}]"
+    assert benchmark._same_machine(job.spec(*live()))
+    assert not benchmark._same_machine(job.spec(*live(), server))
+
+
+def test_a_machine_that_costs_nothing_is_no_unknown_price(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = job.spec(*live(), "teacher.price_per_hour=0")
+    context = finished(job, spec, {"rows_per_second": 2.0})
+    job.do("load", *live())
+    measured = {"hardware": {"cores": 1}, "texts_per_second": 100.0}
+    monkeypatch.setattr(context.cluster, "call", lambda *_, **__: measured)
+    benchmark.run(context)
+    found = context.here.read_json("benchmark.json")
+    assert (found["teacher"]["usd_per_million"], found["teacher_usd"]) == (0.0, 0.0)
+    assert found["economics"]["rows"][0]["outcome"] == "never"
+
+
 def test_tokens_are_those_of_the_answers_and_labels_cost_the_teachers_time(job: Any) -> None:
     spec = job.spec(*live(), "teacher.votes=3", "teacher.price_per_hour=4", "teacher.resources.replicas=2")
     label = {"rows": 7, "replies": 14, "seconds": 5400.0, "prompt_tokens": 14 * 300, "output_tokens": 14 * 60}
@@ -134,8 +160,11 @@ def test_a_student_is_timed_and_its_energy_measured(
     monkeypatch.setattr(benchmark, "ENERGY_SECONDS", 0.5)
     texts = [f"Sales grew by {k} %." for k in range(40)]
     trained = Trained(str(tmp_path), "student", 32, "fp32")
-    found = benchmark.measure(trained, texts, [1, 8], {"country": None, "grams_per_kwh": 100.0})
+    found = benchmark.measure(trained, texts, [1, 8], {"country": None, "grams_per_kwh": 100.0}, [trained])
     assert found["texts_per_second"] == max(row["texts_per_second"] for row in found["throughput"])
+    (other,) = found["runtimes"]
+    assert other["runtime"] == "torch" and [row["batch_size"] for row in other["throughput"]] == [1, 8]
+    assert found["peak_gpu_memory_mb"] is None
     assert found["hardware"]["cores"] >= 1 and (found["device"], found["runtime"]) == ("cpu", "torch")
     energy = found["energy"]
     assert energy["texts"] % 40 == 0 and energy["texts"] > 0
