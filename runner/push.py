@@ -36,6 +36,7 @@ from runner.models import folder, hub
 from runner.report import gather, show
 from runner.report.gather import Run, without_texts
 from runner.report.summary import summarise
+from runner.shown import has_secret
 from runner.spec import load_spec
 from runner.store import Folder
 
@@ -46,9 +47,8 @@ DATA_FILE = "data/train.parquet"
 
 _MODEL_FILES = (".json", ".safetensors", ".txt", ".model", ".jinja")
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}\Z", re.ASCII)
-_SECRET = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|API_KEY|ACCESS_KEY|CREDENTIALS)$", re.IGNORECASE)
+_SECRET = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS|_KEY|_PASS|_PAT)$", re.IGNORECASE)
 _SHORTEST_SECRET = 8
-_PASSWORD_IN_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s:@'\"]+:[^/\s@'\"]+@", re.IGNORECASE)
 _READABLE = (".md", ".yaml", ".json", ".html")
 
 
@@ -248,5 +248,5 @@ def _check_secrets(top: Path) -> None:
         for variable, value in secrets.items():
             if len(value) >= _SHORTEST_SECRET and value in content:
                 raise UserError(f"{name} would hold the value of ${variable}; take it out of the spec, and run again")
-        if name == "spec.yaml" and _PASSWORD_IN_URL.search(content):
+        if name == "spec.yaml" and has_secret(content):
             raise UserError("spec.yaml would hold an address with a password; take it out of the spec, and run again")

@@ -26,6 +26,9 @@ LONGEST_BYTES = 2**26
 """Of a line, and of a cell: what is longer (a file of zeros that was packed, a quote that nobody closed) is refused
 before it fills the memory."""
 
+PARQUET_ROWS = 1024
+"""Rows that are taken out of a parquet file at once: they may be whole documents."""
+
 csv.field_size_limit(LONGEST_BYTES)
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -173,7 +176,7 @@ def _parquet_rows(handle: BinaryIO, name: str, columns: Sequence[str]) -> Iterat
         file = pq.ParquetFile(handle)
         _positions(name, file.schema_arrow.names, columns)
         number = 0
-        for batch in file.iter_batches(columns=list(columns)):
+        for batch in file.iter_batches(PARQUET_ROWS, columns=list(columns)):
             for record in batch.to_pylist():
                 number += 1
                 yield Row(f"{name}:row {number}", record)

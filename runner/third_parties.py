@@ -50,8 +50,10 @@ def _read(spec: Spec, name: str, other: Annotator, rows: list[tuple[str, str]]) 
     count = 0
     for row in read_rows(source_of(spec, other.source), list(dict.fromkeys([other.text, other.label]))):
         count += 1
-        text = normalised(text_of(row.values[other.text]))
-        label = read_label(text_of(row.values[other.label]), spec.task.labels)
+        text, given = normalised(text_of(row.values[other.text])), text_of(row.values[other.label])
+        if not given.strip():  # a text that the annotator has not come to is no mistake
+            continue
+        label = read_label(given, spec.task.labels)
         if found.setdefault(text, label) != label:
             conflicting.add(text)
     common = {identity: found[text] for identity, text in rows if text in found and text not in conflicting}

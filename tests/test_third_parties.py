@@ -45,6 +45,19 @@ def test_an_answer_without_a_label_is_kept_as_wrong_and_two_labels_for_one_text_
     assert found.labels == {rows[0]["id"]: None, rows[1]["id"]: "neutral"} and found.conflicting == 1
 
 
+def test_a_text_that_the_annotator_has_not_come_to_is_not_compared(job: Any) -> None:
+    said = [
+        ("A loss was posted.", "negative"),
+        ("It makes paper.", " "),
+        ("A record year.", ""),
+        ("A record year.", "positive"),
+    ]
+    job.csv("other.csv", said, HEADER)
+    rows = rows_of(job)
+    found = third_parties.read_all(job.spec(OTHER), rows)["GPT-4"]
+    assert found.labels == {rows[0]["id"]: "negative", rows[2]["id"]: "positive"} and found.conflicting == 0
+
+
 def test_only_common_rows_are_compared(job: Any) -> None:
     job.csv("other.csv", [("A loss was posted.", "neutral"), ("It makes paper.", "neutral"), ("x", "positive")], HEADER)
     rows = predictions(job, ["negative", "neutral", "neutral"], ["negative", "positive", None])

@@ -44,6 +44,9 @@ SHOW_SECONDS = 1.0
 COUNTED_FILES = 64
 """Of more files than these the rows are not counted but estimated: opening each of many thousand takes minutes."""
 
+PART_CHARACTERS = 2**26
+"""A part ends with the row that brings it to so many characters, however few rows it has."""
+
 COUNTS = b"tutelage.counts"
 """In a part's metadata: its rows by label, so that a part that is there need not be read again."""
 
@@ -225,7 +228,7 @@ class Reader:
             source = Source(**json.loads(file["source"]))
             rows = read_rows(source, list(dict.fromkeys([self.text, *self.keep])))
             number = first = 0
-            while chunk := list(islice(rows, self.part_rows)):
+            while chunk := self._part(rows):
                 data = _as_bytes(self._table(source, chunk, first))
                 ending = f"{hashlib.sha256(data).hexdigest()[:16]}.parquet"
                 part = {"file": file["file"], "number": number, "rows": len(chunk)}
@@ -235,6 +238,17 @@ class Reader:
                     part |= {"name": f"part-{file['file']:05}-{number:07}-{ending}", "table": data, "counts": None}
                 yield pa.Table.from_pylist([part], schema=PART)
                 number, first = number + 1, first + len(chunk)
+
+    def _part(self, rows: Iterator[Row]) -> list[Row]:
+        """The next ``part_rows`` rows, or fewer where their texts are long: a part is in memory as a whole."""
+        chunk: list[Row] = []
+        characters = 0
+        for row in islice(rows, self.part_rows):
+            chunk.append(row)
+            characters += len(text_of(row.values[self.text]))
+            if characters >= PART_CHARACTERS:
+                break
+        return chunk
 
     def _table(self, source: Source, chunk: list[Row], first: int) -> pa.Table:
         columns = {column: [text_of(row.values[column]) for row in chunk] for column in (*self.keep, self.text)}

@@ -55,7 +55,7 @@ def student(tiny_model, tmp_path_factory):
     words = {"negative": "loss fell", "neutral": "plant town", "positive": "profit rose"}
     texts = [f"{words[name]} {k}" for k in range(12) for name in words]
     rows = training.Rows(texts, np.tile(np.eye(3, dtype=np.float32) * 0.8 + 0.2 / 3, (12, 1)))
-    fit = training.Fit(tiny_model, tuple(words), 4, 1.5e-2, 8, 32, "fp32", 0)
+    fit = training.Fit(tiny_model, tuple(words), 8, 1.5e-2, 8, 32, "fp32", 0)
     training.fit(fit, rows, rows, saved)
     return saved
 
@@ -164,7 +164,9 @@ def test_datasets_loads_the_data(at, tmp_path, monkeypatch):
     assert "train: Dataset" in done.stdout and "num_rows: 38" in done.stdout, done.stderr[-2000:]
 
 
-@pytest.mark.parametrize("variable", ["HF_TOKEN", "TUTELAGE_ENDPOINT_TOKEN", "AWS_SECRET_ACCESS_KEY"])
+@pytest.mark.parametrize(
+    "variable", ["HF_TOKEN", "TUTELAGE_ENDPOINT_TOKEN", "AWS_SECRET_ACCESS_KEY", "DJANGO_SECRET_KEY", "DB_PASS"]
+)
 def test_no_secret_of_the_environment_is_written_or_said(at, tmp_path, monkeypatch, capsys, variable):
     monkeypatch.setenv(variable, CANARY)
     assert main(["push", at.url, "--to", str(tmp_path / "mine"), "--data"]) == 0
@@ -179,6 +181,8 @@ def test_no_secret_of_the_environment_is_written_or_said(at, tmp_path, monkeypat
     [
         (f"# token: {CANARY}", r"would hold the value of \$HF_TOKEN"),
         ("# s3://anna:geheim@store/x", "spec.yaml would hold an address with a password"),
+        ("# https://hub_geheim@host/x", "spec.yaml would hold an address with a password"),
+        ("# https://store/x?sig=geheim", "spec.yaml would hold an address with a password"),
     ],
 )
 def test_a_secret_in_the_spec_is_not_handed_on(run, at, tmp_path, monkeypatch, line, said):
