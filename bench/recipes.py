@@ -1,7 +1,8 @@
 """What a student should be told to learn: recipes side by side on texts that none of them saw.
 
-    python bench/recipes.py                        # all of them: about two hours on two cores
+    python bench/recipes.py                        # all of them: hours on two cores
     python bench/recipes.py --only fast,best       # some of them
+    python bench/recipes.py --steps 400            # in half the time, with students that have learned less
 
 The train rows of financial_phrasebank, with Mixtral's recorded votes for labels, are cut into five parts. A student
 learns from four of them and is judged on the fifth, five times, each time with a seed of its own; the expert-labelled
@@ -31,7 +32,9 @@ ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "bench" / "out"
 LABELS = ("negative", "neutral", "positive")
 VOTES, ALSO = ("sc_iter1", "sc_iter2", "sc_iter3"), "label_llm"
-PARTS, SEED, STEPS, BATCH = 5, 7, 800, 16
+PARTS, SEED, BATCH = 5, 7, 16
+STEPS = 800
+"""Of each training, as a run of so few rows has them; ``--steps`` says another number."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +65,23 @@ def read() -> Rows:
     return Rows([row["text"] for row in rows], teacher, truth, part)
 
 
-def learn(name: str, model: Path, out: list[int], targets: Any, steps: int) -> Path:
+@dataclass(frozen=True)
+class Setting:
+    """The student's model, the steps of a training, and where what the students say is left."""
+
+    model: Path
+    steps: int
+
+    def file(self, name: str) -> Path:
+        return OUT / "recipes" / f"{self.model.name}-{self.steps}" / f"{name}.npz"
+
+
+def learn(name: str, setting: Setting, out: list[int], targets: Any, steps: int) -> Path:
     """Train on the rows outside the parts ``out``; what the student says of all rows is left in a file.
 
     Rows whose targets are nothing but zeros are left out. The held-out tenth keeps the teacher's own labels.
     """
-    found = OUT / "recipes" / model.name / f"{name}.npz"
+    found = setting.file(name)
     if found.exists():
         return found
     import torch
@@ -81,7 +95,7 @@ def learn(name: str, model: Path, out: list[int], targets: Any, steps: int) -> P
     held, kept = (inside[numbers] for numbers in split_rows(len(inside), 0.1, out[0]))
     kept = kept[targets[kept].sum(axis=1) > 0]
     config = training.Fit(
-        model=model,
+        model=setting.model,
         labels=LABELS,
         epochs=min(MOST_EPOCHS, max(LEAST_EPOCHS, round(steps * BATCH / len(kept)))),
         learning_rate=None,
@@ -118,13 +132,13 @@ def learn(name: str, model: Path, out: list[int], targets: Any, steps: int) -> P
     return found
 
 
-def unseen(model: Path, part: int) -> Any:
+def unseen(setting: Setting, part: int) -> Any:
     """What students that saw neither ``part`` nor the row say of each row outside it."""
     rows = read()
     said = np.zeros_like(rows.teacher)
     for other in set(range(PARTS)) - {part}:
         one, two = sorted((part, other))
-        answers = np.load(OUT / "recipes" / model.name / f"fold-{one}{two}.npz")["averaged"]
+        answers = np.load(setting.file(f"fold-{one}{two}"))["averaged"]
         said[rows.part == other] = answers[rows.part == other]
     return said
 
@@ -138,7 +152,7 @@ def contradicted(teacher: Any, students: Any, inside: Any) -> Any:
     return inside & (sure.max(axis=1) > 0) & (sure.argmax(axis=1) != given)
 
 
-def targets_of(recipe: str, model: Path, part: int) -> Any:
+def targets_of(recipe: str, setting: Setting, part: int) -> Any:
     """What a recipe has the student learn, shape ``(rows, labels)``: rows count by the sum of their targets."""
     from runner import recipes
 
@@ -153,7 +167,7 @@ def targets_of(recipe: str, model: Path, part: int) -> Any:
         return np.float32(0.9) * teacher + np.float32(0.1 * even)
     if recipe == "fast":
         return teacher
-    students, inside = unseen(model, part), rows.part != part
+    students, inside = unseen(setting, part), rows.part != part
     if recipe == "best":
         return recipes.second_opinion(teacher, students)
     bad = contradicted(teacher, students, inside)
@@ -174,30 +188,30 @@ ALONE = ("fast", "hard", "weighted", "smoothed")
 """Recipes that need no other students."""
 
 
-def one(job: tuple[str, Path, int]) -> str:
+def one(job: tuple[str, Setting, int]) -> str:
     """One training of a recipe."""
-    recipe, model, part = job
-    learn(f"{recipe}-{part}", model, [part], targets_of(recipe, model, part), STEPS)
+    recipe, setting, part = job
+    learn(f"{recipe}-{part}", setting, [part], targets_of(recipe, setting, part), setting.steps)
     return f"{recipe}-{part}"
 
 
-def fold(job: tuple[Path, int, int]) -> str:
+def fold(job: tuple[Setting, int, int]) -> str:
     """The students that are asked about rows that they did not see, for two parts at once."""
     from runner import recipes
 
-    model, low, high = job
-    learn(f"fold-{low}{high}", model, [low, high], read().teacher, round(STEPS * recipes.FOLD_STEPS))
+    setting, low, high = job
+    learn(f"fold-{low}{high}", setting, [low, high], read().teacher, round(setting.steps * recipes.FOLD_STEPS))
     return f"fold-{low}{high}"
 
 
-def figures(recipe: str, model: Path, weights: str) -> dict[str, Any]:
+def figures(recipe: str, setting: Setting, weights: str) -> dict[str, Any]:
     """Both figures of a recipe over all rows, each judged by the student that did not see it."""
     from runner import recipes
 
     rows = read()
     said = np.zeros_like(rows.teacher)
     for part in range(PARTS):
-        answers = np.load(OUT / "recipes" / model.name / f"{recipe}-{part}.npz")[weights]
+        answers = np.load(setting.file(f"{recipe}-{part}"))[weights]
         said[rows.part == part] = answers[rows.part == part]
     sure, labels = recipes.confidence(rows.teacher), said.argmax(axis=1)
     agrees = (labels == rows.teacher.argmax(axis=1)) * sure / sure.mean()
@@ -208,24 +222,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Recipes side by side on train rows that none of them saw.")
     parser.add_argument("--only", default=",".join(RECIPES), metavar="RECIPE,...", help=", ".join(RECIPES))
     parser.add_argument("--model", default="catalog:all-minilm-l6-v2")
+    parser.add_argument("--steps", type=int, default=STEPS, help=f"of each training ({STEPS})")
     parser.add_argument("--jobs", type=int, default=2, help="trainings side by side, a core for each (2)")
     options = parser.parse_args()
     from runner import models
 
-    chosen, model = options.only.split(","), models.ensure(options.model)
+    chosen, setting = options.only.split(","), Setting(models.ensure(options.model), options.steps)
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        pairs = [(model, low, high) for low in range(PARTS) for high in range(low + 1, PARTS)]
+        pairs = [(setting, low, high) for low in range(PARTS) for high in range(low + 1, PARTS)]
         folds = [pool.submit(fold, pair) for pair in pairs if not set(chosen) <= set(ALONE)]
-        alone = [pool.submit(one, (name, model, part)) for name in chosen if name in ALONE for part in range(PARTS)]
+        alone = [pool.submit(one, (name, setting, part)) for name in chosen if name in ALONE for part in range(PARTS)]
         for done in as_completed(folds):
             print(done.result(), flush=True)
-        rest = [pool.submit(one, (name, model, part)) for name in chosen if name not in ALONE for part in range(PARTS)]
+        rest = [
+            pool.submit(one, (name, setting, part)) for name in chosen if name not in ALONE for part in range(PARTS)
+        ]
         for done in as_completed(alone + rest):
             print(done.result(), flush=True)
-    table(chosen, model)
+    table(chosen, setting)
 
 
-def table(chosen: list[str], model: Path) -> None:
+def table(chosen: list[str], setting: Setting) -> None:
     """Print the figures, and each one's difference from ``fast`` with its standard error over the rows."""
     rows = read()
     teacher = float((rows.teacher.argmax(axis=1) == rows.truth).mean())
@@ -234,12 +251,18 @@ def table(chosen: list[str], model: Path) -> None:
     results = []
     for weights in ("chosen", "averaged"):
         for recipe in chosen:
-            found = figures(recipe, model, weights)
-            result = {"name": f"{recipe}, {weights}", "rows": len(rows.texts), "seeds": PARTS, "model": model.name}
+            found = figures(recipe, setting, weights)
+            result = {
+                "name": f"{recipe}, {weights}",
+                "rows": len(rows.texts),
+                "seeds": PARTS,
+                "model": setting.model.name,
+            }
+            result |= {"steps": setting.steps}
             result |= {name: float(values.mean()) for name, values in found.items()}
             line = f"{recipe:<12}{weights:<10}{result['agreement']:>10.4f}{result['accuracy']:>10.4f}"
             if "fast" in chosen:
-                more = found["accuracy"] - figures("fast", model, "averaged")["accuracy"]
+                more = found["accuracy"] - figures("fast", setting, "averaged")["accuracy"]
                 result |= {"more": float(more.mean()), "error": float(more.std() / np.sqrt(len(more)))}
                 line += f"{result['more']:>+14.4f} ± {result['error']:.4f}"
             print(line)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -41,9 +41,12 @@ class OneOff:
 
 @dataclass(frozen=True)
 class Asked:
-    """How an API would be asked about one text: ``calls`` of ``input`` tokens each, answered by ``output`` tokens."""
+    """How an API would be asked about one text: ``calls`` of ``input`` tokens each, answered by ``output`` tokens.
 
-    mode: Literal["direct", "cot"]
+    ``cot-3`` is ``cot`` as published tables count it: without the reasons that the API would write, and bill.
+    """
+
+    mode: Literal["direct", "cot", "cot-3"]
     calls: float
     input: float
     output: float
@@ -92,8 +95,10 @@ def work_out(
     rows: list[dict[str, Any]] = [
         {"name": "teacher", "mode": None, "date": None, "source": None, "usd_per_million": teacher}
     ]
+    asked = [*asked, *(replace(one, mode="cot-3", output=DIRECT_OUTPUT) for one in asked if one.mode == "cot")]
+    modes = ["direct", "cot", *(one.mode for one in asked if one.mode == "cot-3")]
     for price in prices:
-        for mode in ("direct", "cot"):
+        for mode in modes:
             how = next((one for one in asked if one.mode == mode), None)
             rows.append(
                 {

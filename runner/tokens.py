@@ -4,12 +4,16 @@ estimated from characters where it is not. Fetches nothing.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from runner import models
 from runner.errors import ModelError
+from runner.reading import read_rows, text_of
+from runner.sources import source_of
 from runner.spec import Spec
 from runner.stages import label, load
 from runner.teacher import prompt
@@ -50,6 +54,22 @@ def prompt_tokens(spec: Spec, texts: Sequence[str]) -> PromptTokens:
         fixed, examples = fixed + examples, 0
     per_row = sum(map(count, sample)) / max(1, len(sample)) + MARKUP + examples
     return PromptTokens(round(fixed), round(per_row), counted, exact)
+
+
+def recorded_answer_tokens(spec: Spec) -> float:
+    """Mean tokens of the recorded answers, each reason with its vote, of a sample of train.
+
+    :raises DataError: when the file is broken, or lacks a column.
+    """
+    count = _counter(spec) or (lambda text: len(text) / CHARACTERS_PER_TOKEN)
+    pairs = list(zip(spec.teacher.reasons, spec.teacher.columns, strict=True))
+    rows = islice(read_rows(source_of(spec, spec.data.train), [column for pair in pairs for column in pair]), SAMPLE)
+    answers = [
+        json.dumps({"reason": text_of(row.values[reason]), "label": text_of(row.values[label])}, ensure_ascii=False)
+        for row in rows
+        for reason, label in pairs
+    ]
+    return sum(map(count, answers)) / len(answers)
 
 
 def shown_task(spec: Spec) -> tuple[prompt.Task, prompt.Task]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from runner.report.text import NOTHING, flat, money, number, sources_of
 
-MODES = {"direct": "direct", "cot": "chain of thought"}
+MODES = {"direct": "direct", "cot": "chain of thought", "cot-3": "chain of thought, its reasons not counted"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def verdict(report: dict[str, Any]) -> str:
     if found is None:
         return ""
     teacher, *apis = found["rows"]
-    known = [row for row in apis if row["usd_per_million"] is not None]
+    known = [row for row in apis if row["usd_per_million"] is not None and row["mode"] != "cot-3"]
     cost = found["one_off"]
     least = "" if cost["complete"] else "at least "
     said = [_against("its teacher", teacher, least)] if teacher["outcome"] != "unknown" else []

@@ -168,6 +168,8 @@ def _needed(spec: Spec, at: KeyPath, source: TextSource) -> Iterator[tuple[KeyPa
         return
     for index, column in enumerate(spec.teacher.columns):
         yield ("teacher", "columns", index), column
+    for index, column in enumerate(spec.teacher.reasons if at[1] == "train" else ()):
+        yield ("teacher", "reasons", index), column
 
 
 def _check_labels(spec: Spec, at: KeyPath, source: LabelledSource, path: str, kind: str) -> Iterator[Problem]:

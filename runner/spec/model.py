@@ -139,6 +139,7 @@ class Teacher:
     allow_external: bool
     concurrency: int
     columns: tuple[str, ...]
+    reasons: tuple[str, ...]
     prompt: Prompt
     votes: int
     temperature: float
@@ -171,6 +172,7 @@ class Teacher:
             prompt=prompt,
             votes=votes,
             columns=other.columns,
+            reasons=(),
         )
 
 

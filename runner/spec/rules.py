@@ -109,6 +109,15 @@ def _engine_has_columns(spec: dict[str, Any]) -> Found:
         )
 
 
+def _reasons_go_with_columns(spec: dict[str, Any]) -> Found:
+    reasons, columns = spec["teacher"]["reasons"], spec["teacher"]["columns"]
+    if reasons and len(reasons) != len(columns):
+        yield (
+            ("teacher", "reasons"),
+            f"{len(reasons)} columns of reasons for {len(columns)} columns of votes: name one for each, or none",
+        )
+
+
 def _template_is_whole(spec: dict[str, Any]) -> Found:
     template, path = spec["teacher"]["template"], ("teacher", "template")
     if template is None:
@@ -358,6 +367,7 @@ RULES: tuple[tuple[Rule, tuple[KeyPath, ...]], ...] = (
     (_published_stands_beside_something, _fields("evaluate", "compare", "published")),
     (_votes_make_sense, _fields("teacher", "votes", "engine", "columns", "prompt", "temperature")),
     (_engine_has_columns, _fields("teacher", "engine", "columns")),
+    (_reasons_go_with_columns, _fields("teacher", "columns", "reasons")),
     (_template_is_whole, _fields("teacher", "template")),
     (_options_exist, _fields("teacher", "engine", "engine_options")),
     (

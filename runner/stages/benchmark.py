@@ -6,8 +6,8 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from runner.stage import Context
 from runner.stages.export import Trained, not_chosen, trained
 from runner.stages.label import task_of
 from runner.teacher.prompt import messages
-from runner.tokens import CHARACTERS_PER_TOKEN, prompt_tokens
+from runner.tokens import CHARACTERS_PER_TOKEN, prompt_tokens, recorded_answer_tokens
 
 if TYPE_CHECKING:
     from runner.student import Student
@@ -47,6 +47,7 @@ def key(spec: Spec) -> dict[str, Any]:
         "prices": asdict(prices_of(spec)),  # what stands in the table, wherever it lies
         # Where nothing is asked, the prompt that would have been is counted for the comparison with APIs.
         "prompt": messages(task_of(spec), "") if spec.teacher.engine == "recorded" else None,
+        "reasons": list(spec.teacher.reasons),
     }
 
 
@@ -132,10 +133,20 @@ def _asked(context: Context, label: dict[str, Any]) -> list[Asked]:
         return [Asked("direct", 1, found.input, DIRECT_OUTPUT, found.counted), *(real[k] for k in real if k == "cot")]
     load = context.inputs["load"]
     texts = [text for split in ("train", "test") for text in load.read_table(f"{split}.parquet")["text"].to_pylist()]
-    count = prompt_tokens(context.spec, texts)
+    spec = context.spec
+    asked = [_as_written(spec, "direct", texts)]
+    if spec.teacher.reasons:
+        asked.append(replace(_as_written(spec, "cot", texts), output=recorded_answer_tokens(spec)))
+    return asked
+
+
+def _as_written(spec: Spec, prompt: Literal["direct", "cot"], texts: list[str]) -> Asked:
+    """How the spec would ask, where nothing was: the tokens of its prompt in that form, once for each recorded vote."""
+    count = prompt_tokens(replace(spec, teacher=replace(spec.teacher, prompt=prompt)), texts)
     estimated = f"estimated {count.counted}, {CHARACTERS_PER_TOKEN} to a token"
     counted = f"counted {count.counted}" if count.exact else estimated
-    return [Asked("direct", 1, count.fixed + count.per_row, DIRECT_OUTPUT, counted)]
+    calls = len(spec.teacher.reasons) if prompt == "cot" else 1
+    return Asked(prompt, calls, count.fixed + count.per_row, DIRECT_OUTPUT, counted)
 
 
 def measure(

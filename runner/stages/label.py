@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -34,6 +34,7 @@ from runner.teacher.calibrate import content_free_texts
 from runner.teacher.endpoint import Endpoint, check_host
 from runner.teacher.engine import Sampling
 from runner.teacher.examples import Chooser, choose_spread
+from runner.teacher.recorded import distribution
 from runner.teacher.vllm_engine import EngineSettings
 from runner.teacher.worker import ANSWERS, OVER_BUDGET, QUESTIONS, Asking, Labeller
 from runner.telemetry import Meter, count_failures
@@ -123,7 +124,8 @@ def folder_of(here: Folder, number: int) -> Folder:
 def _label(context: Context, rows: pa.Table, columns: list[str]) -> dict[str, Any]:
     spec = context.spec
     if spec.teacher.engine == "recorded":
-        return _finish(context, rows, _recorded(rows, [columns.index(name) for name in spec.teacher.columns]), {}, 0)
+        places = [columns.index(name) for name in spec.teacher.columns]
+        return _finish(context, rows, _recorded(rows, places, spec.task.labels), {}, 0)
     asked = pa.concat_tables([rows, _content_free(spec, rows)])
     store = answers_folder(context.run, spec)
     found = read_answers(store)
@@ -271,9 +273,10 @@ def _content_free(spec: Spec, rows: pa.Table) -> pa.Table:
     return pa.Table.from_pylist(lines, schema=rows.schema)
 
 
-def _recorded(rows: pa.Table, places: list[int]) -> pa.Table:
+def _recorded(rows: pa.Table, places: list[int], labels: Sequence[str]) -> pa.Table:
     lines = [
         {"id": row["id"], "kind": "row", "vote": number, "attempt": 0, "text": vote}
+        | {"label_probabilities": distribution(vote, labels)}
         for row in rows.select(["id", "votes"]).to_pylist()
         for number, vote in enumerate(row["votes"][place] for place in places)
     ]

@@ -16,11 +16,12 @@ import pyarrow as pa
 
 from runner import third_parties
 from runner.errors import DataError
-from runner.reading import read_rows, text_of
+from runner.reading import Row, read_rows, text_of
 from runner.sources import normalised, row_id, source_key, source_of
 from runner.spec import Spec
 from runner.spec.model import LabelledSource, TextSource
 from runner.stage import Context
+from runner.teacher.recorded import distribution
 
 NAME = "load"
 NEEDS: tuple[str, ...] = ()
@@ -156,7 +157,7 @@ def _read(spec: Spec, name: str, source: TextSource) -> Split:
             conflicting.update({identity} if split.rows[identity]["label"] != label else ())
             split.drop("duplicate", row.place, identity)
         else:
-            votes = [text_of(row.values[column]) for column in voted]
+            votes = [_vote(spec, row, column) for column in voted]
             split.rows[identity] = {
                 "id": identity,
                 "text": text,
@@ -167,6 +168,16 @@ def _read(spec: Spec, name: str, source: TextSource) -> Split:
     for identity in conflicting:
         split.drop_known(identity, "conflicting labels")
     return split
+
+
+def _vote(spec: Spec, row: Row, column: str) -> str:
+    """A recorded answer as it stands there. :raises DataError: when it is probabilities that are no distribution."""
+    cell = text_of(row.values[column])
+    try:
+        distribution(cell, spec.task.labels)
+    except ValueError as error:
+        raise DataError(f"{row.place}: column {column!r}: {error}; correct the file") from error
+    return cell
 
 
 def _part(train: Split, test: Split, spec: Spec) -> list[str]:

@@ -23,6 +23,7 @@ from runner.stage import Context
 from runner.stages import label
 from runner.store import Folder
 from runner.teacher import calibrate
+from runner.teacher.answers import read_label
 from runner.teacher.asking import counted
 from runner.teacher.votes import SMOOTHING, majority, probabilities
 
@@ -105,6 +106,9 @@ def _verdicts(spec: Spec, rows: list[dict[str, Any]], folder: Folder) -> dict[st
     verdicts = {}
     for row in mine:
         records = by_id[row["id"]]
+        if any(record["label_probabilities"] for record in records):
+            verdicts[row["id"]] = _mean_of_recorded(spec, records)
+            continue
         votes = _votes(spec, records)
         verdicts[row["id"]] = replace(count_votes(votes, spec.task.labels, records[0]["text"] or ""), votes=votes)
     return verdicts
@@ -170,6 +174,23 @@ def _votes(spec: Spec, records: list[dict[str, Any]]) -> list[str | None]:
     if teacher.engine == "recorded":
         return counted(records, labels, len(teacher.columns), early_stop=False)
     return counted(records, labels, teacher.votes, teacher.early_stop)
+
+
+def _mean_of_recorded(spec: Spec, records: list[dict[str, Any]]) -> Verdict:
+    """Of recorded probabilities the mean; a plain label among them is one that is sure."""
+    labels = spec.task.labels
+    votes = [
+        _most_probable(given, labels).label if given else read_label(record["text"] or "", labels)
+        for record in records
+        for given in [record["label_probabilities"]]
+    ]
+    shares = [
+        record["label_probabilities"] or [float(label == vote) for label in labels]
+        for record, vote in zip(records, votes, strict=True)
+        if record["label_probabilities"] or vote is not None
+    ]
+    found = _most_probable(np.mean(shares, axis=0).tolist(), labels)
+    return replace(found, agreement=sum(vote == found.label for vote in votes) / len(votes), votes=votes)
 
 
 def _distributions(

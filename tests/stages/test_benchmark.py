@@ -55,6 +55,23 @@ def test_recorded_answers_leave_the_cost_of_labels_open_and_the_prompt_is_estima
     assert [row["name"] for row in found["published"]] == ["RoBERTa-base student, T4", "GPT-3.5", "GPT-4"]
 
 
+def test_recorded_reasons_say_what_such_answers_would_cost(job: Any) -> None:
+    header = ("text", "label", "anna", "ben", "carl", "why", "wherefore", "whence")
+    rows = [("Profit fell by half.", "", *("negative",) * 3, *("x" * 40,) * 3)]
+    job.csv("train.csv", [*rows, ("Orders grew.", "", *("positive",) * 3, *("y" * 80,) * 3)], header)
+    spec = job.spec("teacher.reasons=[why, wherefore, whence]")
+    found = benchmark._economics(finished(job, spec), 1.0, None, 3.0)
+    direct, cot, short = (found["tokens"].get(mode) for mode in ("direct", "cot", "cot-3"))
+    answer = len('{"reason": "", "label": "negative"}') + 60  # in the mean of both rows, whose labels are as long
+    assert (cot["calls"], cot["output"]) == (3, pytest.approx(answer / CHARACTERS_PER_TOKEN))
+    assert cot["input"] > direct["input"]  # its examples have reasons
+    assert short == cot | {"mode": "cot-3", "output": 3}
+    costs = {(row["name"], row["mode"]): row["usd_per_million"] for row in found["rows"]}
+    assert costs["GPT-4 Turbo (0125-preview)", "cot"] == pytest.approx(3 * (cot["input"] * 10 + cot["output"] * 30))
+    assert costs["GPT-4 Turbo (0125-preview)", "cot-3"] == pytest.approx(3 * (cot["input"] * 10 + 3 * 30))
+    assert fingerprint(job, "teacher.reasons=[why, wherefore, whence]") != fingerprint(job)
+
+
 def test_what_is_known_of_the_cost_of_labels_counts(job: Any) -> None:
     more = (
         "benchmark.labelling_usd=12.5",
