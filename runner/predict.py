@@ -27,7 +27,7 @@ from runner.stages import export, train
 from runner.stages.apply import Corpus, predict_corpus, sources_of
 from runner.stages.export import Trained
 from runner.storage import file_system
-from runner.store import Folder
+from runner.store import Folder, locked
 
 JOB, SUMMARY = "job.json", "summary.json"
 
@@ -64,13 +64,14 @@ def predict(wish: Wish, cluster: Cluster, progress: Progress) -> dict[str, Any]:
     parts = Folder(wish.out + ".parts" if form else wish.out)
     _claim(parts, identity, wish, form)
     cluster.require(wanted, "the student's")
-    found = predict_corpus(cluster, progress, model, corpus, wish.abstain_below, parts, wanted, (1, wish.replicas))
-    names = found.pop("parts")
-    if form:
-        _merge(parts, names, wish.out, form)
-        parts.clear()
-    else:
-        parts.write_json(SUMMARY, found)
+    with locked(parts, progress.say):  # the same command twice at once would write the same files
+        found = predict_corpus(cluster, progress, model, corpus, wish.abstain_below, parts, wanted, (1, wish.replicas))
+        names = found.pop("parts")
+        if form:
+            _merge(parts, names, wish.out, form)
+            parts.clear()
+        else:
+            parts.write_json(SUMMARY, found)
     return found | {"out": wish.out}
 
 
@@ -96,14 +97,16 @@ def find_student(wish: Wish) -> tuple[Trained, str, Resources]:
             f"{wish.student}: neither a finished run (run.json) nor a model folder (config.json) is there; "
             "give the folder that `tutelage run` printed, or one with a trained classifier"
         )
-    if not place.exists("model.safetensors"):
+    weights = [name for name in place.names() if name.endswith((".safetensors", ".safetensors.index.json"))]
+    if not weights:
         raise ModelError(
-            f"{wish.student}: no model.safetensors is there; weights in other formats (pickle) are not loaded, "
+            f"{wish.student}: no safetensors weights are there; weights in other formats (pickle) are not loaded, "
             "save them with save_pretrained of transformers"
         )
     parent, _, name = place.url.rstrip("/").rpartition("/")
     wanted = Resources(gpus=min(1, len(machine.gpu_names())))
-    return Trained(parent, name, None, "auto"), place.state("config.json", "model.safetensors"), _asked(wish, wanted)
+    read = ["config.json", *weights, *(name for name in place.names() if name.startswith(("tokenizer", "vocab")))]
+    return Trained(parent, name, None, "auto"), place.state(*read), _asked(wish, wanted)
 
 
 def _exported(run: Folder, record: dict[str, Any], model: Trained) -> Trained:

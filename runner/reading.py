@@ -113,13 +113,15 @@ def files_of(source: Source) -> list[str]:
 def _file_rows(source: Source, columns: Sequence[str]) -> Iterator[Row]:
     for file in files_of(source):
         reader = {"csv": _csv_rows, "jsonl": _jsonl_rows, "parquet": _parquet_rows}[_format(file, source.format)]
-        name = file.rsplit("/", 1)[-1]
+        name, row = file.rsplit("/", 1)[-1], None
         try:
             fs, path = file_system(file)
             with fs.open(path, "rb", compression="infer") as handle:
-                yield from reader(handle, name, columns)
+                for row in reader(handle, name, columns):
+                    yield row
         except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{name}: cannot be read: {str(error) or type(error).__name__}") from error
+            after = f" after {row.place}" if row else ""
+            raise DataError(f"{name}: cannot be read{after}: {str(error) or type(error).__name__}") from error
 
 
 def _format(file: str, wanted: str) -> str:
@@ -129,7 +131,10 @@ def _format(file: str, wanted: str) -> str:
     for ending, name in ENDINGS.items():
         if bare.endswith(ending):
             return name
-    raise DataError(f"{file}: cannot tell the format from the name; set format: csv, jsonl or parquet")
+    raise DataError(
+        f"{file}: cannot tell the format from the name: let it end in .csv, .jsonl or .parquet (.gz may follow), or "
+        "set format in the spec: csv, jsonl or parquet"
+    )
 
 
 def _csv_rows(handle: BinaryIO, name: str, columns: Sequence[str]) -> Iterator[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 import random
@@ -13,6 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +25,12 @@ import pytest
 
 from runner.cli import main
 from runner.cluster import Cluster
-from runner.errors import DataError, ModelError, UserError
+from runner.errors import BusyError, DataError, ModelError, UserError
 from runner.predict import Wish, find_student, predict
 from runner.progress import Progress
 from runner.reading import Source, count_rows
 from runner.stages import apply
-from runner.store import Folder
+from runner.store import Folder, locked
 
 LABELS = ["negative", "neutral", "positive"]
 WORDS = ["profit", "loss", "sales", "rose", "fell", "the plant", "in Turku", "makes", "paper", "again", "EUR", "a year"]
@@ -209,7 +211,7 @@ def test_no_student_no_input_no_column(model: Path, corpus: Path, cluster: Clust
     (corpus / "pickled").mkdir()
     (corpus / "pickled" / "config.json").write_text("{}")
     (corpus / "pickled" / "pytorch_model.bin").write_bytes(b"\x80\x04K\x01.")
-    with pytest.raises(ModelError, match=r"no model\.safetensors"):
+    with pytest.raises(ModelError, match="no safetensors weights"):
         find_student(wish(corpus / "pickled", corpus))
     with pytest.raises(DataError, match="no such file"):
         predict(wish(model, corpus, inputs=(str(corpus / "*.csv.gz"),)), cluster, silent())
@@ -222,6 +224,53 @@ def test_no_student_no_input_no_column(model: Path, corpus: Path, cluster: Clust
     (corpus / "empty.csv").write_text("text\n")
     with pytest.raises(DataError, match="no row of data"):
         predict(wish(model, corpus, "o2", inputs=(str(corpus / "empty.csv"),)), cluster, silent())
+
+
+def test_the_same_job_twice_at_once_is_refused(model: Path, corpus: Path, cluster: Cluster) -> None:
+    job = wish(model, corpus, "out.csv")
+    with locked(Folder(str(corpus / "out.csv.parts"))), pytest.raises(BusyError):
+        predict(job, cluster, silent())
+    assert predict(job, cluster, silent())["rows"] == 900
+
+
+def test_a_model_in_several_files_is_a_student(model: Path, tmp_path: Path, corpus: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    shutil.copytree(model, tmp_path / "large", ignore=shutil.ignore_patterns("*.safetensors"))
+    AutoModelForSequenceClassification.from_pretrained(model).save_pretrained(tmp_path / "large", max_shard_size="1MB")
+    assert len(list((tmp_path / "large").glob("*.safetensors"))) > 1
+    found, identity, _ = find_student(wish(tmp_path / "large", corpus))
+    texts = ["one", "two three"]
+    assert found.open().predict(texts) == pytest.approx(find_student(wish(model, corpus))[0].open().predict(texts))
+    (tmp_path / "large" / "tokenizer_config.json").write_text("{}")
+    assert find_student(wish(tmp_path / "large", corpus))[1] != identity
+
+
+def test_a_part_of_long_texts_has_fewer_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apply, "PART_CHARACTERS", 1000)
+    texts = ["x" * 10] * 5 + ["y" * 600] * 5 + ["z" * 2000]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet")
+    lines = pa.Table.from_pylist([{"file": 0, "source": json.dumps(asdict(Source(str(tmp_path / "a.parquet"))))}])
+    parts = list(apply.Reader("text", (), 8, str(tmp_path / "out"), {})(lines))
+    assert [part["rows"][0].as_py() for part in parts] == [7, 2, 2]
+    read = [row for part in parts for row in pa.ipc.open_stream(part["table"][0].as_py()).read_all().to_pylist()]
+    assert [row["text"] for row in read] == texts and [row["row"] for row in read] == list(range(1, 12))
+
+
+@pytest.mark.parametrize("cut", ["a.csv", "b.jsonl", "c.parquet", "a.csv.gz"])
+def test_a_file_that_breaks_off_is_said_with_where(model: Path, corpus: Path, cluster: Cluster, cut: str) -> None:
+    whole = corpus / cut
+    if cut.endswith(".gz"):
+        whole.write_bytes(gzip.compress((corpus / "a.csv").read_bytes()))
+    damaged = corpus / f"cut-{cut}"
+    content = whole.read_bytes()
+    if cut == "a.csv":
+        content = content.rstrip() + b'\n"never closed,'
+    damaged.write_bytes(content if cut == "a.csv" else content[: len(content) * 2 // 3])
+    with pytest.raises(
+        DataError, match=rf"cut-{cut}:? ?(\d+: broken|.*cannot be read after cut-{cut}:\d+|broken parquet)"
+    ):
+        predict(wish(model, corpus, f"out-{cut}", inputs=(str(damaged),)), cluster, silent())
 
 
 @pytest.mark.parametrize("config", ["{}", "[]", "{", '{"id2label": 7}'])

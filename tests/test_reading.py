@@ -66,7 +66,7 @@ def test_every_format_gives_the_same_rows(tmp_path: Path, name: str, made: bytes
 def test_a_format_can_be_said(tmp_path: Path) -> None:
     (tmp_path / "rows.txt").write_bytes(jsonl_bytes(ROWS))
     assert len(read(tmp_path / "rows.txt", format="jsonl")) == 3
-    with pytest.raises(DataError, match="cannot tell the format from the name; set format"):
+    with pytest.raises(DataError, match="cannot tell the format from the name: let it end"):
         read(tmp_path / "rows.txt")
 
 
@@ -132,7 +132,11 @@ def test_csv_as_it_comes(tmp_path: Path, raw: bytes, expected: list[tuple[str, s
         ("a.parquet", b"PAR1 this is none", r"a.parquet: broken parquet: "),
         ("a.parquet", parquet_bytes([{"Text": "a"}]), r"a.parquet: no column 'text' \(did you mean 'Text'\?\)"),
         ("a.csv.gz", b"text\nFine.\n", r"a.csv.gz: cannot be read: "),
-        ("a.csv.gz", gzip.compress(csv_bytes(ROWS * 99), mtime=0)[:-20], r"a.csv.gz: cannot be read: "),
+        (
+            "a.csv.gz",
+            gzip.compress(csv_bytes(ROWS * 99), mtime=0)[:-20],
+            r"a.csv.gz: cannot be read after a.csv.gz:\d+: ",
+        ),
     ],
 )
 def test_damage_is_an_error_with_its_place(tmp_path: Path, name: str, raw: bytes, message: str) -> None:
