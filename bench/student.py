@@ -2,12 +2,13 @@
 
     python bench/student.py [--only predict,train,...] [--model catalog:NAME] [--texts FILE.csv:COLUMN] [--rounds 3]
 
-Both contenders get the same rows in the same process, in alternating rounds; the table has the medians and their ratio,
-since machines are noisy. Also written to bench/out/student.json.
+Both contenders get the same rows in the same process, in alternating rounds; the table has the medians of both rates
+and of the rounds' ratios, since machines are noisy. Also written to bench/out/student.json.
 
     predict   Student.predict, bf16 where there is bf16  against  transformers.pipeline(batch_size=8)
     runtimes  onnx, onnx-int8 and openvino, exported     against  the same
     train     training.fit                               against  transformers.Trainer with its defaults
+    shortcuts both of ours                               against  the same without the shortcuts of runner/shortcuts.py
     apply     `tutelage predict` over many rows          against  Student.predict on a sample, before and after
 
 ``predict`` also says which share of the machine's bf16 matrix rate it reaches: multiply-adds of the linear layers and
@@ -114,8 +115,20 @@ def train(model: Path, texts: Sequence[str], rounds: int) -> dict[str, Any]:
     """One epoch of fine-tuning, loading and saving on both sides."""
     from runner import training
 
+    fit, rows, held_out = learning(model, texts)
+
+    def ours() -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            training.fit(fit, rows, held_out, Path(scratch) / "student")
+
+    return interleaved("train", ours, plain_trainer(model, texts, rows.targets.argmax(axis=1)), len(texts), rounds)
+
+
+def learning(model: Path, texts: Sequence[str]) -> tuple[Any, Any, Any]:
+    """What :func:`runner.training.fit` is given: settings, rows with labels in turn, and a few that are held out."""
+    from runner import training
+
     targets = np.eye(len(LABELS), dtype=np.float32)[np.arange(len(texts)) % len(LABELS)]
-    rows = training.Rows(texts, targets)
     fit = training.Fit(
         model=model,
         labels=LABELS,
@@ -126,12 +139,51 @@ def train(model: Path, texts: Sequence[str], rounds: int) -> dict[str, Any]:
         precision="auto",
         seed=0,
     )
+    return fit, training.Rows(texts, targets), training.Rows(texts[:8], targets[:8])
 
-    def ours() -> None:
-        with tempfile.TemporaryDirectory() as scratch:
-            training.fit(fit, rows, training.Rows(texts[:8], targets[:8]), Path(scratch) / "student")
 
-    return interleaved("train", ours, plain_trainer(model, texts, targets.argmax(axis=1)), len(texts), rounds)
+def shortcuts(model: Path, texts: Sequence[str], rounds: int) -> list[dict[str, Any]]:
+    """What the shortcuts are worth: a step of training, and prediction, with and without them."""
+    from runner import training
+    from runner.student import Student
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = trained(model, Path(scratch) / "student")
+        loops, students = {}, {}
+        for side in ("ours", "peer"):
+            with without_shortcuts(side == "peer"):
+                loops[side] = training._Loop(*learning(model, texts), training.Worker())
+                students[side] = Student.load(folder)
+
+        def learn(loop: Any) -> Round:
+            def epoch() -> None:
+                loop.begin_epoch()
+                for batch in loop.batches(0):
+                    loop.learn(batch)
+
+            return epoch
+
+        def say(one: Any) -> Round:
+            return lambda: one.predict(texts)
+
+        return [
+            interleaved("shortcuts, train", learn(loops["ours"]), learn(loops["peer"]), len(texts), rounds),
+            interleaved("shortcuts, predict", say(students["ours"]), say(students["peer"]), len(texts), rounds),
+        ]
+
+
+@contextmanager
+def without_shortcuts(without: bool) -> Iterator[None]:
+    """Models that are loaded meanwhile take no shortcuts, if that is asked for."""
+    from runner import shortcuts as real
+    from runner import training
+
+    take, leave_out = real.take, training._Loop._leave_out_unseen
+    if without:
+        real.take = lambda model: False
+        training._Loop._leave_out_unseen = lambda self: None  # type: ignore[method-assign]
+    yield
+    real.take, training._Loop._leave_out_unseen = take, leave_out  # type: ignore[method-assign]
 
 
 def plain_trainer(model: Path, texts: Sequence[str], labels: Any) -> Round:
@@ -230,7 +282,7 @@ def memory_of_all(every: float = 30.0) -> Iterator[list[float]]:
 
 def main() -> None:
     """Run the comparisons and print the table."""
-    names = ("predict", "runtimes", "train", "apply")
+    names = ("predict", "runtimes", "train", "shortcuts", "apply")
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--only", default=",".join(names), help=f"comma-separated, of {', '.join(names)}")
     parser.add_argument("--model", default="catalog:all-mpnet-base-v2")
@@ -261,12 +313,14 @@ def main() -> None:
         if "train" in wanted:
             over_again = list(islice(cycle(texts), options.train_rows))
             results.append(train(models.ensure(options.model), over_again, options.rounds))
+        if "shortcuts" in wanted:
+            results += shortcuts(models.ensure(options.model), rows, options.rounds)
         if "apply" in wanted:
             folder = trained(models.ensure(options.apply_model), Path(scratch) / "applied")
             results.append(apply(folder, texts, options.apply_rows))
-    print(f"\n{'texts/s':<12}{'ours':>10}{'peer':>10}{'ratio':>8}")
+    print(f"\n{'texts/s':<20}{'ours':>10}{'peer':>10}{'ratio':>8}")
     for result in results:
-        line = f"{result['name']:<12}{result['ours']:>10.1f}{result['peer']:>10.1f}{result['ratio']:>8.2f}"
+        line = f"{result['name']:<20}{result['ours']:>10.1f}{result['peer']:>10.1f}{result['ratio']:>8.2f}"
         if (share := result.get("share_of_matrix_rate")) is not None:
             line += f"   {share:.0%} of the bf16 matrix rate"
         if found := result.get("memory_mib"):

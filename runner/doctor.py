@@ -60,7 +60,9 @@ def _processor() -> Finding:
     facts = machine.hardware()
     flags = machine.cpu_flags()
     fast = [flag for flag in ("avx512f", "avx512_bf16", "amx_bf16", "avx512_vnni") if flag in flags]
-    advice = "" if {"avx512_bf16", "amx_bf16"} & set(fast) else "no bf16 in hardware: expect a quarter of the speed"
+    advice = (
+        "" if machine.has_bf16() else "no bf16 in hardware: models compute in fp32, at a third of the speed or less"
+    )
     return Finding("processor", f"{facts['cpu']}, {facts['cores']} cores, {' '.join(fast) or 'no AVX-512'}", advice)
 
 
