@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from runner import machine
 from runner.errors import EngineError, TutelageError, UserError, first_line
-from runner.spec.model import StudentResources, TeacherResources
+from runner.spec.model import Hardware, StudentResources, TeacherResources
 from runner.store import Folder
 from runner.telemetry import METRICS
 
@@ -58,8 +58,8 @@ class Resources:
     accelerator: str | None = None
 
     @classmethod
-    def of(cls, asked: TeacherResources | StudentResources) -> Resources:
-        """What one worker of the teacher or the student asks for in the spec."""
+    def of(cls, asked: TeacherResources | StudentResources | Hardware) -> Resources:
+        """What one worker of the teacher or the student, or a machine of the benchmark, asks for in the spec."""
         return cls(asked.cpus, asked.gpus, asked.accelerator)
 
 
@@ -190,7 +190,7 @@ class Cluster:
             if here < asked:
                 each = f" for {workers} workers" if workers > 1 else ""
                 raise UserError(
-                    f"{who}.resources asks for {asked} {what}{each}, this machine has {here or 'none'}; "
+                    f"{who} asks for {asked} {what}{each}, this machine has {here or 'none'}; "
                     "run it on a Ray cluster that has them (--address HOST:PORT), or ask for what is here"
                 )
 
@@ -214,7 +214,7 @@ class Cluster:
         gpus = f"{wanted.gpus} GPUs{_kind(wanted)} and " if wanted.gpus else ""
         times = f", {workers} times" if workers > 1 else ""
         return (
-            f"{who}.resources asks for {gpus}{wanted.cpus or 1} processor cores on one node{times}, and the cluster "
+            f"{who} asks for {gpus}{wanted.cpus or 1} processor cores on one node{times}, and the cluster "
             f"had no room for that in {self.patience:.0f} seconds (--wait). It has: {_inventory(self._nodes())}. "
             "Add nodes, ask for what is there, or wait longer where nodes are slow to come"
         )

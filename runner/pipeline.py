@@ -105,14 +105,16 @@ def execute(spec: Spec, run: Folder, cluster: Cluster, progress: Progress) -> di
 
 
 def _require_student(spec: Spec, cluster: Cluster, waiting: set[str]) -> None:
-    """Whether the student will have its place, asked once the data are known to be good and nothing is spent yet.
+    """Whether the student will have its places, asked once the data are known to be good and nothing is spent yet.
 
     The label stage asks for the teacher's, just before it spends.
     """
     if waiting <= {load.NAME, label.NAME, vote.NAME}:
         return
     asked = spec.student.resources
-    cluster.require(Resources.of(asked), "student", asked.workers if train.NAME in waiting else 1)
+    cluster.require(Resources.of(asked), "student.resources", asked.workers if train.NAME in waiting else 1)
+    for one in spec.benchmark.hardware if benchmark.NAME in waiting else ():
+        cluster.require(Resources.of(one), f"benchmark.hardware {one.name!r}")
 
 
 def probe(spec: Spec, run: Folder, cluster: Cluster, progress: Progress, rows: int) -> None:

@@ -311,12 +311,14 @@ def _teacher_lines(teacher: dict[str, Any]) -> list[str]:
     return lines
 
 
-def hourly_usd(spec: Spec) -> tuple[float | None, float]:
-    """USD an hour with all replicas of the teacher at work (None without a price), and all of the student's workers."""
+def hourly_usd(spec: Spec) -> tuple[float | None, float, float]:
+    """USD an hour with all replicas of the teacher at work (None without a price), all of the student's workers, and
+    all further machines of the benchmark."""
     teacher = spec.teacher
     price = teacher.price_per_hour if teacher.engine == "vllm" else None
     student = spec.benchmark.price_per_hour * spec.student.resources.workers
-    return price and price * teacher.resources.replicas[1], student
+    further = sum(one.price_per_hour for one in spec.benchmark.hardware)
+    return price and price * teacher.resources.replicas[1], student, further
 
 
 def estimate(plan: Plan) -> str:

@@ -63,7 +63,7 @@ def predict(wish: Wish, cluster: Cluster, progress: Progress) -> dict[str, Any]:
     form = _form(wish.out)
     parts = Folder(wish.out + ".parts" if form else wish.out)
     _claim(parts, identity, wish, form)
-    cluster.require(wanted, "the student's")
+    cluster.require(wanted, "the student")
     with locked(parts, progress.say):  # the same command twice at once would write the same files
         found = predict_corpus(cluster, progress, model, corpus, wish.abstain_below, parts, wanted, (1, wish.replicas))
         names = found.pop("parts")

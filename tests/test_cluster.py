@@ -13,22 +13,22 @@ from runner.store import Folder
 
 def test_gpus_that_are_not_here_are_refused_before_anything_starts(monkeypatch):
     monkeypatch.setattr(machine, "gpu_names", lambda: ["Tesla T4"])
-    Cluster().require(Resources(gpus=1, accelerator="T4"), "student")
+    Cluster().require(Resources(gpus=1, accelerator="T4"), "student.resources")
     with pytest.raises(UserError, match=r"teacher.resources asks for 2 GPUs \(H100\), this machine has 1"):
-        Cluster().require(Resources(gpus=2, accelerator="H100"), "teacher")
+        Cluster().require(Resources(gpus=2, accelerator="H100"), "teacher.resources")
 
 
 def test_workers_are_counted_together(monkeypatch):
     monkeypatch.setattr(machine, "gpu_names", lambda: ["Tesla T4"] * 2)
     monkeypatch.setattr(machine, "usable_cores", lambda: 4)
-    Cluster().require(Resources(gpus=1), "student", 2)
-    Cluster().require(Resources(cpus=2), "student", 2)
+    Cluster().require(Resources(gpus=1), "student.resources", 2)
+    Cluster().require(Resources(cpus=2), "student.resources", 2)
     with pytest.raises(UserError, match="asks for 3 GPUs for 3 workers, this machine has 2"):
-        Cluster().require(Resources(gpus=1), "student", 3)
+        Cluster().require(Resources(gpus=1), "student.resources", 3)
     with pytest.raises(UserError, match="asks for 6 processor cores for 2 workers, this machine has 4"):
-        Cluster().require(Resources(cpus=3), "student", 2)
+        Cluster().require(Resources(cpus=3), "student.resources", 2)
     with pytest.raises(UserError, match="asks for 5 processor cores for 5 workers, this machine has 4"):
-        Cluster().require(Resources(), "student", 5)
+        Cluster().require(Resources(), "student.resources", 5)
 
 
 NODES = [

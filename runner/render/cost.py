@@ -12,9 +12,9 @@ from runner.store import Folder
 
 def cost_line(spec: Spec, wish: Wish) -> str:
     """USD an hour with all pods up, and until the deadline; the prices are the spec's own."""
-    teacher, student = hourly_usd(spec)
-    total = (teacher or 0) + student
-    parts = [f"student {student:.2f}"]
+    teacher, student, further = hourly_usd(spec)
+    total = (teacher or 0) + student + further
+    parts = [f"student {student:.2f}", *([f"benchmark.hardware {further:.2f}"] if further else [])]
     if teacher is not None:
         parts.insert(0, f"teacher {teacher:.2f}")
     elif spec.teacher.engine == "vllm":

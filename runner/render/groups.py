@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from runner.cluster import CPUS_BESIDE_GPU
 from runner.spec import Spec
-from runner.spec.model import StudentResources, TeacherResources
+from runner.spec.model import Hardware, StudentResources, TeacherResources
 
 CPUS_WITHOUT_GPU = 8
 """Of a pod whose part of the spec leaves ``cpus`` out."""
@@ -34,12 +34,14 @@ PER_GPU: dict[str | None, tuple[int, int]] = {
 
 @dataclass(frozen=True)
 class Group:
-    """Pods that are alike. ``ray_cpus`` is what Ray may give away, ``cores`` and ``gib`` what the pod has.
+    """Pods that are alike, for what stands at ``place`` of the spec. ``ray_cpus`` is what Ray may give away, ``cores``
+    and ``gib`` what the pod has.
 
     There are ``start`` of them at once, later ``least`` to ``most``.
     """
 
     name: str
+    place: tuple[str | int, ...]
     accelerator: str | None
     gpus: int
     ray_cpus: int
@@ -57,7 +59,9 @@ def with_cpus(spec: Spec) -> Spec:
     """
     teacher, student = spec.teacher, spec.student
     mine = replace(student.resources, cpus=_cpus(student.resources.cpus, student.resources.gpus))
-    spec = replace(spec, student=replace(student, resources=mine))
+    further = tuple(replace(one, cpus=_cpus(one.cpus, one.gpus)) for one in spec.benchmark.hardware)
+    benchmark = replace(spec.benchmark, hardware=further)
+    spec = replace(spec, student=replace(student, resources=mine), benchmark=benchmark)
     if not _runs_a_teacher(spec):
         return spec
     theirs = replace(teacher.resources, cpus=_cpus(teacher.resources.cpus, teacher.resources.gpus))
@@ -74,11 +78,16 @@ def groups_of(spec: Spec, fixed: bool = False) -> tuple[Group, ...]:
     runs, groups = _runs_a_teacher(spec), []
     if runs:
         at_once, most = teacher.replicas
-        groups.append(_group("teacher", teacher, teacher.cpus or 1, at_once, most))
+        place = ("teacher", "resources")
+        groups.append(_group("teacher", place, teacher, teacher.cpus or 1, at_once, most))
     callers = 1 if runs or spec.teacher.engine != "vllm" else teacher.cpus or 1
     later = runs and not fixed
     cpus = max(student.cpus or 1, callers)
-    groups.append(_group("student", student, cpus, 0 if later else student.workers, student.workers))
+    place = ("student", "resources")
+    groups.append(_group("student", place, student, cpus, 0 if later else student.workers, student.workers))
+    for number, one in enumerate(spec.benchmark.hardware):
+        at = ("benchmark", "hardware", number)
+        groups.append(_group(f"benchmark-{number + 1}", at, one, one.cpus or 1, 1 if fixed else 0, 1))
     return tuple(replace(group, least=group.start, most=group.start) if fixed else group for group in groups)
 
 
@@ -90,9 +99,16 @@ def _cpus(asked: int | None, gpus: int) -> int:
     return asked or (CPUS_BESIDE_GPU if gpus else CPUS_WITHOUT_GPU)
 
 
-def _group(name: str, asked: TeacherResources | StudentResources, cpus: int, start: int, most: int) -> Group:
+def _group(
+    name: str,
+    place: tuple[str | int, ...],
+    asked: TeacherResources | StudentResources | Hardware,
+    cpus: int,
+    start: int,
+    most: int,
+) -> Group:
     """``least`` is 0: once labelling is done nobody needs the teacher, and nobody the student before."""
     each, gib_each = PER_GPU.get(asked.accelerator, PER_GPU[None])
     cores = max(cpus, asked.gpus * each)
     gib = asked.gpus * gib_each if asked.gpus else max(LEAST_GIB, cores * GIB_PER_CORE)
-    return Group(name, asked.accelerator, asked.gpus, cpus, cores, gib, start, 0, most)
+    return Group(name, place, asked.accelerator, asked.gpus, cpus, cores, gib, start, 0, most)

@@ -83,7 +83,7 @@ def _check_nodes(spec: Spec, wish: Wish) -> None:
     for group in groups_of(spec):
         if found := lack(CLOUDS[wish.cloud], group.accelerator, group.gpus):
             field, message = found
-            problems.append(spec.places.problem((group.name, "resources", field), message))
+            problems.append(spec.places.problem((*group.place, field), message))
     if problems:
         raise SpecError(problems)
 

@@ -105,6 +105,15 @@ def _student(student: dict[str, Any]) -> CostLine:
     )
 
 
+def machines(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """The student where the spec has it run, and on each further machine; none where there are no further ones."""
+    elsewhere = report["benchmark"].get("elsewhere")
+    if not elsewhere:
+        return []
+    here = report["benchmark"]["student"] | {"name": "student.resources"}
+    return [one | {"machine": machine_of(one)} for one in (here, *elsewhere)]
+
+
 def machine_of(student: dict[str, Any]) -> str:
     """What the student was timed on: the GPU, or the processor and its cores."""
     hardware = student.get("hardware") or {}

@@ -44,6 +44,7 @@ def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
         "train": report["train"],
         "speed": report["benchmark"]["student"],
         "price": report["benchmark"]["teacher"],
+        "elsewhere": economics.machines(report),
         # A line never ends between a figure and its unit.
         "verdict": re.sub(r"(?<=\d) (?=%|USD)", "\u00a0", words.verdict(report)),
         "interval": words.interval,

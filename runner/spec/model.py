@@ -278,6 +278,17 @@ class Carbon:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Hardware:
+    """A further machine on which the student is timed."""
+
+    name: str
+    price_per_hour: float
+    accelerator: str | None
+    gpus: int
+    cpus: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Benchmark:
     """How speed and cost are measured. ``prices`` is as written: ``prices_of`` reads it."""
 
@@ -285,6 +296,7 @@ class Benchmark:
     texts: int
     batch_sizes: tuple[int, ...]
     rows: int
+    hardware: tuple[Hardware, ...]
     labelling_usd: float | None
     review: Review | None
     prices: str | None

@@ -230,6 +230,18 @@ def _accelerator_has_gpus(part: str) -> Rule:
     return rule
 
 
+def _hardware_makes_sense(spec: dict[str, Any]) -> Found:
+    seen: set[str] = set()
+    for index, one in enumerate(spec["benchmark"]["hardware"]):
+        path = ("benchmark", "hardware", index)
+        if one["name"] in seen:
+            yield (*path, "name"), f"{one['name']!r} is there twice: the report could not tell them apart"
+        seen.add(one["name"])
+        if one["accelerator"] is not None and one["gpus"] == 0:
+            message = f"{one['accelerator']} is asked for, but gpus is 0: set gpus to 1 or more"
+            yield (*path, "accelerator"), message
+
+
 def _catalog_knows(part: str) -> Rule:
     def rule(spec: dict[str, Any]) -> Found:
         model = spec[part]["model"]
@@ -385,5 +397,6 @@ RULES: tuple[tuple[Rule, tuple[KeyPath, ...]], ...] = (
     (_catalog_knows("teacher"), _fields("teacher", "model", "revision")),
     (_catalog_knows("student"), _fields("student", "model", "revision")),
     (_carbon_is_one, _fields("benchmark", "carbon")),
+    (_hardware_makes_sense, _fields("benchmark", "hardware")),
     (_prices_are_a_file, _fields("benchmark", "prices")),
 )

@@ -71,6 +71,7 @@ def run(context: Context) -> dict[str, Any]:
         batch_sizes=list(bench.batch_sizes),
         carbon=carbon and {"country": carbon.country, "grams_per_kwh": carbon.grams_per_kwh},
     )
+    elsewhere = _elsewhere(context, test[: bench.rows])
     measured["hardware"]["cores"] = spec.student.resources.cpus or measured["hardware"]["cores"]
     student = measured | {
         "usd_per_million": usd_per_million(bench.price_per_hour, measured["texts_per_second"]),
@@ -88,6 +89,7 @@ def run(context: Context) -> dict[str, Any]:
     }
     result = {
         "student": student,
+        "elsewhere": elsewhere,
         "teacher": teacher,
         "texts": bench.texts,
         "student_usd": student["usd_per_million"] * bench.texts / 1e6,
@@ -96,6 +98,27 @@ def run(context: Context) -> dict[str, Any]:
     }
     context.here.write_json("benchmark.json", result)
     return {"texts_per_second": student["texts_per_second"], "usd_per_million": student["usd_per_million"]}
+
+
+def _elsewhere(context: Context, texts: list[str]) -> list[dict[str, Any]]:
+    """The student on the further machines of the spec, one after the other."""
+    found, bench = [], context.spec.benchmark
+    model = trained(context.spec, context.inputs)
+    for number, one in enumerate(bench.hardware):
+        context.progress.say(f"{one.name} ({number + 1} of {len(bench.hardware)})", NAME)
+        measured = context.cluster.call(
+            measure,
+            Resources.of(one),
+            fresh=True,
+            # Exports are for processors.
+            student=replace(model, runtime="torch", exports=None) if one.gpus else model,
+            texts=texts,
+            batch_sizes=list(bench.batch_sizes),
+        )
+        measured["hardware"]["cores"] = one.cpus or measured["hardware"]["cores"]
+        usd = usd_per_million(one.price_per_hour, measured["texts_per_second"])
+        found.append({"name": one.name, "price_per_hour": one.price_per_hour, "usd_per_million": usd} | measured)
+    return found
 
 
 def _economics(context: Context, student: float, teacher: float | None, teacher_price: float | None) -> dict[str, Any]:

@@ -397,7 +397,7 @@ def _place(context: Context) -> tuple[Resources, tuple[str, str | None], Endpoin
     """Where the teacher runs: what each replica needs, its model (or tokenizer) and revision, and the server."""
     spec, teacher = context.spec, context.spec.teacher
     wanted = wanted_resources(teacher)
-    context.cluster.require(wanted, "teacher", teacher.resources.replicas[0])
+    context.cluster.require(wanted, "teacher.resources", teacher.resources.replicas[0])
     if teacher.engine == "noop":
         return wanted, ("", None), None
     if teacher.endpoint is not None:

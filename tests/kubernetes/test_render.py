@@ -64,6 +64,24 @@ def container(group: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def test_each_further_machine_of_the_benchmark_has_its_pod(write: Any) -> None:
+    card, small = "{name: L4, accelerator: L4, gpus: 1, price_per_hour: 0.7}", "{name: s, cpus: 2, price_per_hour: 0.1}"
+    further = f"benchmark: {{hardware: [{card}, {small}]}}"
+    spec = write(more=further)
+    job = job_of(spec, cloud="gke")
+    found = groups(job)
+    assert list(found) == ["teacher", "student", "benchmark-1", "benchmark-2"]
+    assert "accelerator_type:L4" in found["benchmark-1"]["rayStartParams"]["resources"]
+    assert found["benchmark-2"]["rayStartParams"]["num-cpus"] == "2"
+    assert all((one["replicas"], one["maxReplicas"]) == (0, 1) for name, one in found.items() if "bench" in name)
+    fixed = groups(job_of(spec, cloud="gke", queue="team"))
+    assert fixed["benchmark-1"]["replicas"] == fixed["benchmark-1"]["minReplicas"] == 1
+    assert "benchmark.hardware 0.80" in str(job)
+    unknown = further.replace("accelerator: L4", "accelerator: Z9")
+    with pytest.raises(SpecError, match=r"benchmark\.hardware\.0\.accelerator"):
+        render(write(more=unknown), Wish(cloud="gke"))
+
+
 def test_the_groups_follow_the_resources_of_the_spec(write: Any) -> None:
     job = job_of(write(), cloud="gke")
     teacher, student = groups(job).values()

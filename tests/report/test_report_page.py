@@ -287,6 +287,24 @@ def test_published_figures_stand_beside_ours(folder):
     assert report["published"][0] | {"here": 1.0, "published": 0.94, "beside": "GPT-4"} == report["published"][0]
 
 
+def test_the_student_on_other_machines_and_in_other_runtimes(folder):
+    run = folder()
+    speed = run.benchmark["student"]
+    speed |= {"runtime": "onnx-int8", "peak_gpu_memory_mb": None}
+    speed["runtimes"] = [
+        {"runtime": "torch", "throughput": [row | {"texts_per_second": 77.7} for row in speed["throughput"]]}
+    ]
+    card = {"hardware": {"gpus": ["Tesla T4"]}, "device": "cuda:0", "precision": "fp16", "runtime": "torch"}
+    run.benchmark["elsewhere"] = [
+        {**speed, **card, "name": "T4 <b>", "usd_per_million": 0.123, "peak_gpu_memory_mb": 812.0}
+    ]
+    _, page = page_of(run.write())
+    assert "run by onnx-int8" in page.text
+    assert page.text.count("77.7") == len(speed["throughput"])
+    for said in ("T4 <b>", "Tesla T4, fp16, torch", "0.12", "GPU 812", "student.resources"):
+        assert said in page.text, said
+
+
 def test_without_published_figures_there_is_no_table_of_them(folder):
     run = folder().write()
     report, html = build_report(run.read, run.exists)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from runner import pipeline, student
+from runner.cluster import Resources
 from runner.plan import make_plan
 from runner.spec import Spec
 from runner.stages import benchmark
@@ -107,6 +108,31 @@ def test_a_machine_that_costs_nothing_is_no_unknown_price(job: Any, monkeypatch:
     found = context.here.read_json("benchmark.json")
     assert (found["teacher"]["usd_per_million"], found["teacher_usd"]) == (0.0, 0.0)
     assert found["economics"]["rows"][0]["outcome"] == "never"
+
+
+def test_the_student_is_timed_on_each_further_machine_at_its_price(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    further = "[{name: T4, accelerator: T4, gpus: 1, price_per_hour: 0.9}, {name: core, cpus: 1, price_per_hour: 0.1}]"
+    exported = ("student.export=[onnx]", "student.runtime=onnx", f"benchmark.hardware={further}")
+    spec = job.spec(*exported)
+    context = finished(job, spec)
+    context.inputs["export"].write_json("export.json", {"runtime": "onnx"})
+    asked = []
+
+    def call(_: Any, wanted: Resources, *, fresh: bool, student: Trained, **__: Any) -> dict[str, Any]:
+        asked.append((wanted, student.runtime))
+        assert fresh
+        return {"hardware": {"cores": 8}, "texts_per_second": 1000.0 if wanted.gpus else 10.0}
+
+    monkeypatch.setattr(context.cluster, "call", call)
+    benchmark.run(context)
+    assert asked == [
+        (Resources(), "onnx"),
+        (Resources(gpus=1, accelerator="T4"), "torch"),  # exports are for processors
+        (Resources(cpus=1), "onnx"),
+    ]
+    found = context.here.read_json("benchmark.json")["elsewhere"]
+    assert [(one["name"], one["hardware"]["cores"]) for one in found] == [("T4", 8), ("core", 1)]
+    assert [one["usd_per_million"] for one in found] == pytest.approx([0.25, 0.1 / 3600 / 10 * 1e6])
 
 
 def test_tokens_are_those_of_the_answers_and_labels_cost_the_teachers_time(job: Any) -> None:
