@@ -180,7 +180,10 @@ def count_cut(tokenizer: Any, texts: Sequence[str], ids: Sequence[Sequence[int]]
 
 
 def works_in(model: Any, precision: str, ids: Sequence[int], on: torch.device) -> str | None:
-    """Why the model cannot read ``ids`` with half-precision products; None where it can. Some encoders cannot."""
+    """Why the model cannot read ``ids`` with products in ``precision``; None where it can.
+
+    Some encoders cannot in half precision. ``fp32`` leaves the numbers of the model's own weights as they are.
+    """
     tokens = torch.tensor([list(ids)], device=on)
     half = precision != "fp32"
     try:
@@ -282,6 +285,8 @@ class Student:
             chosen = RUNS_IN.get(runtime, chosen)
             return cls(session, tokenizer, label_names(config), longest, torch.device("cpu"), chosen, runtime, lanes)
         model = load_classifier(folder).to(on, DTYPES[chosen]).eval()
+        if chosen != "fp32" and works_in(model, "fp32", tokenize(tokenizer, ["A text."], longest)[0], on):
+            chosen, model = "fp32", load_classifier(folder).to(on).eval()
         return cls(TorchLogits(model, on), tokenizer, label_names(model.config), longest, on, chosen, "torch", lanes)
 
     def predict(

