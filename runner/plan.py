@@ -283,7 +283,7 @@ def _memory(spec: Spec, facts: models.ModelFacts) -> tuple[dict[str, Any], list[
     if have and need > have:
         problems.append(
             f"teacher.resources: {spec.teacher.model} does not fit: {arithmetic}. "
-            "Ask for more or larger GPUs, a quantised build, or a smaller model"
+            "Ask for more or larger GPUs, a quantised build, a smaller model, or a smaller teacher.max_context"
         )
     if have == 0:
         arithmetic = arithmetic.split(";")[0] + "; the accelerator's memory is not known here"

@@ -258,7 +258,7 @@ def test_a_second_run_in_the_same_folder_is_refused(home):
 
 
 def test_an_engine_that_cannot_start_says_what_to_change(home):
-    done = run(home, "--set", "teacher.max_context=900000", runs="no-engine")
+    done = run(home, "--set", "teacher.max_context=300000", runs="no-engine")
     assert done.returncode == 1
     assert "teacher.max_context" in done.stderr and "Traceback" not in done.stderr
 
