@@ -68,7 +68,7 @@ def test_mixtral_does_not_fit_one_t4(
     said = "".join(capsys.readouterr())
     assert "mistralai/Mixtral-8x7B-Instruct-v0.1 does not fit: weights 87.0 GiB + KV cache" in said
     assert "1 x T4 (15 GiB each, 90% usable): 13.5 GiB" in said
-    assert "Ask for more or larger GPUs, a quantised build, or a smaller model" in said
+    assert "Ask for more or larger GPUs, a quantised build, a smaller model, or a smaller" in said
     assert not (tmp_path / "runs").exists()
 
 
