@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner import runtimes, student
+from runner import runtimes, shortcuts, student
 from runner.errors import ModelError, SpecError, UserError
 from runner.optional import lacking
 from runner.spec import check_files
@@ -57,6 +57,17 @@ def test_an_export_answers_as_the_original(model: Path, exports: Path, form: str
     found = student.Student.load(model, precision="fp32", runtime=form, exports=exports)
     assert found.predict(TEXTS, batch_rows=rows) == pytest.approx(expected, abs=1e-5)
     assert (found.labels, found.max_length, found.runtime) == (LABELS, 24, form)
+
+
+def test_mpnet_is_exported(tmp_path: Path) -> None:
+    """With the shortcuts that it takes as it is loaded; each export is checked against it as it is written."""
+    from transformers import MPNetConfig, MPNetForSequenceClassification
+
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    classifier = MPNetForSequenceClassification(MPNetConfig(vocab_size=120, num_labels=3, **sizes))
+    assert shortcuts.take(classifier)
+    for form in ("onnx", "openvino"):
+        assert runtimes.export(classifier.eval(), form, tmp_path).exists()
 
 
 FIRST_CALLS = """
