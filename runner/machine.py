@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,15 @@ def memory_bytes() -> int:
     except OSError:
         return total
     return min(total, int(limit)) if limit.isdigit() else total
+
+
+def given_no_gpu() -> bool:
+    """Whether this is a worker of Ray that asked for no GPU: it sees those of its node all the same."""
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return False
+    context = ray.get_runtime_context()
+    return context.worker.mode == ray.WORKER_MODE and not context.get_accelerator_ids().get("GPU")
 
 
 def gpu_names() -> list[str]:

@@ -263,7 +263,8 @@ def _memory(spec: Spec, facts: models.ModelFacts) -> tuple[dict[str, Any], list[
     if facts.weight_bytes is None:
         return {"arithmetic": "unknown: the model is not on this machine"}, []
     wide = 2 if engine_options(label.settings_of(spec.teacher)).get("dtype") in ("float32", "float") else 1
-    weights = facts.weight_bytes * wide
+    quantised = facts.weight_bytes < 1.9 * (facts.parameters or 0)  # such weights stay as they are
+    weights = facts.weight_bytes * (1 if quantised else wide)
     cache = (facts.kv_bytes_per_token or 0) * spec.teacher.max_context * wide
     need = weights + cache
     if resources.gpus:

@@ -78,7 +78,7 @@ def _to_onnx(model: Any, target: Path) -> None:
     # The older exporter (dynamo=False) wrote a graph for all-MiniLM-L6-v2 whose logits were off by 0.03.
     sample = _sample(2, 7)
     axes = {0: "rows", 1: "length"}
-    with torch.no_grad():  # what MPNet would learn of its position bias makes the exporter choose an attention it fails at
+    with torch.no_grad():  # else MPNet's position bias, which learns, leads to an attention that the exporter fails at
         torch.onnx.export(
             _Logits(model).eval(),
             sample,

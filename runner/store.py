@@ -288,7 +288,7 @@ def _owner() -> str:
 def _busy(url: str, owner: str) -> BusyError:
     who = f" ({owner})" if owner else ""
     return BusyError(
-        f"{url}: another run is at work in this run folder{who}; wait for it, stop it, or choose another --runs-dir"
+        f"{url}: another run is at work in this folder{who}; wait for it, stop it, or choose another place"
     )
 
 

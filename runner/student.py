@@ -67,7 +67,7 @@ _UNENCODABLE = re.compile("[\x00\ud800-\udfff]")
 
 def device() -> torch.device:
     """The accelerator that this process was given, or the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device("cuda" if torch.cuda.is_available() and not machine.given_no_gpu() else "cpu")
 
 
 def pick_precision(wanted: str, on: torch.device) -> str:

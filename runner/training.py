@@ -231,8 +231,8 @@ class _Loop:
         self.bare = student.load_classifier(config.model, config.labels)
         self.parameters = sum(p.numel() for p in self.bare.parameters())
         self.words: SeenEmbedding | None = None
-        self._leave_out_unseen()
         self._try()
+        self._leave_out_unseen()
         self.model = worker.wrap(self.bare.to(self.device))
         self.held_out = torch.from_numpy(held_out.targets)
         self.confidence = torch.from_numpy(recipes.confidence(held_out.targets))

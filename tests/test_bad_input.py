@@ -127,6 +127,12 @@ def student_folder(config: dict[str, Any]) -> Callable[[Any], None]:
     return make
 
 
+def test_a_student_of_the_catalog_is_not_asked_to_read_too_much(run: Any) -> None:
+    found, err = run("student.model=catalog:all-minilm-l6-v2", "student.max_length=1000")
+    assert "student.max_length: 1000 tokens are more than the model reads; set it to 512 or less" in err
+    assert found == 1
+
+
 STUDENTS = {
     "generative": (
         {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"},
@@ -313,7 +319,7 @@ def test_two_runs_in_one_folder(job: Any, run: Any) -> None:
     with store.locked(job.run):
         status, err = run()
     assert status == 1
-    assert f"another run is at work in this run folder (process {os.getpid()} on " in err
+    assert f"another run is at work in this folder (process {os.getpid()} on " in err
 
 
 @pytest.fixture

@@ -1,8 +1,13 @@
 """What a container may use is what its control group says, not what the machine has."""
 
+import json
+import subprocess
+import sys
+
 import pytest
 
 from runner import machine
+from runner.teacher.vllm_engine import EngineSettings, engine_options
 
 
 @pytest.mark.parametrize(
@@ -25,3 +30,29 @@ def test_a_containers_memory_counts(tmp_path, monkeypatch):
     (tmp_path / "memory.max").write_text(f"{2**20}\n")
     monkeypatch.setattr(machine, "CGROUP", tmp_path)
     assert machine.memory_bytes() == 2**20
+
+
+WORKERS = """
+import ray, torch
+from runner import student
+ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False)
+def device():
+    torch.cuda.is_available = lambda: True
+    return student.device().type
+found = [ray.get(ray.remote(num_cpus=1, num_gpus=gpus)(device).remote()) for gpus in (0, 1)]
+print(*found, device())
+"""
+
+
+def test_a_worker_that_asked_for_no_gpu_leaves_those_of_its_node_alone():
+    """Ray does not hide them, so that a processor would be timed on a GPU."""
+    done = subprocess.run([sys.executable, "-c", WORKERS], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["cpu", "cuda", "cuda"]
+
+
+def test_quantised_weights_are_computed_in_half_precision_where_vllm_knows_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "cpu_flags", lambda: {"avx2"})
+    for method, dtype in (("awq", "bfloat16"), ("compressed-tensors", "float32"), (None, "float32")):
+        config = {"quantization_config": {"quant_method": method}} if method else {}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        assert engine_options(EngineSettings(1024, 0, 0), tmp_path)["dtype"] == dtype

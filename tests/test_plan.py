@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from runner import machine
+from runner import machine, models
 from runner.cli import main
 from runner.errors import DataError, EngineError
 from runner.plan import GIB, Plan, check_models, make_plan, plan_text
@@ -108,6 +109,11 @@ def test_a_longer_context_takes_more_memory_and_so_do_wider_numbers(job: Any, mo
     wide = make_plan(asking(job, SMALL, "teacher.max_context=2048"), job.run).teacher
     assert wide["memory"]["need_gib"] == pytest.approx(2 * found[0])
     assert wide["engine_options"]["dtype"] == "float32"
+    facts = replace(models.describe(SMALL), weight_bytes=10**8)  # below a byte a weight: quantised
+    monkeypatch.setattr(models, "describe", lambda *_: facts)
+    small = make_plan(asking(job, SMALL, "teacher.max_context=2048"), job.run).teacher["memory"]["need_gib"]
+    assert small == pytest.approx(10**8 / GIB + 2048 * 30 * 3 * 64 * 2 * 4 / GIB)
+    monkeypatch.undo()
     monkeypatch.setattr(machine, "memory_bytes", lambda: GIB // 4)
     (problem,) = make_plan(asking(job), job.run).problems
     assert "this machine's memory: 0.2 GiB" in problem

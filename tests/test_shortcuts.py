@@ -110,6 +110,20 @@ def test_what_looks_like_it_but_is_not_is_left_as_it_is(monkeypatch: pytest.Monk
     assert torch.equal(one.eval()(**batch(one)).logits, other.eval()(**batch(other)).logits)
 
 
+def test_a_model_that_wants_more_than_a_text_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As X-MOD does: it refuses a text without its language."""
+    one, other = twins(TAKEN["bert"])
+    forward = one.bert.embeddings.forward
+
+    def refuses(*_: Any, **__: Any) -> Any:
+        raise ValueError("Input language unknown")
+
+    one.bert.embeddings.forward = refuses
+    assert not shortcuts.take(one)
+    one.bert.embeddings.forward = forward
+    assert torch.equal(one.eval()(**batch(one)).logits, other.eval()(**batch(other)).logits)
+
+
 @pytest.mark.parametrize("name", ["bert", "mpnet"])
 def test_the_last_layer_works_for_one_token(name: str) -> None:
     one, other = twins(TAKEN[name])

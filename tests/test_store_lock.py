@@ -56,7 +56,7 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 def test_the_second_run_is_refused_and_told_who_is_first(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     folder = Folder(str(tmp_path / "run"))
-    message = f"another run is at work in this run folder .process {holder.pid} on .*wait for it, stop it, or"
+    message = f"another run is at work in this folder .process {holder.pid} on .*wait for it, stop it, or"
     for _ in range(2):  # being refused must not take the first one's name away
         with pytest.raises(BusyError, match=message), locked(folder):
             pytest.fail("two runs in one folder")

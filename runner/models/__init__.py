@@ -211,11 +211,12 @@ def describe(ref: str, revision: str | None = None, base: Path | None = None) ->
 def no_student(ref: str, revision: str | None, base: Path | None, max_length: int) -> str | None:
     """Why a model cannot be a student that reads so many tokens; None where nothing speaks against it.
 
-    Only a model that is on this machine is looked at, without loading it. Raises ModelError as ``identity`` does.
+    A model that is not on this machine is looked at when it is fetched; none is loaded. Raises ModelError as
+    ``identity`` does.
     """
     kind = resolve(ref, revision, base)
     if isinstance(kind, Entry):
-        return None
+        return folder.too_long(max_length, kind.shape.context)
     here = hub.cached(kind.repo, kind.revision) if isinstance(kind, HubName) else kind
     return None if here is None else folder.no_student(here, max_length)
 

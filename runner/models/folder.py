@@ -179,10 +179,21 @@ def no_student(path: Path, max_length: int) -> str | None:
         return None
     if writes_text(config):
         return f"student.model: {path} is a generative model ({config['architectures'][0]}); name an encoder"
-    limit = positions(config)
+    return too_long(max_length, positions(config))
+
+
+def too_long(max_length: int, limit: int | None) -> str | None:
+    """Why a student cannot read ``max_length`` tokens where it has positions for ``limit``; None means unknown."""
     if limit is not None and max_length > limit:
         return f"student.max_length: {max_length} tokens are more than the model reads; set it to {limit} or less"
     return None
+
+
+def quantised_by(path: Path) -> str | None:
+    """The method by which the weights in a folder were quantised, as config.json names it."""
+    config = _json(path / "config.json")
+    found = config.get("quantization_config") if isinstance(config, dict) else None
+    return str(found.get("quant_method")) if isinstance(found, dict) else None
 
 
 def _licence(readme: Path) -> str | None:

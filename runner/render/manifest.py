@@ -135,9 +135,10 @@ def _job(found: Inside, wish: Wish, name: str, config_map: str) -> dict[str, Any
                 "template": head_pod(wish, image, config_map, _labels(name), scales),
             },
             "workerGroupSpecs": [
-                # What either could do starts a node of the last: the student's, not the teacher's.
-                _workers(group, wish, image, config_map, name) | ({"priority": place} if scales else {})
-                for place, group in enumerate(groups)
+                # What several could do starts a node of the student's, not of the teacher's or the benchmark's.
+                _workers(group, wish, image, config_map, name)
+                | ({"priority": int(group.name == "student")} if scales else {})
+                for group in groups
             ],
         },
     }

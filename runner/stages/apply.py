@@ -245,7 +245,7 @@ class Reader:
         characters = 0
         for row in islice(rows, self.part_rows):
             chunk.append(row)
-            characters += len(text_of(row.values[self.text]))
+            characters += sum(len(text_of(row.values[column])) for column in {self.text, *self.keep})
             if characters >= PART_CHARACTERS:
                 break
         return chunk

@@ -17,6 +17,7 @@ from typing import Any
 
 from runner import machine
 from runner.errors import EngineError
+from runner.models.folder import quantised_by
 from runner.teacher.engine import Choice, Deliver, Draw, Reply, Want
 
 BLOCK_TOKENS = 32
@@ -46,8 +47,8 @@ class _Request:
     deliver: Deliver
 
 
-def engine_options(settings: EngineSettings) -> dict[str, Any]:
-    """vLLM's engine arguments that we choose, under those that the user wrote."""
+def engine_options(settings: EngineSettings, folder: Path | None = None) -> dict[str, Any]:
+    """vLLM's engine arguments that we choose, under those that the user wrote; the model is in ``folder``."""
     chosen: dict[str, Any] = {
         "max_model_len": settings.max_context,
         "tensor_parallel_size": max(1, settings.gpus),
@@ -59,12 +60,17 @@ def engine_options(settings: EngineSettings) -> dict[str, Any]:
     }
     if settings.gpus == 0:
         # Where the processor cannot multiply bf16, doing it in steps takes many times as long as fp32.
-        dtype = "bfloat16" if machine.has_bf16() else "float32"
+        dtype = "bfloat16" if machine.has_bf16() or _half_alone(folder) else "float32"
         chosen |= {"kv_cache_memory_bytes": CPU_CACHE_BYTES, "enforce_eager": True, "dtype": dtype}
         # A seeded request whose prompt is read in two steps breaks the step on processors (vLLM 0.32: "CPU Generator
         # does not use offset"), so that prompts are read whole.
         chosen |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(4096, settings.max_context)}
     return chosen | settings.options
+
+
+def _half_alone(folder: Path | None) -> bool:
+    """Whether vLLM computes this model in half precision alone, as most of its kernels for quantised weights do."""
+    return folder is not None and quantised_by(folder) not in (None, "compressed-tensors")
 
 
 def block_tokens(settings: EngineSettings) -> int:
@@ -194,7 +200,7 @@ def _start(folder: Path, settings: EngineSettings) -> Any:
     from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.llm_engine import LLMEngine
 
-    arguments = EngineArgs(model=str(folder), **engine_options(settings))
+    arguments = EngineArgs(model=str(folder), **engine_options(settings, folder))
     return LLMEngine.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
 
 
