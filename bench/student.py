@@ -85,8 +85,9 @@ def runtimes(folder: Path, texts: Sequence[str], rounds: int) -> list[dict[str, 
 
     exports, results = folder.parent / "exports", []
     model = student.load_classifier(folder).eval()
+    seen = student.Student.load(folder).inputs(texts[:64])
     for form in ("onnx", "onnx-int8", "openvino"):
-        export(model, form, exports)  # type: ignore[arg-type]
+        export(model, form, exports, seen)  # type: ignore[arg-type]
         ours = student.Student.load(folder, runtime=form, exports=exports)
         results.append(
             interleaved(form, lambda one=ours: one.predict(texts), plain_pipeline(folder, texts), len(texts), rounds)

@@ -1,7 +1,8 @@
 """The student outside of torch: exported to ONNX once, run by ONNX Runtime or OpenVINO on processors.
 
-The one file that knows onnx, onnxruntime and openvino, which are optional (``pip install 'tutelage[onnx]'`` or
-``'tutelage[openvino]'``). OpenVINO reads the ONNX file itself: its converter, and with it its telemetry, is not used.
+The one file that knows openvino, and beside int8.py the one that knows onnx and onnxruntime. All are optional
+(``pip install 'tutelage[onnx]'`` or ``'tutelage[openvino]'``). OpenVINO reads the ONNX file itself: its converter, and
+with it its telemetry, is not used.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import io
 import logging
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from runner.errors import ModelError, UserError, first_line
+from runner.int8 import Batch, quantise
 from runner.optional import lacking
 
 Form = Literal["onnx", "onnx-int8", "openvino"]
@@ -35,8 +37,10 @@ MOST_APART = 1e-3
 """Of the logits of an export in fp32 and the original's."""
 
 
-def export(model: Any, form: Form, folder: Path) -> Path:
+def export(model: Any, form: Form, folder: Path, seen: Sequence[Batch]) -> Path:
     """Write what ``form`` needs of a classifier (torch, fp32, on the processor) below ``folder``.
+
+    ``seen`` is texts such as it will read; int8 alone looks at them.
 
     :raises UserError: when a package is not installed.
     :raises ModelError: when the model cannot be exported.
@@ -55,10 +59,8 @@ def export(model: Any, form: Form, folder: Path) -> Path:
         _check(model, open_session("onnx" if form == "onnx-int8" else form, folder, "fp32", 1))
     target = folder / FILES[form]
     if form == "onnx-int8" and not target.exists():
-        from onnxruntime.quantization import QuantType, quantize_dynamic
-
         with _quiet():
-            quantize_dynamic(full, target, weight_type=QuantType.QInt8, per_channel=True)
+            quantise(full, target, seen)
     return target
 
 

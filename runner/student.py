@@ -321,6 +321,12 @@ class Student:
                 for batch, found in zip(batches, several(partial(self._probabilities, ids), batches), strict=True):
                     yield [start + index for index in batch], found
 
+    def inputs(self, texts: Sequence[str]) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """What its runtime would be called with: token ids and attention masks of texts, batch by batch."""
+        ids, pad_id = tokenize(self.tokenizer, texts, self.max_length), self.tokenizer.pad_token_id or 0
+        batches = length_batches([len(row) for row in ids], TOKENS_PER_LANE)
+        return [padded([ids[index] for index in batch], pad_id) for batch in batches]
+
     def gpu_memory_mb(self) -> float | None:
         """The most memory that this process held on its GPU, in MB; None on a processor."""
         return torch.cuda.max_memory_allocated(self.device) / 1e6 if self.device.type == "cuda" else None

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner import runtimes, shortcuts, student
+from runner import int8, runtimes, shortcuts, student
 from runner.errors import ModelError, SpecError, UserError
 from runner.optional import lacking
 from runner.spec import check_files
@@ -46,7 +46,7 @@ def exports(model: Path) -> Path:
     folder = model.parent / "exports"
     loaded = student.load_classifier(model).eval()
     for form in ("onnx", "onnx-int8", "openvino"):
-        assert runtimes.export(loaded, form, folder).exists()
+        assert runtimes.export(loaded, form, folder, student.Student.load(model).inputs(TEXTS)).exists()
     return folder
 
 
@@ -67,7 +67,7 @@ def test_mpnet_is_exported(tmp_path: Path) -> None:
     classifier = MPNetForSequenceClassification(MPNetConfig(vocab_size=120, num_labels=3, **sizes))
     assert shortcuts.take(classifier)
     for form in ("onnx", "openvino"):
-        assert runtimes.export(classifier.eval(), form, tmp_path).exists()
+        assert runtimes.export(classifier.eval(), form, tmp_path, []).exists()
 
 
 FIRST_CALLS = """
@@ -108,6 +108,37 @@ def test_fewer_bits_answer_nearly_so(model: Path, exports: Path, form: str) -> N
     assert found.sum(axis=1) == pytest.approx(np.ones(len(TEXTS)), abs=1e-5)
 
 
+@pytest.fixture
+def shouting(model: Path, tmp_path: Path) -> Path:
+    """The student with a few neurons that answer a thousand times as loud as the others: eight bits hold but them."""
+    import torch
+
+    loud = student.load_classifier(model)
+    with torch.no_grad():
+        for layer in loud.base_model.encoder.layer:
+            layer.intermediate.dense.weight *= 20
+            layer.output.dense.weight *= 5
+            layer.intermediate.dense.weight[:3] *= 100
+            layer.output.dense.weight[:, :3] /= 100
+    student.save_student(loud, student.load_tokenizer(model), tmp_path / "loud", 24)
+    return tmp_path / "loud"
+
+
+def test_int8_computes_loud_neurons_apart(shouting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = student.Student.load(shouting, precision="fp32")
+    expected, loaded = original.predict(TEXTS), student.load_classifier(shouting).eval()
+
+    def off(apart: int) -> float:
+        monkeypatch.setattr(int8, "APART", apart)
+        exports = tmp_path / f"{apart}"
+        runtimes.export(loaded, "onnx-int8", exports, original.inputs(TEXTS))
+        found = student.Student.load(shouting, precision="fp32", runtime="onnx-int8", exports=exports)
+        return float(np.abs(found.predict(TEXTS) - expected).max())
+
+    together, apart = off(0), off(3)
+    assert apart < 0.5 * together
+
+
 def test_an_export_that_is_not_the_student_is_noticed(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,7 +155,7 @@ def test_an_export_that_is_not_the_student_is_noticed(
 
     monkeypatch.setattr(runtimes, "_to_onnx", careless)
     with pytest.raises(ModelError, match="is not the student: its logits are off by"):
-        runtimes.export(student.load_classifier(model).eval(), "onnx", tmp_path)
+        runtimes.export(student.load_classifier(model).eval(), "onnx", tmp_path, [])
 
 
 def test_what_is_missing_is_said_before_anything_is_spent(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
