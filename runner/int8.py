@@ -39,13 +39,13 @@ Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
 def quantise(full: Path, target: Path, seen: Sequence[Batch]) -> None:
     """Write ``full`` (ONNX, fp32, opset 20) in int8: weights by channel, activations scaled as they come.
 
-    ``seen`` is texts such as it will read: there the strong neurons show.
+    ``seen`` is texts such as it will read: there the strong neurons show. Without any, none is computed apart.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     model = onnx.load(full)
-    layers = _feed_forwards(model.graph)
+    layers = _feed_forwards(model.graph) if seen else []
     strong = _strongest(model, [layer.gelu.output[0] for layer in layers], seen)
     apart = [
         name for layer, neurons in zip(layers, strong, strict=True) for name in _split(model.graph, layer, neurons)
@@ -80,7 +80,7 @@ def _feed_forwards(graph: Any) -> list[_FeedForward]:
 
 
 def _strongest(model: Any, names: list[str], seen: Sequence[Batch]) -> list[NDArray[np.int64]]:
-    """The neurons with the largest activations of each tensor that is named, ``(rows, tokens, neurons)``."""
+    """The neurons with the largest activations of each tensor that is named, ``(..., neurons)``."""
     import onnx
     import onnxruntime
 
@@ -95,7 +95,7 @@ def _strongest(model: Any, names: list[str], seen: Sequence[Batch]) -> list[NDAr
     highest: list[NDArray[np.float32]] = []
     for ids, mask in seen:
         said = session.run(names, {"input_ids": ids, "attention_mask": mask})
-        largest = [np.abs(one).max(axis=(0, 1)) for one in said]
+        largest = [np.abs(one).reshape(-1, one.shape[-1]).max(axis=0) for one in said]
         highest = [np.maximum(*pair) for pair in zip(highest, largest, strict=True)] if highest else largest
     return [np.sort(np.argsort(-one)[:APART]) for one in highest]
 

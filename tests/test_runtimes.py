@@ -66,7 +66,7 @@ def test_mpnet_is_exported(tmp_path: Path) -> None:
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     classifier = MPNetForSequenceClassification(MPNetConfig(vocab_size=120, num_labels=3, **sizes))
     assert shortcuts.take(classifier)
-    for form in ("onnx", "openvino"):
+    for form in ("onnx", "openvino", "onnx-int8"):
         assert runtimes.export(classifier.eval(), form, tmp_path, []).exists()
 
 
