@@ -10,8 +10,6 @@ Works on the graph of ONNX, which says the same of all architectures: product, b
 
 from __future__ import annotations
 
-import tempfile
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,21 +51,19 @@ def quantise(full: Path, target: Path, seen: Sequence[Batch]) -> None:
     needed = {name for node in model.graph.node for name in node.input}
     for stored in [one for one in model.graph.initializer if one.name not in needed]:
         model.graph.initializer.remove(stored)
-    with tempfile.TemporaryDirectory() as scratch:
-        split = Path(scratch) / "split.onnx"
-        onnx.save(model, split)
-        quantize_dynamic(split, target, weight_type=QuantType.QInt8, per_channel=True, nodes_to_exclude=apart)
+    quantize_dynamic(model, target, weight_type=QuantType.QInt8, per_channel=True, nodes_to_exclude=apart)
 
 
 def _feed_forwards(graph: Any) -> list[_FeedForward]:
     """Of the graph, whatever reads ``product + bias -> GELU -> product``, both products with weights."""
-    stored, times = {one.name for one in graph.initializer}, Counter(name for node in graph.node for name in node.input)
-    own = {name for name in stored if times[name] == 1}  # ALBERT's layers share theirs: each apart would be many models
     made = {name: node for node in graph.node for name in node.output}
     read: dict[str, list[Any]] = {}
     for node in graph.node:
         for name in node.input:
             read.setdefault(name, []).append(node)
+    stored = {one.name for one in graph.initializer}
+    # ALBERT's layers share theirs: each apart would be many models.
+    own = {name for name in stored if len(read.get(name, [])) == 1}
     found = []
     for gelu in (node for node in graph.node if node.op_type == "Gelu"):
         bias, after = made.get(gelu.input[0]), read.get(gelu.output[0], [])

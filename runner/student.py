@@ -323,18 +323,21 @@ class Student:
 
     def inputs(self, texts: Sequence[str]) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """What its runtime would be called with: token ids and attention masks of texts, batch by batch."""
-        ids, pad_id = tokenize(self.tokenizer, texts, self.max_length), self.tokenizer.pad_token_id or 0
-        batches = length_batches([len(row) for row in ids], TOKENS_PER_LANE)
-        return [padded([ids[index] for index in batch], pad_id) for batch in batches]
+        ids = tokenize(self.tokenizer, texts, self.max_length)
+        return [self._padded(ids, batch) for batch in length_batches([len(row) for row in ids], TOKENS_PER_LANE)]
 
     def gpu_memory_mb(self) -> float | None:
         """The most memory that this process held on its GPU, in MB; None on a processor."""
         return torch.cuda.max_memory_allocated(self.device) / 1e6 if self.device.type == "cuda" else None
 
     def _probabilities(self, ids: Sequence[Sequence[int]], batch: Sequence[int]) -> NDArray[np.float32]:
-        rows, pad_id = [ids[index] for index in batch], self.tokenizer.pad_token_id or 0
-        found: NDArray[np.float32] = softmax(self.logits(*padded(rows, pad_id)), axis=-1)
+        found: NDArray[np.float32] = softmax(self.logits(*self._padded(ids, batch)), axis=-1)
         return found
+
+    def _padded(
+        self, ids: Sequence[Sequence[int]], batch: Sequence[int]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        return padded([ids[index] for index in batch], self.tokenizer.pad_token_id or 0)
 
     def _tokenised(self, texts: Sequence[str], start: int) -> list[list[int]]:
         return tokenize(self.tokenizer, texts[start : start + WINDOW], self.max_length)
