@@ -118,11 +118,15 @@ def open_session(form: Form, folder: Path, precision: str, lanes: int) -> Logits
     ``precision`` bf16 matters to OpenVINO alone.
 
     :raises UserError: when its package is not installed.
+    :raises ModelError: when the export is damaged.
     """
     if lack := lacking(form):
         raise UserError(lack)
     path = str(folder / FILES[form])
-    return _openvino(path, precision, lanes) if form == "openvino" else _onnxruntime(path)
+    try:
+        return _openvino(path, precision, lanes) if form == "openvino" else _onnxruntime(path)
+    except Exception as error:  # both runtimes raise kinds of their own
+        raise ModelError(f"{path}: {form} cannot load this export, it may be damaged: {first_line(error)}") from error
 
 
 def _onnxruntime(path: str) -> Logits:

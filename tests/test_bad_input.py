@@ -133,6 +133,12 @@ def test_a_student_of_the_catalog_is_not_asked_to_read_too_much(run: Any) -> Non
     assert found == 1
 
 
+def test_a_teacher_of_the_catalog_is_no_student(run: Any) -> None:
+    found, err = run("student.model=catalog:smollm2-135m-instruct")
+    assert "student.model: catalog:smollm2-135m-instruct is a generative model; name an encoder" in err
+    assert found == 1
+
+
 STUDENTS = {
     "generative": (
         {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"},

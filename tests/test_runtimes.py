@@ -108,6 +108,16 @@ def test_fewer_bits_answer_nearly_so(model: Path, exports: Path, form: str) -> N
     assert found.sum(axis=1) == pytest.approx(np.ones(len(TEXTS)), abs=1e-5)
 
 
+@pytest.mark.parametrize("form", ["onnx", "onnx-int8", "openvino"])
+def test_a_damaged_export_is_said(model: Path, exports: Path, tmp_path: Path, form: runtimes.Form) -> None:
+    whole = exports / runtimes.FILES[form]
+    broken = tmp_path / runtimes.FILES[form]
+    broken.parent.mkdir()
+    broken.write_bytes(whole.read_bytes()[:-1000])
+    with pytest.raises(ModelError, match=f"{broken}: {form} cannot load this export, it may be damaged: "):
+        student.Student.load(model, runtime=form, exports=tmp_path)
+
+
 @pytest.fixture
 def shouting(model: Path, tmp_path: Path) -> Path:
     """The student with a few neurons that answer a thousand times as loud as the others: eight bits hold but them."""

@@ -216,6 +216,8 @@ def no_student(ref: str, revision: str | None, base: Path | None, max_length: in
     """
     kind = resolve(ref, revision, base)
     if isinstance(kind, Entry):
+        if kind.role != "student":
+            return f"student.model: {ref} is a generative model; name an encoder"
         return folder.too_long(max_length, kind.shape.context)
     here = hub.cached(kind.repo, kind.revision) if isinstance(kind, HubName) else kind
     return None if here is None else folder.no_student(here, max_length)
