@@ -48,11 +48,16 @@ def folder(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return saved
 
 
-@given(st.lists(st.integers(0, 300), max_size=60), st.integers(1, 2000), st.none() | st.integers(1, 9))
+@given(
+    st.lists(st.integers(0, 300), max_size=60),
+    st.integers(1, 2000),
+    st.none() | st.integers(1, 9),
+    st.integers(1, 4),
+)
 def test_batches_hold_every_row_once_and_no_more_tokens_than_allowed(
-    lengths: list[int], tokens: int, rows: int | None
+    lengths: list[int], tokens: int, rows: int | None, lanes: int
 ) -> None:
-    batches = list(student.length_batches(lengths, tokens, rows))
+    batches = list(student.length_batches(lengths, tokens, rows, lanes))
     assert sorted(itertools.chain(*batches)) == list(range(len(lengths)))
     padded = [len(batch) * max(lengths[i] for i in batch) for batch in batches]
     assert all(size <= tokens or len(batch) == 1 for size, batch in zip(padded, batches, strict=True))
@@ -63,6 +68,14 @@ def test_batches_hold_every_row_once_and_no_more_tokens_than_allowed(
 def test_short_texts_share_a_batch() -> None:
     assert list(student.length_batches([4, 100, 4, 4], 100)) == [[1], [0, 2, 3]]
     assert list(student.length_batches([5] * 5, 1000, rows=2)) == [[0, 1], [2, 3], [4]]
+
+
+def test_lanes_end_together_for_their_batches_become_smaller() -> None:
+    sizes = [10 * len(batch) for batch in student.length_batches([10] * 1000, 1024, lanes=2)]
+    assert sizes[0] == 1020
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] <= student.FEWEST_TOKENS
+    assert {10 * len(batch) for batch in student.length_batches([10] * 1000, 1024)} == {1020, 820}
 
 
 def test_what_cannot_be_encoded_becomes_a_blank() -> None:
@@ -99,6 +112,19 @@ def test_predictions_do_not_depend_on_the_batch(folder: Path) -> None:
     assert model.predict(TEXTS, batch_rows=3) == pytest.approx(together, abs=1e-4)
     assert model.predict([]).shape == (0, 3)
     assert len(set(together.argmax(axis=1))) > 1, "a model that always says the same tests nothing"
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_many_texts_are_predicted_in_windows_by_several_lanes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, lanes: int
+) -> None:
+    model = student.Student.load(folder, 64, "fp32")
+    expected = model.predict(TEXTS)
+    monkeypatch.setattr(student, "FIRST_WINDOW", 3)
+    monkeypatch.setattr(student, "WINDOW", 7)
+    model.lanes = lanes
+    assert sorted(row for rows, _ in model.batches(TEXTS, 2) for row in rows) == list(range(len(TEXTS)))
+    assert model.predict(TEXTS, batch_rows=2) == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_plain_pipeline_says_the_same(folder: Path) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from runner.report import build_report, result_table
 from runner.report.text import flat, moment, money, number, seconds
+from runner.report.words import limits
 from runner.shown import clean
 
 VOID = {"meta", "link"}
@@ -303,6 +304,15 @@ def test_the_student_on_other_machines_and_in_other_runtimes(folder):
     assert page.text.count("77.7") == len(speed["throughput"])
     for said in ("T4 <b>", "Tesla T4, fp16, torch", "0.12", "GPU 812", "student.resources"):
         assert said in page.text, said
+
+
+@pytest.mark.parametrize(("device", "chosen"), [("cpu", True), ("cuda:0", False)])
+def test_where_the_runtime_was_chosen_on_the_test_texts_the_report_says_so(folder, device, chosen):
+    run = folder().write()
+    report = build_report(run.read, run.exists)[0]
+    report["export"] = {"asked": "auto", "runtime": "torch", "runtimes": []}
+    report["benchmark"]["student"]["device"] = device
+    assert any("runtime was chosen on the test texts" in said for said in limits(report)) == chosen
 
 
 def test_without_published_figures_there_is_no_table_of_them(folder):
