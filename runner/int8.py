@@ -3,7 +3,9 @@
 In some layers a handful of feed-forward neurons answer a hundred times as strongly as all others, mostly at the tokens
 that begin and end a text (Sun et al. 2024, "Massive Activations in Large Language Models"). One scale for a whole
 tensor then leaves the others next to nothing. So a few neurons of each layer are computed apart, in fp32, as the
-outlier columns of LLM.int8 are (Dettmers et al. 2022): a feed-forward layer is a sum over its neurons.
+outlier columns of LLM.int8 are (Dettmers et al. 2022): a feed-forward layer is a sum over its neurons. What the layer
+reads has loud columns too, fewer and less so: these are made quieter, and their weights as much larger (SmoothQuant;
+Xiao et al. 2023), which changes nothing of what is computed.
 
 Works on the graph of ONNX, which says the same of all architectures: product, bias, GELU, product.
 """
@@ -19,6 +21,8 @@ from numpy.typing import NDArray
 
 APART = 32
 """Neurons of each feed-forward layer that are computed apart, of some 1,500 to 3,000."""
+QUIETER = 0.65
+"""SmoothQuant's migration strength: at 1 the columns of an input become equally loud, at 0 those of its weights."""
 
 
 class _FeedForward(NamedTuple):
@@ -44,10 +48,13 @@ def quantise(full: Path, target: Path, seen: Sequence[Batch]) -> None:
 
     model = onnx.load(full)
     layers = _feed_forwards(model.graph) if seen else []
-    strong = _strongest(model, [layer.gelu.output[0] for layer in layers], seen)
-    apart = [
-        name for layer, neurons in zip(layers, strong, strict=True) for name in _split(model.graph, layer, neurons)
-    ]
+    loudness = _loudness(model, [name for one in layers for name in (one.up.input[0], one.gelu.output[0])], seen)
+    apart = []
+    for layer in layers:
+        strongest = np.argsort(-loudness[layer.gelu.output[0]])[:APART]
+        heard = loudness[layer.up.input[0]]
+        apart += _split(model.graph, layer, np.sort(strongest))
+        _even_out(model.graph, layer, heard)
     needed = {name for node in model.graph.node for name in node.input}
     for stored in [one for one in model.graph.initializer if one.name not in needed]:
         model.graph.initializer.remove(stored)
@@ -75,25 +82,26 @@ def _feed_forwards(graph: Any) -> list[_FeedForward]:
     return found
 
 
-def _strongest(model: Any, names: list[str], seen: Sequence[Batch]) -> list[NDArray[np.int64]]:
-    """The neurons with the largest activations of each tensor that is named, ``(..., neurons)``."""
+def _loudness(model: Any, names: list[str], seen: Sequence[Batch]) -> dict[str, NDArray[np.float32]]:
+    """Of each tensor that is named, ``(..., columns)``, the largest size of each column's values."""
     import onnx
     import onnxruntime
 
     if not names:
-        return []
+        return {}
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(watched.SerializeToString(), options, ["CPUExecutionProvider"])
-    highest: list[NDArray[np.float32]] = []
+    highest: dict[str, NDArray[np.float32]] = {}
     for ids, mask in seen:
         said = session.run(names, {"input_ids": ids, "attention_mask": mask})
-        largest = [np.abs(one).reshape(-1, one.shape[-1]).max(axis=0) for one in said]
-        highest = [np.maximum(*pair) for pair in zip(highest, largest, strict=True)] if highest else largest
-    return [np.sort(np.argsort(-one)[:APART]) for one in highest]
+        for name, values in zip(names, said, strict=True):
+            largest = np.abs(values).reshape(-1, values.shape[-1]).max(axis=0)
+            highest[name] = np.maximum(largest, highest.get(name, 0))
+    return highest
 
 
 def _split(graph: Any, layer: _FeedForward, neurons: NDArray[np.int64]) -> list[str]:
@@ -135,3 +143,21 @@ def _split(graph: Any, layer: _FeedForward, neurons: NDArray[np.int64]) -> list[
     for offset, node in enumerate(chain):
         graph.node.insert(place + offset, node)
     return [chain[0].name, chain[3].name]
+
+
+def _even_out(graph: Any, layer: _FeedForward, loudness: NDArray[np.float32]) -> None:
+    """Divide the columns of what a layer reads by a number each, and multiply their weights by it."""
+    from onnx import helper, numpy_helper
+
+    weight = next(one for one in graph.initializer if one.name == layer.up.input[1])
+    values = numpy_helper.to_array(weight)
+    weighed = np.abs(values).max(axis=1)
+    # A column that was never heard may yet be: no number is far from the others.
+    heard, weighed = (np.maximum(one, max(np.median(one) / 100, 1e-9)) for one in (loudness, weighed))
+    by = (heard**QUIETER / weighed ** (1 - QUIETER)).astype(np.float32)
+    weight.CopyFrom(numpy_helper.from_array(values * by[:, None], weight.name))
+    quiet = f"{layer.gelu.output[0]}/quiet"
+    graph.initializer.append(numpy_helper.from_array(1 / by, f"{quiet}/by"))
+    node = helper.make_node("Mul", [layer.up.input[0], f"{quiet}/by"], [quiet], name=f"{quiet}/node")
+    layer.up.input[0] = quiet
+    graph.node.insert(list(graph.node).index(layer.up), node)

@@ -72,6 +72,7 @@ def test_mpnet_is_exported(tmp_path: Path) -> None:
 
 FIRST_CALLS = """
 import os, signal, sys, threading
+from collections.abc import Callable
 from pathlib import Path
 import numpy as np
 from runner import runtimes
@@ -147,6 +148,47 @@ def test_int8_computes_loud_neurons_apart(shouting: Path, tmp_path: Path, monkey
 
     together, apart = off(0), off(3)
     assert apart < 0.5 * together
+
+
+def test_int8_reads_loud_columns_with_the_others(tmp_path: Path) -> None:
+    import onnx
+    from onnx import helper, numpy_helper
+    from onnxruntime import InferenceSession
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    draw = np.random.default_rng(0)
+    read, up, bias, down = (
+        draw.normal(size=size).astype(np.float32) for size in [(50, 64), (64, 128), (128,), (128, 64)]
+    )
+    read[:, :2] *= 100  # two columns are loud, and weigh little
+    up[:2] /= 100
+    read[:, 2], up[3] = 0, 0  # one says nothing, one is not heard
+    nodes = [
+        helper.make_node("MatMul", ["read", "up"], ["a"], name="up"),
+        helper.make_node("Add", ["a", "bias"], ["b"], name="bias"),
+        helper.make_node("Gelu", ["b"], ["c"], name="gelu"),
+        helper.make_node("MatMul", ["c", "down"], ["said"], name="down"),
+    ]
+    shapes = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None, 64]) for name in ("read", "said")]
+    stored = [numpy_helper.from_array(one, name) for one, name in [(up, "up"), (bias, "bias"), (down, "down")]]
+    graph = helper.make_graph(nodes, "layer", shapes[:1], shapes[1:], stored)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+    def say(path: Path) -> Any:
+        return InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"read": read})[0]
+
+    def in_int8(name: str) -> Any:
+        quantize_dynamic(tmp_path / name, tmp_path / "int8.onnx", weight_type=QuantType.QInt8, per_channel=True)
+        return say(tmp_path / "int8.onnx")
+
+    onnx.save(model, tmp_path / "plain.onnx")
+    expected = say(tmp_path / "plain.onnx")
+    [layer] = int8._feed_forwards(model.graph)
+    int8._even_out(model.graph, layer, np.abs(read).max(axis=0))
+    onnx.save(model, tmp_path / "even.onnx")
+    size = float(np.abs(expected).mean())
+    assert say(tmp_path / "even.onnx") == pytest.approx(expected, abs=1e-4 * size)
+    assert np.abs(in_int8("even.onnx") - expected).mean() < 0.2 * np.abs(in_int8("plain.onnx") - expected).mean()
 
 
 def test_an_export_that_is_not_the_student_is_noticed(
