@@ -3,8 +3,8 @@
     python bench/teacher.py [--only direct,cot,...] [--rows 32] [--rounds 3] [--model catalog:NAME]
 
 Each comparison has two contenders, each in a process of its own with an engine of its own. They get the same rows in
-the same run, in alternating rounds, new rows each round; the table has the medians and their ratio, since machines are
-noisy. Also written to bench/out/teacher.json.
+the same run, in alternating rounds, new rows each round; the table has the medians of both rates and of the rounds'
+ratios, since machines are noisy. Also written to bench/out/teacher.json.
 
     direct        our actor, `prompt: direct`      against  vllm.LLM.chat with constrained choice, vLLM's defaults
     ray.data.llm  the actor under Ray, stored      against  ray.data.llm with constrained choice, its defaults

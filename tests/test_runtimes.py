@@ -72,7 +72,6 @@ def test_mpnet_is_exported(tmp_path: Path) -> None:
 
 FIRST_CALLS = """
 import os, signal, sys, threading
-from collections.abc import Callable
 from pathlib import Path
 import numpy as np
 from runner import runtimes
@@ -150,19 +149,11 @@ def test_int8_computes_loud_neurons_apart(shouting: Path, tmp_path: Path, monkey
     assert apart < 0.5 * together
 
 
-def test_int8_reads_loud_columns_with_the_others(tmp_path: Path) -> None:
+def feed_forward(weights: dict[str, Any], *more: Any) -> Any:
+    """A graph of one feed-forward layer, ``read`` to ``said``, and ``more`` nodes."""
     import onnx
     from onnx import helper, numpy_helper
-    from onnxruntime import InferenceSession
-    from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    draw = np.random.default_rng(0)
-    read, up, bias, down = (
-        draw.normal(size=size).astype(np.float32) for size in [(50, 64), (64, 128), (128,), (128, 64)]
-    )
-    read[:, :2] *= 100  # two columns are loud, and weigh little
-    up[:2] /= 100
-    read[:, 2], up[3] = 0, 0  # one says nothing, one is not heard
     nodes = [
         helper.make_node("MatMul", ["read", "up"], ["a"], name="up"),
         helper.make_node("Add", ["a", "bias"], ["b"], name="bias"),
@@ -170,9 +161,40 @@ def test_int8_reads_loud_columns_with_the_others(tmp_path: Path) -> None:
         helper.make_node("MatMul", ["c", "down"], ["said"], name="down"),
     ]
     shapes = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None, 64]) for name in ("read", "said")]
-    stored = [numpy_helper.from_array(one, name) for one, name in [(up, "up"), (bias, "bias"), (down, "down")]]
-    graph = helper.make_graph(nodes, "layer", shapes[:1], shapes[1:], stored)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    stored = [numpy_helper.from_array(one, name) for name, one in weights.items()]
+    graph = helper.make_graph([*nodes, *more], "layer", shapes[:1], shapes[1:], stored)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+@pytest.fixture
+def weights() -> dict[str, Any]:
+    draw, sizes = np.random.default_rng(0), {"up": (64, 128), "bias": (128,), "down": (128, 64)}
+    return {name: draw.normal(size=size).astype(np.float32) for name, size in sizes.items()}
+
+
+def test_int8_leaves_layers_alone_whose_inside_is_read_elsewhere(weights: dict[str, Any]) -> None:
+    from onnx import helper
+
+    up_again = {"up2": weights["up"], "bias2": weights["bias"], "down2": weights["down"]}
+    again = [
+        helper.make_node("Add", ["said", "bias2"], ["d"]),
+        helper.make_node("Gelu", ["d"], ["e"]),
+        helper.make_node("MatMul", ["e", "down2"], ["f"]),
+    ]
+    for more, found in [([], 1), ([helper.make_node("Relu", ["b"], ["z"])], 0), (again, 1)]:
+        assert len(int8._feed_forwards(feed_forward(weights | up_again, *more).graph)) == found
+
+
+def test_int8_reads_loud_columns_with_the_others(weights: dict[str, Any], tmp_path: Path) -> None:
+    import onnx
+    from onnxruntime import InferenceSession
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    read = np.random.default_rng(1).normal(size=(50, 64)).astype(np.float32)
+    read[:, :2] *= 100  # two columns are loud, and weigh little
+    weights["up"][:2] /= 100
+    read[:, 2], weights["up"][3] = 0, 0  # one says nothing, one is not heard
+    model = feed_forward(weights)
 
     def say(path: Path) -> Any:
         return InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"read": read})[0]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import shutil
+import threading
+from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -114,7 +117,7 @@ def test_predictions_do_not_depend_on_the_batch(folder: Path) -> None:
     assert len(set(together.argmax(axis=1))) > 1, "a model that always says the same tests nothing"
 
 
-@pytest.mark.parametrize("lanes", [1, 3])
+@pytest.mark.parametrize("lanes", [1, 3, 30])
 def test_many_texts_are_predicted_in_windows_by_several_lanes(
     folder: Path, monkeypatch: pytest.MonkeyPatch, lanes: int
 ) -> None:
@@ -253,7 +256,7 @@ def test_a_folder_of_an_unknown_kind_is_no_student(tiny_model: Path, tmp_path: P
         student.Student.load(tmp_path)
 
 
-def test_threads_are_as_before_when_a_prediction_fails(tiny_model: Path, tmp_path: Path) -> None:
+def test_threads_are_as_before_when_a_prediction_fails_or_is_given_up(tiny_model: Path, tmp_path: Path) -> None:
     student.save_student(student.load_classifier(tiny_model, LABELS), student.load_tokenizer(tiny_model), tmp_path, 8)
     model = student.Student.load(tmp_path, precision="fp32")
     model.lanes, before = 2, student.torch.get_num_threads()
@@ -261,7 +264,17 @@ def test_threads_are_as_before_when_a_prediction_fails(tiny_model: Path, tmp_pat
     def broken(ids: Any, mask: Any) -> Any:
         raise RuntimeError("no memory")
 
-    model.logits = broken
-    with pytest.raises(RuntimeError, match="no memory"):
-        model.predict([f"text {n}" for n in range(500)])
-    assert student.torch.get_num_threads() == before
+    whole, model.logits = model.logits, broken
+    threads = threading.active_count()
+    gc.disable()  # it would clean up, some time later
+    try:
+        with pytest.raises(RuntimeError, match="no memory"):
+            model.predict([f"text {n}" for n in range(5000)])
+        assert threading.active_count() == threads
+    finally:
+        gc.enable()
+    model.logits = whole
+    batches = cast("Generator[Any, None, None]", model.batches([f"text {n}" for n in range(5000)]))
+    next(batches)
+    batches.close()
+    assert (threading.active_count(), student.torch.get_num_threads()) == (threads, before)
