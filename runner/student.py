@@ -222,7 +222,7 @@ def length_batches(lengths: Sequence[int], tokens: int, rows: int | None = None,
     """Row numbers, longest first, in batches of at most ``tokens`` padded tokens (and ``rows`` rows).
 
     For several lanes they become smaller towards the end (guided self-scheduling, Polychronopoulos and Kuck 1987), so
-    that all lanes end at about the same time.
+    that all lanes end at about the same time: by halves, since oneDNN makes and keeps code for each new shape.
     """
     batch: list[int] = []
     longest, left, most = 0, sum(lengths), tokens
@@ -232,7 +232,8 @@ def length_batches(lengths: Sequence[int], tokens: int, rows: int | None = None,
             batch = []
         if not batch:
             longest = lengths[index]
-            most = tokens if lanes == 1 else min(tokens, max(FEWEST_TOKENS, left // (2 * lanes)))
+            while lanes > 1 and most >= 2 * FEWEST_TOKENS and most * 2 * lanes > left:
+                most //= 2
         batch.append(index)
         left -= lengths[index]
     if batch:
