@@ -99,8 +99,9 @@ def test_forty_hostile_rows_spoil_nothing(tmp_path: Path) -> None:
     assert 1 <= len(failed) <= 3
     for number in range(len(ORDINARY)):
         one, other = (np.array(answers[f"{kind} {number}"]["label_probabilities"]) for kind in ("alone", "mixed"))
-        # Other neighbours move bf16 sums in their last digit, and nothing more.
-        assert np.abs(one - other).max() < 0.03
+        # Other neighbours move bf16 sums in their last digit, and nothing more: a logit of 16 to 32 by 0.125, which is
+        # up to 0.031 of a probability, and two logits against each other up to twice as much.
+        assert np.abs(one - other).max() < 0.065
     # No text brought a control token along: every prompt has those of the template and no others.
     added = {number for number, token in actor._engine.tokenizer.added_tokens_decoder.items() if str(token).strip()}
     renderer = actor._renderer

@@ -265,16 +265,17 @@ def test_threads_are_as_before_when_a_prediction_fails_or_is_given_up(tiny_model
         raise RuntimeError("no memory")
 
     whole, model.logits = model.logits, broken
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     gc.disable()  # it would clean up, some time later
     try:
         with pytest.raises(RuntimeError, match="no memory"):
             model.predict([f"text {n}" for n in range(5000)])
-        assert threading.active_count() == threads
+        assert set(threading.enumerate()) <= threads
     finally:
         gc.enable()
     model.logits = whole
     batches = cast("Generator[Any, None, None]", model.batches([f"text {n}" for n in range(5000)]))
     next(batches)
     batches.close()
-    assert (threading.active_count(), student.torch.get_num_threads()) == (threads, before)
+    assert set(threading.enumerate()) <= threads
+    assert student.torch.get_num_threads() == before
