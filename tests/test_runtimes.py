@@ -266,6 +266,20 @@ def test_auto_takes_the_fastest_that_loses_next_to_nothing(rows: list[dict[str, 
     assert export.choose(found, "onnx") == "onnx"
 
 
+@pytest.mark.parametrize(("gpus", "asked", "chosen"), [(0, "auto", "onnx"), (1, "torch", "torch")])
+def test_with_a_gpu_torch_is_asked_for(
+    job: Any, monkeypatch: pytest.MonkeyPatch, gpus: int, asked: str, chosen: str
+) -> None:
+    job.do("load")
+    context = job.context("export", job.spec("student.export=[onnx]", f"student.resources.gpus={gpus}"))
+    rates = {"torch": 1.0, "onnx": 2.0}
+    found = [
+        {"runtime": name, "accuracy": 1.0, "agreement": 1.0, "texts_per_second": rate} for name, rate in rates.items()
+    ]
+    monkeypatch.setattr(context.cluster, "call", lambda *_, **__: found)
+    assert export.run(context) == {"runtime": chosen, "asked": asked, "runtimes": found}
+
+
 def test_three_rows_of_a_thousand_are_no_more_than_may_be_lost() -> None:
     torch, onnx = (
         {"runtime": name, "accuracy": right / 1000, "agreement": 1.0, "texts_per_second": rate}

@@ -266,7 +266,7 @@ def limits(report: dict[str, Any]) -> list[str]:
     export = report.get("export") or {}
     measured = (
         "The student's runtime was chosen on the test texts; for all else they were used to measure only."
-        if export.get("asked") == "auto" and not str(speed.get("device")).startswith("cuda")  # a GPU has torch alone
+        if export.get("asked") == "auto"
         else "The test texts were used to measure only."
     )
     said.append(

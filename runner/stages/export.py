@@ -105,8 +105,9 @@ def run(context: Context) -> dict[str, Any]:
         truth=test.column("label").to_pylist(),
     )
     # Exports are for processors: a GPU has torch, however fast the processor beside it is.
-    chosen = "torch" if spec.student.resources.gpus else choose(found, spec.student.runtime)
-    result = {"runtime": chosen, "asked": spec.student.runtime, "runtimes": found}
+    asked = "torch" if spec.student.resources.gpus else spec.student.runtime
+    chosen = choose(found, asked)
+    result = {"runtime": chosen, "asked": asked, "runtimes": found}
     context.here.write_json("export.json", result)
     for one in found:
         context.progress.say(
