@@ -281,7 +281,7 @@ def _predict(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(found))
         return 0
-    labels = ", ".join(f"{label} {count:,}" for label, count in sorted(found["labels"].items()))
+    labels = ", ".join(f"{label} {count:,}" for label, count in sorted(found["labels"].items())) or "no label"
     rate = found["texts_per_second"]
     _put(
         f"{found['rows']:,} texts: {labels}; {found['abstained']:,} abstained"

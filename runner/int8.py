@@ -54,9 +54,8 @@ def quantise(full: Path, target: Path, seen: Sequence[Batch]) -> None:
     for layer in layers:
         strongest = np.argsort(-loudness[layer.gelu.output[0]])[:APART]
         apart += _split(model.graph, layer, np.sort(strongest))
-        _even_out(
-            model.graph, layer, loudness[layer.up.input[0]]
-        )  # after it: what is apart reads the columns as they are
+        # After it: what is apart reads the columns as they are.
+        _even_out(model.graph, layer, loudness[layer.up.input[0]])
     needed = {name for node in model.graph.node for name in node.input}
     for stored in [one for one in model.graph.initializer if one.name not in needed]:
         model.graph.initializer.remove(stored)
