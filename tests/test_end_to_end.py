@@ -33,6 +33,7 @@ HOSTILE = [
 TOO_LONG = 1
 TRAIN, TEST = 34, 20
 TEACHER = "catalog:smollm2-135m-instruct"
+LABELS = ["negative", "neutral", "positive"]
 
 
 def write_csv(path, header, rows):
@@ -67,7 +68,7 @@ task:
 data:
   train: {{path: train.csv}}
   test: {{path: test.csv, label: label}}
-teacher: {{model: "{TEACHER}", batch_size: 8, max_context: 1024}}
+teacher: {{model: "{TEACHER}", batch_size: 8, max_context: 1024, engine_options: {{dtype: float32}}}}
 student: {{model: "catalog:all-minilm-l6-v2", epochs: 1, precision: fp32}}
 evaluate: {{resamples: 200}}
 """,
@@ -157,7 +158,10 @@ def test_the_corpus_is_labelled_in_the_run_and_by_the_command(home):
     csv.field_size_limit(reading.LONGEST_BYTES)  # as the runner has it
     with open(out, encoding="utf-8", newline="") as handle:
         again = list(csv.DictReader(handle))
-    assert [row["label"] for row in again] == [row["label"] for row in rows]
+    for one, other in zip(again, rows, strict=True):
+        # In int8 an activation's scale is that of its batch, and the command's batches are others.
+        first, second, _ = sorted((other[f"probability_{label}"] for label in LABELS), reverse=True)
+        assert one["label"] == other["label"] or first - second < 0.03
 
 
 def test_the_student_is_a_plain_transformers_model(home):
@@ -218,10 +222,10 @@ def test_a_killed_run_goes_on_where_it_was(home):
     stored = [id_ for path in answers.glob("*/*.parquet") for id_ in pq.read_table(path).column("id").to_pylist()]
     assert len(stored) == len(set(stored))
     differ = [id_ for id_ in resumed if resumed[id_]["label"] != undisturbed[id_]["label"]]
-    # Another split into batches moves bf16 sums in their last digit: only a coin's toss may turn.
+    # Another split into batches moves sums in their last digit: only a coin's toss may turn.
     for id_ in differ:
         first, second, *_ = sorted(undisturbed[id_]["probabilities"], reverse=True)
-        assert first - second < 0.02
+        assert first - second < 0.001
 
 
 def reference_votes(home):
