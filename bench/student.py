@@ -9,11 +9,11 @@ and of the rounds' ratios, since machines are noisy. Also written to bench/out/s
     runtimes  onnx, onnx-int8 and openvino, exported     against  the same
     train     training.fit                               against  transformers.Trainer with its defaults
     shortcuts both of ours                               against  the same without the shortcuts of runner/shortcuts.py
-    apply     `tutelage predict` over many rows          against  Student.predict on a sample, before and after
+    apply     `tutelage predict` over many rows          against  Student.predict on a sample, between rounds
 
 ``predict`` also says which share of the machine's bf16 matrix rate it reaches: multiply-adds of the linear layers and
 of attention over the tokens that are there, padding not counted, per second, over those of a large matrix product.
-``apply`` runs once, and also says what memory all its processes take in each quarter of its time.
+``apply`` shares its rows among the rounds, and also says what memory all its processes take in each quarter of one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import cycle, islice
+from itertools import cycle, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -219,18 +219,18 @@ def plain_trainer(model: Path, texts: Sequence[str], labels: Any) -> Round:
     return run
 
 
-def apply(folder: Path, texts: Sequence[str], count: int) -> dict[str, Any]:
-    """A corpus of ``count`` rows through Ray, against the bare loop on a sample, before and after; and the memory."""
-    from runner.cluster import Cluster
-    from runner.predict import Wish
-    from runner.predict import predict as predict_files
-    from runner.progress import Progress
+def apply(folder: Path, texts: Sequence[str], count: int, rounds: int) -> dict[str, Any]:
+    """A corpus through Ray, against the bare loop on a sample, and the memory of both together.
+
+    Each round takes its share of the ``count`` rows, between two bare loops that have the machine to themselves.
+    """
     from runner.student import Student
 
     def numbered(number: int) -> str:
         return f"{texts[number % len(texts)]} ({number})"  # no two alike, or they would be predicted once
 
-    sample = [numbered(n) for n in range(min(count, 20_000))]
+    share = count // rounds
+    sample = [numbered(n) for n in range(min(share, 20_000))]
     bare = Student.load(folder)
 
     def bare_rate() -> float:
@@ -241,21 +241,41 @@ def apply(folder: Path, texts: Sequence[str], count: int) -> dict[str, Any]:
         print(f"apply, bare loop: {rate:.1f} texts/s", flush=True)
         return rate
 
-    before = bare_rate()
-    with tempfile.TemporaryDirectory() as scratch:
-        with open(Path(scratch) / "corpus.csv", "w", encoding="utf-8", newline="") as handle:
-            writer = csv.writer(handle)
-            writer.writerow(["text"])
-            writer.writerows([numbered(n)] for n in range(count))
-        cluster = Cluster()
-        cluster.start()
-        wish = Wish(str(folder), (f"{scratch}/corpus.csv",), f"{scratch}/out")
-        with memory_of_all() as samples:
-            found = predict_files(wish, cluster, Progress(sys.stdout, "plain"))
-        cluster.stop()
-    peer, ours = statistics.mean([before, bare_rate()]), found["texts_per_second"]
-    result = {"name": "apply", "ours": ours, "peer": peer, "ratio": ours / peer, "rounds": 1, "rows": count}
-    return result | {"memory_mib": [round(np.median(part)) for part in np.array_split(samples, 4) if len(part)]}
+    rates, peers, memory = [], [bare_rate()], []
+    for number in range(rounds):
+        with tempfile.TemporaryDirectory() as scratch:
+            corpus = Path(scratch) / "corpus.csv"
+            with open(corpus, "w", encoding="utf-8", newline="") as handle:
+                writer = csv.writer(handle)
+                writer.writerow(["text"])
+                writer.writerows([numbered(n)] for n in range(number * share, (number + 1) * share))
+            rate, samples = applied(folder, corpus)
+        rates.append(rate)
+        memory.append([float(np.median(part)) for part in np.array_split(samples, 4) if len(part)])
+        peers.append(bare_rate())
+    ratio = statistics.median(
+        ours / statistics.mean(around) for ours, around in zip(rates, pairwise(peers), strict=True)
+    )
+    ours, peer = statistics.median(rates), statistics.median(peers)
+    result = {"name": "apply", "ours": ours, "peer": peer, "ratio": ratio, "rounds": rounds, "rows": share * rounds}
+    quarters = min(map(len, memory))
+    return result | {"memory_mib": [round(statistics.median(one[k] for one in memory)) for k in range(quarters)]}
+
+
+def applied(folder: Path, corpus: Path) -> tuple[float, list[float]]:
+    """Texts per second of ``tutelage predict``, and MiB of memory meanwhile."""
+    from runner.cluster import Cluster
+    from runner.predict import Wish
+    from runner.predict import predict as predict_files
+    from runner.progress import Progress
+
+    cluster = Cluster()
+    cluster.start()
+    wish = Wish(str(folder), (str(corpus),), f"{corpus.parent}/out")
+    with memory_of_all() as samples:
+        found = predict_files(wish, cluster, Progress(sys.stdout, "plain"))
+    cluster.stop()
+    return float(found["texts_per_second"]), samples
 
 
 @contextmanager
@@ -318,7 +338,7 @@ def main() -> None:
             results += shortcuts(models.ensure(options.model), rows, options.rounds)
         if "apply" in wanted:
             folder = trained(models.ensure(options.apply_model), Path(scratch) / "applied")
-            results.append(apply(folder, texts, options.apply_rows))
+            results.append(apply(folder, texts, options.apply_rows, options.rounds))
     print(f"\n{'texts/s':<20}{'ours':>10}{'peer':>10}{'ratio':>8}")
     for result in results:
         line = f"{result['name']:<20}{result['ours']:>10.1f}{result['peer']:>10.1f}{result['ratio']:>8.2f}"

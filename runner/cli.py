@@ -281,14 +281,17 @@ def _predict(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(found))
         return 0
-    labels = ", ".join(f"{label} {count:,}" for label, count in sorted(found["labels"].items())) or "no label"
-    rate = found["texts_per_second"]
-    _put(
-        f"{found['rows']:,} texts: {labels}; {found['abstained']:,} abstained"
-        + (f"; {rate:.1f} texts/s" if rate else "")
-    )
-    _put(f"{found['reused']:,} were there already\n" * bool(found["reused"]) + f"output: {found['out']}")
+    _put(_labelled(found))
     return 0
+
+
+def _labelled(found: dict[str, Any]) -> str:
+    """What `predict` says in the end."""
+    labels = ", ".join(f"{label} {count:,}" for label, count in sorted(found["labels"].items())) or "no label"
+    rate = f"; {found['texts_per_second']:.1f} texts/s" if found["texts_per_second"] else ""
+    lines = [f"{found['rows']:,} texts: {labels}; {found['abstained']:,} abstained{rate}"]
+    lines += [f"{found['reused']:,} were there already"] if found["reused"] else []
+    return "\n".join([*lines, f"output: {found['out']}"])
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -105,6 +105,8 @@ def files_of(source: Source) -> list[str]:
         found = [path] if fs.isfile(path) else sorted(fs.glob(path)) if any(c in path for c in "*?[") else []
     except OSError as error:
         raise DataError(f"{source.path}: cannot be read: {first_line(error)}") from error
+    if not found and fs.isdir(path):
+        raise DataError(f"{source.path}: is a folder; say which files of it, such as {source.path.rstrip('/')}/*.csv")
     if not found:
         raise DataError(f"{source.path}: no such file, and no file matches")
     return [fs.unstrip_protocol(file) for file in found]

@@ -289,6 +289,7 @@ class Student:
         :raises ModelError: when the folder holds no trained classifier.
         :raises UserError: when the runtime is not installed.
         """
+        machine.keep_freed_memory()
         on = device()
         chosen, lanes = pick_precision(precision, on), 1 if on.type == "cuda" else torch.get_num_threads()
         tokenizer = load_tokenizer(folder)

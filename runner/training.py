@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import get_linear_schedule_with_warmup, set_seed
 
-from runner import recipes, student
+from runner import machine, recipes, student
 from runner.errors import ModelError, UserError, first_line
 from runner.shortcuts import SeenEmbedding
 
@@ -172,6 +172,7 @@ def fit(
     Returns the history and the settings that were used, ready for JSON.
     :raises UserError: when the checkpoint cannot be read.
     """
+    machine.keep_freed_memory()
     loop = _Loop(config, train, held_out, worker or Worker())
     loop.worker.restore(loop.load)
     course, total = loop.course, config.epochs * len(train.texts)

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from runner.cli import main
+from runner.cli import _labelled, main
 from runner.cluster import Cluster
 from runner.errors import BusyError, DataError, ModelError, UserError
 from runner.predict import Wish, find_student, predict
@@ -215,6 +215,8 @@ def test_no_student_no_input_no_column(model: Path, corpus: Path, cluster: Clust
         find_student(wish(corpus / "pickled", corpus))
     with pytest.raises(DataError, match="no such file"):
         predict(wish(model, corpus, inputs=(str(corpus / "*.csv.gz"),)), cluster, silent())
+    with pytest.raises(DataError, match=r"pickled: is a folder; say which files of it, such as .*pickled/\*\.csv"):
+        predict(wish(model, corpus, inputs=(str(corpus / "pickled"),)), cluster, silent())
     with pytest.raises(DataError, match=r"no column 'txt' \(did you mean 'text'\?\)"):
         predict(wish(model, corpus, "o1", text="txt"), cluster, silent())
     with pytest.raises(UserError, match="--keep label: a column of that name is written anyway"):
@@ -316,6 +318,15 @@ def test_the_command_says_what_it_did(model: Path, corpus: Path, capsys: pytest.
     with pytest.raises(SystemExit):
         main([*arguments, "--abstain-below", "7"])
     assert "a probability from 0 to 1 is wanted" in capsys.readouterr().err
+
+
+def test_what_is_said_in_the_end_is_whole_without_labels_and_rate() -> None:
+    blank: dict[str, Any] = {"rows": 2, "labels": {}, "abstained": 2, "reused": 0, "texts_per_second": None, "out": "o"}
+    assert _labelled(blank) == "2 texts: no label; 2 abstained\noutput: o"
+    again = blank | {"rows": 2000, "labels": {"b": 1500, "a": 500}, "abstained": 0, "reused": 1000}
+    assert _labelled(again | {"texts_per_second": 9.96}) == (
+        "2,000 texts: a 500, b 1,500; 0 abstained; 10.0 texts/s\n1,000 were there already\noutput: o"
+    )
 
 
 def test_killed_at_a_random_moment_it_goes_on(model: Path, tmp_path: Path) -> None:
