@@ -1,6 +1,7 @@
-"""What a container may use is what its control group says, not what the machine has."""
+"""What a container may use is what its control group says, not what the machine has; freed memory is kept."""
 
 import json
+import platform
 import subprocess
 import sys
 
@@ -56,3 +57,23 @@ def test_quantised_weights_are_computed_in_half_precision_where_vllm_knows_nothi
         config = {"quantization_config": {"quant_method": method}} if method else {}
         (tmp_path / "config.json").write_text(json.dumps(config))
         assert engine_options(EngineSettings(1024, 0, 0), tmp_path)["dtype"] == dtype
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives memory back so eagerly")
+def test_memory_that_was_freed_is_not_fetched_anew() -> None:
+    faults = """
+import resource, sys
+import numpy as np
+from runner import machine
+if "kept" in sys.argv: machine.keep_freed_memory()
+def use(): np.ones(2**20, dtype=np.uint64).sum()
+use()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20): use()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    given_back, kept = (
+        int(subprocess.run([sys.executable, "-c", faults, way], capture_output=True, text=True, check=True).stdout)
+        for way in ("given back", "kept")
+    )
+    assert kept < given_back / 10

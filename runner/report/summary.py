@@ -7,7 +7,7 @@ from typing import Any
 
 from runner.report.gather import Run
 from runner.report.text import plain
-from runner.spec.model import FIGURES
+from runner.spec.model import FIGURES, SCORES
 
 VERSION = 1
 
@@ -79,6 +79,7 @@ def _published(run: Run) -> list[dict[str, Any]]:
         here = _figures(run, beside)
         lines += [
             {"name": name, "figure": figure, "published": found[figure], "here": here.get(figure), "beside": beside}
+            | {"rows": here.get("rows") if figure in SCORES else None}
             | {"note": found.get("note"), "source": found.get("source")}
             for figure in FIGURES
             if found.get(figure) is not None
@@ -93,6 +94,7 @@ def _figures(run: Run, who: str | None) -> dict[str, Any]:
     scores = run.evaluation.get(who) if who in ("teacher", "student") else run.evaluation["others"][who]["annotator"]
     scores, speed = scores or {}, run.benchmark.get(who) or {}
     return {
+        "rows": scores.get("rows"),
         "accuracy": scores.get("accuracy"),
         "macro_f1": scores.get("macro_f1"),
         "texts_per_second": speed.get("texts_per_second", speed.get("rows_per_second")),

@@ -148,6 +148,7 @@ def published(report: dict[str, Any]) -> list[Published]:
         words, write = _FIGURES[line["figure"]]
         here = NOTHING if line["here"] is None else write(line["here"])
         beside = "the same" if line["beside"] == line["name"] else line["beside"] or ""
+        beside += f", {line['rows']:,} texts" if beside and line.get("rows") else ""
         lines.append(Published(line["name"], words, write(line["published"]), here, beside, line["note"] or ""))
     return lines
 

@@ -237,6 +237,9 @@ class Annotator:
 FIGURES = ("accuracy", "macro_f1", "texts_per_second", "latency_ms")
 """What others publish of a system that a run measures as well."""
 
+SCORES = FIGURES[:2]
+"""Those of them that are over a number of texts."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Published:

@@ -278,14 +278,18 @@ def test_published_figures_stand_beside_ours(folder):
     run.write()
     report, html = build_report(run.read, run.exists)
     page, teacher = Page(html), report["evaluate"]["teacher"]
-    assert "GPT-4accuracy94.0 %100.0 %the same" in page.text
+    rows = f", {len(run.predictions['label'])} texts"
+    assert f"GPT-4accuracy94.0 %100.0 %the same{rows}" in page.text
     assert "theirs <i>texts per second61.0612studentOn a T4." in page.text and "<i>" not in html
     assert "theirs <i>latency, ms1303.12student" in page.text and page.text.count("On a T4.") == 1
-    assert f"ratemacro F10.900{teacher['macro_f1']:.3f}teacher" in page.text
+    assert f"ratemacro F10.900{teacher['macro_f1']:.3f}teacher{rows}" in page.text
     assert "ratetexts per second5.002.55teacher" in page.text
     assert "GPT-5accuracy96.0 %–" in page.text  # noqa: RUF001 (an en dash)
     assert page.text.count("a paper") == 1
-    assert report["published"][0] | {"here": 1.0, "published": 0.94, "beside": "GPT-4"} == report["published"][0]
+    assert (
+        report["published"][0] | {"here": 1.0, "published": 0.94, "beside": "GPT-4", "rows": 140}
+        == report["published"][0]
+    )
 
 
 def test_the_student_on_other_machines_and_in_other_runtimes(folder):
