@@ -317,6 +317,8 @@ def main() -> None:
     wanted = options.only.split(",")
     if unknown := set(wanted) - set(names):
         parser.error(f"there is no comparison {', '.join(sorted(unknown))}")
+    if options.apply_rows < options.rounds:
+        parser.error("--apply-rows must be at least one for each round")
 
     from runner import models
 

@@ -157,8 +157,10 @@ def _even_out(graph: Any, layer: _FeedForward, loudness: NDArray[np.float32]) ->
     weight = next(one for one in graph.initializer if one.name == layer.up.input[1])
     values = numpy_helper.to_array(weight)
     weighed = np.abs(values).max(axis=1)
+    if not np.isfinite(loudness).all() or not loudness.any() or not weighed.any():
+        return
     # A column that was never heard may yet be: no number is far from the others.
-    heard, weighed = (np.maximum(one, max(np.median(one) / 100, 1e-9)) for one in (loudness, weighed))
+    heard, weighed = (np.maximum(one, max(np.median(one) / 100, one.max() / 1e4)) for one in (loudness, weighed))
     by = (heard**QUIETER / weighed ** (1 - QUIETER)).astype(np.float32)
     weight.CopyFrom(numpy_helper.from_array(values * by[:, None], weight.name))
     quiet = f"{layer.gelu.output[0]}/quiet"

@@ -202,13 +202,14 @@ def _expected_votes(teacher: Teacher) -> float:
 def _student(spec: Spec, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     student = spec.student
     facts = models.describe(student.model, student.revision, spec.base)
-    texts = train.texts_learned(student, len(rows)) + train.texts_tried(student, len(rows))
+    learned = len(train.split_rows(len(rows), student.validation, student.seed)[1])
+    texts = train.texts_learned(student, learned) + train.texts_tried(student, learned)
     each = _forward(spec, facts, [row["text"] for row in rows])
     return {
         "model": student.model,
         "present": facts.present,
         "parameters": facts.parameters,
-        "epochs": train.epochs_for(student, len(rows)),
+        "epochs": train.epochs_for(student, learned),
         "recipe": student.recipe,
         "trials": student.search.trials if student.search else 0,
         **_spent(spec, 3 * each * texts),  # back takes twice as much as forth

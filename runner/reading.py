@@ -103,9 +103,10 @@ def files_of(source: Source) -> list[str]:
     try:
         # A file may have brackets in its own name: only what is no file is a pattern.
         found = [path] if fs.isfile(path) else sorted(fs.glob(path)) if any(c in path for c in "*?[") else []
+        folder = not found and fs.isdir(path)
     except OSError as error:
         raise DataError(f"{source.path}: cannot be read: {first_line(error)}") from error
-    if not found and fs.isdir(path):
+    if folder:
         raise DataError(f"{source.path}: is a folder; say which files of it, such as {source.path.rstrip('/')}/*.csv")
     if not found:
         raise DataError(f"{source.path}: no such file, and no file matches")

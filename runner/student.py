@@ -48,8 +48,8 @@ FEWEST_TOKENS = 256
 WINDOW = 4096
 """Texts that are tokenised together, and sorted by length among themselves."""
 
-FIRST_WINDOW = 512
-"""Fewer at first, for nothing can be predicted meanwhile."""
+FIRST_WINDOW = 256
+"""For each core, at first: fewer, for nothing can be predicted meanwhile."""
 
 RUNS_IN = {"onnx": "fp32", "onnx-int8": "int8"}
 """The precision of runtimes that have one of their own."""
@@ -341,7 +341,8 @@ class Student:
         self, texts: Sequence[str], batch_rows: int | None
     ) -> Generator[tuple[list[int], list[list[int]]], None, None]:
         """Row numbers and token ids of texts of like length; the next window is tokenised meanwhile."""
-        windows = list(pairwise([0, *range(FIRST_WINDOW, len(texts), WINDOW), len(texts)]))
+        first = min(FIRST_WINDOW * self.lanes, WINDOW)
+        windows = list(pairwise([0, *range(first, len(texts), WINDOW), len(texts)]))
         tokens = TOKENS_PER_BATCH if self.lanes == 1 else TOKENS_PER_LANE[self.runtime]
         with ThreadPoolExecutor(1) as beside:
 

@@ -206,6 +206,9 @@ def test_int8_reads_loud_columns_with_the_others(weights: dict[str, Any], tmp_pa
     onnx.save(model, tmp_path / "plain.onnx")
     expected = say(tmp_path / "plain.onnx")
     [layer] = int8._feed_forwards(model.graph)
+    for nothing in (np.zeros(64), np.full(64, np.nan)):
+        int8._even_out(model.graph, layer, nothing)
+        assert layer.up.input[0] == "read"
     int8._even_out(model.graph, layer, np.abs(read).max(axis=0))
     onnx.save(model, tmp_path / "even.onnx")
     size = float(np.abs(expected).mean())
@@ -297,3 +300,5 @@ def test_what_is_exported_trains_nothing_anew(job: Any) -> None:
     plain, exported = prints(), prints("student.export=[onnx]")
     assert "export" not in plain
     assert {name for name in exported if exported[name] != plain.get(name)} == {"export", "evaluate", "benchmark"}
+    on_gpu = prints("student.export=[onnx]", "student.resources.gpus=1")
+    assert on_gpu["export"] != exported["export"] and on_gpu["train"] == exported["train"]

@@ -24,7 +24,9 @@ def field_table() -> str:
 
 def _type(node: Mapping[str, Any]) -> str:
     if "enum" in node:
-        return ", ".join(f"`{choice}`" for choice in node["enum"])
+        return ", ".join(f"`{'null' if choice is None else choice}`" for choice in node["enum"])
+    if choices := node.get("items", {}).get("enum"):
+        return "list of " + ", ".join(f"`{choice}`" for choice in choices)
     if "const" in node:
         return f"`{json.dumps(node['const'])}`"
     return " or ".join(_WORDS.get(kind, kind) for kind in types_of(node)) + _range(node)
@@ -34,7 +36,7 @@ def _range(node: Mapping[str, Any]) -> str:
     """The allowed numbers, such as `` 1 to 25``."""
     least, most = node.get("minimum"), node.get("maximum")
     if "exclusiveMinimum" in node:
-        return f", over {node['exclusiveMinimum']} to {most}"
+        return f", over {node['exclusiveMinimum']}" + ("" if most is None else f" to {most}")
     return "" if least is None else f", {least} to {most}"
 
 

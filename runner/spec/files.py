@@ -23,11 +23,11 @@ from runner.spec.strict_yaml import KeyPath
 SHOWN = 5  # so many bad files, or bad rows of a file, are named; the rest is counted
 
 
-def resolve_path(spec: Spec, path: str) -> str:
+def resolve_path(spec: Spec, path: str, at: KeyPath | None = None) -> str:
     """A data path of ``spec`` made usable: its ``${TUTELAGE_...}`` filled in, relative to the spec's folder.
 
     URLs stay as they are; a name on the Hub is no path, so do not pass one. Raises SpecError when the
-    variable is not set.
+    variable is not set, at the field ``at`` (None: the first that names this path).
     """
     if match := VARIABLE.match(path):
         value = os.environ.get(match[1], "")
@@ -35,7 +35,7 @@ def resolve_path(spec: Spec, path: str) -> str:
         if not value:
             holds = rest or "the data"
             message = f"the environment variable {match[1]} is not set: set it to the folder that holds {holds}"
-            raise SpecError([spec.places.problem(_field_of(spec, path), message)])
+            raise SpecError([spec.places.problem(at or _field_of(spec, path), message)])
         if "://" in value:
             return value.rstrip("/") + path[match.end() :]
         # The variable is the shell's, so a relative one starts where the shell stands.
@@ -56,7 +56,7 @@ def check_files(spec: Spec, elsewhere: bool = False) -> None:
     problems: list[Problem] = []
     for at, source in spec.sources():
         try:
-            resolve_path(spec, source.path)  # a variable that is not set is a problem anywhere
+            resolve_path(spec, source.path, at)  # a variable that is not set is a problem anywhere
             if goes_along(source.path) or not elsewhere:
                 problems += _check_source(spec, at, source)
         except SpecError as error:

@@ -31,7 +31,7 @@ LEAST_AGREEMENT = 0.98
 """Of the test rows: so many must get the original's label, or something went wrong that happens to even out."""
 TIMED_TEXTS, ROUNDS = 512, 3
 SEEN_TEXTS = 64
-BUILD = 3
+BUILD = 4
 """Changes when another export comes of the same student."""
 
 
@@ -85,8 +85,12 @@ def not_chosen(spec: Spec, inputs: Any) -> list[Trained]:
 
 def key(spec: Spec) -> dict[str, Any]:
     """What is exported, and how the runtime is chosen."""
-    asked = {"export": forms(spec), "runtime": spec.student.runtime, "precision": spec.student.precision}
-    return asked | {"build": BUILD}
+    return {"export": forms(spec), "runtime": asked(spec), "precision": spec.student.precision, "build": BUILD}
+
+
+def asked(spec: Spec) -> str:
+    """The runtime to take. Exports are for processors: a GPU has torch, however fast the processor beside it is."""
+    return "torch" if spec.student.resources.gpus else spec.student.runtime
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -104,10 +108,8 @@ def run(context: Context) -> dict[str, Any]:
         texts=test.column("text").to_pylist(),
         truth=test.column("label").to_pylist(),
     )
-    # Exports are for processors: a GPU has torch, however fast the processor beside it is.
-    asked = "torch" if spec.student.resources.gpus else spec.student.runtime
-    chosen = choose(found, asked)
-    result = {"runtime": chosen, "asked": asked, "runtimes": found}
+    chosen = choose(found, asked(spec))
+    result = {"runtime": chosen, "asked": asked(spec), "runtimes": found}
     context.here.write_json("export.json", result)
     for one in found:
         context.progress.say(
@@ -118,10 +120,10 @@ def run(context: Context) -> dict[str, Any]:
     return result
 
 
-def choose(found: Sequence[dict[str, Any]], asked: str) -> str:
-    """The runtime that was asked for; with ``auto`` the fastest whose loss is within bounds."""
-    if asked != "auto":
-        return asked
+def choose(found: Sequence[dict[str, Any]], wanted: str) -> str:
+    """The runtime that is wanted; with ``auto`` the fastest whose loss is within bounds."""
+    if wanted != "auto":
+        return wanted
     original = next(one for one in found if one["runtime"] == "torch")
     sound = [
         one
