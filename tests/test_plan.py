@@ -165,6 +165,12 @@ def test_leaks_and_duplicates_are_counted_and_said(job: Any) -> None:
     assert "note       1 texts of train also stand in test; they were taken out of train" in plan_text(plan)
 
 
+def test_epochs_are_planned_for_the_rows_that_are_left_to_learn_from(job: Any) -> None:
+    job.csv("train.csv", [(f"Sentence {i} is here.", "", *["neutral"] * 3) for i in range(3000)])
+    plan = make_plan(job.spec("student.validation=0.5", "student.batch_size=16"), job.run)
+    assert plan.student["epochs"] == 9  # 800 steps of 16 texts over 1,500 rows
+
+
 def test_more_work_takes_longer_and_costs_more(job: Any) -> None:
     def plan(*more: str) -> Plan:
         return make_plan(asking(job, "org/unknown", *more), job.run)
