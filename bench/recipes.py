@@ -48,7 +48,11 @@ class Rows:
 
 
 def read() -> Rows:
-    """The train rows, labelled as specs/financial-sentiment-recorded.yaml has them labelled."""
+    """The train rows with the plain shares of the votes, half of them for the three votes and half for the other prompt.
+
+    Neither smoothed nor weighed by how far the teachers are believed, as the vote stage has it: ``smoothed`` is the
+    recipe that is nearest to what a run learns.
+    """
     folder = Path(os.environ.get("TUTELAGE_DATA", ROOT.parent / "shared" / "data"))
     with open(folder / "financial_phrasebank" / "train.csv", encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))
