@@ -48,7 +48,7 @@ class Rows:
 
 
 def read() -> Rows:
-    """The train rows with the plain shares of the votes, half of them for the three votes and half for the other prompt.
+    """The train rows with the plain shares of the votes: half for the three votes, half for the other prompt.
 
     Neither smoothed nor weighed by how far the teachers are believed, as the vote stage has it: ``smoothed`` is the
     recipe that is nearest to what a run learns.

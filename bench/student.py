@@ -11,8 +11,9 @@ and of the rounds' ratios, since machines are noisy. Also written to bench/out/s
     shortcuts both of ours                               against  the same without the shortcuts of runner/shortcuts.py
     apply     `tutelage predict` over many rows          against  Student.predict on a sample, between rounds
 
-``predict`` also says which share of the machine's bf16 matrix rate it reaches: multiply-adds of the linear layers and
-of attention over the tokens that are there, padding not counted, per second, over those of a large matrix product.
+``predict`` also says which share of the machine's matrix rate (bf16 where there is bf16) it reaches: multiply-adds of
+the linear layers and of attention over the tokens that are there, padding not counted, per second, over those of a
+large matrix product.
 ``apply`` shares its rows among the rounds, and also says what memory all its processes take in each quarter of one.
 """
 
@@ -345,7 +346,7 @@ def main() -> None:
     for result in results:
         line = f"{result['name']:<20}{result['ours']:>10.1f}{result['peer']:>10.1f}{result['ratio']:>8.2f}"
         if (share := result.get("share_of_matrix_rate")) is not None:
-            line += f"   {share:.0%} of the bf16 matrix rate"
+            line += f"   {share:.0%} of the matrix rate"
         if found := result.get("memory_mib"):
             line += f"   memory in each quarter of the time: {', '.join(map(str, found))} MiB"
         print(line)

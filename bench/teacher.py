@@ -451,7 +451,7 @@ def noop(rows: int) -> dict[str, Any]:
 
 
 def how_far(results: list[dict[str, Any]], parameters: int | None) -> None:
-    """Say which share of the machine's bf16 matrix rate the engine reaches where it only reads prompts."""
+    """Say which share of the machine's matrix rate the engine reaches where it only reads prompts."""
     known = [result for result in results if result.get("computed_tokens_per_row") and parameters]
     if not known:
         return
@@ -462,7 +462,7 @@ def how_far(results: list[dict[str, Any]], parameters: int | None) -> None:
         result["share_of_matrix_rate"] = share
         print(
             f"{result['name']}: {tokens:.0f} tokens/s computed x {2 * (parameters or 0) / 1e9:.2f} GFLOP is "
-            f"{share:.0%} of the {rate / 1e9:.0f} GFLOP/s that a bf16 matrix product reaches here"
+            f"{share:.0%} of the {rate / 1e9:.0f} GFLOP/s that a large matrix product reaches here"
         )
 
 
