@@ -78,10 +78,17 @@ def test_a_glob_reads_its_files_in_order_and_a_limit_counts_over_all(tmp_path: P
     assert len(read(tmp_path / "?.*")) == 9
 
 
-@pytest.mark.parametrize("name", ["none.csv", "no*.csv", "folder"])
-def test_a_file_that_is_not_there(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("none.csv", "no such file, and no file matches"),
+        ("no*.csv", "no such file, and no file matches"),
+        ("folder", r"is a folder; say which files of it, such as .*folder/\*\.csv"),
+    ],
+)
+def test_a_file_that_is_not_there(tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / "folder").mkdir()
-    with pytest.raises(DataError, match=r"no such file, and no file matches"):
+    with pytest.raises(DataError, match=said):
         files_of(Source(str(tmp_path / name)))
 
 
