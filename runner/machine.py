@@ -60,7 +60,7 @@ def keep_freed_memory() -> None:
     """Have this process keep the memory that it frees, where the C library is glibc.
 
     glibc gives what a batch took back to the system, and fetches it for the next one page by page: in a small encoder
-    that is several per cent of its time. What is kept follows the most that was in use at once.
+    that is up to several per cent of its time. What is kept follows the most that was in use at once.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -33,7 +33,6 @@ HOSTILE = [
 TOO_LONG = 1
 TRAIN, TEST = 34, 20
 TEACHER = "catalog:smollm2-135m-instruct"
-LABELS = ["negative", "neutral", "positive"]
 
 
 def write_csv(path, header, rows):
@@ -153,15 +152,13 @@ def test_the_corpus_is_labelled_in_the_run_and_by_the_command(home):
     assert f"The student labelled {len(rows)} texts" in page
     out = home / "predicted.csv"
     arguments = ["predict", str(home / "runs" / "slice"), str(home / "corpus.jsonl"), "-o", str(out), "--quiet"]
+    arguments += ["--part-rows", "20"]  # as in the run: in int8 what is said of a text depends a little on its batch
     done = subprocess.run([sys.executable, "-m", "runner", *arguments], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     csv.field_size_limit(reading.LONGEST_BYTES)  # as the runner has it
     with open(out, encoding="utf-8", newline="") as handle:
         again = list(csv.DictReader(handle))
-    for one, other in zip(again, rows, strict=True):
-        # In int8 an activation's scale is that of its batch, and the command's batches are others.
-        first, second, _ = sorted((other[f"probability_{label}"] for label in LABELS), reverse=True)
-        assert one["label"] == other["label"] or first - second < 0.03
+    assert [row["label"] for row in again] == [row["label"] for row in rows]
 
 
 def test_the_student_is_a_plain_transformers_model(home):
