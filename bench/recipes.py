@@ -21,6 +21,7 @@ import csv
 import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from common import keep
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "bench" / "out"
 LABELS = ("negative", "neutral", "positive")
-VOTES, ALSO = ("sc_iter1", "sc_iter2", "sc_iter3"), "label_llm"
+TEACHERS = (("sc_iter1", "sc_iter2", "sc_iter3"), ("label_llm",))
 PARTS, SEED, BATCH = 5, 7, 16
 STEPS = 800
 """Of each training, as a run of so few rows has them; ``--steps`` says another number."""
@@ -39,34 +40,43 @@ STEPS = 800
 
 @dataclass(frozen=True)
 class Rows:
-    """Texts, the teacher's probabilities, the experts' labels, and the part that each row is in."""
+    """Texts, what the teachers say of them, the experts' labels, and the part that each row is in."""
 
     texts: list[str]
     teacher: Any
+    """The probabilities that a run learns from, ``(rows, labels)``."""
+    plain: Any
+    """The mean of both teachers' shares of votes, which the vote stage smooths and weighs."""
     truth: Any
     part: Any
 
 
+@cache
 def read() -> Rows:
-    """The train rows with the plain shares of the votes: half for the three votes, half for the other prompt.
+    """The train rows as the vote stage leaves them: three votes, pooled with another prompt's answer; without ties."""
+    from runner.stages.vote import count_votes
+    from runner.teacher.answers import read_label
+    from runner.teacher.pool import pool
 
-    Neither smoothed nor weighed by how far the teachers are believed, as the vote stage has it: ``smoothed`` is the
-    recipe that is nearest to what a run learns.
-    """
     folder = Path(os.environ.get("TUTELAGE_DATA", ROOT.parent / "shared" / "data"))
     with open(folder / "financial_phrasebank" / "train.csv", encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))
-    teacher = np.zeros((len(rows), len(LABELS)), dtype=np.float32)
-    for probabilities, row in zip(teacher, rows, strict=True):
-        for column, share in [*((vote, 1 / 6) for vote in VOTES), (ALSO, 1 / 2)]:
-            if row[column] in LABELS:  # a few answers had none
-                probabilities[LABELS.index(row[column])] += share
-    rows = [row for row, probabilities in zip(rows, teacher, strict=True) if probabilities.any()]
-    teacher = teacher[teacher.any(axis=1)]
-    teacher /= teacher.sum(axis=1, keepdims=True)
-    truth = np.array([LABELS.index(row["label_experts"]) for row in rows])
-    part = np.random.default_rng(SEED).permutation(len(rows)) % PARTS
-    return Rows([row["text"] for row in rows], teacher, truth, part)
+    votes = [[[read_label(row[column], LABELS) for column in columns] for columns in TEACHERS] for row in rows]
+    given = [[count_votes(one, LABELS).probabilities for one in row] for row in votes]
+    even = [1 / len(LABELS)] * len(LABELS)
+    missing = np.array([[one is None for one in row] for row in given])
+    teacher = pool(np.array([[one or even for one in row] for row in given]), missing).probabilities
+    highest = np.sort(teacher, axis=1)
+    kept = np.flatnonzero(highest[:, -1] > highest[:, -2])
+    shares = np.array([[[one.count(label) for label in LABELS] for one in row] for row in votes], dtype=np.float64)
+    plain = (shares / np.maximum(shares.sum(axis=2, keepdims=True), 1)).sum(axis=1)[kept]
+    return Rows(
+        texts=[rows[place]["text"] for place in kept],
+        teacher=teacher[kept].astype(np.float32),
+        plain=(plain / plain.sum(axis=1, keepdims=True)).astype(np.float32),
+        truth=np.array([LABELS.index(rows[place]["label_experts"]) for place in kept]),
+        part=np.random.default_rng(SEED).permutation(len(kept)) % PARTS,
+    )
 
 
 @dataclass(frozen=True)
@@ -162,6 +172,8 @@ def targets_of(recipe: str, setting: Setting, part: int) -> Any:
 
     rows = read()
     teacher, even = rows.teacher, 1 / len(LABELS)
+    if recipe == "plain":
+        return rows.plain
     if recipe == "hard":
         return np.eye(len(LABELS), dtype=np.float32)[teacher.argmax(axis=1)]
     if recipe == "weighted":
@@ -181,6 +193,7 @@ def targets_of(recipe: str, setting: Setting, part: int) -> Any:
 
 RECIPES = {
     "fast": "the teacher's probabilities",
+    "plain": "the plain shares of its votes",
     "hard": "the teacher's labels, as if it were sure",
     "weighted": "its probabilities, rows weighted by its confidence",
     "smoothed": "its probabilities, a tenth spread over all labels",
@@ -188,7 +201,7 @@ RECIPES = {
     "relabelled": "those rows with the students' probabilities",
     "best": "the mean of the teacher's and unseeing students' probabilities",
 }
-ALONE = ("fast", "hard", "weighted", "smoothed")
+ALONE = ("fast", "plain", "hard", "weighted", "smoothed")
 """Recipes that need no other students."""
 
 

@@ -231,7 +231,8 @@ def apply(folder: Path, texts: Sequence[str], count: int, rounds: int) -> dict[s
         return f"{texts[number % len(texts)]} ({number})"  # no two alike, or they would be predicted once
 
     share = count // rounds
-    sample = [numbered(n) for n in range(min(share, 20_000))]
+    spread = max(1, share * rounds // 20_000)  # over all rows: a higher number has more tokens
+    sample = [numbered(n) for n in range(0, share * rounds, spread)]
     bare = Student.load(folder)
 
     def bare_rate() -> float:
