@@ -317,4 +317,6 @@ def _explained(where: str) -> Iterator[None]:
                 f"{where}: the disk is full; free some space and run again: finished work is kept"
             ) from error
         why = error.strerror or str(error) or type(error).__name__
-        raise UserError(f"{where}: may not be written ({why}); choose another --runs-dir") from error
+        raise UserError(
+            f"{where}: may not be written ({why}); choose another --runs-dir (of `predict`: another -o)"
+        ) from error
