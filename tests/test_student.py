@@ -6,6 +6,7 @@ import gc
 import itertools
 import shutil
 import threading
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any, cast
@@ -273,10 +274,21 @@ def test_a_student_keeps_its_threads_also_where_a_prediction_fails_or_is_given_u
     whole, model.logits = model.logits, broken
     with pytest.raises(RuntimeError, match="no memory"):
         model.predict(texts)
-    model.logits = whole
+    working: list[int] = []
+
+    def counted(ids: Any, mask: Any) -> Any:
+        working.append(1)
+        time.sleep(0.05)
+        found = whole(ids, mask)
+        working.pop()
+        return found
+
+    model.logits = counted
     batches = cast("Generator[Any, None, None]", model.batches(texts))
     next(batches)
     batches.close()
+    assert not working  # nothing goes on behind the caller's back
+    model.logits = whole
     assert model.predict(texts).shape == (5000, len(LABELS))
     assert set(threading.enumerate()) - others == kept
     assert student.torch.get_num_threads() == cores
