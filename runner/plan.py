@@ -27,6 +27,7 @@ from runner.store import Folder
 from runner.teacher import calibrate, prompt
 from runner.teacher.vllm_engine import engine_options
 from runner.tokens import CHARACTERS_PER_TOKEN, prompt_tokens, shown_task
+from runner.training_plan import TrainingPlan
 
 GIB = 2**30
 
@@ -91,8 +92,8 @@ def make_plan(spec: Spec, run: Folder) -> Plan:
         "dropped": len(train.dropped) + len(test.dropped),
     }
     third_parties.read_all(spec, test.rows.values())
-    notes = [*warnings, *_slow_choices(spec, teacher)]
     student = _student(spec, list(train.rows.values()))
+    notes = [*warnings, *_slow_choices(spec, teacher), *([student["advice"]] if student["advice"] else [])]
     return Plan(stages, rows, teacher, student, _apply(spec, texts), problems, notes)
 
 
@@ -203,14 +204,16 @@ def _student(spec: Spec, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     student = spec.student
     facts = models.describe(student.model, student.revision, spec.base)
     learned = len(train.split_rows(len(rows), student.validation, student.seed)[1])
-    texts = train.texts_learned(student, learned) + train.texts_tried(student, learned)
+    plan = TrainingPlan(student, learned, len(spec.task.labels), facts.parameters)
+    texts = plan.texts_learned + plan.texts_tried
     each = _forward(spec, facts, [row["text"] for row in rows])
     return {
         "model": student.model,
         "present": facts.present,
         "parameters": facts.parameters,
-        "epochs": train.epochs_for(student, learned),
-        "recipe": student.recipe,
+        "epochs": plan.epochs,
+        "recipe": plan.recipe,
+        "advice": plan.advice(),
         "trials": student.search.trials if student.search else 0,
         **_spent(spec, 3 * each * texts),  # back takes twice as much as forth
     }
@@ -341,7 +344,8 @@ def plan_text(plan: Plan, show_prompt: bool = False) -> str:
         lines += _teacher_lines(teacher)
     student = plan.student
     tried = f", after {student['trials']} trials" if student["trials"] else ""
-    recipe = f"{student['epochs']} epochs, recipe {student['recipe']}{tried}"
+    epochs = "a head on the encoder as it is" if student["recipe"] == "head" else f"{student['epochs']} epochs"
+    recipe = f"{epochs}, recipe {student['recipe']}{tried}"
     lines.append(f"student    {student['model']}{_absent(student)}, {recipe}")
     lines.append(f"           about {clock(student['hours'] * 3600)} ({student['basis']}){_cost(student)}")
     if (apply := plan.apply) is not None:

@@ -1,5 +1,7 @@
 """What a student is told to learn: ``fast`` takes the teacher's word, ``best`` hears students of other rows as well.
 
+Also how held-out rows choose: between settings, and between a fine-tuned student and a head on the encoder as it is.
+
 A teacher's mistakes on single rows are much like noise. A student that never saw a row has learned the rule and not
 the mistake: what it says of the row corrects the teacher where both differ, and is unsure where the row is hard. So
 ``best`` trains students on parts of the rows, asks each about the rows that it did not see, and has the last student
@@ -68,3 +70,15 @@ def chosen_trial(agreements: Sequence[float], rows: float) -> int:
     if agreements[0] >= best - standard_error(best, rows):
         return 0
     return agreements.index(best)
+
+
+def clearly_better(head: Sequence[bool], tuned: Sequence[bool], weights: NDArray[np.float32]) -> bool:
+    """Whether a head is right more often than a fine-tuned student, by over a standard error.
+
+    Both are judged by the same rows, each counted by its weight, so that it is their differences that tell. Where they
+    say too little the fine-tuned student is kept: with enough rows for it to be tried at all it is the better guess.
+    """
+    apart = np.asarray(head, dtype=np.float64) - np.asarray(tuned, dtype=np.float64)
+    mean = float((weights * apart).sum() / weights.sum())
+    error = float(np.sqrt((weights**2 * (apart - mean) ** 2).sum()) / weights.sum())
+    return mean > error

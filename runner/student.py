@@ -28,7 +28,7 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.utils import logging as transformers_logging
 
-from runner import machine, shortcuts
+from runner import machine, pooling, shortcuts
 from runner.errors import ModelError, first_line
 from runner.models.folder import positions, writes_text
 from runner.runtimes import Form, Logits, open_session
@@ -108,8 +108,10 @@ def _reason(error: Exception) -> str:
     return first_line(error)
 
 
-def load_classifier(folder: Path, labels: Sequence[str] | None = None) -> Any:
+def load_classifier(folder: Path, labels: Sequence[str] | None = None, pooled: bool = False) -> Any:
     """A sequence classifier from safetensors; with ``labels``, a fresh head of that size.
+
+    With ``pooled`` as well, the head reads the mean of all tokens (:mod:`runner.pooling`).
 
     :raises ModelError: when the folder holds no encoder that can classify, or only pickled weights; without
         ``labels`` also where there is no trained head.
@@ -142,8 +144,15 @@ def load_classifier(folder: Path, labels: Sequence[str] | None = None) -> Any:
             f"{folder}: does not choose one of several labels (num_labels: {config.num_labels}, problem_type: "
             f"{config.problem_type}), so that its answers are no probabilities of labels"
         )
+    if pooled:
+        pooling.add_mean_pooling(model)
     shortcuts.take(model)
     return model
+
+
+def can_pool(folder: Path) -> bool:
+    """Whether :func:`load_classifier` can have this encoder's head read the mean of its tokens."""
+    return load_config(folder).model_type in pooling.KINDS
 
 
 def _generates(config: Any) -> bool:

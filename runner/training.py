@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import get_linear_schedule_with_warmup, set_seed
 
-from runner import machine, recipes, student
+from runner import head_start, machine, recipes, student
 from runner.errors import ModelError, UserError, first_line
 from runner.shortcuts import SeenEmbedding
 
@@ -47,6 +47,9 @@ class Fit:
     ``batch_size`` rows make a step, whatever the number of workers; each computes its share of them in
     ``accumulate`` parts, one after the other. A checkpoint is due ``checkpoint_seconds`` after the last, later where
     it takes long.
+
+    ``start`` is what the classifier begins as: ``fresh`` has a new head on the first token, ``head`` one that was
+    fitted to the encoder as it is (:mod:`runner.head_start`), and is what is kept where ``epochs`` is 0.
     """
 
     model: Path
@@ -62,6 +65,7 @@ class Fit:
     learning_rate_factor: float = 1.0
     lowest_rate: float = recipes.LOWEST_RATE
     checkpoint_seconds: float = math.inf
+    start: Literal["fresh", "head"] = "fresh"
 
 
 @dataclass(frozen=True)
@@ -169,11 +173,12 @@ def fit(
 
     Goes on from the worker's checkpoint, if it has one. ``report(texts_done, texts_total, course)`` is called
     every few batches. Only rank 0 saves.
-    Returns the history and the settings that were used, ready for JSON.
+    Returns the history and the settings that were used, ready for JSON, and which held-out rows are ``right``.
     :raises UserError: when the checkpoint cannot be read.
     """
     machine.keep_freed_memory()
     loop = _Loop(config, train, held_out, worker or Worker())
+    head = loop.measure_head() if config.start == "head" else None
     loop.worker.restore(loop.load)
     course, total = loop.course, config.epochs * len(train.texts)
     while len(course.history) < config.epochs:
@@ -187,15 +192,18 @@ def fit(
         report(course.seen, total, course)
         if len(course.history) < config.epochs:
             loop.keep_if_due()
-    averaged = loop.average() if config.average else None
+    averaged = loop.average() if config.average and config.epochs else None
     if loop.worker.rank == 0:
-        loop.bare.load_state_dict(loop.best)
+        if config.epochs:
+            loop.bare.load_state_dict(loop.best)
         with loop.whole_vocabulary():
             student.save_student(loop.bare, loop.tokenizer, save_to, config.max_length)
     return {
         "history": [asdict(epoch) for epoch in course.history],
-        "best_epoch": chosen_epoch(course.history, loop.worth).epoch,
+        "best_epoch": chosen_epoch(course.history, loop.worth).epoch if course.history else 0,
         "averaged": averaged,
+        "head": head,
+        "right": loop.right_alone() if loop.worker.rank == 0 else [],
         "learning_rate": loop.learning_rate,
         "precision": loop.precision,
         "device": str(loop.device),
@@ -229,11 +237,13 @@ class _Loop:
         self.truncated = student.count_cut(self.tokenizer, train.texts, self.ids, config.max_length)
         self.targets = torch.from_numpy(train.targets).to(self.device)
         self.held_out_ids = student.tokenize(self.tokenizer, held_out.texts, config.max_length)
-        self.bare = student.load_classifier(config.model, config.labels)
+        self.bare = student.load_classifier(config.model, config.labels, pooled=config.start == "head")
         self.parameters = sum(p.numel() for p in self.bare.parameters())
         self.words: SeenEmbedding | None = None
         self._try()
         self._leave_out_unseen()
+        self.began = self.kept = time.perf_counter()
+        self.penalty = self._fit_head() if config.start == "head" else None
         self.model = worker.wrap(self.bare.to(self.device))
         self.held_out = torch.from_numpy(held_out.targets)
         self.confidence = torch.from_numpy(recipes.confidence(held_out.targets))
@@ -248,7 +258,6 @@ class _Loop:
         self.best: dict[str, torch.Tensor] = {}
         self.tail: dict[str, torch.Tensor] = {}  # the sum of the weights at the ends of later epochs
         self.loss = 0.0  # of this worker's rows in this epoch, summed
-        self.began = self.kept = time.perf_counter()
         self.cost = 0.0  # of the last checkpoint, in seconds
         if worker.rank:
             set_seed(config.seed + worker.rank)  # each worker drops out other units
@@ -277,6 +286,11 @@ class _Loop:
             self.words = SeenEmbedding(words, tokens)
             self.bare.set_input_embeddings(self.words)
 
+    def _fit_head(self) -> float:
+        """Fit the head to the encoder as it is; the penalty that was chosen for its weights."""
+        answered = (batch for batch, _ in self._answers(self.ids, 0, 1))
+        return head_start.fit(self.bare.to(self.device), answered, self.targets, self.config.seed)
+
     @contextmanager
     def whole_vocabulary(self) -> Iterator[None]:
         """Meanwhile the model reads any text, also tokens that its training did not have."""
@@ -293,6 +307,8 @@ class _Loop:
         layers = max((layer or 0 for layer in depths.values()), default=0)
         groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
         for name, parameter in self.bare.named_parameters():
+            if not parameter.requires_grad:
+                continue
             rate = self.learning_rate * layer_rate(depths[name], layers, self.config.lowest_rate)
             groups.setdefault((rate, 0.01 if parameter.ndim > 1 else 0.0), []).append(parameter)
         return [{"params": found, "lr": rate, "weight_decay": decay} for (rate, decay), found in groups.items()]
@@ -305,6 +321,12 @@ class _Loop:
     def batches(self, epoch: int) -> list[list[int]]:
         """The row numbers of each step of an epoch: the same for all workers, however many there are."""
         return epoch_batches([len(r) for r in self.ids], self.config.batch_size, self.config.seed, epoch)
+
+    def measure_head(self) -> dict[str, Any]:
+        """What the held-out rows say of the classifier before anything is fine-tuned."""
+        loss, agreement = self.evaluate()
+        seconds = time.perf_counter() - self.began
+        return {"val_loss": loss, "val_accuracy": agreement, "penalty": self.penalty, "seconds": seconds}
 
     def begin_epoch(self) -> None:
         """Before the first step of an epoch, or the first after a checkpoint."""
@@ -381,17 +403,31 @@ class _Loop:
         agreement = (self.confidence * right).sum() / self.confidence.sum()
         return float(soft_cross_entropy(logits, self.held_out)), float(agreement)
 
+    def right_alone(self) -> list[bool]:
+        """Which held-out rows get the teacher's label now, computed by this worker without the others."""
+        right = torch.zeros(len(self.held_out_ids), dtype=torch.bool)
+        for batch, found in self._answers(self.held_out_ids, 0, 1):
+            right[batch] = found.cpu().argmax(dim=-1) == self.held_out[batch].argmax(dim=-1)
+        answer: list[bool] = right.tolist()
+        return answer
+
     def logits(self, ids: Sequence[list[int]]) -> torch.Tensor:
         """What the model says now, shape ``(rows, labels)``: each worker computes a part, and all come to the same."""
+        logits = torch.zeros(len(ids), len(self.config.labels), device=self.device)
+        for batch, found in self._answers(ids, self.worker.rank, self.worker.size):
+            logits[batch] = found
+        return self._sum(logits)
+
+    def _answers(self, ids: Sequence[list[int]], first: int, every: int) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """Row numbers and their logits, of every so many batches."""
         self.bare.eval()
         pad_id = self.tokenizer.pad_token_id or 0
-        logits = torch.zeros(len(ids), len(self.config.labels), device=self.device)
-        with torch.inference_mode(), self._autocast():
-            batches = list(student.length_batches([len(row) for row in ids], student.TOKENS_PER_BATCH))
-            for batch in batches[self.worker.rank :: self.worker.size]:
-                inputs = student.pad([ids[i] for i in batch], pad_id, self.device)
-                logits[batch] = self.bare(**inputs).logits.float()
-        return self._sum(logits)
+        batches = list(student.length_batches([len(row) for row in ids], student.TOKENS_PER_BATCH))
+        for batch in batches[first::every]:
+            inputs = student.pad([ids[i] for i in batch], pad_id, self.device)
+            with torch.inference_mode(), self._autocast():
+                found = self.bare(**inputs).logits.float()
+            yield batch, found
 
     def _sum(self, values: torch.Tensor) -> torch.Tensor:
         """The sum over all workers, in place."""

@@ -205,7 +205,7 @@ class Student:
 
     model: str
     revision: str | None
-    recipe: Literal["fast", "best"]
+    recipe: Literal["auto", "head", "lp-ft", "fast", "best"]
     search: Search | None
     epochs: int | None
     learning_rate: float | None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from runner import models, recipes
 from runner.cluster import Resources
-from runner.errors import UserError
+from runner.errors import ModelError, UserError
 from runner.progress import Progress
 from runner.spec import Spec
-from runner.spec.model import Student
 from runner.stage import Context
 from runner.store import Folder
 from runner.telemetry import Meter
+from runner.training_plan import TrainingPlan
 
 if TYPE_CHECKING:
     from runner import training
@@ -35,8 +35,6 @@ NEEDS = ("vote",)
 CHECKPOINT_SECONDS = 60.0
 """From one checkpoint to the next, and as many again for each second that the last took. A short training has none."""
 
-STEPS, LEAST_EPOCHS, MOST_EPOCHS = 800, 5, 20
-
 SPACE = {"learning_rate_factor": (0.25, 4.0), "lowest_rate": (0.05, 1.0)}
 """What a search tries besides batch sizes: from the least to the most, by ratio."""
 
@@ -44,7 +42,7 @@ FIRST = {"learning_rate_factor": 1.0, "lowest_rate": recipes.LOWEST_RATE}
 
 NOT_LEARNT = ("resources", "export", "runtime")
 
-RECIPE = 6
+RECIPE = 8
 """Of training: learning rates, the choice of the epoch, what dropout is drawn for. A change trains students anew."""
 
 
@@ -81,13 +79,14 @@ def run(context: Context) -> dict[str, Any]:
     warnings = _unlearnable(spec, rows, kept)
     context.progress.warn(warnings, NAME)
     given, judging = _Rows.of([rows[i] for i in kept]), _Rows.of([rows[i] for i in held_out])
-    lessons = _Lessons(context, model, revision, wanted, judging)
+    plan = TrainingPlan(student, len(given), len({row["label"] for row in rows}), _parameters(spec))
+    lessons = _Lessons(context, model, revision, wanted, judging, plan)
     found: dict[str, Any] = {}
     if student.search is not None:
         found["search"] = lessons.search(given)
-    epochs = epochs_for(student, len(given))
-    context.progress.say(f"{student.model}: {len(given)} rows, {len(held_out)} held out, {epochs} epochs", NAME)
-    context.progress.begin(NAME, texts_learned(student, len(given)), "texts")
+    what = "a head on the encoder as it is" if plan.recipe == "head" else f"{plan.epochs} epochs"
+    context.progress.say(f"{student.model}: {len(given)} rows, {len(held_out)} held out, {what}", NAME)
+    context.progress.begin(NAME, plan.texts_learned, "texts")
     learned = lessons.second_opinion(given) if student.recipe == "best" else given
     result = lessons.student(learned)
     lessons.checkpoints.clear()  # those of trainings that were given up as well
@@ -99,7 +98,9 @@ def run(context: Context) -> dict[str, Any]:
             NAME,
         )
     facts = {"rows": len(given), "held_out": len(held_out), "model": student.model, "warnings": warnings}
-    return facts | {"recipe": student.recipe} | found | known | result
+    if (said := _kept(plan, result)) is not None:
+        context.progress.say(said, NAME)
+    return facts | {"recipe": student.recipe, "rows_per_label": len(given) / plan.labels} | found | known | result
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ class _Lessons:
     revision: str | None
     wanted: Resources
     held_out: _Rows
+    plan: TrainingPlan
     settings: dict[str, Any] = field(default_factory=dict)
     done: int = 0  # texts, of trainings that are over
 
@@ -147,6 +149,7 @@ class _Lessons:
             "revision": self.revision,
             "labels": list(spec.task.labels),
             "student": spec.to_dict()["student"] | {"epochs": epochs},
+            "recipe": "fast",
             "settings": self.settings,
             "train": asdict(rows),
             "held_out": asdict(self.held_out),
@@ -165,8 +168,9 @@ class _Lessons:
 
     def student(self, rows: _Rows) -> dict[str, Any]:
         """The one that is kept, trained on ``rows``, in the stage's folder."""
-        epochs = epochs_for(self.context.spec.student, len(rows))
-        return self._train("student", self._config(rows, epochs, save_to=self.context.here.url))
+        plan = self.plan
+        config = self._config(rows, plan.epochs, save_to=self.context.here.url, recipe=plan.recipe)
+        return self._train("student", config)
 
     def search(self, rows: _Rows) -> dict[str, Any]:
         """Find settings by Ray Tune and keep to them; what was tried, for the report."""
@@ -178,7 +182,7 @@ class _Lessons:
             context.progress.begin(NAME, trials, "trials")
             found = context.cluster.search(
                 trial_loop,
-                self._config(rows, epochs_for(student, len(rows))),
+                self._config(rows, self.plan.epochs),
                 SPACE | {"batch_size": batch_sizes(student.batch_size)},
                 FIRST | {"batch_size": student.batch_size},
                 trials,
@@ -204,7 +208,7 @@ class _Lessons:
         for fold in range(folds.max() + 1):
             seen, unseen, name = rows.where(folds != fold), rows.where(folds == fold), f"fold-{fold}"
             if not answers.exists(f"{name}.json"):
-                epochs = fold_epochs(student, len(seen))
+                epochs = self.plan.of(len(seen)).fold_epochs
                 result = self._train(name, self._config(seen, epochs, asked=unseen.texts))
                 answers.write_json(f"{name}.json", result["probabilities"])
             said[folds == fold] = answers.read_json(f"{name}.json")
@@ -239,30 +243,18 @@ def _unlearnable(spec: Spec, rows: Sequence[dict[str, Any]], kept: Sequence[int]
     ]
 
 
-def epochs_for(student: Student, rows: int) -> int:
-    """The epochs that the spec says, or enough for a small train set to be learnt at all."""
-    if student.epochs is not None:
-        return student.epochs
-    return min(MOST_EPOCHS, max(LEAST_EPOCHS, round(STEPS * student.batch_size / max(1, rows))))
+def _parameters(spec: Spec) -> int | None:
+    """The encoder's size, where it is known."""
+    return models.describe(spec.student.model, spec.student.revision, spec.base).parameters
 
 
-def fold_epochs(student: Student, rows: int) -> int:
-    """Those of a student that is only asked for its opinion."""
-    return max(1, round(recipes.FOLD_STEPS * epochs_for(student, rows)))
-
-
-def texts_learned(student: Student, rows: int) -> int:
-    """How many texts go through the recipe's trainings on so many rows, each text once an epoch."""
-    total = rows * epochs_for(student, rows)
-    if student.recipe == "best":
-        for size in np.bincount(recipes.fold_of(rows, student.seed)):
-            total += (rows - int(size)) * fold_epochs(student, rows - int(size))
-    return total
-
-
-def texts_tried(student: Student, rows: int) -> int:
-    """How many texts go through a search at most: trials that fall behind are stopped early."""
-    return student.search.trials * rows * epochs_for(student, rows) if student.search else 0
+def _kept(plan: TrainingPlan, result: dict[str, Any]) -> str | None:
+    """What to say of the recipe that was kept, where the spec left it open."""
+    if plan.student.recipe != "auto":
+        return None
+    figures = ", ".join(f"{tried['recipe']} {tried['val_accuracy']:.1%}" for tried in result["tried"])
+    few = f"; {plan.rows / plan.labels:.0f} texts a label are too few to fine-tune with" if plan.is_few else ""
+    return f"recipe {result['kept']} (agreement with the teacher on held-out rows: {figures}){few}"
 
 
 def split_rows(count: int, share: float, seed: int) -> tuple[list[int], list[int]]:
@@ -287,17 +279,24 @@ def train_loop(config: dict[str, Any], report: Callable[[dict[str, Any]], None],
     def tell(done: int, total: int, course: training.Course) -> None:
         report({"done": done, "total": total, "resumes": course.resumes})
 
-    me, fit = training.Worker(**worker), training.Fit(**_fit(config))
+    me, fits = training.Worker(**worker), _fits(config)
     with tempfile.TemporaryDirectory() as scratch:
-        saved = Path(scratch) / "student"
-        result = training.fit(fit, *_rows(config), saved, me, tell)
+        saved, tried = Path(scratch) / "student", []
+        for name, fit in fits:
+            alone = name == "head"  # is fitted again in seconds: checkpoints are those of the fine-tuning
+            now = replace(me, keep=lambda write: None, restore=lambda read: None) if alone else me
+            result = training.fit(fit, *_rows(config), Path(scratch) / name, now, tell if fit.epochs else _silent)
+            tried.append((name, result))
+        name, result = _better(tried, config["held_out"]["targets"]) if me.rank == 0 else tried[-1]
+        saved = Path(scratch) / name
         if me.rank == 0 and "save_to" in config:
             Folder(config["save_to"]).upload(saved, "student")
             result["size_mb"] = (saved / "model.safetensors").stat().st_size / 1e6
         if me.rank == 0 and "asked" in config:
-            trained = student.Student.load(saved, fit.max_length, result["precision"])
+            trained = student.Student.load(saved, fits[-1][1].max_length, result["precision"])
             result["probabilities"] = trained.predict(config["asked"]).tolist()
-    return result
+    del result["right"]
+    return result | {"kept": name, "tried": [_figures(*each) for each in tried]}
 
 
 def trial_loop(config: dict[str, Any], settings: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> None:
@@ -314,6 +313,51 @@ def trial_loop(config: dict[str, Any], settings: dict[str, Any], report: Callabl
 
     with tempfile.TemporaryDirectory() as scratch:
         training.fit(training.Fit(**_fit(config) | settings), train, held_out, Path(scratch), report=tell)
+
+
+def _fits(config: dict[str, Any]) -> list[tuple[str, training.Fit]]:
+    """The trainings of a recipe by name, the one to keep in doubt last.
+
+    :raises ModelError: when the recipe wants a head on an encoder of a kind that has none to fit.
+    """
+    from runner import student, training
+
+    recipe, fit = config["recipe"], training.Fit(**_fit(config))
+    if recipe not in ("auto", "head", "lp-ft"):
+        return [(recipe, fit)]
+    if not student.can_pool(fit.model):
+        if config["student"]["recipe"] == "auto":
+            return [("fast", fit)]
+        raise ModelError(
+            f"{config['model']}: student.recipe {recipe} fits a head to the mean of an encoder's tokens, and knows "
+            "encoders built like BERT, RoBERTa or MPNet; set it to auto or fast"
+        )
+    head = replace(fit, start="head")
+    if recipe == "lp-ft":
+        return [("lp-ft", head)]
+    alone = ("head", replace(head, epochs=0))
+    return [alone] if recipe == "head" else [alone, ("fast", fit)]
+
+
+def _better(tried: Sequence[tuple[str, dict[str, Any]]], targets: NDArray[np.float32]) -> tuple[str, dict[str, Any]]:
+    """The last training, or the head before it where held-out rows tell that to be better."""
+    (first, head), (last, tuned) = tried[0], tried[-1]
+    better = first != last and recipes.clearly_better(head["right"], tuned["right"], recipes.confidence(targets))
+    return (first, head) if better else (last, tuned)
+
+
+def _figures(name: str, result: dict[str, Any]) -> dict[str, Any]:
+    """How a training did on the held-out rows."""
+    averaged, history = result["averaged"], result["history"]
+    chosen = averaged if averaged and averaged["taken"] else result["head"]
+    if history and chosen is not averaged:
+        chosen = history[result["best_epoch"] - 1]
+    seconds = sum(epoch["seconds"] for epoch in history) + (result["head"] or {}).get("seconds", 0.0)
+    return {"recipe": name, "val_loss": chosen["val_loss"], "val_accuracy": chosen["val_accuracy"], "seconds": seconds}
+
+
+def _silent(done: int, total: int, course: training.Course) -> None:
+    """Tells nothing: a head is fitted within seconds."""
 
 
 def _fit(config: dict[str, Any]) -> dict[str, Any]:

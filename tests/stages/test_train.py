@@ -12,6 +12,7 @@ import pytest
 from runner import pipeline, recipes
 from runner.cluster import Cluster
 from runner.stages import train
+from runner.training_plan import TrainingPlan
 
 
 def rows(*labels: str) -> list[dict[str, Any]]:
@@ -108,9 +109,10 @@ def test_students_that_were_asked_already_are_not_trained_again(many: Any) -> No
 
 
 def test_plans_count_what_a_recipe_trains(job: Any) -> None:
-    def texts(*overrides: str) -> int:
-        return train.texts_learned(job.spec("student.epochs=10", *overrides).student, 1000)
+    def plan(*overrides: str) -> TrainingPlan:
+        return TrainingPlan(job.spec("student.epochs=10", *overrides).student, 1000, 3, None)
 
-    assert texts() == 10_000
-    assert texts("student.recipe=best") == 10_000 + 4 * 750 * 5
-    assert train.texts_tried(job.spec("student.epochs=10", "student.search.trials=3").student, 1000) == 30_000
+    assert plan().texts_learned == plan("student.recipe=lp-ft").texts_learned == 10_000
+    assert plan("student.recipe=head").texts_learned == 1000
+    assert plan("student.recipe=best").texts_learned == 10_000 + 4 * 750 * 5
+    assert plan("student.search.trials=3").texts_tried == 30_000

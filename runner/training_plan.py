@@ -1,0 +1,111 @@
+"""How much a student trains: which recipe ``auto`` comes to, epochs, and the texts that go through all trainings.
+
+The train stage does what stands here, and ``plan`` says it beforehand. Knows no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from runner import recipes
+from runner.spec.model import Student
+
+STEPS, LEAST_EPOCHS, MOST_EPOCHS = 800, 5, 20
+"""Of a small encoder."""
+
+LARGE_STEPS, LARGE_LEAST_EPOCHS, LARGE_MOST_EPOCHS = 400, 4, 8
+"""Of a large one, which knows more and needs less to learn what is new."""
+
+LARGE = 50_000_000
+"""Parameters from which on an encoder is large. One of unknown size is taken for one, as RoBERTa-base is."""
+
+FEW_ROWS = 30
+"""Rows a label under which ``auto`` does not fine-tune: the student would learn the teacher's mistakes by heart."""
+
+MODEST_ROWS = 150
+"""Rows a label under which a small encoder is far behind a large one."""
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What comes of a spec's student with ``rows`` to learn from, of ``labels`` labels."""
+
+    student: Student
+    rows: int
+    labels: int
+    parameters: int | None
+
+    @property
+    def recipe(self) -> str:
+        """What is trained: as the spec says, or what ``auto`` comes to; ``auto`` itself where the outcome decides."""
+        if self.student.recipe == "auto" and self.is_few:
+            return "head"
+        return self.student.recipe
+
+    @property
+    def is_few(self) -> bool:
+        """Whether there are too few rows to fine-tune with."""
+        return self.rows < FEW_ROWS * self.labels
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the encoder is one that learns quickly."""
+        return self.parameters is None or self.parameters >= LARGE
+
+    @property
+    def epochs(self) -> int:
+        """Those of fine-tuning: as the spec says, or enough for a small train set to be learnt at all."""
+        if self.student.epochs is not None:
+            return self.student.epochs
+        steps, least, most = STEPS, LEAST_EPOCHS, MOST_EPOCHS
+        if self.is_large:
+            steps, least, most = LARGE_STEPS, LARGE_LEAST_EPOCHS, LARGE_MOST_EPOCHS
+        return min(most, max(least, round(steps * self.student.batch_size / max(1, self.rows))))
+
+    def of(self, rows: int) -> TrainingPlan:
+        """The same with another number of rows."""
+        return TrainingPlan(self.student, rows, self.labels, self.parameters)
+
+    @property
+    def fold_epochs(self) -> int:
+        """Those of a student that is only asked for its opinion."""
+        return max(1, round(recipes.FOLD_STEPS * self.epochs))
+
+    @property
+    def texts_learned(self) -> int:
+        """How many texts go through the recipe's trainings, each text once an epoch."""
+        if self.recipe == "head":
+            return self.rows
+        total = self.rows * self.epochs
+        if self.recipe == "best":
+            for size in np.bincount(recipes.fold_of(self.rows, self.student.seed)):
+                learned = self.of(self.rows - int(size))
+                total += learned.rows * learned.fold_epochs
+        return total
+
+    @property
+    def texts_tried(self) -> int:
+        """How many texts go through a search at most: trials that fall behind are stopped early."""
+        return self.student.search.trials * self.rows * self.epochs if self.student.search else 0
+
+    def advice(self) -> str | None:
+        """What to say of a student that has few rows for what it is; None where there are enough."""
+        each = self.rows / self.labels
+        if self.is_few and self.recipe == "head":
+            return (
+                f"{each:.0f} training texts a label are few (under {FEW_ROWS}): recipe auto fits a linear head to the "
+                "encoder as it is and fine-tunes nothing; more texts, or labels checked by people, help most"
+            )
+        if self.is_few and self.recipe != "head":
+            return (
+                f"{each:.0f} training texts a label are few (under {FEW_ROWS}): a fine-tuned student learns the "
+                "teacher's mistakes by heart; student.recipe: auto or head is the safer choice"
+            )
+        if each < MODEST_ROWS and not self.is_large:
+            return (
+                f"{each:.0f} training texts a label are few for a student of {(self.parameters or 0) / 1e6:.0f} M "
+                "parameters; one of RoBERTa-base size learns more from them, such as catalog:all-mpnet-base-v2"
+            )
+        return None
