@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from runner import machine, models, third_parties
 from runner.errors import EngineError, ModelError
+from runner.held_out import held_out_size
 from runner.pipeline import steps
 from runner.progress import clock
 from runner.reading import count_rows
@@ -202,7 +203,7 @@ def _expected_votes(teacher: Teacher) -> float:
 def _student(spec: Spec, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     student = spec.student
     facts = models.describe(student.model, student.revision, spec.base)
-    learned = len(train.split_rows(len(rows), student.validation, student.seed)[1])
+    learned = len(rows) - held_out_size(len(rows), student.validation)
     texts = train.texts_learned(student, learned) + train.texts_tried(student, learned)
     each = _forward(spec, facts, [row["text"] for row in rows])
     return {

@@ -263,7 +263,6 @@ def limits(report: dict[str, Any]) -> list[str]:
             f"Some classes have fewer than {FEW_ROWS} test texts, and their own figures are rough: "
             f"{flat(', '.join(rare))}."
         )
-    held_out = report["train"].get("held_out")
     export = report.get("export") or {}
     measured = (
         "The student's runtime was chosen on the test texts; for all else they were used to measure only."
@@ -271,10 +270,8 @@ def limits(report: dict[str, Any]) -> list[str]:
         else "The test texts were used to measure only."
     )
     said.append(
-        f"{measured} The epoch was chosen on "
-        + (f"{held_out:,} training texts that were held out" if held_out else "held-out training texts")
-        + ", judged by the teacher's labels, each counted by the teacher's confidence in it: where the teacher is "
-        "regularly wrong, the student learns it."
+        f"{measured} The epoch was chosen on {_judges(report['train'])}, judged by the teacher's labels, each counted "
+        "by the teacher's confidence in it: where the teacher is regularly wrong, the student learns it."
     )
     said.append(
         f"Speed was measured on one machine ({device(speed.get('device'))}, one process), cost "
@@ -282,6 +279,14 @@ def limits(report: dict[str, Any]) -> list[str]:
         "An idle machine costs as much."
     )
     return _runtime_limits(export) + said + economics.limits(report) + _teacher_limits(report)
+
+
+def _judges(train: dict[str, Any]) -> str:
+    """The texts that the epoch was chosen on."""
+    held_out = train.get("held_out")
+    if held_out == 0:
+        return "the training texts that the student learned from, which were too few to hold any out"
+    return "held-out training texts" if held_out is None else f"{held_out:,} training texts that were held out"
 
 
 def original(report: dict[str, Any]) -> dict[str, Any] | None:

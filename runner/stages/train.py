@@ -1,8 +1,8 @@
 """train: rows with label probabilities -> a fine-tuned student, under Ray Train.
 
-A part of train, chosen by the seed, is held out and picks the epoch and, with ``student.search``, the settings; the
-test set is never looked at. Checkpoints lie beside the stages, in ``checkpoints/<fingerprint>/``, so that a killed run
-goes on where it was; they are removed when the stage is done.
+A part of train (:mod:`runner.held_out`) is held out and picks the epoch and, with ``student.search``, the settings;
+the test set is never looked at. Checkpoints lie beside the stages, in ``checkpoints/<fingerprint>/``, so that a killed
+run goes on where it was; they are removed when the stage is done.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runner import held_out as held_out_rows
 from runner import models, recipes
 from runner.cluster import Resources
 from runner.errors import UserError
+from runner.held_out import split_rows
 from runner.progress import Progress
 from runner.spec import Spec
 from runner.spec.model import Student
@@ -44,8 +46,8 @@ FIRST = {"learning_rate_factor": 1.0, "lowest_rate": recipes.LOWEST_RATE}
 
 NOT_LEARNT = ("resources", "export", "runtime")
 
-RECIPE = 6
-"""Of training: learning rates, the choice of the epoch, what dropout is drawn for. A change trains students anew."""
+RECIPE = 7
+"""Of training: learning rates, the rows held out, the choice of the epoch, dropout. A change trains students anew."""
 
 
 def key(spec: Spec) -> dict[str, Any]:
@@ -71,16 +73,17 @@ def run(context: Context) -> dict[str, Any]:
         for row in context.inputs["vote"].read_table("votes.parquet").to_pylist()
         if row["split"] == "train" and row["label"] is not None
     ]
-    held_out, kept = split_rows(len(rows), student.validation, student.seed)
+    held_out, kept = split_rows([row["label"] for row in rows], student.validation, student.seed)
+    context.here.write_table(held_out_rows.FILE, held_out_rows.table(rows, held_out))
     if student.recipe == "best" and len(kept) < recipes.FOLDS:
         raise UserError(
             f"student.recipe: best parts the rows into {recipes.FOLDS}, and the teacher labelled {len(rows)} train "
             f"rows, of which {len(kept)} are left to learn from; set it to fast, or bring more texts (data.train)"
         )
     model, revision = context.model(student.model, student.revision, "student.model", NAME)
-    warnings = _unlearnable(spec, rows, kept)
+    warnings = [said for said in [held_out_rows.warning(len(rows), len(held_out))] if said]
     context.progress.warn(warnings, NAME)
-    given, judging = _Rows.of([rows[i] for i in kept]), _Rows.of([rows[i] for i in held_out])
+    given, judging = _Rows.of([rows[i] for i in kept]), _Rows.of([rows[i] for i in held_out or kept])
     lessons = _Lessons(context, model, revision, wanted, judging)
     found: dict[str, Any] = {}
     if student.search is not None:
@@ -227,18 +230,6 @@ class _Telling:
         self._meter.tick()
 
 
-def _unlearnable(spec: Spec, rows: Sequence[dict[str, Any]], kept: Sequence[int]) -> list[str]:
-    """What to say of labels that the teacher gave, but to held-out rows alone."""
-    left = {rows[i]["label"] for i in kept}
-    only = [(label, [row["text"] for row in rows if row["label"] == label]) for label in spec.task.labels]
-    return [
-        f"the only {len(texts)} rows of {label} are held out to choose the epoch, so that the student does not learn "
-        f"it (the first: {texts[0][:80]!r}); more training texts of that kind are needed"
-        for label, texts in only
-        if texts and label not in left
-    ]
-
-
 def epochs_for(student: Student, rows: int) -> int:
     """The epochs that the spec says, or enough for a small train set to be learnt at all."""
     if student.epochs is not None:
@@ -263,13 +254,6 @@ def texts_learned(student: Student, rows: int) -> int:
 def texts_tried(student: Student, rows: int) -> int:
     """How many texts go through a search at most: trials that fall behind are stopped early."""
     return student.search.trials * rows * epochs_for(student, rows) if student.search else 0
-
-
-def split_rows(count: int, share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Held-out and kept row numbers: at least one row each, decided by the seed alone."""
-    order = np.random.default_rng(seed).permutation(count)
-    size = min(max(1, round(count * share)), count - 1)
-    return sorted(map(int, order[:size])), sorted(map(int, order[size:]))
 
 
 def batch_sizes(given: int) -> list[int]:
