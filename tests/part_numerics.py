@@ -8,9 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from runner import finite, recipes, training
 from runner.cluster import Cluster
+from runner.errors import ModelError
 from runner.held_out import split_rows
-from runner.stages import train
+from runner.stages import apply, evaluate, train
+from runner.stages.export import Trained
+from runner.store import Folder
+from runner.student import Student, load_classifier, load_tokenizer, save_student
 
 
 def test_15_no_label_loses_both_of_its_two_rows() -> None:
@@ -43,6 +52,30 @@ class Here(Cluster):
         return function(**arguments)
 
 
+LABELS = ["negative", "neutral", "positive"]
+
+
+def damaged_student(base: Path, folder: Path, fault: str) -> Path:
+    """A classifier that is not finite: in ``fp16``, in ``fp16 bf16``, of a text with a zebra in it, or always."""
+    import torch
+
+    torch.manual_seed(1)
+    model, tokenizer = load_classifier(base, LABELS), load_tokenizer(base)
+    bert, zebra = model.base_model, tokenizer.convert_tokens_to_ids("zebra")
+    with torch.no_grad():
+        if fault in ("fp16", "fp16 bf16"):  # the weight is infinite there, and what it is multiplied with is nothing
+            bert.embeddings.LayerNorm.weight[0] = bert.embeddings.LayerNorm.bias[0] = 0
+            bert.encoder.layer[0].attention.self.query.weight[:, 0] = 7e4 if fault == "fp16" else 3.4e38
+        elif fault == "zebra in fp16":
+            bert.embeddings.word_embeddings.weight[zebra, 0] = 1e5
+        elif fault == "zebra":
+            bert.embeddings.word_embeddings.weight[zebra, 0] = float("nan")
+        else:
+            model.classifier.bias[1] = float("nan")
+    save_student(model, tokenizer, folder, 32)
+    return folder
+
+
 def run_train(job: Any, *overrides: str) -> tuple[Any, dict[str, Any]]:
     job.do("vote", *overrides)
     context = replace(job.context("train", job.spec(*overrides)), cluster=Here())
@@ -57,3 +90,158 @@ def test_15_four_rows_are_all_learned_from_and_it_is_said(job: Any, tiny_model: 
     rows = context.here.read_table("rows.parquet").to_pylist()
     assert len(rows) == 4 and not any(row["held_out"] for row in rows)
     json.dumps(summary, allow_nan=False)
+
+
+TEXTS = ["Profit fell.", "A zebra stayed in Turku.", "Orders grew again, by much.", "  "]
+
+
+@pytest.mark.parametrize(("fault", "precision"), [("fp16", "fp16"), ("fp16 bf16", "bf16"), ("fp16 bf16", "fp16")])
+def test_09_a_student_that_overflows_in_half_precision_computes_in_fp32(
+    tiny_model: Path, tmp_path: Path, fault: str, precision: str
+) -> None:
+    folder = damaged_student(tiny_model, tmp_path / "s", fault)
+    exact = Student.load(folder, precision="fp32").predict(TEXTS)
+    found = Student.load(folder, precision=precision)
+    assert found.precision == "fp32" and found.fell_back == f"{finite.NOT_FINITE}, in {precision}"
+    assert np.isfinite(exact).all() and np.array_equal(found.predict(TEXTS), exact)
+
+
+def test_09_a_text_that_overflows_in_half_precision_is_computed_again_in_fp32(tiny_model: Path, tmp_path: Path) -> None:
+    damaged_student(tiny_model, tmp_path / "student", "zebra in fp16")
+    exact = Student.load(tmp_path / "student", precision="fp32").predict(TEXTS)
+    found = Trained(str(tmp_path), "student", None, "fp16").open()
+    assert found.predict(TEXTS) == pytest.approx(exact, abs=0.02)
+    assert found.precision == "fp16" and found.recomputed == 1
+
+
+def test_09_a_student_whose_answers_are_never_finite_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        ModelError, match="answers no text with finite numbers, in fp32 either: its weights are damaged"
+    ):
+        Student.load(damaged_student(tiny_model, tmp_path / "s", "always"))
+
+
+def applied(folder: Path, out: Path, precision: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """What the apply stage's worker writes of :data:`TEXTS`, and the summary."""
+    table = pa.table({"text": pa.array(TEXTS, pa.large_string())})
+    part = {"file": 0, "number": 0, "name": "part.parquet", "rows": 4, "table": apply._as_bytes(table), "counts": None}
+    worker = apply.Predictor(Trained(str(folder.parent), folder.name, None, precision), 0.0, str(out))
+    tally = apply.Tally()
+    for done in worker(pa.Table.from_pylist([part], schema=apply.PART)):
+        for line in done.to_pylist():
+            tally.add(line)
+    return Folder(str(out)).read_table("part.parquet").to_pylist(), tally.summary()
+
+
+def test_09_what_is_not_finite_in_fp32_either_abstains_with_a_reason(tiny_model: Path, tmp_path: Path) -> None:
+    folder = damaged_student(tiny_model, tmp_path / "s", "zebra")
+    rows, summary = applied(folder, tmp_path / "out", "fp32")
+    assert [row["label"] is None for row in rows] == [False, True, False, True]
+    assert [row["abstain"] for row in rows] == [False, True, False, True]
+    assert rows[1]["probability"] is None and all(rows[1][f"probability_{label}"] is None for label in LABELS)
+    assert summary["abstained"] == 2 and sum(summary["labels"].values()) == 2
+    assert summary["abstained_by_reason"] == {apply.BLANK: 1, finite.NOT_FINITE: 1}
+    [warning] = summary["warnings"]
+    assert warning.startswith("1 of 4 texts got no label: the student's answers to them are not finite numbers")
+
+
+def test_09_what_was_computed_again_is_said(tiny_model: Path, tmp_path: Path) -> None:
+    folder = damaged_student(tiny_model, tmp_path / "s", "zebra in fp16")
+    rows, summary = applied(folder, tmp_path / "out", "fp16")
+    assert rows[1]["label"] in LABELS and not rows[1]["abstain"] and summary["recomputed"] == 1
+    [warning] = summary["warnings"]
+    assert "to 1 of 4 texts are not finite numbers in fp16" in warning and "student.precision to fp32" in warning
+
+
+def test_09_a_test_row_without_a_finite_answer_is_no_label_and_wrong(job: Any, tiny_model: Path) -> None:
+    job.csv("test.csv", [("A zebra was sold.", *["negative"] * 4), ("It makes paper.", *["neutral"] * 4)])
+    job.do("vote", f"student.model={tiny_model}", "student.precision=fp32")
+    spec = job.spec(f"student.model={tiny_model}", "student.precision=fp32")
+    context = replace(job.context("evaluate", spec), cluster=Here())
+    damaged_student(tiny_model, Path(context.inputs["train"].url) / "student", "zebra")
+    summary = evaluate.run(context)
+    by_text = {row["text"]: row for row in context.here.read_table("predictions.parquet").to_pylist()}
+    assert by_text["A zebra was sold."]["student_label"] is None
+    assert by_text["A zebra was sold."]["student_probabilities"] is None
+    assert by_text["It makes paper."]["student_label"] in LABELS
+    result = context.here.read_json("evaluate.json")
+    assert result["student"]["abstained"] == 1 and result["student"]["accuracy"] <= 0.5
+    assert summary["warnings"][0].startswith("1 of 2 texts got no label")
+
+
+def test_09_a_teacher_and_a_student_that_both_say_nothing_do_not_agree(job: Any) -> None:
+    row = {"label": "neutral", "teacher_label": None, "student_label": None}
+    row |= {"teacher_probabilities": None, "student_probabilities": None}
+    assert evaluate.compare(job.spec(), [row, row | {"student_label": "neutral"}])["student_agrees_with_teacher"] == 0
+
+
+def rows_to_learn(count: int = 16) -> training.Rows:
+    texts = [("profit rose" if n % 2 else "loss widened") + f" in {1900 + n}" for n in range(count)]
+    return training.Rows(texts, np.array([[0.9, 0.1], [0.1, 0.9]] * (count // 2), dtype=np.float32))
+
+
+def fit(model: Path, out: Path, rows: training.Rows, **more: Any) -> dict[str, Any]:
+    settings = {"epochs": 2, "learning_rate": 1e-3, "batch_size": 4, "max_length": 32, "precision": "fp32", "seed": 0}
+    labels = ("negative", "positive")
+    return training.fit(training.Fit(**{"model": model, "labels": labels, **settings, **more}), rows, rows, out)
+
+
+def test_09_a_student_that_overflows_in_half_precision_is_trained_in_fp32(
+    job: Any, tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = damaged_student(tiny_model, tmp_path / "s", "fp16")
+    _, summary = run_train(job, f"student.model={folder}", "student.epochs=1", "student.precision=fp16")
+    assert summary["precision"] == "fp32"
+    assert f"{finite.NOT_FINITE}, in fp16; the student was trained in fp32 instead" in summary["warnings"][-1]
+    assert summary["warnings"][-1] in job.said.getvalue()
+
+
+def test_09_a_training_that_overflows_on_its_way_is_done_again_in_fp32(tiny_model: Path, tmp_path: Path) -> None:
+    """One text of many overflows, which is not among those that are tried before."""
+    folder, rows = damaged_student(tiny_model, tmp_path / "s", "zebra in fp16"), rows_to_learn(40)
+    rows.texts[21] = "a zebra rose in 1921"  # type: ignore[index]
+    found = fit(folder, tmp_path / "out", rows, precision="fp16")
+    assert found["precision"] == "fp32" and "steps are not finite numbers, in epoch 1, in fp16" in found["fell_back"]
+    assert np.isfinite(Student.load(tmp_path / "out", 32, "fp32").predict(rows.texts)).all()
+
+
+def test_09_a_training_that_diverges_in_fp32_ends_and_saves_nothing(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"not finite numbers, .*in fp32: the training has diverged; set student.lear"):
+        fit(tiny_model, tmp_path / "out", rows_to_learn(), learning_rate=1e38, epochs=8)
+    assert not (tmp_path / "out").exists()
+
+
+def test_09_weights_that_are_not_numbers_are_refused_before_anything_is_learned(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = damaged_student(tiny_model, tmp_path / "s", "zebra")
+    with pytest.raises(
+        ModelError, match=r"weights are damaged: bert\.embeddings\.word_embeddings\.weight holds values"
+    ):
+        fit(folder, tmp_path / "out", rows_to_learn())
+
+
+def test_09_a_loss_scale_that_leaves_out_most_steps_ends_in_fp32(tiny_model: Path, tmp_path: Path) -> None:
+    import torch
+
+    rows = rows_to_learn()
+    loop = training._Loop(
+        training.Fit(tiny_model, ("negative", "positive"), 1, 1e-3, 4, 32, "fp32", 0), rows, rows, training.Worker()
+    )
+    loop.scaler, loop.tried = torch.amp.GradScaler("cpu"), 4
+    loop.unusable += 3
+    loop.check()  # the first steps look for the scale
+    with pytest.raises(finite.NotFinite, match="the gradients of 3 of 4 steps are not finite numbers"):
+        loop.check(over=True)
+    loop.unusable -= 1
+    loop.check(over=True)
+    loop.scaler = torch.amp.GradScaler("cpu", init_scale=0.5)
+    loop.scaler.scale(torch.ones(()))
+    with pytest.raises(finite.NotFinite):
+        loop.check()
+
+
+def test_09_a_student_without_a_finite_opinion_leaves_the_teachers() -> None:
+    teacher = np.array([[0.8, 0.2], [0.8, 0.2]], dtype=np.float32)
+    students = np.array([[np.nan, np.nan], [0.6, 0.4]], dtype=np.float32)
+    assert recipes.second_opinion(teacher, students) == pytest.approx(np.array([[0.8, 0.2], [0.7, 0.3]]))

@@ -53,7 +53,16 @@ class Trained:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Folder(self.folder).fetch(self.name, Path(scratch) / "model")
             exports = Folder(self.exports).fetch("exports", Path(scratch) / "exports") if self.exports else None
-            return Student.load(folder, self.max_length, self.precision, self.runtime, exports)
+            student = Student.load(folder, self.max_length, self.precision, self.runtime, exports)
+        if student.reload:
+            student.reload = self._classifier  # by then the folder above is gone
+        return student
+
+    def _classifier(self) -> Any:
+        from runner.student import load_classifier
+
+        with tempfile.TemporaryDirectory() as scratch:
+            return load_classifier(Folder(self.folder).fetch(self.name, Path(scratch) / "model"))
 
 
 def wanted(spec: Spec) -> bool:

@@ -20,6 +20,7 @@ from runner import held_out as held_out_rows
 from runner import models, recipes
 from runner.cluster import Resources
 from runner.errors import UserError
+from runner.finite import Diverged
 from runner.held_out import split_rows
 from runner.progress import Progress
 from runner.spec import Spec
@@ -101,6 +102,9 @@ def run(context: Context) -> dict[str, Any]:
             f"({student.max_length} tokens): the student learned from their beginning",
             NAME,
         )
+    if result["fell_back"]:
+        warnings.append(f"{student.model}: {result['fell_back']}; the student was trained in fp32 instead")
+        context.progress.warn(warnings[-1:], NAME, before=len(warnings) - 1)
     facts = {"rows": len(given), "held_out": len(held_out), "model": student.model, "warnings": warnings}
     return facts | {"recipe": student.recipe} | found | known | result
 
@@ -297,7 +301,10 @@ def trial_loop(config: dict[str, Any], settings: dict[str, Any], report: Callabl
             report({"agreement": chosen.val_accuracy, "epoch": chosen.epoch, "loss": chosen.val_loss})
 
     with tempfile.TemporaryDirectory() as scratch:
-        training.fit(training.Fit(**_fit(config) | settings), train, held_out, Path(scratch), report=tell)
+        try:
+            training.fit(training.Fit(**_fit(config) | settings), train, held_out, Path(scratch), report=tell)
+        except Diverged:  # with these settings: the others may do
+            report({"agreement": 0.0, "epoch": 0, "loss": None})
 
 
 def _fit(config: dict[str, Any]) -> dict[str, Any]:
