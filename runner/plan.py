@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from runner import machine, models, third_parties
+from runner import machine, models, third_parties, vocabulary
 from runner.errors import EngineError, ModelError
 from runner.held_out import held_out_size
 from runner.pipeline import steps
@@ -94,6 +94,9 @@ def make_plan(spec: Spec, run: Folder) -> Plan:
     third_parties.read_all(spec, test.rows.values())
     notes = [*warnings, *_slow_choices(spec, teacher)]
     student = _student(spec, list(train.rows.values()))
+    found = vocabulary.count_before(spec, [row["text"] for row in train.rows.values()])
+    student["unknown_tokens"] = found and asdict(found)
+    notes += [said] if (said := vocabulary.warning(spec.student.model, found, "train texts")) else []
     return Plan(stages, rows, teacher, student, _apply(spec, texts), problems, notes)
 
 

@@ -29,7 +29,7 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.utils import logging as transformers_logging
 
-from runner import machine, shortcuts
+from runner import machine, shortcuts, vocabulary
 from runner.errors import ModelError, first_line
 from runner.finite import NOT_FINITE
 from runner.models.folder import positions, writes_text
@@ -194,6 +194,11 @@ def count_cut(tokenizer: Any, texts: Sequence[str], ids: Sequence[Sequence[int]]
     """How many of the texts that :func:`tokenize` made ``ids`` of lost their end."""
     full = [text for text, row in zip(texts, ids, strict=True) if len(row) >= max_length]
     return sum(len(row) > max_length for row in tokenize(tokenizer, full, max_length + 1))
+
+
+def count_unknown(tokenizer: Any, ids: Sequence[Sequence[int]]) -> vocabulary.Unknown:
+    """What of texts, given as token ids, the tokenizer has no token for."""
+    return vocabulary.count(ids, tokenizer.unk_token_id, tokenizer.all_special_ids)
 
 
 def works_in(model: Any, precision: str, texts: Sequence[Sequence[int]], on: torch.device) -> str | None:

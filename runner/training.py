@@ -237,6 +237,7 @@ def _fit(
         "resumes": course.resumes,
         "parameters": loop.parameters,
         "truncated_rows": loop.truncated,
+        "unknown_tokens": asdict(student.count_unknown(loop.tokenizer, loop.ids)),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from runner import finite, recipes, training
+from runner import finite, recipes, training, vocabulary
 from runner.cluster import Cluster
 from runner.errors import ModelError
 from runner.held_out import split_rows
+from runner.plan import make_plan
+from runner.report.words import _teacher_limits
 from runner.stages import apply, evaluate, train
 from runner.stages.export import Trained
 from runner.store import Folder
@@ -247,3 +250,37 @@ def test_09_a_student_without_a_finite_opinion_leaves_the_teachers() -> None:
     teacher = np.array([[0.8, 0.2], [0.8, 0.2]], dtype=np.float32)
     students = np.array([[np.nan, np.nan], [0.6, 0.4]], dtype=np.float32)
     assert recipes.second_opinion(teacher, students) == pytest.approx(np.array([[0.8, 0.2], [0.7, 0.3]]))
+
+
+CHINESE = [
+    ("公司业绩大幅增长利润翻倍。", *["positive"] * 4),
+    ("由于成本上升企业出现亏损。", *["negative"] * 4),
+    ("该工厂位于杭州市郊区。", *["neutral"] * 4),
+    ("订单数量持续减少前景黯淡。", *["negative"] * 4),
+]
+
+
+def test_10_a_student_that_cannot_read_the_texts_is_warned_of(job: Any, tiny_model: Path) -> None:
+    job.csv("train.csv", CHINESE)
+    [note] = [
+        note for note in make_plan(job.spec(f"student.model={tiny_model}"), job.run).notes if "vocabulary" in note
+    ]
+    assert re.search(r"does not know \d\d% of the tokens .* of the train texts: .*multilingual-e5-small", note)
+    _, summary = run_train(job, f"student.model={tiny_model}", "student.epochs=1")
+    unknown = summary["unknown_tokens"]
+    assert 0.3 < unknown["unknown"] / unknown["tokens"] < 1 and unknown["texts"] == 4
+    assert note in summary["warnings"] and job.said.getvalue().count(note) == 1
+    report = {"train": summary, "label": {}, "benchmark": {"teacher": {"usd_per_million": 1}}}
+    assert any("The student's vocabulary does not have" in said for said in _teacher_limits(report))
+
+
+def test_10_a_second_language_is_not_hidden_by_the_first() -> None:
+    english, chinese = [[1, 7, 8, 9, 2]] * 90, [[1, 100, 100, 9, 2]] * 10
+    found = vocabulary.count(english + chinese, 100, [1, 2, 100])
+    assert (found.tokens, found.unknown, found.unreadable) == (300, 20, 10) and found.too_many
+    assert not vocabulary.count(english + [[1, 100, 2]] * 2, 100, [1, 2, 100]).too_many
+    assert not vocabulary.count(chinese, None, [1, 2]).too_many  # bytes: there is a token for everything
+
+
+def test_10_english_texts_are_not_warned_of(job: Any, tiny_model: Path) -> None:
+    assert not any("vocabulary" in note for note in make_plan(job.spec(f"student.model={tiny_model}"), job.run).notes)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runner import held_out as held_out_rows
-from runner import models, recipes
+from runner import models, recipes, vocabulary
 from runner.cluster import Resources
 from runner.errors import UserError
 from runner.finite import Diverged
@@ -45,7 +45,9 @@ SPACE = {"learning_rate_factor": (0.25, 4.0), "lowest_rate": (0.05, 1.0)}
 
 FIRST = {"learning_rate_factor": 1.0, "lowest_rate": recipes.LOWEST_RATE}
 
-NOT_LEARNT = ("resources", "export", "runtime")
+TEXTS = "train texts"
+
+NOT_LEARNT = ("resources", "export", "runtime", "max_disagreement")
 
 RECIPE = 7
 """Of training: learning rates, the rows held out, the choice of the epoch, dropout. A change trains students anew."""
@@ -82,7 +84,8 @@ def run(context: Context) -> dict[str, Any]:
             f"rows, of which {len(kept)} are left to learn from; set it to fast, or bring more texts (data.train)"
         )
     model, revision = context.model(student.model, student.revision, "student.model", NAME)
-    warnings = [said for said in [held_out_rows.warning(len(rows), len(held_out))] if said]
+    unknown = vocabulary.warning(student.model, vocabulary.count_before(spec, [row["text"] for row in rows]), TEXTS)
+    warnings = [said for said in (held_out_rows.warning(len(rows), len(held_out)), unknown) if said]
     context.progress.warn(warnings, NAME)
     given, judging = _Rows.of([rows[i] for i in kept]), _Rows.of([rows[i] for i in held_out or kept])
     lessons = _Lessons(context, model, revision, wanted, judging)
@@ -102,9 +105,11 @@ def run(context: Context) -> dict[str, Any]:
             f"({student.max_length} tokens): the student learned from their beginning",
             NAME,
         )
-    if result["fell_back"]:
-        warnings.append(f"{student.model}: {result['fell_back']}; the student was trained in fp32 instead")
-        context.progress.warn(warnings[-1:], NAME, before=len(warnings) - 1)
+    later = [f"{student.model}: {why}; the student was trained in fp32 instead" for why in [result["fell_back"]] if why]
+    counted = vocabulary.warning(student.model, vocabulary.Unknown(**result["unknown_tokens"]), TEXTS)
+    later += [counted] if counted and not unknown else []
+    context.progress.warn(later, NAME, before=len(warnings))
+    warnings += later
     facts = {"rows": len(given), "held_out": len(held_out), "model": student.model, "warnings": warnings}
     return facts | {"recipe": student.recipe} | found | known | result
 
