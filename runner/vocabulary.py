@@ -1,7 +1,7 @@
 """What a student's tokenizer has no token for: it reads ``[UNK]`` there, whatever the word.
 
-An English WordPiece vocabulary knows few Chinese characters and no Arabic words; a student trained on them sees the same
-token again and again. Tokenizers that fall back to bytes have a token for everything. Knows tokenizers, not torch.
+An English WordPiece vocabulary knows few Chinese characters; a student trained on them sees the same token again and
+again. Tokenizers that fall back to bytes have a token for everything. Knows tokenizers, not torch.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner import models
 from runner.errors import ModelError
-from runner.spec import Spec
+
+if TYPE_CHECKING:
+    from runner.spec import Spec
 
 SAMPLE = 200
 """Texts that are looked at before a training."""
@@ -90,6 +92,6 @@ def warning(model: str, found: Unknown | None, what: str) -> str | None:
     if found is None or not found.too_many:
         return None
     return (
-        f"{model} does not know {found.words} of the {what}: they are not in its vocabulary, and all alike to it. Take a "
-        f"student that knows their language: student.model: {MULTILINGUAL}"
+        f"{model} does not know {found.words} of the {what}: they are not in its vocabulary, and all alike to it. Take "
+        f"a multilingual student, or one of their language: student.model: {MULTILINGUAL}"
     )

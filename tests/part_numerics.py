@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from runner import finite, recipes, training, vocabulary
+from runner import finite, held_out, recipes, runtimes, training, vocabulary
 from runner.cluster import Cluster
-from runner.errors import ModelError
+from runner.errors import ModelError, UserError
 from runner.held_out import split_rows
 from runner.plan import make_plan
-from runner.report.words import _teacher_limits
-from runner.stages import apply, evaluate, train
+from runner.report.words import _runtime_limits, _teacher_limits
+from runner.stages import apply, evaluate, export, train
 from runner.stages.export import Trained
 from runner.store import Folder
 from runner.student import Student, load_classifier, load_tokenizer, save_student
@@ -75,7 +75,7 @@ def damaged_student(base: Path, folder: Path, fault: str) -> Path:
             bert.embeddings.word_embeddings.weight[zebra, :2] = 3e38  # their sum is infinite in fp32
         elif fault == "attention":
             bert.encoder.layer[0].attention.self.query.weight[0, 0] = float("nan")
-        else:
+        elif fault == "always":
             model.classifier.bias[1] = float("nan")
     save_student(model, tokenizer, folder, 32)
     return folder
@@ -284,3 +284,88 @@ def test_10_a_second_language_is_not_hidden_by_the_first() -> None:
 
 def test_10_english_texts_are_not_warned_of(job: Any, tiny_model: Path) -> None:
     assert not any("vocabulary" in note for note in make_plan(job.spec(f"student.model={tiny_model}"), job.run).notes)
+
+
+def export_context(job: Any, model: Path, *overrides: str) -> Any:
+    """The export stage's context for a student that was not trained, and 40 train rows of which 20 are held out."""
+    job.csv("train.csv", [(f"Text {n} about {'profit' if n % 2 else 'loss'}.", *["positive"] * 4) for n in range(40)])
+    job.do("load")
+    context = replace(job.context("export", job.spec(f"student.model={model}", *overrides)), cluster=Here())
+    rows = context.inputs["load"].read_table("train.parquet").to_pylist()
+    context.inputs["train"].write_table(held_out.FILE, held_out.table(rows, range(20)))
+    return context
+
+
+def figures(runtime: str, agreement: float, on_test: float, rate: float, rows: int = 20) -> dict[str, Any]:
+    judged = {"rows": rows, "agreement": agreement, "teacher_agreement": agreement}
+    return {
+        "runtime": runtime,
+        "judged": judged,
+        "accuracy": on_test,
+        "agreement": on_test,
+        "texts_per_second": rate,
+    } | {"recomputed": 0}
+
+
+@pytest.mark.parametrize(("held", "test", "taken"), [(1.0, 0.5, "onnx"), (0.9, 1.0, "torch")])
+def test_14_held_out_train_rows_choose_the_runtime_and_test_rows_do_not(
+    job: Any, tiny_model: Path, held: float, test: float, taken: str
+) -> None:
+    context, asked = export_context(job, tiny_model, "student.export=[onnx]"), {}
+
+    def call(function: Any, wanted: Any, **arguments: Any) -> Any:
+        asked.update(arguments)
+        return [figures("torch", 1.0, 1.0, 1.0), figures("onnx", held, test, 9.0)]
+
+    context.cluster.call = call
+    assert export.run(context)["runtime"] == taken
+    rows = context.inputs["train"].read_table(held_out.FILE).to_pylist()
+    texts = dict(context.inputs["load"].read_table("train.parquet").select(["id", "text"]).to_pandas().values)
+    assert asked["judges"][0] == [texts[row["id"]] for row in rows if row["held_out"]]
+    assert len(asked["seen"]) == 20 and not set(asked["seen"]) & set(asked["judges"][0])
+
+
+def test_14_a_broken_int8_by_name_is_refused_and_can_be_accepted(
+    job: Any, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnx
+    from onnx import numpy_helper
+
+    whole = runtimes.quantise
+
+    def broken(full: Path, target: Path, seen: Any) -> None:
+        """Every weight of the model upside down."""
+        model = onnx.load(full)
+        for stored in model.graph.initializer:
+            if stored.data_type == onnx.TensorProto.FLOAT and len(stored.dims) == 2:
+                stored.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(stored), stored.name))
+        onnx.save(model, full.with_name("broken.onnx"))
+        whole(full.with_name("broken.onnx"), target, seen)
+
+    monkeypatch.setattr(runtimes, "quantise", broken)
+    options = ("student.export=[onnx-int8]", "student.precision=fp32", "student.max_length=32")
+    context = export_context(job, tiny_model, *options, "student.runtime=onnx-int8")
+    damaged_student(tiny_model, Path(context.inputs["train"].url) / "student", "none")
+    with pytest.raises(
+        UserError, match=r"onnx-int8 gives another label than the student itself on \d+ of 20 train rows"
+    ):
+        export.run(context)
+    found = [figures("torch", 1.0, 1.0, 1.0), figures("onnx-int8", 0.5, 0.5, 9.0)]
+    with pytest.raises(UserError, match=r"10 of 20 .*accept the loss with student\.max_disagreement: 0\.5; labels"):
+        export.choose(found, "onnx-int8", 0.02)
+    assert export.choose(found, "onnx-int8", 0.5) == "onnx-int8" and export.choose(found, "auto", 0.5) == "torch"
+
+
+def test_14_what_a_named_runtime_gives_up_is_said(job: Any, tiny_model: Path) -> None:
+    context = export_context(
+        job, tiny_model, "student.export=[onnx]", "student.runtime=onnx", "student.max_disagreement=0.1"
+    )
+    found = [figures("torch", 1.0, 1.0, 1.0), figures("onnx", 0.95, 0.8, 9.0)]
+    context.cluster.call = lambda *_, **__: found
+    result = export.run(context)
+    [warning] = result["warnings"]
+    assert "onnx, which student.runtime names, gives the teacher's label on 5.0% fewer of the 20 train rows" in warning
+    assert warning in job.said.getvalue()
+    [said] = _runtime_limits(result)
+    assert "right on 100.0 % of the test texts" in said and "gives their label on 80.0 % of the test texts" in said
+    assert "on 95.0 % of the 20 training texts that judged it" in said
