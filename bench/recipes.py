@@ -101,12 +101,14 @@ def learn(name: str, setting: Setting, out: list[int], targets: Any, steps: int)
     import torch
 
     from runner import student, training
-    from runner.stages.train import LEAST_EPOCHS, MOST_EPOCHS, split_rows
+    from runner.held_out import split_rows
+    from runner.stages.train import LEAST_EPOCHS, MOST_EPOCHS
 
     torch.set_num_threads(1)
     rows = read()
     inside = np.flatnonzero(~np.isin(rows.part, out))
-    held, kept = (inside[numbers] for numbers in split_rows(len(inside), 0.1, out[0]))
+    labels = targets[inside].argmax(axis=1).tolist()
+    held, kept = (inside[numbers] for numbers in split_rows(labels, 0.1, out[0]))
     kept = kept[targets[kept].sum(axis=1) > 0]
     config = training.Fit(
         model=setting.model,

@@ -289,7 +289,9 @@ def _labelled(found: dict[str, Any]) -> str:
     """What `predict` says in the end."""
     labels = ", ".join(f"{label} {count:,}" for label, count in sorted(found["labels"].items())) or "no label"
     rate = f"; {found['texts_per_second']:.1f} texts/s" if found["texts_per_second"] else ""
-    lines = [f"{found['rows']:,} texts: {labels}; {found['abstained']:,} abstained{rate}"]
+    reasons = "; ".join(f"{reason}: {count:,}" for reason, count in found.get("abstained_by_reason", {}).items())
+    abstained = f"{found['abstained']:,} abstained" + (f" ({reasons})" if reasons else "")
+    lines = [f"{found['rows']:,} texts: {labels}; {abstained}{rate}"]
     lines += [f"{found['reused']:,} were there already"] if found["reused"] else []
     return "\n".join([*lines, f"output: {found['out']}"])
 

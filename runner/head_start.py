@@ -14,8 +14,10 @@ from runner import pooling
 from runner.linear_head import fit_head
 
 
-def fit(model: torch.nn.Module, answered: Iterable[list[int]], targets: torch.Tensor, seed: int) -> float:
+def fit(model: torch.nn.Module, answered: Iterable[list[int]], targets: torch.Tensor, seed: int) -> float | None:
     """Set the model's last layer to what fits ``targets``, ``(rows, labels)``, best; the penalty that was chosen.
+
+    None, and the layer is as it was, where what it reads is not finite numbers.
 
     ``answered`` calls the model on all rows, a batch at a time, and yields the numbers of each batch's rows.
     """
@@ -28,6 +30,8 @@ def fit(model: torch.nn.Module, answered: Iterable[list[int]], targets: torch.Te
         handle.remove()
     features = torch.empty(len(rows), last.in_features)
     features[rows] = torch.cat(found)
+    if not torch.isfinite(features).all():
+        return None
     head = fit_head(features, targets.cpu(), seed)
     with torch.no_grad():
         last.weight.copy_(head.weight)

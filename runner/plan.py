@@ -14,15 +14,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from runner import machine, models, third_parties
+from runner import machine, models, third_parties, vocabulary
 from runner.errors import EngineError, ModelError
+from runner.held_out import held_out_size
 from runner.pipeline import steps
 from runner.progress import clock
 from runner.reading import count_rows
 from runner.sources import source_of
 from runner.spec import Spec
 from runner.spec.model import StudentResources, Teacher, TeacherResources
-from runner.stages import label, load, train
+from runner.stages import label, load
 from runner.store import Folder
 from runner.teacher import calibrate, prompt
 from runner.teacher.vllm_engine import engine_options
@@ -94,6 +95,9 @@ def make_plan(spec: Spec, run: Folder) -> Plan:
     third_parties.read_all(spec, test.rows.values())
     student = _student(spec, list(train.rows.values()))
     notes = [*warnings, *_slow_choices(spec, teacher), *([student["advice"]] if student["advice"] else [])]
+    found = vocabulary.count_before(spec, [row["text"] for row in train.rows.values()])
+    student["unknown_tokens"] = found and asdict(found)
+    notes += [said] if (said := vocabulary.warning(spec.student.model, found, "train texts")) else []
     return Plan(stages, rows, teacher, student, _apply(spec, texts), problems, notes)
 
 
@@ -203,7 +207,7 @@ def _expected_votes(teacher: Teacher) -> float:
 def _student(spec: Spec, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     student = spec.student
     facts = models.describe(student.model, student.revision, spec.base)
-    learned = len(train.split_rows(len(rows), student.validation, student.seed)[1])
+    learned = len(rows) - held_out_size(len(rows), student.validation)
     plan = TrainingPlan(student, learned, len(spec.task.labels), facts.parameters)
     texts = plan.texts_learned + plan.texts_tried
     each = _forward(spec, facts, [row["text"] for row in rows])

@@ -75,9 +75,12 @@ class Progress:
         """A whole line that stays, for people only."""
         self.tell("message", stage, text)
 
-    def warn(self, warnings: Sequence[str], stage: str) -> None:
-        """A line for each; in the events stands its number alone, which finds it in the stage's marker."""
-        for number, warning in enumerate(warnings, 1):
+    def warn(self, warnings: Sequence[str], stage: str, before: int = 0) -> None:
+        """A line for each; in the events stands its number alone, which finds it in the stage's marker.
+
+        ``before`` is how many of the marker's warnings were said earlier.
+        """
+        for number, warning in enumerate(warnings, before + 1):
             self.tell("warning", stage, f"warning: {warning}", number=number)
 
     def begin(self, what: str, total: int | None, unit: str = "rows") -> None:

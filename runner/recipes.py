@@ -36,8 +36,13 @@ def fold_of(count: int, seed: int) -> NDArray[np.int64]:
 
 
 def second_opinion(teacher: NDArray[np.float32], students: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What the last student learns: the mean of both probabilities, all of shape ``(rows, labels)``."""
-    return (TEACHERS_SHARE * teacher + (1 - TEACHERS_SHARE) * students).astype(np.float32)
+    """What the last student learns: the mean of both probabilities, all of shape ``(rows, labels)``.
+
+    The teacher's alone where a student's are not finite numbers.
+    """
+    heard = np.isfinite(students).all(axis=1, keepdims=True)
+    both = TEACHERS_SHARE * teacher + (1 - TEACHERS_SHARE) * students
+    return np.where(heard, both, teacher).astype(np.float32)
 
 
 def confidence(targets: NDArray[np.float32]) -> NDArray[np.float32]:

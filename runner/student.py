@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, islice, pairwise
 from pathlib import Path
@@ -28,8 +29,9 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.utils import logging as transformers_logging
 
-from runner import machine, pooling, shortcuts
+from runner import machine, pooling, shortcuts, vocabulary
 from runner.errors import ModelError, first_line
+from runner.finite import NOT_FINITE
 from runner.models.folder import positions, writes_text
 from runner.runtimes import Form, Logits, open_session
 
@@ -58,6 +60,14 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 LONGEST = 512
 """Tokens of a text that are read where a model folder does not say how many it was trained with."""
+
+PROBES = (
+    "A text.",
+    "In 2024, sales of 1,250 units (up 12.5 %) didn't reach EUR 3.4 million; see https://example.org/a_b?c=d#e!",
+    "La société a publié ses résultats. Das Ergebnis übertraf die Erwartungen. 公司公布了业绩。 Выручка выросла.",
+    " ".join(str(number) for number in range(100)),
+)
+"""Texts that a student must be able to answer in the precision that it is loaded in."""
 
 _NOT_SAID = 10**9
 """A limit as high as this is how tokenizers say that they have none."""
@@ -195,19 +205,70 @@ def count_cut(tokenizer: Any, texts: Sequence[str], ids: Sequence[Sequence[int]]
     return sum(len(row) > max_length for row in tokenize(tokenizer, full, max_length + 1))
 
 
-def works_in(model: Any, precision: str, ids: Sequence[int], on: torch.device) -> str | None:
-    """Why the model cannot read ``ids`` with products in ``precision``; None where it can.
+def count_unknown(tokenizer: Any, ids: Sequence[Sequence[int]]) -> vocabulary.Unknown:
+    """What of texts, given as token ids, the tokenizer has no token for."""
+    return vocabulary.count(ids, tokenizer.unk_token_id, tokenizer.all_special_ids)
 
-    Some encoders cannot in half precision. ``fp32`` leaves the numbers of the model's own weights as they are.
+
+def works_in(model: Any, precision: str, texts: Sequence[Sequence[int]], on: torch.device) -> str | None:
+    """Why the model cannot read all ``texts``, given as token ids, with products in ``precision``; None where it can.
+
+    Some encoders cannot in half precision, and the values of others leave its range. ``fp32`` leaves the numbers of the
+    model's own weights as they are.
     """
-    tokens = torch.tensor([list(ids)], device=on)
-    half = precision != "fp32"
-    try:
-        with torch.inference_mode(), torch.autocast(on.type, dtype=DTYPES[precision] if half else None, enabled=half):
-            model(input_ids=tokens, attention_mask=torch.ones_like(tokens))
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        return first_line(error)
+    cast = precision != "fp32"
+    half = cast or next(model.parameters()).dtype != torch.float32
+    for ids in texts:
+        tokens = torch.tensor([list(ids)], device=on)
+        try:
+            with (
+                torch.inference_mode(),
+                torch.autocast(on.type, dtype=DTYPES[precision] if cast else None, enabled=cast),
+                _watched(model, torch.isfinite if half else _is_number) as broken,
+            ):
+                logits = model(input_ids=tokens, attention_mask=torch.ones_like(tokens)).logits
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            return first_line(error)
+        if broken or not torch.isfinite(logits).all():
+            return NOT_FINITE
     return None
+
+
+@contextmanager
+def _watched(model: Any, sound: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[list[str]]:
+    """Collects the parts of a model whose output is not ``sound`` meanwhile.
+
+    The logits do not show it all: torch's attention on processors takes scores that are NaN for nothing, and answers
+    with finite numbers that mean nothing.
+    """
+    broken: list[str] = []
+
+    def look(part: Any, given: Any, output: Any) -> None:
+        for value in output if isinstance(output, tuple) else (output,):
+            if isinstance(value, torch.Tensor) and value.is_floating_point() and not sound(value).all():
+                broken.append(type(part).__name__)
+
+    handles = [part.register_forward_hook(look) for part in model.modules()]
+    try:
+        yield broken
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _is_number(values: torch.Tensor) -> torch.Tensor:
+    """Where ``values`` are not NaN: in fp32 a mask may well be infinite."""
+    return ~torch.isnan(values)
+
+
+def check_weights(model: Any, folder: Path) -> None:
+    """:raises ModelError: when a weight is not a finite number: what is learned from there would be NaN as well."""
+    for name, weight in model.named_parameters():
+        if not torch.isfinite(weight).all():
+            raise ModelError(
+                f"{folder}: its weights are damaged: {name} holds values that are not finite numbers; fetch the model "
+                "again, or take another student"
+            )
 
 
 def pad(ids: Sequence[Sequence[int]], pad_id: int, on: torch.device) -> dict[str, torch.Tensor]:
@@ -282,6 +343,13 @@ class Student:
     precision: str
     runtime: str = "torch"
     lanes: int = 1
+    fell_back: str | None = None
+    """Why it computes in fp32, where another precision was wanted."""
+    reload: Callable[[], Any] | None = None
+    """Loads the classifier in fp32, for texts that have no finite answer in less; None where it is in fp32 already."""
+    recomputed: int = 0
+    """Texts whose answers were computed again, so far."""
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @classmethod
     def load(
@@ -308,11 +376,24 @@ class Student:
             assert exports is not None
             session = open_session(cast("Form", runtime), exports, chosen, lanes)
             chosen = RUNS_IN.get(runtime, chosen)
-            return cls(session, tokenizer, label_names(config), longest, torch.device("cpu"), chosen, runtime, lanes)
-        model = load_classifier(folder).to(on, DTYPES[chosen]).eval()
-        if chosen != "fp32" and works_in(model, "fp32", tokenize(tokenizer, ["A text."], longest)[0], on):
-            chosen, model = "fp32", load_classifier(folder).to(on).eval()
-        return cls(TorchLogits(model, on), tokenizer, label_names(model.config), longest, on, chosen, "torch", lanes)
+            on = torch.device("cpu")
+            found = cls(session, tokenizer, label_names(config), longest, on, chosen, runtime, lanes)
+            found.reload = lambda: load_classifier(folder)
+            return found
+        model, fell_back = load_classifier(folder).to(on, DTYPES[chosen]).eval(), None
+        probes = tokenize(tokenizer, PROBES, longest)
+        if chosen != "fp32" and (reason := works_in(model, "fp32", probes, on)):
+            fell_back, chosen = f"{reason}, in {chosen}", "fp32"
+            model = load_classifier(folder).to(on).eval()
+        if chosen == "fp32" and all(works_in(model, "fp32", [ids], on) == NOT_FINITE for ids in probes):
+            raise ModelError(
+                f"{folder}: this student answers no text with finite numbers, in fp32 either: its weights are damaged; "
+                "train it again, or take another"
+            )
+        found = cls(TorchLogits(model, on), tokenizer, label_names(model.config), longest, on, chosen, "torch", lanes)
+        found.fell_back = fell_back
+        found.reload = None if chosen == "fp32" else lambda: load_classifier(folder)
+        return found
 
     def predict(
         self,
@@ -320,7 +401,10 @@ class Student:
         batch_rows: int | None = None,
         done: Callable[[int], None] | None = None,
     ) -> NDArray[np.float32]:
-        """Probabilities ``(len(texts), len(labels))``, float32, in the order of ``texts``."""
+        """Probabilities ``(len(texts), len(labels))``, float32, in the order of ``texts``.
+
+        A row is NaN where the student's answer is not finite numbers, in fp32 either: it is no label.
+        """
         result = np.empty((len(texts), len(self.labels)), dtype=np.float32)
         for rows, found in self.batches(texts, batch_rows):
             result[rows] = found
@@ -403,8 +487,28 @@ class Student:
         return torch.cuda.max_memory_allocated(self.device) / 1e6 if self.device.type == "cuda" else None
 
     def _probabilities(self, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = softmax(self.logits(*self._padded(ids)), axis=-1)
+        logits = self.logits(*self._padded(ids))
+        rows = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+        if len(rows):
+            logits = logits.copy()
+            logits[rows] = self._recomputed([ids[row] for row in rows])
+        found: NDArray[np.float32] = softmax(logits, axis=-1)
         return found
+
+    def _recomputed(self, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """Logits in fp32 of texts that had no finite ones; NaN throughout where fp32 has none either."""
+        nothing = np.full((len(ids), len(self.labels)), np.nan, dtype=np.float32)
+        with self._lock:  # several lanes may come here at once, and one copy of the weights is enough
+            if (in_fp32 := self._in_fp32) is None:
+                return nothing
+            logits = in_fp32(*self._padded(ids))
+            finite = np.isfinite(logits).all(axis=1, keepdims=True)
+            self.recomputed += int(finite.sum())
+        return np.where(finite, logits, nothing)
+
+    @cached_property
+    def _in_fp32(self) -> TorchLogits | None:
+        return TorchLogits(self.reload().to(self.device).eval(), self.device) if self.reload else None
 
     def _padded(self, ids: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         return padded(ids, self.tokenizer.pad_token_id or 0)
@@ -451,6 +555,8 @@ class Encoder:
                 mask = inputs["attention_mask"].unsqueeze(-1)
                 mean = (self.model(**inputs).last_hidden_state * mask).sum(1) / mask.sum(1)
                 found[batch] = torch.nn.functional.normalize(mean, dim=-1).cpu().numpy()
+        if not np.isfinite(found).all():
+            raise ModelError("the encoder's vectors are not finite numbers: its weights are damaged; take another")
         return found
 
 

@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,12 +24,16 @@ from transformers import get_linear_schedule_with_warmup, set_seed
 
 from runner import head_start, machine, recipes, student
 from runner.errors import ModelError, UserError, first_line
+from runner.finite import Diverged, NotFinite
 from runner.shortcuts import SeenEmbedding
 
 _LAYER = re.compile(r"\.(?:layer|layers|h|block)\.(\d+)\.")
 
 PACE = 8
 """Steps from one look at the clock to the next."""
+
+TRIED_TEXTS = 4
+"""Texts that are read in half precision before anything is learned, besides the longest: short and long ones."""
 
 BUCKET = 50
 """Batches per length bucket: rows are shuffled first, so that padding is short and order still random."""
@@ -173,11 +177,39 @@ def fit(
 
     Goes on from the worker's checkpoint, if it has one. ``report(texts_done, texts_total, course)`` is called
     every few batches. Only rank 0 saves.
-    Returns the history and the settings that were used, ready for JSON, and which held-out rows are ``right``.
+    Returns the history and the settings that were used, ready for JSON, and which held-out rows are ``right``. Where
+    the numbers of a training in half precision are not finite it is done again in fp32, from the beginning;
+    ``fell_back`` says why.
+
     :raises UserError: when the checkpoint cannot be read.
+    :raises ModelError: when weights, loss or answers are not finite numbers in fp32.
     """
     machine.keep_freed_memory()
-    loop = _Loop(config, train, held_out, worker or Worker())
+    worker = worker or Worker()
+    try:
+        return _fit(config, train, held_out, save_to, worker, report)
+    except NotFinite as error:
+        if error.precision == "fp32":
+            raise Diverged(
+                f"{config.model}: {error.what}, in fp32: the training has diverged; set student.learning_rate lower "
+                f"(here {config.learning_rate or 'chosen by the size of the model'}), or take another student"
+            ) from error
+        again, found = replace(config, precision="fp32"), replace(worker, restore=lambda read: None)
+        return _fit(again, train, held_out, save_to, found, report) | {
+            "fell_back": f"{error.what}, in {error.precision}"
+        }
+
+
+def _fit(
+    config: Fit,
+    train: Rows,
+    held_out: Rows,
+    save_to: Path,
+    worker: Worker,
+    report: Callable[[int, int, Course], None],
+) -> dict[str, Any]:
+    """One training in one precision. :raises NotFinite: when it comes to numbers that are not finite."""
+    loop = _Loop(config, train, held_out, worker)
     head = loop.measure_head() if config.start == "head" else None
     loop.worker.restore(loop.load)
     course, total = loop.course, config.epochs * len(train.texts)
@@ -186,8 +218,10 @@ def fit(
         for batch in loop.batches(len(course.history))[course.steps :]:
             loop.learn(batch)
             if course.steps % PACE == 1:
+                loop.check()  # before a checkpoint is written of it
                 report(course.seen, total, course)
                 loop.keep_if_due()
+        loop.check(over=len(course.history) + 1 == config.epochs)
         loop.finish_epoch()
         report(course.seen, total, course)
         if len(course.history) < config.epochs:
@@ -206,11 +240,13 @@ def fit(
         "right": loop.right_alone() if loop.worker.rank == 0 else [],
         "learning_rate": loop.learning_rate,
         "precision": loop.precision,
+        "fell_back": loop.fell_back,
         "device": str(loop.device),
         "workers": loop.worker.size,
         "resumes": course.resumes,
         "parameters": loop.parameters,
         "truncated_rows": loop.truncated,
+        "unknown_tokens": asdict(student.count_unknown(loop.tokenizer, loop.ids)),
     }
 
 
@@ -232,6 +268,7 @@ class _Loop:
         self.config, self.worker = config, worker
         self.device = student.device()
         self.precision = student.pick_precision(config.precision, self.device)
+        self.fell_back: str | None = None  # why it is fp32, where another precision was wanted
         self.tokenizer = student.load_tokenizer(config.model)
         self.ids = student.tokenize(self.tokenizer, train.texts, config.max_length)
         self.truncated = student.count_cut(self.tokenizer, train.texts, self.ids, config.max_length)
@@ -258,6 +295,8 @@ class _Loop:
         self.best: dict[str, torch.Tensor] = {}
         self.tail: dict[str, torch.Tensor] = {}  # the sum of the weights at the ends of later epochs
         self.loss = 0.0  # of this worker's rows in this epoch, summed
+        self.tried = 0  # steps in this process, and how many of them had gradients that are not finite
+        self.unusable = torch.zeros((), dtype=torch.int64, device=self.device)
         self.cost = 0.0  # of the last checkpoint, in seconds
         if worker.rank:
             set_seed(config.seed + worker.rank)  # each worker drops out other units
@@ -267,12 +306,17 @@ class _Loop:
 
         :raises ModelError: when it cannot read it at all.
         """
-        longest = max([*self.ids, *self.held_out_ids], key=len)
+        texts = sorted([*self.ids, *self.held_out_ids], key=len)
+        longest = texts[-1]
+        student.check_weights(self.bare, self.config.model)
         # On the processor first: what is out of range there breaks a whole GPU.
-        if reason := student.works_in(self.bare.eval(), "fp32", longest, torch.device("cpu")):
+        if reason := student.works_in(self.bare.eval(), "fp32", [longest], torch.device("cpu")):
             raise ModelError(f"{self.config.model}: this student cannot read a text of {len(longest)} tokens: {reason}")
-        if student.works_in(self.bare.to(self.device), self.precision, longest, self.device):
-            self.precision = "fp32"
+        tried = [longest, *texts[:: max(1, len(texts) // TRIED_TEXTS)][:TRIED_TEXTS]]
+        if self.precision == "fp32":
+            self.bare.to(self.device)
+        elif reason := student.works_in(self.bare.to(self.device), self.precision, tried, self.device):
+            self.fell_back, self.precision = f"{reason}, in {self.precision}", "fp32"
 
     def _leave_out_unseen(self) -> None:
         """Train only the word vectors of tokens that the texts have."""
@@ -289,7 +333,10 @@ class _Loop:
     def _fit_head(self) -> float:
         """Fit the head to the encoder as it is; the penalty that was chosen for its weights."""
         answered = (batch for batch, _ in self._answers(self.ids, 0, 1))
-        return head_start.fit(self.bare.to(self.device), answered, self.targets, self.config.seed)
+        penalty = head_start.fit(self.bare.to(self.device), answered, self.targets, self.config.seed)
+        if penalty is None:
+            raise NotFinite("what the head reads of the training texts is not finite numbers", self.precision)
+        return penalty
 
     @contextmanager
     def whole_vocabulary(self) -> Iterator[None]:
@@ -337,7 +384,9 @@ class _Loop:
         """One step on ``batch``, which the workers share."""
         self.loss += self.gradients(batch)
         self.scaler.unscale_(self.optimizer)
-        torch.nn.utils.clip_grad_norm_(self.bare.parameters(), 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(self.bare.parameters(), 1.0)
+        self.unusable += ~torch.isfinite(norm)
+        self.tried += 1
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.schedule.step()
@@ -364,6 +413,19 @@ class _Loop:
                 self.scaler.scale(loss * (count * size / len(batch))).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach()) * count
         return total
+
+    def check(self, over: bool = False) -> None:
+        """Whether the gradients so far were finite numbers; the same on all workers, whose gradients are.
+
+        A loss scale leaves out steps until it is low enough, some 16 in all. Below 1, or with most steps left out when
+        the training is ``over``, it will not be.
+
+        :raises NotFinite: when they were not.
+        """
+        unusable, scaled = int(self.unusable), self.scaler.is_enabled()
+        if unusable and (not scaled or self.scaler.get_scale() < 1 or (over and 2 * unusable > self.tried)):
+            steps = f"the gradients of {unusable} of {self.tried} steps are not finite numbers"
+            raise NotFinite(f"{steps}, in epoch {len(self.course.history) + 1}", self.precision)
 
     def finish_epoch(self) -> None:
         """Evaluate, write down the epoch's figures, and keep the weights if they are the best so far."""
@@ -399,6 +461,8 @@ class _Loop:
     def evaluate(self) -> tuple[float, float]:
         """Loss against the teacher's probabilities of held-out rows, and agreement with its labels."""
         logits = self.logits(self.held_out_ids).cpu()
+        if not torch.isfinite(logits).all():
+            raise NotFinite("answers to held-out texts are not finite numbers", self.precision)
         right = (logits.argmax(dim=-1) == self.held_out.argmax(dim=-1)).float()
         agreement = (self.confidence * right).sum() / self.confidence.sum()
         return float(soft_cross_entropy(logits, self.held_out)), float(agreement)

@@ -9,6 +9,7 @@ import math
 import os
 import pickle
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from transformers import pipeline
 
 from runner import recipes, student, training
 from runner.errors import ModelError, UserError
-from runner.stages.train import split_rows
+from runner.held_out import FEWEST_ROWS, split_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -252,14 +253,19 @@ def test_small_models_take_larger_steps(trained: Any, tiny_model: Path) -> None:
     assert loop.learning_rate == training.default_learning_rate(trained[1]["parameters"]) == minilm
 
 
-@given(st.integers(2, 500), st.floats(0.01, 0.5), st.integers(0, 9))
-def test_held_out_and_kept_rows_are_all_rows(count: int, share: float, seed: int) -> None:
-    held_out, kept = split_rows(count, share, seed)
+@given(st.integers(1, 500), st.integers(1, 50), st.floats(0.01, 0.5), st.integers(0, 9))
+def test_held_out_and_kept_rows_are_all_rows(count: int, kinds: int, share: float, seed: int) -> None:
+    labels = np.random.default_rng(seed).integers(0, kinds, count).tolist()
+    held_out, kept = split_rows(labels, share, seed)
     assert sorted(held_out + kept) == list(range(count))
-    assert abs(len(held_out) - count * share) <= 1
-    assert held_out
-    assert kept
-    assert (held_out, kept) == split_rows(count, share, seed)
+    assert len(held_out) <= max(1, count * share + 0.5)
+    assert (held_out, kept) == split_rows(labels, share, seed)
+    before, left = (Counter(labels[row] for row in rows) for rows in (range(count), kept))
+    assert all(2 * left[label] >= before[label] for label in before)
+    if count < FEWEST_ROWS or max(before.values()) < 2:
+        assert not held_out
+    elif kinds == 1:  # labels with many rows lose exactly their share
+        assert abs(len(held_out) - count * share) <= 1
 
 
 def plain(model: Path, folder: Path) -> Path:

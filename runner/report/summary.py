@@ -11,6 +11,9 @@ from runner.spec.model import FIGURES, SCORES
 
 VERSION = 1
 
+WARNING_STAGES = ("load", "vote", "train", "export", "evaluate", "apply")
+"""Those whose warnings the report shows, in its order."""
+
 
 def summarise(run: Run) -> dict[str, Any]:
     """The report as JSON-able values: counts in rows, times in seconds, shares from 0 to 1, money in USD."""
@@ -33,7 +36,7 @@ def summarise(run: Run) -> dict[str, Any]:
             "export": summaries.get("export"),
             "apply": summaries.get("apply"),
             "stages": stages,
-            "warnings": [said for name in ("load", "vote", "train") for said in summaries[name].get("warnings") or []],
+            "warnings": [said for name in WARNING_STAGES for said in summaries.get(name, {}).get("warnings") or []],
             "versions": info.get("versions") or {},
             "hardware": info.get("hardware") or {},
             "spec": info["spec"],

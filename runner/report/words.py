@@ -11,6 +11,7 @@ from typing import Any
 
 from runner.report import economics
 from runner.report.text import NOTHING, cut, flat, money, number, percent, probability
+from runner.vocabulary import Unknown
 
 SIGNIFICANT = 0.05
 FEW_ROWS = 30
@@ -263,18 +264,16 @@ def limits(report: dict[str, Any]) -> list[str]:
             f"Some classes have fewer than {FEW_ROWS} test texts, and their own figures are rough: "
             f"{flat(', '.join(rare))}."
         )
-    held_out = report["train"].get("held_out")
     export = report.get("export") or {}
+    chose = export.get("asked") == "auto" and not any("judged" in one for one in export["runtimes"])
     measured = (
         "The student's runtime was chosen on the test texts; for all else they were used to measure only."
-        if export.get("asked") == "auto"
+        if chose  # by a version that did so
         else "The test texts were used to measure only."
     )
     said.append(
-        f"{measured} The epoch was chosen on "
-        + (f"{held_out:,} training texts that were held out" if held_out else "held-out training texts")
-        + ", judged by the teacher's labels, each counted by the teacher's confidence in it: where the teacher is "
-        "regularly wrong, the student learns it."
+        f"{measured} The epoch was chosen on {_judges(report['train'])}, judged by the teacher's labels, each counted "
+        "by the teacher's confidence in it: where the teacher is regularly wrong, the student learns it."
     )
     said.append(
         f"Speed was measured on one machine ({device(speed.get('device'))}, one process), cost "
@@ -282,6 +281,14 @@ def limits(report: dict[str, Any]) -> list[str]:
         "An idle machine costs as much."
     )
     return _runtime_limits(export) + said + economics.limits(report) + _teacher_limits(report)
+
+
+def _judges(train: dict[str, Any]) -> str:
+    """The texts that the epoch was chosen on."""
+    held_out = train.get("held_out")
+    if held_out == 0:
+        return "the training texts that the student learned from, which were too few to hold any out"
+    return "held-out training texts" if held_out is None else f"{held_out:,} training texts that were held out"
 
 
 def original(report: dict[str, Any]) -> dict[str, Any] | None:
@@ -297,11 +304,18 @@ def _runtime_limits(export: dict[str, Any]) -> list[str]:
     plain = original({"export": export})
     if plain is None:
         return []
-    return [
+    used = next(one for one in export["runtimes"] if one["runtime"] == export["runtime"])
+    said = (
         f"The student's figures, quality and speed, are of its {export['runtime']} export. Its safetensors, as torch "
         f"reads them, were right on {percent(plain['accuracy'])} of the test texts, at "
         f"{number(plain['texts_per_second'])} texts a second."
-    ]
+    )
+    if judged := used.get("judged"):
+        said += (
+            f" The export gives their label on {percent(used['agreement'])} of the test texts; it is used because it "
+            f"does so on {percent(judged['agreement'])} of the {judged['rows']:,} training texts that judged it."
+        )
+    return [said]
 
 
 def _teacher_limits(report: dict[str, Any]) -> list[str]:
@@ -326,6 +340,11 @@ def _teacher_limits(report: dict[str, Any]) -> list[str]:
             f"{len(together['models'])} teachers were pooled ({together['method']}; weights {weights}). Their labels "
             f"agree with a Krippendorff's alpha of {agreement} (1 is full agreement). "
             "Weights are estimated without gold labels, and too kind to teachers that err together."
+        )
+    if (unknown := report["train"].get("unknown_tokens")) and (found := Unknown(**unknown)).too_many:
+        said.append(
+            f"The student's vocabulary does not have {found.words} of its training texts: what stands there is all "
+            "alike to it. A multilingual student may do much better."
         )
     if report["train"].get("truncated_rows"):
         said.append(

@@ -215,6 +215,7 @@ class Student:
     validation: float
     export: tuple[Literal["safetensors", "onnx", "onnx-int8", "openvino"], ...]
     runtime: Literal["auto", "torch", "onnx", "onnx-int8", "openvino"]
+    max_disagreement: float
     precision: Literal["auto", "bf16", "fp16", "fp32"]
     seed: int
     resources: StudentResources

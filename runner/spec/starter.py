@@ -52,8 +52,8 @@ teacher:
   # resources: {accelerator: H100, gpus: 2, replicas: [1, 4]}
 
 student:
-  # The size of RoBERTa-base. catalog:all-minilm-l6-v2 has a fifth of its parameters: several times as fast, and it needs
-  # more texts to be as good.
+  # The size of RoBERTa-base. catalog:all-minilm-l6-v2 has a fifth of its parameters and is several times as fast; it
+  # needs more texts to be as good.
   model: catalog:all-mpnet-base-v2
 
 benchmark:

@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from runner import finite
 from runner.cluster import Cluster, Resources
 from runner.errors import DataError
 from runner.progress import Progress
@@ -46,6 +47,9 @@ COUNTED_FILES = 64
 
 PART_CHARACTERS = 2**26
 """A part ends with the row that brings it to so many characters, however few rows it has."""
+
+BLANK, UNSURE = "the text is blank", "the probability is under abstain_below"
+"""Why a row abstains, besides :data:`runner.finite.NOT_FINITE`."""
 
 COUNTS = b"tutelage.counts"
 """In a part's metadata: its rows by label, so that a part that is there need not be read again."""
@@ -135,8 +139,9 @@ def predict_corpus(
 
     A part has the kept columns, ``file``, ``row`` (from 1), ``text``, ``label``, ``probability`` (of that label),
     ``probability_<label>`` for each label, and ``abstain``: the probability is under ``abstain_below``, or the text
-    is blank, which also has no label. Returns rows, rows by label, abstentions, rows that were there, seconds, new
-    texts per second since the first came, and the names of the ``parts`` in the order of the corpus.
+    is blank or the student's answer not finite, and then there is no label either. Returns rows, rows by label,
+    abstentions (also by reason), rows that were there, seconds, new texts per second since the first came, warnings,
+    and the names of the ``parts`` in the order of the corpus.
     ``price_per_hour`` is that of one replica, in USD, for the metrics; None: nobody knows it.
 
     :raises DataError: when a file is broken or lacks a column, with its line; what is done is kept.
@@ -159,7 +164,9 @@ def predict_corpus(
         raise DataError(f"{corpus.sources[0].path}: there is no row of data to predict")
     for name in set(out.names(".parquet")) - set(tally.parts.values()):
         out.remove(name)  # of a file as it was before it was mended
-    return tally.summary()
+    found = tally.summary()
+    progress.warn(found["warnings"], NAME)
+    return found
 
 
 @dataclass
@@ -169,6 +176,9 @@ class Tally:
     rows: int = 0
     reused: int = 0
     abstained: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    recomputed: int = 0
+    precision: str = ""
     labels: Counter[str] = field(default_factory=Counter)
     parts: dict[tuple[int, int], str] = field(default_factory=dict)
     _start: float = field(default_factory=time.perf_counter)
@@ -184,6 +194,9 @@ class Tally:
             counts = json.loads(done["counts"])
             self.labels.update(counts["labels"])
             self.abstained += counts["abstained"]
+            self.reasons.update(counts.get("reasons", {}))  # parts of earlier versions have none
+            self.recomputed += counts.get("recomputed", 0)
+            self.precision = counts.get("precision", self.precision)
             self.parts[done["file"], done["number"]] = done["name"]
 
     def summary(self) -> dict[str, Any]:
@@ -195,6 +208,9 @@ class Tally:
             "rows": self.rows,
             "labels": dict(self.labels),
             "abstained": self.abstained,
+            "abstained_by_reason": dict(self.reasons.most_common()),
+            "recomputed": self.recomputed,
+            "warnings": finite.said_of(self.reasons[finite.NOT_FINITE], self.rows, self.recomputed, self.precision),
             "reused": self.reused,
             "seconds": round(now - self._start, 3),
             "texts_per_second": new / (now - since) if new else None,
@@ -298,7 +314,7 @@ class Predictor:
         places: dict[str, int] = {}
         which = np.array([places.setdefault(text, len(places)) for text in texts])  # equal texts are predicted once
         found = np.empty((len(places), len(self._student.labels)), dtype=np.float32)
-        shown, done, last = 0, 0, time.monotonic()
+        shown, done, last, before = 0, 0, time.monotonic(), self._student.recomputed
         for rows, probabilities in self._student.batches(list(places)):
             found[rows] = probabilities
             done += len(rows)
@@ -306,6 +322,7 @@ class Predictor:
                 yield _done(part, done - shown, None, reused=False)
                 shown, last = done, time.monotonic()
         written, counts = self._labelled(table, texts, found[which])
+        counts |= {"recomputed": self._student.recomputed - before, "precision": self._student.precision}
         buffer = pa.BufferOutputStream()
         pq.write_table(written.replace_schema_metadata({COUNTS: json.dumps(counts)}), buffer)
         self._out.write(part["name"], buffer.getvalue().to_pybytes())
@@ -315,20 +332,26 @@ class Predictor:
         """The part with what the student says of it, and its rows by label."""
         labels = self._student.labels
         blank = np.array([not text.strip() for text in texts])
-        best = found.argmax(axis=1)
-        sure = found.max(axis=1)
-        abstain = blank | (sure < self._abstain_below)
-        said = pa.array([None if empty else labels[k] for empty, k in zip(blank, best, strict=True)], pa.string())
+        best, sure = finite.chosen(found), found.max(axis=1)
+        unknown = ~blank & (best < 0)
+        silent = blank | unknown
+        unsure = ~silent & (sure < self._abstain_below)
+        said = pa.array([None if no else labels[k] for no, k in zip(silent, best, strict=True)], pa.string())
         table = table.append_column("label", said)
         table = table.append_column(
-            "probability", pa.array(np.where(blank, np.nan, sure), pa.float32(), from_pandas=True)
+            "probability", pa.array(np.where(silent, np.nan, sure), pa.float32(), from_pandas=True)
         )
         for k, label in enumerate(labels):
-            column = pa.array(np.where(blank, np.nan, found[:, k]), pa.float32(), from_pandas=True)
+            column = pa.array(np.where(silent, np.nan, found[:, k]), pa.float32(), from_pandas=True)
             table = table.append_column(f"probability_{label}", column)
-        table = table.append_column("abstain", pa.array(abstain))
-        counts = Counter(labels[k] for empty, k in zip(blank, best, strict=True) if not empty)
-        return table, {"labels": dict(counts), "abstained": int(abstain.sum())}
+        table = table.append_column("abstain", pa.array(silent | unsure))
+        counts = Counter(labels[k] for no, k in zip(silent, best, strict=True) if not no)
+        reasons = {BLANK: blank, finite.NOT_FINITE: unknown, UNSURE: unsure}
+        return table, {
+            "labels": dict(counts),
+            "abstained": int((silent | unsure).sum()),
+            "reasons": {reason: int(rows.sum()) for reason, rows in reasons.items() if rows.any()},
+        }
 
 
 def _done(part: dict[str, Any], rows: int, counts: str | None, *, reused: bool) -> pa.Table:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from runner import machine
+from runner import finite, machine
 from runner.cluster import Resources
 from runner.economics import DIRECT_OUTPUT, Asked, OneOff, labelling_usd, usd_per_million, work_out
 from runner.spec import Spec
@@ -209,19 +209,21 @@ def measure(
         "precision": model.precision,
         "runtime": model.runtime,
         "hardware": machine.hardware(),
+        "not_finite": max(row["not_finite"] for row in throughput),
         "energy": carbon and _energy(lambda: model.predict(texts, batch_rows=best["batch_size"]), len(texts), carbon),
     }
 
 
 def _throughput(model: Student, texts: list[str], batch_sizes: list[int]) -> list[dict[str, Any]]:
-    """Texts per second by the rows of a batch, each after a warm-up."""
+    """Texts per second by the rows of a batch, each after a warm-up; how many had no finite answer."""
     throughput: list[dict[str, Any]] = []
     for size in batch_sizes:
         model.predict(texts[: 2 * size], batch_rows=size)
         start = time.perf_counter()
-        model.predict(texts, batch_rows=size)
+        found = model.predict(texts, batch_rows=size)
         rate = len(texts) / (time.perf_counter() - start)
-        throughput.append({"batch_size": size, "texts_per_second": rate})
+        without = int((finite.chosen(found) < 0).sum())
+        throughput.append({"batch_size": size, "texts_per_second": rate, "not_finite": without})
     return throughput
 
 

@@ -1,7 +1,7 @@
 """evaluate: teacher, student and recorded others on the same expert-labelled test rows.
 
-Rows that the teacher abstained or failed on count as wrong for it: nobody may choose the rows that they
-are judged on.
+Rows that the teacher abstained or failed on count as wrong for it, as do those to which the student has no finite
+answer: nobody may choose the rows that they are judged on.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from runner import third_parties
+from runner import finite, third_parties
 from runner.cluster import Resources
 from runner.spec import Spec
 from runner.stage import Context
@@ -46,12 +46,15 @@ def run(context: Context) -> dict[str, Any]:
     test = context.inputs["load"].read_table("test.parquet").to_pylist()
     votes = context.inputs["vote"].read_table("votes.parquet").to_pylist()
     teacher = {row["id"]: row for row in votes if row["split"] == "test"}
-    student = context.cluster.call(
+    predicted = context.cluster.call(
         predict,
         Resources.of(spec.student.resources),
         student=trained(spec, context.inputs),
         texts=[row["text"] for row in test],
     )
+    student = finite.labels_of(labels, predicted["probabilities"])
+    warnings = finite.said_of(student.count(None), len(test), predicted["recomputed"], predicted["precision"])
+    context.progress.warn(warnings, NAME)
     rows = [
         {
             "id": row["id"],
@@ -59,15 +62,16 @@ def run(context: Context) -> dict[str, Any]:
             "label": row["label"],
             "teacher_label": teacher.get(row["id"], {}).get("label"),
             "teacher_probabilities": teacher.get(row["id"], {}).get("probabilities"),
-            "student_label": labels[int(np.argmax(probabilities))],
-            "student_probabilities": probabilities,
+            "student_label": label,
+            "student_probabilities": None if label is None else probabilities.tolist(),
         }
-        for row, probabilities in zip(test, student, strict=True)
+        for row, label, probabilities in zip(test, student, predicted["probabilities"], strict=True)
     ]
     context.here.write_table("predictions.parquet", pa.Table.from_pylist(rows, schema=PREDICTIONS))
     result = compare(spec, rows) | {"others": others(spec, rows)}
     context.here.write_json("evaluate.json", result)
-    return {who: {name: result[who][name] for name in ("accuracy", "macro_f1")} for who in ("teacher", "student")}
+    scores = {who: {name: result[who][name] for name in ("accuracy", "macro_f1")} for who in ("teacher", "student")}
+    return scores | {"warnings": warnings}
 
 
 def compare(spec: Spec, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -84,7 +88,7 @@ def compare(spec: Spec, rows: list[dict[str, Any]]) -> dict[str, Any]:
         )
         for who in said
     }
-    agree = sum(t == s for t, s in zip(said["teacher"], said["student"], strict=True))
+    agree = sum(t is not None and t == s for t, s in zip(said["teacher"], said["student"], strict=True))
     return {
         "labels": list(labels),
         "rows": len(rows),
@@ -127,7 +131,8 @@ def _said(rows: list[dict[str, Any]]) -> tuple[list[str], dict[str, list[str | N
     return [row["label"] for row in rows], said
 
 
-def predict(student: Trained, texts: list[str]) -> list[list[float]]:
-    """The student's probabilities, computed where the student runs."""
-    found: list[list[float]] = student.open().predict(texts).astype(float).tolist()
-    return found
+def predict(student: Trained, texts: list[str]) -> dict[str, Any]:
+    """The student's ``probabilities``, computed where the student runs, and how many had to be computed again."""
+    model = student.open()
+    found = model.predict(texts).astype(float)
+    return {"probabilities": found, "recomputed": model.recomputed, "precision": model.precision}

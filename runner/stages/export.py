@@ -1,11 +1,14 @@
-"""export: the student for other runtimes, each held against the original before it may be chosen.
+"""export: the student for other runtimes, each held against the original before it may be used.
 
-With ``student.runtime: auto`` the fastest of those is taken that loses at most :data:`MOST_LOST` of accuracy on the
-test rows and says what the original says on nearly all of them; everything after this stage uses it.
+They are judged on the train rows that were held out: how often each gives another label than the original, which
+``student.max_disagreement`` bounds, and how often the teacher's. With ``student.runtime: auto`` the fastest within the
+bounds is taken; one that the spec names is refused where it is not. The test rows show what was given up, and choose
+nothing. Everything after this stage uses the runtime that was taken.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 import tempfile
 import time
@@ -14,7 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner import finite, held_out
 from runner.cluster import Resources
+from runner.errors import UserError
 from runner.spec import Spec
 from runner.stage import Context
 from runner.store import Folder
@@ -26,12 +31,12 @@ NAME = "export"
 NEEDS = ("load", "train")
 
 MOST_LOST = 0.003
-"""Accuracy on the test rows that a runtime may lose against the original, as a share."""
-LEAST_AGREEMENT = 0.98
-"""Of the test rows: so many must get the original's label, or something went wrong that happens to even out."""
+"""Agreement with the teacher that a runtime may lose against the original to be chosen by ``auto``, as a share."""
+FEWEST_JUDGES = 20
+"""Of fewer held-out rows those that the student learned from judge as well: better than next to nothing."""
 TIMED_TEXTS, ROUNDS = 512, 3
 SEEN_TEXTS = 64
-BUILD = 4
+BUILD = 5
 """Changes when another export comes of the same student."""
 
 
@@ -53,7 +58,16 @@ class Trained:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Folder(self.folder).fetch(self.name, Path(scratch) / "model")
             exports = Folder(self.exports).fetch("exports", Path(scratch) / "exports") if self.exports else None
-            return Student.load(folder, self.max_length, self.precision, self.runtime, exports)
+            student = Student.load(folder, self.max_length, self.precision, self.runtime, exports)
+        if student.reload:
+            student.reload = self._classifier  # by then the folder above is gone
+        return student
+
+    def _classifier(self) -> Any:
+        from runner.student import load_classifier
+
+        with tempfile.TemporaryDirectory() as scratch:
+            return load_classifier(Folder(self.folder).fetch(self.name, Path(scratch) / "model"))
 
 
 def wanted(spec: Spec) -> bool:
@@ -85,7 +99,9 @@ def not_chosen(spec: Spec, inputs: Any) -> list[Trained]:
 
 def key(spec: Spec) -> dict[str, Any]:
     """What is exported, and how the runtime is chosen."""
-    return {"export": forms(spec), "runtime": asked(spec), "precision": spec.student.precision, "build": BUILD}
+    student = spec.student
+    bound = {"max_disagreement": student.max_disagreement}
+    return {"export": forms(spec), "runtime": asked(spec), "precision": student.precision, "build": BUILD} | bound
 
 
 def asked(spec: Spec) -> str:
@@ -94,9 +110,16 @@ def asked(spec: Spec) -> str:
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Export, check, time, choose. :raises UserError: when a package is missing."""
+    """Export, check, time, choose.
+
+    :raises UserError: when a package is missing, or the runtime that the spec names says too much else.
+    """
     spec = context.spec
     train, test = (context.inputs["load"].read_table(f"{split}.parquet") for split in ("train", "test"))
+    rows = context.inputs["train"].read_table(held_out.FILE).to_pylist()
+    apart = {row["id"] for row in rows if row["held_out"]}
+    judges = [row for row in rows if row["held_out"] or len(apart) < FEWEST_JUDGES]
+    texts = dict(zip(train["id"].to_pylist(), train["text"].to_pylist(), strict=True))
     plain = Trained(context.inputs["train"].url, "student", spec.student.max_length, spec.student.precision)
     found = context.cluster.call(
         check,
@@ -104,41 +127,92 @@ def run(context: Context) -> dict[str, Any]:
         plain=plain,
         forms=forms(spec),
         out=context.here.url,
-        seen=train.column("text").to_pylist()[:SEEN_TEXTS],
-        texts=test.column("text").to_pylist(),
-        truth=test.column("label").to_pylist(),
+        # What int8 is fitted to must not be what it is judged by.
+        seen=[text for id_, text in texts.items() if id_ not in apart][:SEEN_TEXTS],
+        judges=([texts[row["id"]] for row in judges], [row["label"] for row in judges]),
+        test=(test["text"].to_pylist(), test["label"].to_pylist()),
+        timed=list(texts.values())[:TIMED_TEXTS],
     )
-    chosen = choose(found, asked(spec))
-    result = {"runtime": chosen, "asked": asked(spec), "runtimes": found}
-    context.here.write_json("export.json", result)
     for one in found:
-        context.progress.say(
-            f"{one['runtime']}: {one['texts_per_second']:.0f} texts/s, accuracy {one['accuracy']:.4f}, "
-            f"the original's label on {one['agreement']:.2%}" + ("; chosen" if one["runtime"] == chosen else ""),
-            NAME,
-        )
+        context.progress.say(_figures(one), NAME)
+    chosen = choose(found, asked(spec), spec.student.max_disagreement)
+    warnings = _given_up(found, chosen, asked(spec), 0 if len(apart) < FEWEST_JUDGES else len(apart))
+    context.progress.say(f"{chosen} is used from here on", NAME)
+    context.progress.warn(warnings, NAME)
+    result = {"runtime": chosen, "asked": asked(spec), "runtimes": found, "warnings": warnings}
+    context.here.write_json("export.json", result)
     return result
 
 
-def choose(found: Sequence[dict[str, Any]], wanted: str) -> str:
-    """The runtime that is wanted; with ``auto`` the fastest whose loss is within bounds."""
-    if wanted != "auto":
+def _figures(one: dict[str, Any]) -> str:
+    judged = one["judged"]
+    return (
+        f"{one['runtime']}: {one['texts_per_second']:.0f} texts/s; the original's label on {judged['agreement']:.2%} "
+        f"of {judged['rows']:,} train rows, the teacher's on {judged['teacher_agreement']:.2%}"
+    )
+
+
+def choose(found: Sequence[dict[str, Any]], wanted: str, max_disagreement: float) -> str:
+    """The runtime that is wanted; with ``auto`` the fastest whose loss is within bounds.
+
+    :raises UserError: when the one that is wanted gives another label than the original too often.
+    """
+    by_name = {one["runtime"]: one for one in found}
+
+    def agrees(one: dict[str, Any]) -> bool:
+        return bool(1 - one["judged"]["agreement"] <= max_disagreement + 1e-9)
+
+    if wanted == "auto":
+        least = by_name["torch"]["judged"]["teacher_agreement"] - MOST_LOST - 1e-9
+        sound = [one for one in found if agrees(one) and one["judged"]["teacher_agreement"] >= least]
+        return str(max([by_name["torch"], *sound], key=lambda one: one["texts_per_second"])["runtime"])
+    if wanted == "torch" or agrees(by_name[wanted]):
         return wanted
-    original = next(one for one in found if one["runtime"] == "torch")
-    sound = [
-        one
-        for one in found
-        if original["accuracy"] - one["accuracy"] <= MOST_LOST + 1e-9 and one["agreement"] >= LEAST_AGREEMENT
-    ]
-    return str(max(sound, key=lambda one: one["texts_per_second"])["runtime"])
+    judged = by_name[wanted]["judged"]
+    other, rows = round((1 - judged["agreement"]) * judged["rows"]), judged["rows"]
+    raise UserError(
+        f"student.runtime: {wanted} gives another label than the student itself on {other:,} of {rows:,} train rows "
+        f"({other / rows:.1%}), and student.max_disagreement allows {max_disagreement:.1%}. Set student.runtime to "
+        f"auto, or accept the loss with student.max_disagreement: {math.ceil(1000 * other / rows) / 1000:g}; labels "
+        "and student are kept"
+    )
+
+
+def _given_up(found: Sequence[dict[str, Any]], chosen: str, wanted: str, held_out_rows: int) -> list[str]:
+    """What to say of a runtime that is not the original."""
+    if chosen == "torch":
+        return []
+    by_name = {one["runtime"]: one for one in found}
+    one, plain, said = by_name[chosen], by_name["torch"], []
+    lost = plain["judged"]["teacher_agreement"] - one["judged"]["teacher_agreement"]
+    if wanted != "auto" and lost > MOST_LOST + 1e-9:
+        said.append(
+            f"{chosen}, which student.runtime names, gives the teacher's label on {lost:.1%} fewer of the "
+            f"{one['judged']['rows']:,} train rows that judge it than the student itself"
+        )
+    if not held_out_rows:
+        said.append(
+            f"{chosen} is judged by {one['judged']['rows']:,} train rows that the student learned from in part, for "
+            f"fewer than {FEWEST_JUDGES} are held out: it may lose more than that shows"
+        )
+    if one["recomputed"]:
+        said.append(f"{chosen} gave answers that are not finite numbers to {one['recomputed']:,} texts, redone in fp32")
+    return said
 
 
 def check(
-    plain: Trained, forms: list[str], out: str, seen: list[str], texts: list[str], truth: list[str]
+    plain: Trained,
+    forms: list[str],
+    out: str,
+    seen: list[str],
+    judges: tuple[list[str], list[str]],
+    test: tuple[list[str], list[str]],
+    timed: list[str],
 ) -> list[dict[str, Any]]:
-    """Export all forms where the student runs, and measure every runtime on the same rows, in alternating rounds.
+    """Export all forms where the student runs, and measure every runtime on the same texts, in alternating rounds.
 
-    ``seen`` is train texts: what int8 is fitted to must not be what it is measured on.
+    ``seen`` are the texts that int8 is fitted to; ``judges`` are texts with the teacher's labels, ``test`` with the
+    experts'.
     """
     from runner import runtimes, student
 
@@ -153,30 +227,54 @@ def check(
         Folder(out).upload(exports, "exports")
         for name in forms:
             opened[name] = student.Student.load(folder, plain.max_length, plain.precision, name, exports)
+        judged, tested = _said(opened, *judges), _said(opened, *test)
+        rates = _rates(opened, timed)
         return [
-            {"runtime": name, "size_mb": sizes[name], "precision": opened[name].precision, **figures}
-            for name, figures in _measured(opened, texts, truth).items()
+            {
+                "runtime": name,
+                "size_mb": sizes[name],
+                "precision": one.precision,
+                "accuracy": tested[name]["truth"],
+                "agreement": tested[name]["agreement"],
+                "judged": {
+                    "rows": len(judges[0]),
+                    "agreement": judged[name]["agreement"],
+                    "teacher_agreement": judged[name]["truth"],
+                },
+                "not_finite": judged[name]["not_finite"] + tested[name]["not_finite"],
+                "recomputed": judged[name]["recomputed"] + tested[name]["recomputed"],
+                "texts_per_second": rates[name],
+            }
+            for name, one in opened.items()
         ]
 
 
-def _measured(opened: dict[str, Student], texts: list[str], truth: list[str]) -> dict[str, dict[str, Any]]:
-    labels = {name: [one.labels[k] for k in one.predict(texts).argmax(axis=1)] for name, one in opened.items()}
+def _said(opened: dict[str, Student], texts: list[str], truth: list[str]) -> dict[str, dict[str, Any]]:
+    """How often each runtime says the truth, and what the original says where that says anything."""
+    result, original = {}, finite.labels_of(opened["torch"].labels, opened["torch"].predict(texts))
+    known = [row for row, label in enumerate(original) if label is not None]
+    for name, one in opened.items():
+        before = one.recomputed
+        given = finite.labels_of(one.labels, one.predict(texts))
+        result[name] = {
+            "truth": _share(given, truth),
+            "agreement": _share([given[row] for row in known], [original[row] for row in known]),
+            "not_finite": given.count(None),
+            "recomputed": one.recomputed - before,
+        }
+    return result
+
+
+def _rates(opened: dict[str, Student], texts: list[str]) -> dict[str, float]:
+    """Texts a second, the median of alternating rounds."""
     rates: dict[str, list[float]] = {name: [] for name in opened}
-    timed = texts[:TIMED_TEXTS]
     for _ in range(ROUNDS):
         for name, one in opened.items():
             start = time.perf_counter()
-            one.predict(timed)
-            rates[name].append(len(timed) / (time.perf_counter() - start))
-    return {
-        name: {
-            "accuracy": _share(labels[name], truth),
-            "agreement": _share(labels[name], labels["torch"]),
-            "texts_per_second": statistics.median(rates[name]),
-        }
-        for name in opened
-    }
+            one.predict(texts)
+            rates[name].append(len(texts) / (time.perf_counter() - start))
+    return {name: statistics.median(measured) for name, measured in rates.items()}
 
 
-def _share(one: Sequence[str], other: Sequence[str]) -> float:
-    return sum(a == b for a, b in zip(one, other, strict=True)) / len(one)
+def _share(one: Sequence[str | None], other: Sequence[str | None]) -> float:
+    return sum(a == b for a, b in zip(one, other, strict=True)) / len(one) if one else 1.0

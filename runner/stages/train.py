@@ -1,8 +1,8 @@
 """train: rows with label probabilities -> a fine-tuned student, under Ray Train.
 
-A part of train, chosen by the seed, is held out and picks the epoch and, with ``student.search``, the settings; the
-test set is never looked at. Checkpoints lie beside the stages, in ``checkpoints/<fingerprint>/``, so that a killed run
-goes on where it was; they are removed when the stage is done.
+A part of train (:mod:`runner.held_out`) is held out and picks the epoch and, with ``student.search``, the settings;
+the test set is never looked at. Checkpoints lie beside the stages, in ``checkpoints/<fingerprint>/``, so that a killed
+run goes on where it was; they are removed when the stage is done.
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runner import models, recipes
+from runner import held_out as held_out_rows
+from runner import models, recipes, vocabulary
 from runner.cluster import Resources
 from runner.errors import ModelError, UserError
+from runner.finite import Diverged
+from runner.held_out import split_rows
 from runner.progress import Progress
 from runner.spec import Spec
 from runner.stage import Context
@@ -40,10 +43,12 @@ SPACE = {"learning_rate_factor": (0.25, 4.0), "lowest_rate": (0.05, 1.0)}
 
 FIRST = {"learning_rate_factor": 1.0, "lowest_rate": recipes.LOWEST_RATE}
 
-NOT_LEARNT = ("resources", "export", "runtime")
+TEXTS = "train texts"
+
+NOT_LEARNT = ("resources", "export", "runtime", "max_disagreement")
 
 RECIPE = 8
-"""Of training: learning rates, the choice of the epoch, what dropout is drawn for. A change trains students anew."""
+"""Of training: recipes, learning rates, the rows held out, the choice of the epoch, dropout. A change trains anew."""
 
 
 def key(spec: Spec) -> dict[str, Any]:
@@ -69,16 +74,18 @@ def run(context: Context) -> dict[str, Any]:
         for row in context.inputs["vote"].read_table("votes.parquet").to_pylist()
         if row["split"] == "train" and row["label"] is not None
     ]
-    held_out, kept = split_rows(len(rows), student.validation, student.seed)
+    held_out, kept = split_rows([row["label"] for row in rows], student.validation, student.seed)
+    context.here.write_table(held_out_rows.FILE, held_out_rows.table(rows, held_out))
     if student.recipe == "best" and len(kept) < recipes.FOLDS:
         raise UserError(
             f"student.recipe: best parts the rows into {recipes.FOLDS}, and the teacher labelled {len(rows)} train "
             f"rows, of which {len(kept)} are left to learn from; set it to fast, or bring more texts (data.train)"
         )
     model, revision = context.model(student.model, student.revision, "student.model", NAME)
-    warnings = _unlearnable(spec, rows, kept)
+    unknown = vocabulary.warning(student.model, vocabulary.count_before(spec, [row["text"] for row in rows]), TEXTS)
+    warnings = [said for said in (held_out_rows.warning(len(rows), len(held_out)), unknown) if said]
     context.progress.warn(warnings, NAME)
-    given, judging = _Rows.of([rows[i] for i in kept]), _Rows.of([rows[i] for i in held_out])
+    given, judging = _Rows.of([rows[i] for i in kept]), _Rows.of([rows[i] for i in held_out or kept])
     plan = TrainingPlan(student, len(given), len({row["label"] for row in rows}), _parameters(spec))
     lessons = _Lessons(context, model, revision, wanted, judging, plan)
     found: dict[str, Any] = {}
@@ -97,6 +104,11 @@ def run(context: Context) -> dict[str, Any]:
             f"({student.max_length} tokens): the student learned from their beginning",
             NAME,
         )
+    later = [f"{student.model}: {why}; the student was trained in fp32 instead" for why in [result["fell_back"]] if why]
+    counted = vocabulary.warning(student.model, vocabulary.Unknown(**result["unknown_tokens"]), TEXTS)
+    later += [counted] if counted and not unknown else []
+    context.progress.warn(later, NAME, before=len(warnings))
+    warnings += later
     facts = {"rows": len(given), "held_out": len(held_out), "model": student.model, "warnings": warnings}
     if (said := _kept(plan, result)) is not None:
         context.progress.say(said, NAME)
@@ -231,18 +243,6 @@ class _Telling:
         self._meter.tick()
 
 
-def _unlearnable(spec: Spec, rows: Sequence[dict[str, Any]], kept: Sequence[int]) -> list[str]:
-    """What to say of labels that the teacher gave, but to held-out rows alone."""
-    left = {rows[i]["label"] for i in kept}
-    only = [(label, [row["text"] for row in rows if row["label"] == label]) for label in spec.task.labels]
-    return [
-        f"the only {len(texts)} rows of {label} are held out to choose the epoch, so that the student does not learn "
-        f"it (the first: {texts[0][:80]!r}); more training texts of that kind are needed"
-        for label, texts in only
-        if texts and label not in left
-    ]
-
-
 def _parameters(spec: Spec) -> int | None:
     """The encoder's size, where it is known."""
     return models.describe(spec.student.model, spec.student.revision, spec.base).parameters
@@ -255,13 +255,6 @@ def _kept(plan: TrainingPlan, result: dict[str, Any]) -> str | None:
     figures = ", ".join(f"{tried['recipe']} {tried['val_accuracy']:.1%}" for tried in result["tried"])
     few = f"; {plan.rows / plan.labels:.0f} texts a label are too few to fine-tune with" if plan.is_few else ""
     return f"recipe {result['kept']} (agreement with the teacher on held-out rows: {figures}){few}"
-
-
-def split_rows(count: int, share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Held-out and kept row numbers: at least one row each, decided by the seed alone."""
-    order = np.random.default_rng(seed).permutation(count)
-    size = min(max(1, round(count * share)), count - 1)
-    return sorted(map(int, order[:size])), sorted(map(int, order[size:]))
 
 
 def batch_sizes(given: int) -> list[int]:
@@ -312,7 +305,10 @@ def trial_loop(config: dict[str, Any], settings: dict[str, Any], report: Callabl
             report({"agreement": chosen.val_accuracy, "epoch": chosen.epoch, "loss": chosen.val_loss})
 
     with tempfile.TemporaryDirectory() as scratch:
-        training.fit(training.Fit(**_fit(config) | settings), train, held_out, Path(scratch), report=tell)
+        try:
+            training.fit(training.Fit(**_fit(config) | settings), train, held_out, Path(scratch), report=tell)
+        except Diverged:  # with these settings: the others may do
+            report({"agreement": 0.0, "epoch": 0, "loss": None})
 
 
 def _fits(config: dict[str, Any]) -> list[tuple[str, training.Fit]]:

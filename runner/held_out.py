@@ -1,0 +1,60 @@
+"""Which labelled train rows a student does not learn from: they choose the epoch, the settings and the runtime.
+
+No label loses more than half of its rows, so that none is left without any; of a handful of rows none is held out.
+The train stage writes the choice to :data:`FILE`, for the stages after it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+FEWEST_ROWS = 10
+"""Of fewer labelled rows none is held out: one row or two say nothing, and the student needs them."""
+
+FILE = "rows.parquet"
+ROWS = pa.schema([("id", pa.string()), ("label", pa.string()), ("held_out", pa.bool_())])
+"""Of :data:`FILE`: every train row that the teacher labelled, and whether the student did not learn from it."""
+
+
+def held_out_size(count: int, share: float) -> int:
+    """How many of ``count`` rows are held out at most."""
+    return 0 if count < FEWEST_ROWS else max(1, round(count * share))
+
+
+def split_rows(labels: Sequence[Hashable], share: float, seed: int) -> tuple[list[int], list[int]]:
+    """Held-out and kept row numbers, by the label of each row and the seed.
+
+    Rows are taken in an order that the seed alone decides; one whose label has lost half of its rows is passed over.
+    So fewer than ``share`` are held out where labels have few rows, and none where each has but one.
+    """
+    spare = {label: count // 2 for label, count in Counter(labels).items()}
+    size = held_out_size(len(labels), share)
+    held_out: list[int] = []
+    for row in map(int, np.random.default_rng(seed).permutation(len(labels))):
+        if len(held_out) == size:
+            break
+        if spare[labels[row]]:
+            spare[labels[row]] -= 1
+            held_out.append(row)
+    return sorted(held_out), sorted(set(range(len(labels))).difference(held_out))
+
+
+def table(rows: Sequence[dict[str, str]], held_out: Sequence[int]) -> pa.Table:
+    """What the train stage writes, of rows with ``id`` and ``label``."""
+    apart = set(held_out)
+    lines = [{"id": row["id"], "label": row["label"], "held_out": n in apart} for n, row in enumerate(rows)]
+    return pa.Table.from_pylist(lines, schema=ROWS)
+
+
+def warning(rows: int, held_out: int) -> str | None:
+    """What to say where no row could be held out."""
+    if held_out:
+        return None
+    return (
+        f"none of the {rows} labelled train rows is held out, because they are too few: the student's epoch is chosen "
+        "by the rows that it learned from, which favours the last; more training texts are needed (data.train)"
+    )
