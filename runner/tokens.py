@@ -96,4 +96,6 @@ def _counter(spec: Spec) -> Callable[[str], float] | None:
     if not (Path(folder) / "tokenizer.json").exists():
         return None
     tokenizer = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
+    tokenizer.no_padding()  # a file may come with either, for another use
+    tokenizer.no_truncation()
     return lambda text: len(tokenizer.encode(text, add_special_tokens=False))

@@ -41,11 +41,10 @@ class Unknown:
         many = self.unknown > MOST_UNKNOWN * self.tokens
         return many or self.unreadable > MOST_UNREADABLE * self.texts
 
-    @property
-    def words(self) -> str:
-        """The shares in words."""
-        said = f"{self.unknown / max(1, self.tokens):.0%} of the tokens"
-        return said + f" ({self.unreadable / max(1, self.texts):.0%} of the texts are mostly such tokens)"
+    def words(self, what: str) -> str:
+        """The shares of the tokens of ``what`` (train texts, ...) in words."""
+        share, texts = self.unknown / max(1, self.tokens), self.unreadable / max(1, self.texts)
+        return f"{100 * share:.0f} % of the tokens of the {what} (more than half in {100 * texts:.0f} % of them)"
 
 
 def count(texts: Iterable[Sequence[int]], unknown: int | None, special: Iterable[int]) -> Unknown:
@@ -74,6 +73,8 @@ def count_before(spec: Spec, texts: Sequence[str]) -> Unknown | None:
     from tokenizers import Tokenizer
 
     tokenizer, sample = Tokenizer.from_file(str(path)), texts[:: max(1, len(texts) // SAMPLE)]
+    tokenizer.no_padding()  # a file may come with either, for another use
+    tokenizer.no_truncation()
     readable = [text[:20_000].encode("utf-8", "replace").decode() for text in sample]
     encoded = [one.ids[: student.max_length] for one in tokenizer.encode_batch(readable, add_special_tokens=False)]
     return count(encoded, _unknown_id(json.loads(path.read_text(encoding="utf-8")), tokenizer), ())
@@ -92,6 +93,6 @@ def warning(model: str, found: Unknown | None, what: str) -> str | None:
     if found is None or not found.too_many:
         return None
     return (
-        f"{model} does not know {found.words} of the {what}: they are not in its vocabulary, and all alike to it. Take "
+        f"{model} does not know {found.words(what)}: they are not in its vocabulary, and all alike to it. Take "
         f"a multilingual student, or one of their language: student.model: {MULTILINGUAL}"
     )

@@ -265,7 +265,7 @@ def test_10_a_student_that_cannot_read_the_texts_is_warned_of(job: Any, tiny_mod
     [note] = [
         note for note in make_plan(job.spec(f"student.model={tiny_model}"), job.run).notes if "vocabulary" in note
     ]
-    assert re.search(r"does not know \d\d% of the tokens .* of the train texts: .*multilingual-e5-small", note)
+    assert re.search(r"does not know \d\d % of the tokens of the train texts .*: .*multilingual-e5-small", note)
     _, summary = run_train(job, f"student.model={tiny_model}", "student.epochs=1")
     unknown = summary["unknown_tokens"]
     assert 0.3 < unknown["unknown"] / unknown["tokens"] < 1 and unknown["texts"] == 4
@@ -364,7 +364,7 @@ def test_14_what_a_named_runtime_gives_up_is_said(job: Any, tiny_model: Path) ->
     context.cluster.call = lambda *_, **__: found
     result = export.run(context)
     [warning] = result["warnings"]
-    assert "onnx, which student.runtime names, gives the teacher's label on 5.0% fewer of the 20 train rows" in warning
+    assert "onnx, which student.runtime names, gives the teacher's label on 5.0 % fewer of the 20 train rows" in warning
     assert warning in job.said.getvalue()
     [said] = _runtime_limits(result)
     assert "right on 100.0 % of the test texts" in said and "gives their label on 80.0 % of the test texts" in said

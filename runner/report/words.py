@@ -343,8 +343,8 @@ def _teacher_limits(report: dict[str, Any]) -> list[str]:
         )
     if (unknown := report["train"].get("unknown_tokens")) and (found := Unknown(**unknown)).too_many:
         said.append(
-            f"The student's vocabulary does not have {found.words} of its training texts: what stands there is all "
-            "alike to it. A multilingual student may do much better."
+            f"The student's vocabulary does not have {found.words('training texts')}: what stands there is all alike "
+            "to it. A multilingual student may do much better."
         )
     if report["train"].get("truncated_rows"):
         said.append(

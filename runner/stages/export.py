@@ -169,12 +169,13 @@ def choose(found: Sequence[dict[str, Any]], wanted: str, max_disagreement: float
     if wanted == "torch" or agrees(by_name[wanted]):
         return wanted
     judged = by_name[wanted]["judged"]
-    other, rows = round((1 - judged["agreement"]) * judged["rows"]), judged["rows"]
+    rows = judged["rows"]
+    other = round((1 - judged["agreement"]) * rows)
     raise UserError(
         f"student.runtime: {wanted} gives another label than the student itself on {other:,} of {rows:,} train rows "
-        f"({other / rows:.1%}), and student.max_disagreement allows {max_disagreement:.1%}. Set student.runtime to "
-        f"auto, or accept the loss with student.max_disagreement: {math.ceil(1000 * other / rows) / 1000:g}; labels "
-        "and student are kept"
+        f"({100 * other / rows:.1f} %), and student.max_disagreement allows {100 * max_disagreement:.1f} %. Set "
+        "student.runtime to auto, or accept the loss with student.max_disagreement: "
+        f"{math.ceil(1000 * other / rows) / 1000:g}; labels and student are kept"
     )
 
 
@@ -187,7 +188,7 @@ def _given_up(found: Sequence[dict[str, Any]], chosen: str, wanted: str, held_ou
     lost = plain["judged"]["teacher_agreement"] - one["judged"]["teacher_agreement"]
     if wanted != "auto" and lost > MOST_LOST + 1e-9:
         said.append(
-            f"{chosen}, which student.runtime names, gives the teacher's label on {lost:.1%} fewer of the "
+            f"{chosen}, which student.runtime names, gives the teacher's label on {100 * lost:.1f} % fewer of the "
             f"{one['judged']['rows']:,} train rows that judge it than the student itself"
         )
     if not held_out_rows:
