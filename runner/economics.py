@@ -70,16 +70,16 @@ def api_usd_per_million(price: Price, asked: Asked) -> float:
     return asked.calls * (asked.input * price.input_usd + asked.output * price.output_usd)
 
 
-def labelling_usd(price_per_hour: float | None, busy: float | None, stage: float, replicas: int) -> float | None:
-    """What the labels cost, from the seconds that replicas were ``busy`` with them and those that the ``stage`` took.
+def labelling_usd(price_per_hour: float | None, busy: float | None, elapsed: float, replicas: int) -> float | None:
+    """What the labels cost, from the seconds that all replicas together were ``busy`` with them and those that went by.
 
-    Neither holds all of it: answers that an earlier run gave are missing in the stage's time, the start of the engine
-    in the other. The larger is taken, so that the true cost is no less. None without a price, or where nothing was
-    asked (recorded answers).
+    Neither holds all of it: more replicas than the least number may have been at work, and the start of the engine is
+    no work. The larger is taken, so that the true cost is no less. None without a price, or where nothing was asked
+    (recorded answers).
     """
     if price_per_hour is None or busy is None:
         return None
-    return price_per_hour / 3600 * max(busy, stage * replicas)
+    return price_per_hour / 3600 * max(busy, elapsed * replicas)
 
 
 def break_even(one_off: OneOff, student: float | None, other: float | None) -> tuple[Outcome, int | None]:

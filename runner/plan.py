@@ -25,6 +25,7 @@ from runner.spec.model import StudentResources, Teacher, TeacherResources
 from runner.stages import label, load, train
 from runner.store import Folder
 from runner.teacher import calibrate, prompt
+from runner.teacher.budget import Spent, seconds_left, spent
 from runner.teacher.vllm_engine import engine_options
 from runner.tokens import CHARACTERS_PER_TOKEN, prompt_tokens, shown_task
 
@@ -83,6 +84,8 @@ def make_plan(spec: Spec, run: Folder) -> Plan:
     problems = [problem for _, found in teachers for problem in found]
     problems += [reason] if (reason := _no_student(spec)) else []
     teacher = teachers[0][0]
+    if spec.teacher.engine != "recorded":
+        teacher["budget"] = _budget(spec, run)
     if spec.teacher.also:
         teacher["also"] = [facts for facts, _ in teachers[1:]]
     rows = {
@@ -164,6 +167,8 @@ def _teacher(spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence[str]) 
         work = per_row + output * (DECODING if teacher.prompt == "cot" else 1)
         seconds = calls * 2 * (facts.active_parameters or 7e9) * work / _flops(teacher.resources)
         basis = "rough, from arithmetic"
+    replicas = _replicas(teacher, todo)
+    hours = seconds / 3600 / replicas["at_work"]
     return {
         "engine": teacher.engine,
         "model": teacher.model,
@@ -174,15 +179,31 @@ def _teacher(spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence[str]) 
         "prompt_tokens": {"fixed": fixed, "per_row": per_row, "counted": counted.counted},
         "output_tokens_per_row": output,
         "memory": memory,
-        "hours": seconds / 3600,
+        "hours": hours,
+        "replicas": replicas,
         "basis": basis,
-        "gpu_hours": seconds / 3600 * teacher.resources.gpus,
+        "gpu_hours": hours * replicas["held"] * teacher.resources.gpus,
         "kwh": seconds / 3600 * _watts(teacher.resources) / 1000,
-        "usd": teacher.price_per_hour and seconds / 3600 * teacher.price_per_hour,
-        "budget_hours": limit / 3600 if (limit := label.budget_seconds(teacher)) < math.inf else None,
+        "usd": teacher.price_per_hour and hours * replicas["held"] * teacher.price_per_hour,
         "engine_options": engine_options(label.settings_of(teacher)),
         "prompt": prompt.messages(shown, texts[0] if texts else ""),
     }, problems
+
+
+def _replicas(teacher: Teacher, rows: int) -> dict[str, int]:
+    """How many are held at least, how many of those have a batch of the ``rows``, and how many have one at most."""
+    least, most = teacher.resources.replicas
+    batches = max(1, math.ceil(rows / teacher.batch_size))
+    return {"held": least, "at_work": min(least, batches), "at_work_most": min(most, batches)}
+
+
+def _budget(spec: Spec, run: Folder) -> dict[str, float] | None:
+    """The hours that all teachers together may label, and what is left of them; None without a budget."""
+    hours = seconds_left(spec.teacher, Spent()) / 3600
+    if not math.isfinite(hours):
+        return None
+    before = spent(label.answers_folder(run, one) for one in spec.teachers())
+    return {"hours": hours, "left_hours": seconds_left(spec.teacher, before) / 3600}
 
 
 def _facts(spec: Spec) -> models.ModelFacts:
@@ -306,12 +327,28 @@ def _teacher_lines(teacher: dict[str, Any]) -> list[str]:
         f"{teacher['output_tokens_per_row']} generated",
         f"           vLLM: {options}",
         f"           memory: {teacher['memory']['arithmetic']}",
-        f"           about {clock(teacher['hours'] * 3600)} ({teacher['basis']}){_cost(teacher)}, "
+        f"           about {clock(teacher['hours'] * 3600)}{_with_replicas(teacher)} ({teacher['basis']})"
+        f"{_cost(teacher)}, "
         f"{teacher['kwh']:.2g} kWh" + (f", {teacher['gpu_hours']:.2g} GPU-hours" if teacher["gpu_hours"] else ""),
     ]
-    if teacher["budget_hours"] is not None:
-        lines.append(f"           stops after {clock(teacher['budget_hours'] * 3600)} (teacher.budget)")
     return lines
+
+
+def _with_replicas(teacher: dict[str, Any]) -> str:
+    """How many replicas a time is of; nothing where there is one."""
+    replicas = teacher["replicas"]
+    least, most = replicas["at_work"], replicas["at_work_most"]
+    if most == 1 == replicas["held"]:
+        return ""
+    said = f" with {least} replica{'s' if least > 1 else ''} at work"
+    return said + (f", {clock(teacher['hours'] * 3600 * least / most)} with {most}" if most > least else "")
+
+
+def _budget_line(budget: dict[str, float], several: bool) -> str:
+    whole, left = budget["hours"] * 3600, budget["left_hours"] * 3600
+    of_all = " of all teachers together" if several else ""
+    rest = "" if left == whole else f", of which {clock(left)} are left"
+    return f"budget     labelling stops after {clock(whole)}{of_all}{rest} (teacher.budget)"
 
 
 def hourly_usd(spec: Spec) -> tuple[float | None, float | None, float]:
@@ -330,7 +367,8 @@ def estimate(plan: Plan) -> str:
     for name, part in (("teacher", plan.teacher), ("student", plan.student), ("apply", plan.apply)):
         for one in (part, *part.get("also", [])) if part else ():
             if one.get("hours") is not None:
-                parts.append(f"{name} about {clock(one['hours'] * 3600)} ({one['basis']}){_cost(one)}")
+                said = _with_replicas(one) if name == "teacher" else ""
+                parts.append(f"{name} about {clock(one['hours'] * 3600)}{said} ({one['basis']}){_cost(one)}")
     return "; ".join(parts)
 
 
@@ -340,6 +378,8 @@ def plan_text(plan: Plan, show_prompt: bool = False) -> str:
     lines.append("rows       {train} train, {test} test; {dropped} dropped".format(**plan.rows))
     for teacher in [plan.teacher, *plan.teacher.get("also", [])]:
         lines += _teacher_lines(teacher)
+    if budget := plan.teacher.get("budget"):
+        lines.append(_budget_line(budget, several="also" in plan.teacher))
     student = plan.student
     tried = f", after {student['trials']} trials" if student["trials"] else ""
     recipe = f"{student['epochs']} epochs, recipe {student['recipe']}{tried}"

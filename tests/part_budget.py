@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
+from runner import pipeline
+from runner.cluster import Cluster
 from runner.economics import OneOff, work_out
-from runner.plan import make_plan
+from runner.plan import make_plan, plan_text
+from runner.progress import Progress, clock
 from runner.spec.prices import SHIPPED, load_prices
-from runner.stages import benchmark
+from runner.stages import benchmark, label
+from runner.store import Folder
+from runner.teacher.budget import Spending, Spent, seconds_left, spent
+from runner.teacher.worker import ANSWERS
 
 
 def test_02_no_price_gives_no_money(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,3 +50,131 @@ def test_02_what_is_known_without_the_students_price_pays_nowhere() -> None:
     found = work_out(OneOff(12.5, None, 0.0), None, 4.0, [], load_prices(SHIPPED).apis)
     assert (found["one_off"]["usd"], found["one_off"]["complete"]) == (12.5, False)
     assert {row["outcome"] for row in found["rows"]} == {"unknown"}
+
+
+LIVE = ("teacher.engine=vllm", "teacher.model=org/teacher", "teacher.columns=[]")
+
+
+def test_19_one_budget_for_all_teachers_in_all_commands(job: Any) -> None:
+    """What is left is shared by those who still have something to be asked, and what was spent counts whoever did."""
+    also = "teacher.also=[{model: org/other}, {model: org/third}]"
+    spec = job.spec(*LIVE, also, "teacher.budget.hours=1")
+    job.do("load", *LIVE, also, "teacher.budget.hours=1")
+    context = job.context("label", spec)
+    rows = label._rows(context.inputs["load"])
+    stores = [label.answers_folder(job.run, one) for one in spec.teachers()]
+    assert len(set(stores)) == 3
+
+    def share(number: int) -> float:
+        return label._seconds_for(context, rows, spec, number)
+
+    assert share(0) == 1200
+    stores[0].write_json("spent.json", {"seconds": 600.0, "replica_seconds": 600.0})
+    assert [share(0), share(1), share(2)] == [1000, 1500, 3000]
+    stores[1].write_json("spent.json", {"seconds": 3000.5, "replica_seconds": 3000.5})
+    assert share(2) == 0
+    assert label._generate(replace(context, spec=spec.teachers()[2]), waiting(context, spec, 2), stores[2], 0.0)
+    assert not context.cluster._started, "an engine that may ask nothing is not started"
+    plan = make_plan(spec, job.run)
+    assert plan.teacher["budget"] == {"hours": 1.0, "left_hours": 0.0}
+    assert "budget     labelling stops after 1:00:00 of all teachers together, of which 0:00 are left" in plan_text(
+        plan
+    )
+    assert seconds_left(job.spec(*LIVE, "teacher.budget.hours=2").teacher, spent(stores)) == pytest.approx(3599.5)
+
+
+def waiting(context: Any, spec: Any, number: int) -> pa.Table:
+    asked = label._rows(context.inputs["load"])
+    return label.pending(spec.teachers()[number], asked, label.read_answers(Folder("/nowhere")))
+
+
+def test_19_usd_are_of_all_replicas_and_the_dearer_limit_counts(job: Any) -> None:
+    money = ("teacher.price_per_hour=4", "teacher.resources.replicas=[1, 3]", "teacher.budget.usd=12")
+    teacher = job.spec(*LIVE, *money).teacher
+    assert seconds_left(teacher, Spent()) == 3600
+    assert seconds_left(teacher, Spent(seconds=900, replica_seconds=2700)) == 2700
+    both = job.spec(*LIVE, *money, "teacher.budget.hours=0.5").teacher
+    assert seconds_left(both, Spent(seconds=900, replica_seconds=2700)) == 900
+    assert seconds_left(job.spec(*LIVE).teacher, Spent(1e9, 1e9)) == math.inf
+
+
+def test_19_what_is_spent_is_written_down_and_workers_are_told_without_a_clock(tmp_path: Path) -> None:
+    store = Folder(str(tmp_path))
+    store.write("old.over", b"")
+    with pytest.raises(KeyboardInterrupt), Spending(store, 3, 0.3) as spending:
+        assert not store.names(".over"), "what a killed run left is gone"
+        end = time.monotonic() + 10
+        while not store.exists(spending.over) and time.monotonic() < end:
+            time.sleep(0.01)
+        assert store.exists(spending.over)
+        raise KeyboardInterrupt
+    took = spent([store, store])
+    assert 0.3 <= took.seconds < 10 and took.replica_seconds == pytest.approx(3 * took.seconds)
+    assert not store.names(".over")
+    with Spending(store, 1, math.inf):
+        pass
+    assert spent([store]).seconds >= took.seconds
+
+
+def test_19_the_plan_divides_by_the_replicas_at_work_and_says_how_many(job: Any) -> None:
+    job.csv("train.csv", [(f"Sentence {i} is here.", "", *["neutral"] * 3) for i in range(400)])
+
+    def teacher(*more: str) -> dict[str, Any]:
+        return make_plan(job.spec(*LIVE, "teacher.price_per_hour=2", *more), job.run).teacher
+
+    one, four = teacher("teacher.batch_size=16"), teacher("teacher.batch_size=16", "teacher.resources.replicas=4")
+    assert four["hours"] == pytest.approx(one["hours"] / 4)
+    assert (four["usd"], four["kwh"]) == pytest.approx((one["usd"], one["kwh"]))
+    few = teacher("teacher.batch_size=256", "teacher.resources.replicas=4")  # two batches, so two have nothing to do
+    assert few["hours"] == pytest.approx(one["hours"] / 2) and few["usd"] == pytest.approx(2 * one["usd"])
+    some = make_plan(job.spec(*LIVE, "teacher.batch_size=16", "teacher.resources.replicas=[2, 4]"), job.run)
+    assert some.teacher["hours"] == pytest.approx(one["hours"] / 2)
+    times = [clock(one["hours"] * 3600 / replicas) for replicas in (2, 4)]
+    assert "about {} with 2 replicas at work, {} with 4 (rough".format(*times) in plan_text(some)
+
+
+def test_19_labelled_in_is_time_by_the_clock_and_cost_is_that_of_all_replicas(job: Any) -> None:
+    spec = job.spec(*LIVE, "teacher.resources.replicas=4", "teacher.price_per_hour=9")
+    job.do("load", *LIVE)
+    context = job.context("label", spec)
+    rows = label._rows(context.inputs["load"])
+    asked = pa.concat_tables([rows, label._content_free(spec, rows)])
+    answers = [
+        {"id": row["id"], "kind": row["kind"], "vote": 0, "attempt": 0, "label_probabilities": [0.2, 0.3, 0.5]}
+        | {"seconds": 30.0, "prompt_tokens": 1, "output_tokens": 1}
+        for row in asked.to_pylist()
+    ]
+    table = pa.Table.from_pylist(answers, schema=ANSWERS)
+    store, busy = label.answers_folder(job.run, spec), 30.0 * len(asked)
+    store.write_table("a.parquet", table)
+    assert label._elapsed(store, table, table) is None, "nobody wrote down how long it took"
+    store.write_json("spent.json", {"seconds": busy / 4 + 50, "replica_seconds": busy + 200})
+    found = label._label(context, rows, [], spec, 0)
+    assert (found["seconds"], found["elapsed"]) == (30.0 * len(rows), pytest.approx(busy / 4 + 50))
+    half = table.slice(0, len(table) // 2)
+    assert label._elapsed(store, half, table) == pytest.approx((busy / 4 + 50) * len(half) / len(table))
+    bench = job.context("benchmark", spec)
+    bench.inputs["label"].finish({"seconds": 1.0, "summary": found})
+    bench.inputs["train"].finish({"seconds": 1.0, "summary": {}})
+    cost = benchmark._economics(bench, None, None, 9.0)["one_off"]["labelling_usd"]
+    assert cost == pytest.approx(9 / 3600 * max(found["seconds"], 4 * found["elapsed"]))
+
+
+def test_19_a_probe_draws_on_the_budget_that_the_run_then_has(job: Any) -> None:
+    """With a real pool of workers: what is asked at all stays within one budget, however often it is asked."""
+    job.csv("train.csv", [(f"Sales of unit {n} rose by {n % 97} %.", "", "", "", "") for n in range(3000)])
+    changes = ["teacher.engine=noop", "teacher.columns=[]", "teacher.batch_size=16"]
+    changes += ["teacher.engine_options={seconds: 0.02}", "teacher.budget.hours=0.0008"]  # 2.88 seconds
+    spec = job.spec(*changes)
+    store, found = label.answers_folder(job.run, spec), []
+    cluster = Cluster()
+    try:
+        for _ in range(2):
+            pipeline.probe(spec, job.run, cluster, Progress(job.said, "json"), 10_000)
+            found.append((len(label.read_answers(store)), spent([store]).seconds))
+    finally:
+        cluster.stop()
+    assert 0 < found[0][0] < 3000 and found[0][1] >= 2.88
+    assert found[1] == found[0], "nothing was left, so nothing was asked"
+    assert job.said.getvalue().count('"budget_used_up"') == 2
+    assert not store.names(".over")

@@ -109,7 +109,7 @@ class TeacherResources:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """The most that one run may spend on labelling."""
+    """The most that a run may spend on labelling, with all its teachers and in all its commands."""
 
     usd: float | None
     hours: float | None

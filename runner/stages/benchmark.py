@@ -133,9 +133,10 @@ def _economics(
     label, train = (context.inputs[name].done or {} for name in ("label", "train"))
     resources = spec.student.resources
     replicas, busy = spec.teacher.resources.replicas[0], label["summary"].get("seconds")
+    elapsed = max(label["seconds"], label["summary"].get("elapsed") or 0)  # of this run's labelling, and of all runs'
     labelling, price = bench.labelling_usd, bench.price_per_hour
     one_off = OneOff(
-        labelling=labelling_usd(teacher_price, busy, label["seconds"], replicas) if labelling is None else labelling,
+        labelling=labelling_usd(teacher_price, busy, elapsed, replicas) if labelling is None else labelling,
         training=None if price is None else _training_seconds(train) / 3600 * resources.workers * price,
         review=bench.review.hours * bench.review.usd_per_hour if bench.review else 0.0,
     )
