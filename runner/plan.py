@@ -209,7 +209,7 @@ def _budget(spec: Spec, run: Folder) -> dict[str, float] | None:
 def _facts(spec: Spec) -> models.ModelFacts:
     if spec.teacher.engine == "noop":
         return models.ModelFacts(None, None, None, None, None, None, None, None, present=True)
-    return models.describe(spec.teacher.model, spec.teacher.revision, spec.base)
+    return models.describe(spec.teacher.model, spec.teacher.revision, spec.base, spec.teacher.endpoint is None)
 
 
 def _expected_votes(teacher: Teacher) -> float:
@@ -283,6 +283,8 @@ def _flops(resources: TeacherResources | StudentResources, per_core: float = CPU
 def _memory(spec: Spec, facts: models.ModelFacts) -> tuple[dict[str, Any], list[str]]:
     """The memory that the teacher needs against what there is, and what to do where it does not fit."""
     resources = spec.teacher.resources
+    if spec.teacher.endpoint:
+        return {"arithmetic": "the server's own"}, []
     if facts.weight_bytes is None:
         return {"arithmetic": "unknown: the model is not on this machine"}, []
     wide = 2 if engine_options(label.settings_of(spec.teacher)).get("dtype") in ("float32", "float") else 1

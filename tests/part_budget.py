@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
+import socket
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +20,14 @@ import pytest
 from runner import pipeline
 from runner.cluster import Cluster
 from runner.economics import OneOff, work_out
+from runner.errors import UserError
 from runner.plan import make_plan, plan_text
 from runner.progress import Progress, clock
 from runner.spec.prices import SHIPPED, load_prices
 from runner.stages import benchmark, label
 from runner.store import Folder
 from runner.teacher.budget import Spending, Spent, seconds_left, spent
+from runner.teacher.endpoint import EndpointEngine, check_host
 from runner.teacher.worker import ANSWERS
 
 
@@ -178,3 +186,129 @@ def test_19_a_probe_draws_on_the_budget_that_the_run_then_has(job: Any) -> None:
     assert found[1] == found[0], "nothing was left, so nothing was asked"
     assert job.said.getvalue().count('"budget_used_up"') == 2
     assert not store.names(".over")
+
+
+NEVER = [
+    "http://169.254.169.254/v1",
+    "http://169.254.1.1:8000/v1",
+    "http://2852039166/v1",
+    "http://0xa9fea9fe/v1",
+    "http://0251.0376.0251.0376/v1",
+    "http://169.254.43518/v1",
+    "http://169.254.169.254./v1",
+    "http://[::ffff:169.254.169.254]/v1",
+    "http://[::169.254.169.254]/v1",
+    "http://[64:ff9b::a9fe:a9fe]/v1",
+    "http://[2002:a9fe:a9fe::1]/v1",
+    "http://[fe80::1]/v1",
+    "http://[fe80::1%25eth0]/v1",
+    "http://[fd00:ec2::254]/v1",
+    "http://[fd20:ce::254]/v1",
+    "http://100.100.100.200/v1",
+    "http://metadata.google.internal/v1",
+    "http://METADATA.google.internal./v1",
+    "http://metadata/v1",
+]
+
+
+@pytest.mark.parametrize("allow_external", [False, True])
+@pytest.mark.parametrize("url", NEVER)
+def test_23_link_local_and_metadata_addresses_are_never_asked(url: str, allow_external: bool) -> None:
+    with pytest.raises(UserError, match=r"link-local address or a cloud's metadata service"):
+        check_host(url, allow_external)
+    with pytest.raises(UserError, match=r"link-local address or a cloud's metadata service"):
+        EndpointEngine(url, None, Letters(), 1, retries=0, allow_external=allow_external)
+
+
+@pytest.mark.parametrize(
+    ("address", "allowed"), [("10.0.0.7", {False, True}), ("8.8.8.8", {True}), ("169.254.169.254", set())]
+)
+@pytest.mark.parametrize("host", ["llm.corp.internal", "gpu.local", "llm", "llm.example.com"])
+def test_23_a_name_is_what_it_resolves_to(
+    host: str, address: str, allowed: set[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(0, 0, 0, "", (address, 0))])
+    for allow_external in (False, True):
+        with nullcontext() if allow_external in allowed else pytest.raises(UserError):
+            check_host(f"http://{host}/v1", allow_external)
+
+
+class Letters:
+    """A tokenizer whose tokens are characters."""
+
+    def __call__(self, text: str, **_: Any) -> dict[str, list[int]]:
+        return {"input_ids": list(map(ord, text))}
+
+    def decode(self, ids: list[int]) -> str:
+        return "".join(map(chr, ids))
+
+
+@pytest.fixture
+def budget_server() -> Iterator[tuple[int, list[str]]]:
+    """A small server on this machine: its port, and the Host of each request."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            asked.append(self.headers["Host"])
+            self.answer({"data": [{"id": "small", "max_model_len": 64}]})
+
+        def do_POST(self) -> None:
+            asked.append(self.headers["Host"])
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            self.answer({"choices": [{"text": "".join(map(chr, body["prompt"])) + "."}]})
+
+        def answer(self, value: Any) -> None:
+            data = json.dumps(value).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_port, asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_23_each_connection_goes_to_the_address_that_was_judged(
+    budget_server: tuple[int, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that is another machine's when it is looked up again, as in DNS rebinding."""
+    port, asked = budget_server
+    looked_up: list[str] = []
+    real = socket.getaddrinfo
+
+    def lookup(host: str, *more: Any, **options: Any) -> Any:
+        if host != "llm.corp.internal":
+            return real(host, *more, **options)
+        looked_up.append(host)
+        # The first look-up judges the connection, which is kept; a second one would lead elsewhere.
+        address = "127.0.0.1" if len(looked_up) == 1 else "10.255.255.1"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    engine = EndpointEngine(f"http://llm.corp.internal:{port}/v1", None, Letters(), 1, retries=0)
+    assert engine.model == "small"
+    assert asked == [f"llm.corp.internal:{port}"] * len(asked), "the request is about the name"
+    engine.close()
+
+
+def test_23_a_name_that_moves_to_a_metadata_address_is_not_asked(
+    budget_server: tuple[int, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was judged before the run is judged again in the worker, when it connects."""
+    port, asked = budget_server
+    places = iter(["127.0.0.1", "169.254.169.254"])
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(0, 0, 0, "", (next(places), 0))])
+    url = f"http://llm.corp.internal:{port}/v1"
+    check_host(url, allow_external=False)
+    with pytest.raises(UserError, match="metadata service"):
+        EndpointEngine(url, None, Letters(), 1, retries=0)
+    assert not asked

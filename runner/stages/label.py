@@ -88,7 +88,7 @@ def teacher_key(spec: Spec) -> dict[str, Any]:
     teacher = spec.teacher
     asked: dict[str, Any] = {
         "engine": "server" if teacher.endpoint else teacher.engine,
-        "model": models.identity(teacher.model, teacher.revision, spec.base) if teacher.engine == "vllm" else "",
+        "model": _identity(spec) if teacher.engine == "vllm" else "",
         "prompt": [prompt.messages(task_of(spec), ""), prompt.ask_again(task_of(spec))],
         "kind": teacher.prompt,
         "labels": list(spec.task.labels),
@@ -105,6 +105,12 @@ def teacher_key(spec: Spec) -> dict[str, Any]:
         if teacher.structured:
             asked["schema"] = prompt.answer_schema(task_of(spec), teacher.max_tokens)
     return asked
+
+
+def _identity(spec: Spec) -> str:
+    """Of the teacher's model; a server elsewhere has the weights."""
+    teacher = spec.teacher
+    return models.identity(teacher.model, teacher.revision, spec.base, weights=teacher.endpoint is None)
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -451,7 +457,7 @@ def _place(context: Context) -> tuple[Resources, tuple[str, str | None], Endpoin
         return wanted, model, None
     context.progress.say(f"asking {teacher.model} at {teacher.endpoint}", NAME)
     name = models.hub_name(teacher.model, spec.base)
-    return wanted, model, Endpoint(teacher.endpoint, name, teacher.concurrency)
+    return wanted, model, Endpoint(teacher.endpoint, name, teacher.concurrency, teacher.allow_external)
 
 
 def wanted_resources(teacher: Teacher) -> Resources:
@@ -550,7 +556,8 @@ def _elapsed(store: Folder, mine: pa.Table, found: pa.Table) -> float | None:
 def _provenance(spec: Spec) -> dict[str, str | None]:
     """Which model answered; of recorded answers nobody can tell more than the spec says."""
     teacher = spec.teacher
-    return models.provenance(teacher.model, teacher.revision, spec.base) if teacher.engine == "vllm" else {}
+    own = teacher.endpoint is None
+    return models.provenance(teacher.model, teacher.revision, spec.base, own) if teacher.engine == "vllm" else {}
 
 
 def _unusable(spec: Spec, answers: pa.Table) -> dict[str, str]:

@@ -270,7 +270,8 @@ def _open(
 
     token = os.environ.get(TOKEN_VARIABLE)
     tokenizer = load_tokenizer(models.ensure(*model, who="teacher.model", weights=False))
-    server = EndpointEngine(endpoint.url, endpoint.model, tokenizer, endpoint.concurrency, token=token)
+    how: dict[str, Any] = {"token": token, "allow_external": endpoint.allow_external}
+    server = EndpointEngine(endpoint.url, endpoint.model, tokenizer, endpoint.concurrency, **how)
     if server.max_context is not None and server.max_context < settings.max_context:
         server.close()
         raise EngineError(
