@@ -400,17 +400,17 @@ class Cluster:
         ray = self.start()
         from ray import tune
         from ray.tune.schedulers import ASHAScheduler
-        from ray.tune.search.basic_variant import BasicVariantGenerator
 
         place = tune.PlacementGroupFactory([_bundle(wanted, self._request(wanted)["num_cpus"])])
-        trainable = tune.with_resources(tune.with_parameters(_trial, trial=trial, config=config), place)
         asked = _settings(space, first, trials, seed)
+        function = tune.with_parameters(_trial, trial=trial, config=config, asked=asked)
+        trainable = tune.with_resources(function, place)
         over = _Trials(storage, asked)
-        waiting = [number for number in range(trials) if number not in over.found]
-        if waiting:
+        if waiting := [number for number in range(trials) if number not in over.found]:
+            storage.child(SEARCH_NAME).clear()  # Ray Tune's own, of a search that was stopped
             tuner = tune.Tuner(
                 trainable,
-                param_space={"number": tune.grid_search(waiting), "asked": asked},
+                param_space={"number": tune.grid_search(waiting)},
                 tune_config=tune.TuneConfig(
                     metric="agreement",
                     mode="max",
@@ -668,11 +668,13 @@ def _is_of(asked: list[dict[str, Any]], kept: Any) -> bool:
     return isinstance(kept, dict) and kept.get("settings") in asked and isinstance(kept.get("agreement"), float)
 
 
-def _trial(given: dict[str, Any], trial: Callable[..., None], config: dict[str, Any]) -> None:
+def _trial(
+    given: dict[str, Any], trial: Callable[..., None], config: dict[str, Any], asked: list[dict[str, Any]]
+) -> None:
     """What Ray Tune runs for each of a search's settings."""
     from ray import tune
 
-    settings = given["asked"][given["number"]]
+    settings = asked[given["number"]]
 
     def report(said: dict[str, Any]) -> None:
         tune.report({"agreement": said["agreement"], "said": said})

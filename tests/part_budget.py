@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import socket
 import threading
 import time
@@ -17,15 +18,17 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from runner import pipeline
+from runner import models, pipeline
+from runner import plan as plan_module
 from runner.cluster import Cluster
 from runner.economics import OneOff, work_out
-from runner.errors import UserError
+from runner.errors import ModelError, UserError
 from runner.plan import make_plan, plan_text
 from runner.progress import Progress, clock
 from runner.spec.prices import SHIPPED, load_prices
 from runner.stages import benchmark, label
 from runner.store import Folder
+from runner.student import load_tokenizer
 from runner.teacher.budget import Spending, Spent, seconds_left, spent
 from runner.teacher.endpoint import EndpointEngine, check_host
 from runner.teacher.worker import ANSWERS
@@ -312,3 +315,41 @@ def test_23_a_name_that_moves_to_a_metadata_address_is_not_asked(
     with pytest.raises(UserError, match="metadata service"):
         EndpointEngine(url, None, Letters(), 1, retries=0)
     assert not asked
+
+
+def test_23_a_servers_teacher_needs_its_tokenizer_alone(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the Hub's cache and as a folder, without a network."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    repo = tmp_path / "models--org--served"
+    snapshot = repo / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text("abc")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tiny_model / name, snapshot / name)
+    with pytest.raises(ModelError, match=r"the model org/served is not in the Hub's local cache"):
+        models.ensure("org/served")
+    assert models.ensure("org/served", weights=False) == snapshot
+    assert models.describe("org/served", weights=False).present and not models.describe("org/served").present
+    assert load_tokenizer(snapshot)("Sales rose.")["input_ids"]
+    folder = str(snapshot)
+    assert models.ensure(folder, weights=False) == snapshot
+    assert models.provenance(folder, weights=False)["identity"].startswith("folder:sha256:")
+    with pytest.raises(ModelError, match="is not a Hugging Face model folder"):
+        models.identity(folder)
+    with pytest.raises(ModelError, match=r"the tokenizer of org/absent is not in .* no weights are needed"):
+        models.ensure("org/absent", weights=False)
+    (snapshot / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match="the tokenizer of org/served"):
+        models.ensure("org/served", weights=False)
+
+
+def test_23_a_plan_does_not_ask_this_machine_for_a_servers_memory(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = replace(models.describe("mistralai/Mixtral-8x7B-Instruct-v0.1"), weight_bytes=10**13)
+    monkeypatch.setattr(models, "describe", lambda *_, **__: facts)
+    spec = job.spec(*LIVE, "teacher.endpoint=http://127.0.0.1:8000/v1")
+    assert plan_module._memory(spec, facts) == ({"arithmetic": "the server's own"}, [])
+    assert plan_module._memory(job.spec(*LIVE), facts)[1]
