@@ -408,6 +408,7 @@ class Cluster:
         over = _Trials(storage, asked)
         if waiting := [number for number in range(trials) if number not in over.found]:
             storage.child(SEARCH_NAME).clear()  # Ray Tune's own, of a search that was stopped
+            on_trials(len(over.found))
             tuner = tune.Tuner(
                 trainable,
                 param_space={"number": tune.grid_search(waiting)},
@@ -650,7 +651,6 @@ class _Trials:
 
     def __init__(self, storage: Folder, asked: list[dict[str, Any]]) -> None:
         self._storage, self._asked = storage, asked
-        self._lock = threading.Lock()
         kept = storage.read_json(TRIALS) if storage.exists(TRIALS) else []
         self.found: dict[int, dict[str, Any]] = {
             asked.index(one["settings"]): one for one in kept if _is_of(asked, one)
@@ -658,9 +658,8 @@ class _Trials:
 
     def keep(self, number: int, said: dict[str, Any]) -> None:
         """What the trial of that number reported last."""
-        with self._lock:
-            self.found[number] = {"settings": self._asked[number]} | said
-            self._storage.write_json(TRIALS, list(self.found.values()))
+        self.found[number] = {"settings": self._asked[number]} | said
+        self._storage.write_json(TRIALS, list(self.found.values()))
 
 
 def _is_of(asked: list[dict[str, Any]], kept: Any) -> bool:
@@ -687,7 +686,8 @@ def _keeping(tune: Any, over: _Trials, on_trials: Callable[[int], None]) -> Any:
 
     class Keeping(tune.Callback):  # type: ignore[misc]  # Ray has no types
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            over.keep(trial.config["number"], trial.last_result["said"])
+            if said := trial.last_result.get("said"):
+                over.keep(trial.config["number"], said)
             on_trials(len(over.found))
 
     return Keeping()
