@@ -8,7 +8,9 @@ when the first stage asks for it, and never for a run that has nothing to do.
 from __future__ import annotations
 
 import logging
+import math
 import os
+import random
 import re
 import socket
 import tempfile
@@ -33,7 +35,7 @@ from runner.telemetry import METRICS
 TRAIN_POLL_SECONDS = 0.5
 RESTARTS = 20
 """Of an actor that dies, before the run gives up: a row that kills its engine each time must not go on for ever."""
-TRAIN_NAME, SEARCH_NAME = "train", "search"
+TRAIN_NAME, SEARCH_NAME, TRIALS = "train", "search", "trials.json"
 TRAIN_RESTARTS = 2
 """Of training workers that die, all together, before the run gives up; the next run goes on where they were."""
 CPUS_BESIDE_GPU = 4
@@ -389,42 +391,46 @@ class Cluster:
 
         ``space`` has a list to choose from, or (least, most) to draw from by ratio, for each setting. A trial reports
         its ``agreement`` as it goes; those that fall behind after two reports are stopped early (ASHA, Li et al. 2020,
-        arXiv:1810.05934). As many run at once as there are resources for; a later call with the same ``storage``
-        keeps those that are over. Returns for each trial its ``settings`` and what it reported last: ``first``, then
-        the others in the order of their settings.
+        arXiv:1810.05934). As many run at once as there are resources for. Those that are over are kept in ``storage``
+        as JSON, and a later call with it runs the others alone, anew; what Ray Tune writes for itself is never read.
+        Returns for each trial its ``settings`` and what it reported last: ``first``, then the others in the order of
+        their settings.
         :raises TutelageError: as raised by a trial.
         """
         ray = self.start()
         from ray import tune
         from ray.tune.schedulers import ASHAScheduler
-        from ray.tune.search.basic_variant import BasicVariantGenerator
 
         place = tune.PlacementGroupFactory([_bundle(wanted, self._request(wanted)["num_cpus"])])
-        trainable = tune.with_resources(tune.with_parameters(_trial, trial=trial, config=config), place)
-        path = storage.path(SEARCH_NAME)
-        if tune.Tuner.can_restore(path):
-            tuner = tune.Tuner.restore(path, trainable, restart_errored=True)
-        else:
-            storage.clear()
+        asked = _settings(space, first, trials, seed)
+        function = tune.with_parameters(_trial, trial=trial, config=config, asked=asked)
+        trainable = tune.with_resources(function, place)
+        over = _Trials(storage, asked)
+        if waiting := [number for number in range(trials) if number not in over.found]:
+            storage.child(SEARCH_NAME).clear()  # Ray Tune's own, of a search that was stopped
+            on_trials(len(over.found))
             tuner = tune.Tuner(
                 trainable,
-                param_space={name: _drawn(tune, values) for name, values in space.items()},
+                param_space={"number": tune.grid_search(waiting)},
                 tune_config=tune.TuneConfig(
                     metric="agreement",
                     mode="max",
-                    num_samples=trials,
-                    search_alg=BasicVariantGenerator(points_to_evaluate=[first], random_state=seed),
                     scheduler=ASHAScheduler(max_t=1000, grace_period=2, reduction_factor=3),
                 ),
                 run_config=tune.RunConfig(
-                    name=SEARCH_NAME, storage_path=storage.url, verbose=0, callbacks=[_counting(tune, on_trials)]
+                    name=SEARCH_NAME,
+                    storage_path=storage.url,
+                    verbose=0,
+                    callbacks=[_keeping(tune, over, on_trials)],
                 ),
             )
-        with _unwrapped(ray):
-            results = tuner.fit()
-            for error in results.errors:
-                raise error
-        found = [{"settings": result.config} | result.metrics["said"] for result in results]
+            with _unwrapped(ray):
+                results = tuner.fit()
+                for error in results.errors:
+                    raise error
+                for result in results:
+                    over.keep(result.config["number"], result.metrics["said"])
+        found = list(over.found.values())
         return sorted(found, key=lambda one: (one["settings"] != first, sorted(one["settings"].items())))
 
 
@@ -625,14 +631,49 @@ def _train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _drawn(tune: Any, values: Any) -> Any:
-    """What Ray Tune draws from: a list, or (least, most)."""
-    return tune.choice(values) if isinstance(values, list) else tune.loguniform(*values)
+def _settings(space: dict[str, Any], first: dict[str, Any], trials: int, seed: int) -> list[dict[str, Any]]:
+    """``first``, and what a seed draws from ``space``: a list to choose from, or (least, most) by ratio.
+
+    The same each time, so that a search that goes on tries what it would have tried.
+    """
+    chance = random.Random(seed)
+
+    def drawn(values: Any) -> Any:
+        if isinstance(values, list):
+            return chance.choice(values)
+        return math.exp(chance.uniform(*map(math.log, values)))
+
+    return [first, *({name: drawn(values) for name, values in space.items()} for _ in range(trials - 1))]
 
 
-def _trial(settings: dict[str, Any], trial: Callable[..., None], config: dict[str, Any]) -> None:
+class _Trials:
+    """The trials of a search that are over, kept as JSON; what was kept of another search does not count."""
+
+    def __init__(self, storage: Folder, asked: list[dict[str, Any]]) -> None:
+        self._storage, self._asked = storage, asked
+        kept = storage.read_json(TRIALS) if storage.exists(TRIALS) else []
+        self.found: dict[int, dict[str, Any]] = {
+            asked.index(one["settings"]): one for one in kept if _is_of(asked, one)
+        }
+
+    def keep(self, number: int, said: dict[str, Any]) -> None:
+        """What the trial of that number reported last."""
+        self.found[number] = {"settings": self._asked[number]} | said
+        self._storage.write_json(TRIALS, list(self.found.values()))
+
+
+def _is_of(asked: list[dict[str, Any]], kept: Any) -> bool:
+    """Whether what is kept is a trial of these settings, and has its figure."""
+    return isinstance(kept, dict) and kept.get("settings") in asked and isinstance(kept.get("agreement"), float)
+
+
+def _trial(
+    given: dict[str, Any], trial: Callable[..., None], config: dict[str, Any], asked: list[dict[str, Any]]
+) -> None:
     """What Ray Tune runs for each of a search's settings."""
     from ray import tune
+
+    settings = asked[given["number"]]
 
     def report(said: dict[str, Any]) -> None:
         tune.report({"agreement": said["agreement"], "said": said})
@@ -640,15 +681,16 @@ def _trial(settings: dict[str, Any], trial: Callable[..., None], config: dict[st
     trial(config, settings, report)
 
 
-def _counting(tune: Any, on_trials: Callable[[int], None]) -> Any:
-    """Tells how many trials are over."""
+def _keeping(tune: Any, over: _Trials, on_trials: Callable[[int], None]) -> Any:
+    """Keeps each trial that is over, and tells how many are."""
 
-    class Counting(tune.Callback):  # type: ignore[misc]  # Ray has no types
+    class Keeping(tune.Callback):  # type: ignore[misc]  # Ray has no types
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            over = {one.trial_id for one in trials if one.is_finished()} | {trial.trial_id}
-            on_trials(len(over))
+            if said := trial.last_result.get("said"):
+                over.keep(trial.config["number"], said)
+            on_trials(len(over.found))
 
-    return Counting()
+    return Keeping()
 
 
 def _watch(ray: Any, board: Any, stop: threading.Event, on_progress: Callable[[dict[str, Any]], None]) -> None:

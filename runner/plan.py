@@ -26,6 +26,7 @@ from runner.spec.model import StudentResources, Teacher, TeacherResources
 from runner.stages import label, load
 from runner.store import Folder
 from runner.teacher import calibrate, prompt
+from runner.teacher.budget import Spent, seconds_left, spent
 from runner.teacher.vllm_engine import engine_options
 from runner.tokens import CHARACTERS_PER_TOKEN, prompt_tokens, shown_task
 from runner.training_plan import TrainingPlan
@@ -85,6 +86,8 @@ def make_plan(spec: Spec, run: Folder) -> Plan:
     problems = [problem for _, found in teachers for problem in found]
     problems += [reason] if (reason := _no_student(spec)) else []
     teacher = teachers[0][0]
+    if spec.teacher.engine != "recorded":
+        teacher["budget"] = _budget(spec, run)
     if spec.teacher.also:
         teacher["also"] = [facts for facts, _ in teachers[1:]]
     rows = {
@@ -169,6 +172,8 @@ def _teacher(spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence[str]) 
         work = per_row + output * (DECODING if teacher.prompt == "cot" else 1)
         seconds = calls * 2 * (facts.active_parameters or 7e9) * work / _flops(teacher.resources)
         basis = "rough, from arithmetic"
+    replicas = _replicas(teacher, todo)
+    hours = seconds / 3600 / replicas["at_work"]
     return {
         "engine": teacher.engine,
         "model": teacher.model,
@@ -179,21 +184,37 @@ def _teacher(spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence[str]) 
         "prompt_tokens": {"fixed": fixed, "per_row": per_row, "counted": counted.counted},
         "output_tokens_per_row": output,
         "memory": memory,
-        "hours": seconds / 3600,
+        "hours": hours,
+        "replicas": replicas,
         "basis": basis,
-        "gpu_hours": seconds / 3600 * teacher.resources.gpus,
+        "gpu_hours": hours * replicas["held"] * teacher.resources.gpus,
         "kwh": seconds / 3600 * _watts(teacher.resources) / 1000,
-        "usd": teacher.price_per_hour and seconds / 3600 * teacher.price_per_hour,
-        "budget_hours": limit / 3600 if (limit := label.budget_seconds(teacher)) < math.inf else None,
+        "usd": teacher.price_per_hour and hours * replicas["held"] * teacher.price_per_hour,
         "engine_options": engine_options(label.settings_of(teacher)),
         "prompt": prompt.messages(shown, texts[0] if texts else ""),
     }, problems
 
 
+def _replicas(teacher: Teacher, rows: int) -> dict[str, int]:
+    """How many are held at least, how many of those have a batch of the ``rows``, and how many have one at most."""
+    least, most = teacher.resources.replicas
+    batches = max(1, math.ceil(rows / teacher.batch_size))
+    return {"held": least, "at_work": min(least, batches), "at_work_most": min(most, batches)}
+
+
+def _budget(spec: Spec, run: Folder) -> dict[str, float] | None:
+    """The hours that all teachers together may label, and what is left of them; None without a budget."""
+    hours = seconds_left(spec.teacher, Spent()) / 3600
+    if not math.isfinite(hours):
+        return None
+    before = spent(label.answers_folder(run, one) for one in spec.teachers())
+    return {"hours": hours, "left_hours": seconds_left(spec.teacher, before) / 3600}
+
+
 def _facts(spec: Spec) -> models.ModelFacts:
     if spec.teacher.engine == "noop":
         return models.ModelFacts(None, None, None, None, None, None, None, None, present=True)
-    return models.describe(spec.teacher.model, spec.teacher.revision, spec.base)
+    return models.describe(spec.teacher.model, spec.teacher.revision, spec.base, spec.teacher.endpoint is None)
 
 
 def _expected_votes(teacher: Teacher) -> float:
@@ -243,7 +264,8 @@ def _spent(spec: Spec, operations: float | None) -> dict[str, Any]:
     resources = spec.student.resources
     rate = _flops(resources, CPU_STUDENT_TFLOPS) * resources.workers
     hours = None if operations is None else operations / rate / 3600
-    usd = None if hours is None else hours * spec.benchmark.price_per_hour * resources.workers
+    price = spec.benchmark.price_per_hour
+    usd = None if hours is None or price is None else hours * price * resources.workers
     return {"hours": hours, "basis": "rough, from arithmetic", "usd": usd}
 
 
@@ -268,6 +290,8 @@ def _flops(resources: TeacherResources | StudentResources, per_core: float = CPU
 def _memory(spec: Spec, facts: models.ModelFacts) -> tuple[dict[str, Any], list[str]]:
     """The memory that the teacher needs against what there is, and what to do where it does not fit."""
     resources = spec.teacher.resources
+    if spec.teacher.endpoint:
+        return {"arithmetic": "the server's own"}, []
     if facts.weight_bytes is None:
         return {"arithmetic": "unknown: the model is not on this machine"}, []
     wide = 2 if engine_options(label.settings_of(spec.teacher)).get("dtype") in ("float32", "float") else 1
@@ -312,22 +336,38 @@ def _teacher_lines(teacher: dict[str, Any]) -> list[str]:
         f"{teacher['output_tokens_per_row']} generated",
         f"           vLLM: {options}",
         f"           memory: {teacher['memory']['arithmetic']}",
-        f"           about {clock(teacher['hours'] * 3600)} ({teacher['basis']}){_cost(teacher)}, "
+        f"           about {clock(teacher['hours'] * 3600)}{_with_replicas(teacher)} ({teacher['basis']})"
+        f"{_cost(teacher)}, "
         f"{teacher['kwh']:.2g} kWh" + (f", {teacher['gpu_hours']:.2g} GPU-hours" if teacher["gpu_hours"] else ""),
     ]
-    if teacher["budget_hours"] is not None:
-        lines.append(f"           stops after {clock(teacher['budget_hours'] * 3600)} (teacher.budget)")
     return lines
 
 
-def hourly_usd(spec: Spec) -> tuple[float | None, float, float]:
-    """USD an hour with all replicas of the teacher at work (None without a price), all of the student's workers, and
-    all further machines of the benchmark."""
+def _with_replicas(teacher: dict[str, Any]) -> str:
+    """How many replicas a time is of; nothing where there is one."""
+    replicas = teacher["replicas"]
+    least, most = replicas["at_work"], replicas["at_work_most"]
+    if most == 1 == replicas["held"]:
+        return ""
+    said = f" with {least} replica{'s' if least > 1 else ''} at work"
+    return said + (f", {clock(teacher['hours'] * 3600 * least / most)} with {most}" if most > least else "")
+
+
+def _budget_line(budget: dict[str, float], several: bool) -> str:
+    whole, left = budget["hours"] * 3600, budget["left_hours"] * 3600
+    of_all = " of all teachers together" if several else ""
+    rest = "" if left == whole else f", of which {clock(left)} are left"
+    return f"budget     labelling stops after {clock(whole)}{of_all}{rest} (teacher.budget)"
+
+
+def hourly_usd(spec: Spec) -> tuple[float | None, float | None, float]:
+    """USD an hour with all replicas of the teacher at work, all of the student's workers (each None without a price),
+    and all further machines of the benchmark."""
     teacher = spec.teacher
     price = teacher.price_per_hour if teacher.engine == "vllm" else None
-    student = spec.benchmark.price_per_hour * spec.student.resources.workers
+    student, workers = spec.benchmark.price_per_hour, spec.student.resources.workers
     further = sum(one.price_per_hour for one in spec.benchmark.hardware)
-    return price and price * teacher.resources.replicas[1], student, further
+    return price and price * teacher.resources.replicas[1], student and student * workers, further
 
 
 def estimate(plan: Plan) -> str:
@@ -336,7 +376,8 @@ def estimate(plan: Plan) -> str:
     for name, part in (("teacher", plan.teacher), ("student", plan.student), ("apply", plan.apply)):
         for one in (part, *part.get("also", [])) if part else ():
             if one.get("hours") is not None:
-                parts.append(f"{name} about {clock(one['hours'] * 3600)} ({one['basis']}){_cost(one)}")
+                said = _with_replicas(one) if name == "teacher" else ""
+                parts.append(f"{name} about {clock(one['hours'] * 3600)}{said} ({one['basis']}){_cost(one)}")
     return "; ".join(parts)
 
 
@@ -346,6 +387,8 @@ def plan_text(plan: Plan, show_prompt: bool = False) -> str:
     lines.append("rows       {train} train, {test} test; {dropped} dropped".format(**plan.rows))
     for teacher in [plan.teacher, *plan.teacher.get("also", [])]:
         lines += _teacher_lines(teacher)
+    if budget := plan.teacher.get("budget"):
+        lines.append(_budget_line(budget, several="also" in plan.teacher))
     student = plan.student
     tried = f", after {student['trials']} trials" if student["trials"] else ""
     epochs = "a head on the encoder as it is" if student["recipe"] == "head" else f"{student['epochs']} epochs"

@@ -85,10 +85,11 @@ def _counter(spec: Spec) -> Callable[[str], float] | None:
     """A function from text to its number of tokens, where the teacher's tokenizer is on this machine."""
     if spec.teacher.engine == "noop":
         return None
+    model, own = (spec.teacher.model, spec.teacher.revision, spec.base), spec.teacher.endpoint is None
     try:
-        if not models.describe(spec.teacher.model, spec.teacher.revision, spec.base).present:
+        if not models.describe(*model, weights=own).present:
             return None
-        folder = models.ensure(spec.teacher.model, spec.teacher.revision, spec.base)
+        folder = models.ensure(*model, weights=own)
     except ModelError:  # recorded answers may be anybody's: then the name is no model's
         return None
     from tokenizers import Tokenizer

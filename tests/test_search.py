@@ -59,6 +59,23 @@ def test_the_spec_is_tried_first_and_the_others_lie_in_the_space(cluster: Cluste
     assert len(list(tmp_path.glob("0.*"))) == started  # trials that are over are not run again
 
 
+def test_23_a_stopped_search_goes_on_from_json_and_reads_no_pickle(cluster: Cluster, tmp_path: Path) -> None:
+    whole = search(cluster, tmp_path)
+    storage = Folder(str(tmp_path / "storage"))
+    kept = storage.read_json("trials.json")
+    assert len(kept) == 4
+    storage.write_json("trials.json", [*kept[:2], {"settings": {"rate": 0.5}, "agreement": 2.0}, "no trial"])
+    for file in (tmp_path / "storage").rglob("*"):  # whatever Ray Tune left: read back, it would be code
+        if file.is_file() and file.name != "trials.json":
+            file.write_bytes(b"cos\nsystem\n(S'touch " + str(tmp_path / "was-read").encode() + b"'\ntR.")
+    for left in tmp_path.glob("0.*"):
+        left.unlink()
+    again = search(cluster, tmp_path)
+    assert [one["settings"] for one in again] == [one["settings"] for one in whole]
+    assert len(list(tmp_path.glob("0.*"))) == 2, "two were over"
+    assert not (tmp_path / "was-read").exists()
+
+
 def test_an_error_of_a_trial_is_the_users_error(cluster: Cluster, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^the student cannot be loaded$"):
         search(cluster, tmp_path, breaks_at=0.1)

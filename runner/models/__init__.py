@@ -99,10 +99,11 @@ def list_models() -> list[ModelRow]:
     ]
 
 
-def identity(ref: str, revision: str | None = None, base: Path | None = None) -> str:
+def identity(ref: str, revision: str | None = None, base: Path | None = None, weights: bool = True) -> str:
     """A text that changes when the model's content does, for fingerprints. Offline.
 
-    A Hub model is known by its revision; without one, by ``main``, which its publisher can move.
+    A Hub model is known by its revision; without one, by ``main``, which its publisher can move. Without ``weights`` a
+    folder need not have them.
     Raises ModelError for an unknown catalog name and for a folder that is no model.
     """
     kind = resolve(ref, revision, base)
@@ -110,15 +111,18 @@ def identity(ref: str, revision: str | None = None, base: Path | None = None) ->
         return f"catalog:{kind.name}@sha256:{kind.weights.sha256}"
     if isinstance(kind, HubName):
         return f"hub:{kind.repo}@{kind.revision or 'main'}"
-    return f"folder:sha256:{folder.digest(kind)}"
+    return f"folder:sha256:{folder.digest(kind, weights)}"
 
 
-def provenance(ref: str, revision: str | None = None, base: Path | None = None) -> dict[str, str | None]:
+def provenance(
+    ref: str, revision: str | None = None, base: Path | None = None, weights: bool = True
+) -> dict[str, str | None]:
     """What a stage that used a model notes of it, for cards: its ``identity`` and its ``licence``. Offline.
 
     Raises ModelError as ``identity`` does.
     """
-    return {"identity": identity(ref, revision, base), "licence": describe(ref, revision, base).licence}
+    found = identity(ref, revision, base, weights)
+    return {"identity": found, "licence": describe(ref, revision, base, weights).licence}
 
 
 def origin(identity: str) -> Origin:
@@ -158,12 +162,22 @@ def ensure(
         kind = resolve(ref, revision, base)
         if isinstance(kind, Entry):
             entry = kind
+            if not weights and (near := _tokenizer_near(entry)):
+                return near
             return store.install(entry, lambda work: sources.build(entry, work, say), say)
         if isinstance(kind, HubName):
             return hub.fetch_model(kind.repo, kind.revision, say, weights)
-        if weights:
+        if weights or not folder.has_tokenizer(kind):
             folder.check(kind)
         return kind
+
+
+def _tokenizer_near(entry: Entry) -> Path | None:
+    """The tokenizer of a model of the catalog that is not here as a whole, from the Hub's local cache."""
+    if store.is_present(entry):
+        return None
+    found = (hub.cached(one.repo, one.revision, False) for one in entry.sources if isinstance(one, catalog.HubSource))
+    return next((path for path in found if path), None)
 
 
 def anywhere(ref: str, revision: str | None = None, base: Path | None = None) -> str:
@@ -195,8 +209,11 @@ def pull(names: Sequence[str], progress: Callable[[str], None] | None = None) ->
     return [ensure(f"catalog:{name}" if name in known else name, progress=progress) for name in names]
 
 
-def describe(ref: str, revision: str | None = None, base: Path | None = None) -> ModelFacts:
-    """What is known about a model without fetching it. Raises ModelError as ``identity`` does."""
+def describe(ref: str, revision: str | None = None, base: Path | None = None, weights: bool = True) -> ModelFacts:
+    """What is known about a model without fetching it. Raises ModelError as ``identity`` does.
+
+    Without ``weights`` its tokenizer is enough for it to be present.
+    """
     kind = resolve(ref, revision, base)
     if isinstance(kind, Entry):
         return _facts(kind.shape, store.is_present(kind))
@@ -204,7 +221,10 @@ def describe(ref: str, revision: str | None = None, base: Path | None = None) ->
         here = hub.cached(kind.repo, kind.revision)
         if here is not None:
             return _facts(folder.shape(here), True)
-        return _facts(catalog.facts_of_repo(kind.repo), False)
+        near = not weights and hub.cached(kind.repo, kind.revision, weights=False) is not None
+        return _facts(catalog.facts_of_repo(kind.repo), near)
+    if not weights and folder.problem(kind) and folder.has_tokenizer(kind):
+        return _facts(catalog.Shape(), True)
     return _facts(folder.shape(kind), True)
 
 

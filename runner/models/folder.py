@@ -23,6 +23,7 @@ from runner.models.store import cache_dir
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _COUNTED = (".json", ".safetensors", ".txt", ".model", ".jinja")
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.txt", "spiece.model")
+_VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.txt", "spiece.model", "vocab.json")
 _MAX_HEADER = 100_000_000
 _COUNTED_FROM_0 = {"albert", "bert", "big_bird", "convbert", "distilbert", "electra", "ernie", "megatron-bert"}
 _COUNTED_FROM_0 |= {"mobilebert", "squeezebert"}
@@ -65,6 +66,11 @@ def problem(path: Path) -> str | None:
     return None
 
 
+def has_tokenizer(path: Path) -> bool:
+    """Whether a tokenizer can be loaded from the folder: its vocabulary is there, and what it says of itself."""
+    return (path / "tokenizer_config.json").is_file() and any((path / name).is_file() for name in _VOCABULARIES)
+
+
 def shape(path: Path) -> Shape:
     """What config.json and the weights' headers say. Raises ModelError for a folder that is no model."""
     check(path)
@@ -86,12 +92,14 @@ def shape(path: Path) -> Shape:
     )
 
 
-def digest(path: Path) -> str:
+def digest(path: Path, weights: bool = True) -> str:
     """SHA-256 over the names and contents of the configuration, tokenizer and weights files.
 
-    Weights are read once: their hash is remembered in the cache by path, size and times.
+    Weights are read once: their hash is remembered in the cache by path, size and times. Without ``weights`` a folder
+    that has a tokenizer alone will do.
     """
-    check(path)
+    if weights or not has_tokenizer(path):
+        check(path)
     path = path.resolve()
     note = cache_dir() / "digests" / (hashlib.sha256(str(path).encode()).hexdigest()[:32] + ".json")
     known = _json(note)

@@ -34,15 +34,17 @@ def is_offline() -> bool:
     return any(os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE") for name in names)
 
 
-def cached(repo: str, revision: str | None) -> Path | None:
-    """The model's folder in the Hub's local cache, if a whole model is there."""
+def cached(repo: str, revision: str | None, weights: bool = True) -> Path | None:
+    """The model's folder in the Hub's local cache, if a whole model is there; without ``weights``, its tokenizer."""
     from huggingface_hub import try_to_load_from_cache
 
-    config = try_to_load_from_cache(repo, "config.json", revision=revision)
-    if not isinstance(config, str):
-        return None
-    path = Path(config).parent
-    return path if folder.problem(path) is None else None
+    for name in ("config.json",) if weights else ("config.json", "tokenizer_config.json"):
+        known = try_to_load_from_cache(repo, name, revision=revision)
+        if isinstance(known, str):
+            path = Path(known).parent
+            if folder.problem(path) is None or (not weights and folder.has_tokenizer(path)):
+                return path
+    return None
 
 
 def fetch_files(entry: Entry, source: HubSource, work: Path, progress: Progress) -> dict[str, Path]:
@@ -77,17 +79,17 @@ def fetch_model(repo: str, revision: str | None, progress: Progress, weights: bo
 
     Raises ModelError.
     """
-    here = cached(repo, revision)
+    here = cached(repo, revision, weights)
     if here is not None:
         return here
     if is_offline():
         reason = "is not in the Hub's local cache, and HF_HUB_OFFLINE forbids asking the Hub"
-        raise ModelError(_advice(repo, reason))
+        raise ModelError(_advice(repo, reason, weights))
     progress(f"fetching {'' if weights else 'the tokenizer of '}{repo} from the Hub")
     try:
         path = _snapshot(repo, revision, [*_ALLOW, *([_WEIGHTS] if weights else [])], _IGNORE, None)
     except Exception as error:
-        raise ModelError(_advice(repo, _reason(error, revision))) from error
+        raise ModelError(_advice(repo, _reason(error, revision), weights)) from error
     wrong = folder.problem(path) if weights else None
     if wrong is not None:
         raise ModelError(f"the model {repo} cannot be used: {path} {wrong}; pickled weights are never fetched")
@@ -136,7 +138,13 @@ def _reason(error: Exception, revision: str | None) -> str:
     return f"is not in the Hub's local cache, and the Hub is not reachable ({first_line(error, 200)})"
 
 
-def _advice(repo: str, reason: str) -> str:
+def _advice(repo: str, reason: str, weights: bool = True) -> str:
+    if not weights:
+        return (
+            f"the tokenizer of {repo} {reason}. Fetch it where there is a network "
+            f"(`hf download {repo} --include '*.json' '*.model' '*.txt' '*.jinja'`: no weights are needed) and copy "
+            "the Hub's cache, or name a local folder that holds it"
+        )
     names = catalog.load().models
     base = repo.rsplit("/", 1)[-1]
     near = catalog.did_you_mean(base, names, prefix="catalog:")

@@ -57,7 +57,7 @@ def _rows(load: dict[str, Any]) -> dict[str, Any]:
 
 
 def _label(label: dict[str, Any], vote: dict[str, Any]) -> dict[str, Any]:
-    optional = ("seconds", "rows_per_second", "generated", "reused", "prompt_tokens", "output_tokens")
+    optional = ("seconds", "elapsed", "rows_per_second", "generated", "reused", "prompt_tokens", "output_tokens")
     return {
         "rows": label["rows"],
         "failures": label.get("failures", 0),

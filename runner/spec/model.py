@@ -109,7 +109,7 @@ class TeacherResources:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """The most that one run may spend on labelling."""
+    """The most that a run may spend on labelling, with all its teachers and in all its commands."""
 
     usd: float | None
     hours: float | None
@@ -296,7 +296,7 @@ class Hardware:
 class Benchmark:
     """How speed and cost are measured. ``prices`` is as written: ``prices_of`` reads it."""
 
-    price_per_hour: float
+    price_per_hour: float | None
     texts: int
     batch_sizes: tuple[int, ...]
     rows: int

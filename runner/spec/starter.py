@@ -56,9 +56,8 @@ student:
   # needs more texts to be as good.
   model: catalog:all-mpnet-base-v2
 
-benchmark:
-  price_per_hour: 0.60   # USD for the machine that the student will run on
-  texts: 1000000         # costs are stated for this many texts
+# Costs are stated where there are prices: USD per hour for the machine that the student will run on.
+# benchmark: {price_per_hour: 0.60}
 """
 
 

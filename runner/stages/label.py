@@ -9,7 +9,6 @@ Counts: rows = answered + failed.
 from __future__ import annotations
 
 import math
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,14 +21,16 @@ import pyarrow.compute as pc
 from runner import models
 from runner.cluster import Resources
 from runner.errors import EngineError
+from runner.progress import clock
 from runner.sources import row_id
 from runner.spec import Spec
-from runner.spec.model import Teacher
+from runner.spec.model import Budget, Teacher
 from runner.stage import Context
 from runner.stages.load import EXAMPLES, pool_key, vote_columns
 from runner.store import Folder, fingerprint
 from runner.teacher import prompt
 from runner.teacher.asking import counted, missing
+from runner.teacher.budget import Spending, Spent, seconds_left, spent
 from runner.teacher.calibrate import content_free_texts
 from runner.teacher.endpoint import Endpoint, check_host
 from runner.teacher.engine import Sampling
@@ -87,7 +88,7 @@ def teacher_key(spec: Spec) -> dict[str, Any]:
     teacher = spec.teacher
     asked: dict[str, Any] = {
         "engine": "server" if teacher.endpoint else teacher.engine,
-        "model": models.identity(teacher.model, teacher.revision, spec.base) if teacher.engine == "vllm" else "",
+        "model": _identity(spec) if teacher.engine == "vllm" else "",
         "prompt": [prompt.messages(task_of(spec), ""), prompt.ask_again(task_of(spec))],
         "kind": teacher.prompt,
         "labels": list(spec.task.labels),
@@ -106,11 +107,17 @@ def teacher_key(spec: Spec) -> dict[str, Any]:
     return asked
 
 
+def _identity(spec: Spec) -> str:
+    """Of the teacher's model; a server elsewhere has the weights."""
+    teacher = spec.teacher
+    return models.identity(teacher.model, teacher.revision, spec.base, weights=teacher.endpoint is None)
+
+
 def run(context: Context) -> dict[str, Any]:
     """:raises EngineError: when the engine cannot start or more rows fail than ``max_failure_rate`` allows."""
     rows, columns = _rows(context.inputs["load"]), vote_columns(context.spec)
     first, *others = (
-        _label(replace(context, spec=spec, here=folder_of(context.here, number)), rows, columns)
+        _label(replace(context, spec=spec, here=folder_of(context.here, number)), rows, columns, context.spec, number)
         for number, spec in enumerate(context.spec.teachers())
     )
     return _together(context, [first, *others]) if others else first
@@ -121,7 +128,8 @@ def folder_of(here: Folder, number: int) -> Folder:
     return here.child(f"also-{number}") if number else here
 
 
-def _label(context: Context, rows: pa.Table, columns: list[str]) -> dict[str, Any]:
+def _label(context: Context, rows: pa.Table, columns: list[str], whole: Spec, number: int) -> dict[str, Any]:
+    """What the teacher of that number among those of the ``whole`` spec says: its own spec is the context's."""
     spec = context.spec
     if spec.teacher.engine == "recorded":
         places = [columns.index(name) for name in spec.teacher.columns]
@@ -132,7 +140,7 @@ def _label(context: Context, rows: pa.Table, columns: list[str]) -> dict[str, An
     waiting = pending(spec, _in_order(asked), found)
     if not len(waiting):
         return _finish(context, asked, found, {}, 0)
-    failures = _generate(context, waiting, store)
+    failures = _generate(context, waiting, store, _seconds_for(context, rows, whole, number))
     answered = waiting.filter(pc.invert(pc.is_in(waiting["id"], value_set=pa.array(list(failures), pa.string()))))
     generated = pc.sum(pc.equal(answered["kind"], "row")).as_py() or 0
     return _finish(context, asked, read_answers(store), failures, generated)
@@ -151,9 +159,11 @@ def _together(context: Context, summaries: list[dict[str, Any]]) -> dict[str, An
         name: sum(one[name] or 0 for one in summaries) or None
         for name in ("replies", "seconds", "prompt_tokens", "output_tokens")
     }
+    elapsed = [one["elapsed"] for one in summaries]  # one teacher after the other
     return {
         **first,
         **totals,
+        "elapsed": None if None in elapsed else sum(elapsed),
         "rows": rows,
         "failures": len(lost),
         "rows_per_second": rows / totals["seconds"] if totals["seconds"] else None,
@@ -164,8 +174,9 @@ def _together(context: Context, summaries: list[dict[str, Any]]) -> dict[str, An
 
 def probe(context: Context, rows: int) -> None:
     """Ask each teacher about a few rows of all lengths, so that a plan can measure; their answers are kept."""
-    asked = _in_order(_rows(context.inputs["load"]))
-    for spec in context.spec.teachers():
+    loaded = _rows(context.inputs["load"])
+    asked = _in_order(loaded)
+    for number, spec in enumerate(context.spec.teachers()):
         if spec.teacher.engine == "recorded":
             continue
         store = answers_folder(context.run, spec)
@@ -173,7 +184,8 @@ def probe(context: Context, rows: int) -> None:
         if len(waiting):
             step = max(1, len(waiting) // rows)
             sample = waiting.take(list(range(0, len(waiting), step))[:rows])
-            _generate(replace(context, spec=spec), sample, store)
+            here = replace(context, spec=spec)
+            _generate(here, sample, store, _seconds_for(here, loaded, context.spec, number))
 
 
 def answers_folder(run: Folder, spec: Spec) -> Folder:
@@ -283,14 +295,19 @@ def _recorded(rows: pa.Table, places: list[int], labels: Sequence[str]) -> pa.Ta
     return pa.Table.from_pylist(lines, schema=ANSWERS)
 
 
-def _generate(context: Context, waiting: pa.Table, store: Folder) -> dict[str, str]:
-    """Ask the teacher; answers go to the store as they come. Returns the rows that failed, with reasons."""
+def _generate(context: Context, waiting: pa.Table, store: Folder, seconds: float) -> dict[str, str]:
+    """Ask the teacher for so many ``seconds``; answers go to the store as they come.
+
+    Returns the rows that failed, with reasons.
+    """
     teacher = context.spec.teacher
+    if seconds <= 0:
+        return _not_asked(context, waiting)
     waiting, asking = _with_examples(context, waiting)
     wanted, (model, revision), endpoint = _place(context)
     size = teacher.batch_size
     batches = [waiting.slice(start, size) for start in range(0, len(waiting), size)]
-    _tell_budget(context)
+    spending = Spending(store, teacher.resources.replicas[1], seconds)
     results = context.cluster.map_batches(
         batches,
         Labeller,
@@ -302,7 +319,7 @@ def _generate(context: Context, waiting: pa.Table, store: Folder) -> dict[str, s
             "settings": settings_of(teacher),
             "answers": store.url,
             "endpoint": endpoint,
-            "until": time.time() + budget_seconds(teacher),
+            "over": spending.over if math.isfinite(seconds) else None,
         },
         wanted,
         teacher.resources.replicas,
@@ -312,7 +329,7 @@ def _generate(context: Context, waiting: pa.Table, store: Folder) -> dict[str, s
     content_free = waiting.filter(pc.equal(waiting["kind"], "content-free"))["id"].combine_chunks()
     context.progress.begin(NAME, len(waiting))
     done = over = 0
-    with _meter(context, wanted, len(batches)) as meter:
+    with spending, _meter(context, wanted, len(batches)) as meter:
         for result in results:
             failed = result.filter(pc.is_valid(result["error"]))
             late = pc.sum(pc.equal(failed["error"], OVER_BUDGET)).as_py() or 0
@@ -324,9 +341,46 @@ def _generate(context: Context, waiting: pa.Table, store: Folder) -> dict[str, s
             _count(meter, result, content_free)
             check_failures(failures, done, len(waiting), teacher.max_failure_rate)
     if over:
-        words = f"teacher.budget is used up: {over} rows are not asked"
-        context.progress.tell("budget_used_up", NAME, words, rows=over)
+        _tell_used_up(context, over)
     return failures
+
+
+def _not_asked(context: Context, waiting: pa.Table) -> dict[str, str]:
+    """What :func:`_generate` returns where nothing is left of the budget: no engine is started."""
+    failures = dict.fromkeys(waiting["id"].to_pylist(), OVER_BUDGET)
+    lost = count_failures(context.cluster, NAME, failures.values())
+    context.progress.tell("rows_failed", NAME, reasons=dict(lost))
+    _tell_used_up(context, len(failures))
+    return failures
+
+
+def _tell_used_up(context: Context, rows: int) -> None:
+    words = f"teacher.budget is used up: {rows} rows are not asked; a larger one goes on with them"
+    context.progress.tell("budget_used_up", NAME, words, rows=rows)
+
+
+def _seconds_for(context: Context, rows: pa.Table, whole: Spec, number: int) -> float:
+    """How long the teacher of that number may label: what is left of the run's budget, divided among the teachers that
+    still have something to be asked."""
+    teachers, budget = whole.teachers(), whole.teacher.budget
+    if budget == Budget(usd=None, hours=None):
+        return math.inf
+    before = spent(answers_folder(context.run, one) for one in teachers)
+    left = seconds_left(whole.teacher, before)
+    seconds = left / (1 + sum(_is_waiting(context.run, one, rows) for one in teachers[number + 1 :]))
+    context.progress.tell(
+        "budget", NAME, _budget_words(left, before), usd=budget.usd, hours=budget.hours, seconds=round(seconds, 3)
+    )
+    return seconds
+
+
+def _budget_words(left: float, before: Spent) -> str:
+    return f"teacher.budget: {clock(before.seconds)} spent before, {clock(left)} left" if before.seconds else ""
+
+
+def _is_waiting(run: Folder, spec: Spec, rows: pa.Table) -> bool:
+    asked = pa.concat_tables([rows, _content_free(spec, rows)])
+    return len(pending(spec, asked, read_answers(answers_folder(run, spec)))) > 0
 
 
 def _count(meter: Meter, result: pa.Table, content_free: pa.Array) -> None:
@@ -344,12 +398,6 @@ def _meter(context: Context, wanted: Resources, batches: int) -> Meter:
     replicas = max(least, min(most, batches))
     price = None if teacher.price_per_hour is None else teacher.price_per_hour * replicas
     return Meter(context.cluster, context.progress, NAME, wanted.gpus * replicas, price)
-
-
-def _tell_budget(context: Context) -> None:
-    budget, seconds = context.spec.teacher.budget, budget_seconds(context.spec.teacher)
-    if math.isfinite(seconds):
-        context.progress.tell("budget", NAME, usd=budget.usd, hours=budget.hours, seconds=round(seconds, 3))
 
 
 def _with_examples(context: Context, waiting: pa.Table) -> tuple[pa.Table, Asking]:
@@ -409,7 +457,7 @@ def _place(context: Context) -> tuple[Resources, tuple[str, str | None], Endpoin
         return wanted, model, None
     context.progress.say(f"asking {teacher.model} at {teacher.endpoint}", NAME)
     name = models.hub_name(teacher.model, spec.base)
-    return wanted, model, Endpoint(teacher.endpoint, name, teacher.concurrency)
+    return wanted, model, Endpoint(teacher.endpoint, name, teacher.concurrency, teacher.allow_external)
 
 
 def wanted_resources(teacher: Teacher) -> Resources:
@@ -418,16 +466,6 @@ def wanted_resources(teacher: Teacher) -> Resources:
     if teacher.endpoint is not None or teacher.engine == "noop":
         return Resources(resources.cpus or 1)
     return Resources.of(resources)
-
-
-def budget_seconds(teacher: Teacher) -> float:
-    """How long one run may label, in seconds by the clock; infinity without a budget."""
-    limits = [math.inf]
-    if teacher.budget.hours is not None:
-        limits.append(teacher.budget.hours * 3600)
-    if teacher.budget.usd is not None and teacher.price_per_hour:
-        limits.append(teacher.budget.usd / (teacher.price_per_hour * teacher.resources.replicas[1]) * 3600)
-    return min(limits)
 
 
 def asking_of(spec: Spec) -> Asking:
@@ -468,6 +506,7 @@ def _finish(
 ) -> dict[str, Any]:
     spec = context.spec
     mine = found.filter(pc.is_in(found["id"], value_set=asked["id"].combine_chunks()))
+    elapsed = _elapsed(answers_folder(context.run, spec), mine, found)
     unusable = _unusable(spec, mine)
     reasons = dict(failures) | unusable
     if lost := count_failures(context.cluster, NAME, (unusable[id_] for id_ in unusable.keys() - failures.keys())):
@@ -493,6 +532,7 @@ def _finish(
         "failures_by_reason": dict(Counter(reason.split(":")[0] for reason in failed["reason"].to_pylist())),
         "replies": len(answers),
         "seconds": seconds,
+        "elapsed": elapsed,
         "rows_per_second": answered / seconds if seconds else None,
         "prompt_tokens": pc.sum(answers["prompt_tokens"]).as_py(),
         "output_tokens": pc.sum(answers["output_tokens"]).as_py(),
@@ -503,10 +543,21 @@ def _finish(
     }
 
 
+def _elapsed(store: Folder, mine: pa.Table, found: pa.Table) -> float | None:
+    """Seconds by the clock, engine start included, of the answers that are ``mine`` among those ``found`` in the store.
+
+    The replicas' own seconds, which the answers have, say nothing of that: several work at once. None where not all of
+    the time was written down.
+    """
+    took, (own, all_) = spent([store]), (pc.sum(table["seconds"]).as_py() or 0 for table in (mine, found))
+    return took.seconds * own / all_ if 0 < all_ <= took.replica_seconds else None
+
+
 def _provenance(spec: Spec) -> dict[str, str | None]:
     """Which model answered; of recorded answers nobody can tell more than the spec says."""
     teacher = spec.teacher
-    return models.provenance(teacher.model, teacher.revision, spec.base) if teacher.engine == "vllm" else {}
+    own = teacher.endpoint is None
+    return models.provenance(teacher.model, teacher.revision, spec.base, own) if teacher.engine == "vllm" else {}
 
 
 def _unusable(spec: Spec, answers: pa.Table) -> dict[str, str]:

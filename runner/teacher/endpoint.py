@@ -7,7 +7,6 @@ no proxy of the environment is used.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import queue
 import re
@@ -19,8 +18,10 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool, Retry, Timeout
-from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError, NameResolutionError
 
+from runner import hosts
 from runner.errors import EngineError, UserError
 from runner.teacher.engine import Choice, Deliver, Draw, Reply, Want
 
@@ -38,45 +39,36 @@ RETRY_AFTER_MAX_SECONDS = 300
 """The longest that the server can make us wait by its Retry-After header."""
 
 _PASSING = frozenset({429, 500, 502, 503, 504})
-_SUFFIXES = (".local", ".internal", ".svc", ".cluster.local")
-_NETWORKS = tuple(
-    ipaddress.ip_network(network)
-    for network in (
-        "0.0.0.0/32",  # what servers print when they listen everywhere; to a client it is this machine
-        "127.0.0.0/8",
-        "10.0.0.0/8",
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "169.254.0.0/16",
-        "::1/128",
-        "fc00::/7",
-        "fe80::/10",
-    )
-)
 _PROBE = "Sales rose by 12 % in the second quarter, the company said."
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A server to ask: its address, the model's name there (None: the only one it has), requests at once."""
+    """A server to ask: its address, the model's name there (None: the only one it has), requests at once.
+
+    ``allow_external``: it may be outside private networks.
+    """
 
     url: str
     model: str | None
     concurrency: int
+    allow_external: bool = False
 
 
 def check_host(url: str, allow_external: bool) -> None:
-    """Whether texts may be sent to ``url``. Looks up names in the DNS, but for addresses and names that are local.
+    """Whether texts may be sent to ``url``. Names are what they resolve to, here and again for each connection.
 
-    :raises UserError: when the address cannot be used at all, or its host is not the user's own and
-        ``allow_external`` is false.
+    A name that only other machines know (without a dot, or with an ending such as ``.svc``) is judged there alone.
+
+    :raises UserError: when the address cannot be used at all, is never asked (:mod:`runner.hosts`), or its host is not
+        the user's own and ``allow_external`` is false.
     """
     host = _parts(url).hostname or ""
-    if not (allow_external or _is_inside(host)):
-        raise UserError(
-            f"teacher.endpoint: {host} is not in a private network, the texts would leave the house; "
-            "set teacher.allow_external: true if they may, else name a server of your own"
-        )
+    try:
+        hosts.judged(host, allow_external)
+    except (OSError, UnicodeError) as error:
+        if not hosts.is_local_name(host):
+            raise UserError(f"teacher.endpoint: the name {host} cannot be found; correct it") from error
 
 
 def _parts(url: str) -> SplitResult:
@@ -91,36 +83,6 @@ def _parts(url: str) -> SplitResult:
     if not usable or not re.fullmatch(r"[a-z0-9._:%-]+", usable) or parts.query or parts.fragment:
         raise UserError("teacher.endpoint is not an address of the form http://host:port/v1 (or https)")
     return parts
-
-
-def _is_inside(host: str) -> bool:
-    address = _literal(host)
-    if address is not None:
-        return _is_private(address)
-    if "." not in host or host.rstrip(".").endswith(_SUFFIXES):
-        return True
-    try:
-        found = socket.getaddrinfo(host, None)
-    except (OSError, UnicodeError) as error:
-        raise UserError(f"teacher.endpoint: the name {host} cannot be found; correct it") from error
-    return all(_is_private(ipaddress.ip_address(str(entry[4][0]))) for entry in found)
-
-
-def _literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        pass
-    try:  # the old spellings that connecting takes as well: 134744072 and 0x8080808 are 8.8.8.8
-        return ipaddress.IPv4Address(socket.inet_aton(host))
-    except OSError:
-        return None
-
-
-def _is_private(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    return any(address in network for network in _NETWORKS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +100,8 @@ class EndpointEngine:
     ``model``: the model's name at the server; ``max_context``: the tokens it holds, None where the server
     does not say.
 
-    :raises UserError: when ``url`` is no usable address; :func:`check_host` is the caller's to call.
+    :raises UserError: when ``url`` is no usable address, or one that :func:`check_host` refuses: every connection is
+        judged, and goes to the very address that was.
     :raises EngineError: when the server cannot be reached, refuses, has another model than ``model_name``
         (None: the one that it has), or reads tokens otherwise than ``tokenizer`` writes them.
     """
@@ -152,10 +115,11 @@ class EndpointEngine:
         retries: int = 5,
         token: str | None = None,
         answer_seconds: float = ANSWER_SECONDS,
+        allow_external: bool = False,
     ) -> None:
         self.tokenizer = tokenizer
         self._stopped = threading.Event()
-        self._server = _Server(url, token, concurrency)
+        self._server = _Server(url, token, concurrency, allow_external)
         self._seconds = answer_seconds
         # A server that is not there when the work starts is the user's to start: no long wait.
         self._at_start = _Retries(self._stopped, min(retries, 2), connect=0, other=0)
@@ -321,10 +285,47 @@ class _Retries(Retry):
             raise _stopped()
 
 
+class _Judged(HTTPConnection):
+    """A connection to an address that was judged, and not to what the name is looked up as a moment later."""
+
+    def __init__(self, *arguments: Any, allow_external: bool, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._allow_external = allow_external
+
+    def _new_conn(self) -> socket.socket:
+        name = self._dns_host
+        try:
+            addresses = hosts.judged(name.strip("[]"), self._allow_external)
+        except (OSError, UnicodeError) as error:
+            raise NameResolutionError(name, self, socket.gaierror(str(error))) from error
+        for number, address in enumerate(addresses, 1):
+            self._dns_host = address
+            try:
+                return super()._new_conn()
+            except HTTPError:
+                if number == len(addresses):
+                    raise
+            finally:
+                self._dns_host = name  # what the request and the certificate are about
+        raise AssertionError("no address was judged")
+
+
+class _JudgedHttps(_Judged, HTTPSConnection):
+    """The same with TLS."""
+
+
+class _HttpPool(HTTPConnectionPool):
+    ConnectionCls = _Judged
+
+
+class _HttpsPool(HTTPSConnectionPool):
+    ConnectionCls = _JudgedHttps
+
+
 class _Server:
     """The HTTP side: connections to one host, kept open; what goes wrong becomes one line that says what to do."""
 
-    def __init__(self, url: str, token: str | None, connections: int) -> None:
+    def __init__(self, url: str, token: str | None, connections: int, allow_external: bool) -> None:
         parts = _parts(url)
         self._url, self._path = url.rstrip("/"), parts.path.rstrip("/")
         self._token = (token or "").strip()
@@ -334,8 +335,11 @@ class _Server:
         self._headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         # It warns of every try that failed; the last one's error says it all.
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-        pool = HTTPSConnectionPool if parts.scheme == "https" else HTTPConnectionPool
-        self._pool = pool(parts.hostname or "", parts.port, maxsize=connections, block=True)
+        pool = _HttpsPool if parts.scheme == "https" else _HttpPool
+        options: dict[str, Any] = {"maxsize": connections, "block": True, "allow_external": allow_external}
+        # Without a port http.client would take the end of an IPv6 address for one.
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        self._pool = pool(parts.hostname or "", port, **options)
 
     def ask(self, method: str, path: str, retries: Retry, seconds: float, body: dict[str, Any] | None = None) -> Any:
         """The JSON of the answer. :raises EngineError: when there is none, or it is a refusal."""

@@ -7,7 +7,6 @@ never waits for the last row of one. Knows no Ray: the cluster calls it, from se
 
 from __future__ import annotations
 
-import math
 import os
 import queue
 import threading
@@ -91,7 +90,7 @@ class Asking:
 class Labeller:
     """Labels batches of :data:`QUESTIONS`; returns each ``id`` and, where it failed, why.
 
-    After ``until`` (seconds since the epoch) what is in the engine is finished, and no further batch begun; but an
+    Once the file ``over`` is among the answers what is in the engine is finished, and no further batch begun; but an
     engine that took so long to start asks once, so that a job with a small budget gets on at all.
     """
 
@@ -103,10 +102,10 @@ class Labeller:
         settings: EngineSettings,
         answers: str,
         endpoint: Endpoint | None = None,
-        until: float = math.inf,
+        over: str | None = None,
         revision: str | None = None,
     ) -> None:
-        self._asking, self._settings, self._until = asking, settings, until
+        self._asking, self._settings, self._over = asking, settings, over
         self._answers = Folder(answers)
         self._clock = _Clock()
         self._begun = False
@@ -136,7 +135,7 @@ class Labeller:
         """:raises EngineError: when the engine never started."""
         if self._failed:
             raise self._failed
-        if self._begun and time.time() > self._until:
+        if self._begun and self._over and self._answers.exists(self._over):
             late = {"error": OVER_BUDGET, "prompt_tokens": 0, "output_tokens": 0}
             return pa.Table.from_pylist([{"id": id_, **late} for id_ in batch["id"].to_pylist()], schema=RESULTS)
         self._begun = True
@@ -271,7 +270,8 @@ def _open(
 
     token = os.environ.get(TOKEN_VARIABLE)
     tokenizer = load_tokenizer(models.ensure(*model, who="teacher.model", weights=False))
-    server = EndpointEngine(endpoint.url, endpoint.model, tokenizer, endpoint.concurrency, token=token)
+    how: dict[str, Any] = {"token": token, "allow_external": endpoint.allow_external}
+    server = EndpointEngine(endpoint.url, endpoint.model, tokenizer, endpoint.concurrency, **how)
     if server.max_context is not None and server.max_context < settings.max_context:
         server.close()
         raise EngineError(

@@ -420,11 +420,11 @@ INSIDE = [
     "http://10.1.2.3/v1",
     "http://172.31.0.1/v1",
     "https://192.168.1.1/v1",
-    "http://169.254.1.1/v1",
     "http://[::1]:8000/v1",
     "http://[fd00::1]/v1",
-    "http://[fe80::1%25eth0]/v1",
     "http://[::ffff:10.0.0.1]/v1",
+]
+NAMES_OF_THE_HOUSE = [
     "http://gpu-box:8000/v1",
     "http://gpu.local/v1",
     "http://llm.corp.internal/v1",
@@ -454,6 +454,18 @@ def no_lookups(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("url", INSIDE)
 def test_hosts_of_the_house(url: str, no_lookups: None) -> None:
     check_host(url, allow_external=False)
+
+
+@pytest.mark.parametrize("url", NAMES_OF_THE_HOUSE)
+def test_names_of_the_house_are_judged_where_they_are_known(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*arguments: Any) -> Any:
+        raise endpoint.socket.gaierror("not here")
+
+    monkeypatch.setattr(endpoint.socket, "getaddrinfo", unknown)
+    check_host(url, allow_external=False)
+    monkeypatch.setattr(endpoint.socket, "getaddrinfo", lambda *arguments: [(0, 0, 0, "", ("8.8.8.8", 0))])
+    with pytest.raises(UserError, match=r"is not in a private network"):
+        check_host(url, allow_external=False)
 
 
 @pytest.mark.parametrize("url", OUTSIDE)

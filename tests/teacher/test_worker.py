@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,10 @@ LABELS = ("negative", "neutral", "positive")
 SHOWN = ([], [1], [1, 2], [2, 1], [1])
 
 
-def labeller(folder: Path, kind: str = "direct", context: int = 4096, until: float = math.inf, **more: Any) -> Labeller:
+def labeller(folder: Path, kind: str = "direct", context: int = 4096, over: str | None = None, **more: Any) -> Labeller:
     sampling = Sampling(temperature=0.8, top_p=1.0, top_k=20, max_tokens=64)
     asking = Asking(Task(LABELS, "Label it.", (), kind), 3, True, sampling, 0, **more)
-    return Labeller("noop", "", asking, EngineSettings(context, 0, 0), str(folder), until=until)
+    return Labeller("noop", "", asking, EngineSettings(context, 0, 0), str(folder), over=over)
 
 
 def batch(*texts: str, start: int = 0) -> pa.Table:
@@ -118,7 +117,8 @@ def test_a_context_that_holds_no_text_is_said_once_with_the_figures(tmp_path: Pa
 
 
 def test_after_the_limit_only_what_was_begun_is_answered(tmp_path: Path) -> None:
-    one = labeller(tmp_path, until=0.0)
+    one = labeller(tmp_path, over="x.over")
+    Folder(str(tmp_path)).write("x.over", b"")
     assert one(batch("Sales rose."))["error"].to_pylist() == [None]
     late = {"id": "r1", "error": OVER_BUDGET, "prompt_tokens": 0, "output_tokens": 0}
     assert one(batch("Sales fell.", start=1)).to_pylist() == [late]
