@@ -29,6 +29,11 @@ class OneOff:
     review: float | None
 
     @property
+    def usd(self) -> float | None:
+        """The whole cost, or a bound below it; None where nothing is known of it."""
+        return self.known if self.known or self.complete else None
+
+    @property
     def known(self) -> float:
         """The sum of the parts that are known."""
         return math.fsum(part for part in (self.labelling, self.training, self.review) if part is not None)
@@ -53,8 +58,10 @@ class Asked:
     counted: str
 
 
-def usd_per_million(price_per_hour: float, texts_per_second: float) -> float:
-    """USD for a million texts on a machine at that price, at that rate, with nothing else to do."""
+def usd_per_million(price_per_hour: float | None, texts_per_second: float | None) -> float | None:
+    """USD for a million texts on a machine at that price, at that rate, with nothing else to do; None without both."""
+    if price_per_hour is None or not texts_per_second:
+        return None
     return price_per_hour / 3600 / texts_per_second * MILLION
 
 
@@ -75,12 +82,13 @@ def labelling_usd(price_per_hour: float | None, busy: float | None, stage: float
     return price_per_hour / 3600 * max(busy, stage * replicas)
 
 
-def break_even(one_off: OneOff, student: float, other: float | None) -> tuple[Outcome, int | None]:
+def break_even(one_off: OneOff, student: float | None, other: float | None) -> tuple[Outcome, int | None]:
     """From how many texts on the student is no dearer than ``other`` (both USD for a million texts).
 
-    ``("never", None)`` where the student is not the cheaper of the two, whatever the one-off cost.
+    ``("never", None)`` where the student is not the cheaper of the two, whatever the one-off cost;
+    ``("unknown", None)`` where one of the two is not known, or nothing of what the student cost to make.
     """
-    if other is None:
+    if student is None or other is None:
         return "unknown", None
     saved = Fraction(other) - Fraction(student)
     if saved <= 0:
@@ -89,7 +97,7 @@ def break_even(one_off: OneOff, student: float, other: float | None) -> tuple[Ou
 
 
 def work_out(
-    one_off: OneOff, student: float, teacher: float | None, asked: Sequence[Asked], prices: Sequence[Price]
+    one_off: OneOff, student: float | None, teacher: float | None, asked: Sequence[Asked], prices: Sequence[Price]
 ) -> dict[str, Any]:
     """All of it as JSON-able values: ``one_off``, ``tokens``, and a row for the teacher and for each API and mode."""
     rows: list[dict[str, Any]] = [
@@ -117,7 +125,7 @@ def work_out(
             "labelling_usd": one_off.labelling,
             "training_usd": one_off.training,
             "review_usd": one_off.review,
-            "usd": one_off.known,
+            "usd": one_off.usd,
             "complete": one_off.complete,
         },
         "tokens": {one.mode: asdict(one) for one in asked},

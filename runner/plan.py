@@ -236,7 +236,8 @@ def _spent(spec: Spec, operations: float | None) -> dict[str, Any]:
     resources = spec.student.resources
     rate = _flops(resources, CPU_STUDENT_TFLOPS) * resources.workers
     hours = None if operations is None else operations / rate / 3600
-    usd = None if hours is None else hours * spec.benchmark.price_per_hour * resources.workers
+    price = spec.benchmark.price_per_hour
+    usd = None if hours is None or price is None else hours * price * resources.workers
     return {"hours": hours, "basis": "rough, from arithmetic", "usd": usd}
 
 
@@ -313,14 +314,14 @@ def _teacher_lines(teacher: dict[str, Any]) -> list[str]:
     return lines
 
 
-def hourly_usd(spec: Spec) -> tuple[float | None, float, float]:
-    """USD an hour with all replicas of the teacher at work (None without a price), all of the student's workers, and
-    all further machines of the benchmark."""
+def hourly_usd(spec: Spec) -> tuple[float | None, float | None, float]:
+    """USD an hour with all replicas of the teacher at work, all of the student's workers (each None without a price),
+    and all further machines of the benchmark."""
     teacher = spec.teacher
     price = teacher.price_per_hour if teacher.engine == "vllm" else None
-    student = spec.benchmark.price_per_hour * spec.student.resources.workers
+    student, workers = spec.benchmark.price_per_hour, spec.student.resources.workers
     further = sum(one.price_per_hour for one in spec.benchmark.hardware)
-    return price and price * teacher.resources.replicas[1], student, further
+    return price and price * teacher.resources.replicas[1], student and student * workers, further
 
 
 def estimate(plan: Plan) -> str:

@@ -70,6 +70,7 @@ data:
 teacher: {{model: "{TEACHER}", batch_size: 8, max_context: 1024, engine_options: {{dtype: float32}}}}
 student: {{model: "catalog:all-minilm-l6-v2", epochs: 1, precision: fp32}}
 evaluate: {{resamples: 200}}
+benchmark: {{price_per_hour: 0.60}}
 """,
         encoding="utf-8",
     )

@@ -173,7 +173,7 @@ def test_epochs_are_planned_for_the_rows_that_are_left_to_learn_from(job: Any) -
 
 def test_more_work_takes_longer_and_costs_more(job: Any) -> None:
     def plan(*more: str) -> Plan:
-        return make_plan(asking(job, "org/unknown", *more), job.run)
+        return make_plan(asking(job, "org/unknown", "benchmark.price_per_hour=0.6", *more), job.run)
 
     plain, double = plan("student.epochs=5"), plan("student.epochs=10", "teacher.price_per_hour=2.0")
     assert double.student["hours"] == pytest.approx(2 * plain.student["hours"])

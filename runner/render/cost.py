@@ -13,12 +13,15 @@ from runner.store import Folder
 def cost_line(spec: Spec, wish: Wish) -> str:
     """USD an hour with all pods up, and until the deadline; the prices are the spec's own."""
     teacher, student, further = hourly_usd(spec)
-    total = (teacher or 0) + student + further
-    parts = [f"student {student:.2f}", *([f"benchmark.hardware {further:.2f}"] if further else [])]
-    if teacher is not None:
-        parts.insert(0, f"teacher {teacher:.2f}")
-    elif spec.teacher.engine == "vllm":
+    known = {"teacher": teacher, "student": student, "benchmark.hardware": further or None}
+    parts = [f"{name} {usd:.2f}" for name, usd in known.items() if usd is not None]
+    if student is None:
+        parts.append("student unknown: benchmark.price_per_hour is not set")
+    if teacher is None and spec.teacher.engine == "vllm":
         parts.append("teacher unknown: teacher.price_per_hour is not set")
+    if not any(usd is not None for usd in known.values()):
+        return "; ".join(parts)
+    total = sum(usd or 0 for usd in known.values())
     most = f"at most USD {total:.2f} an hour ({', '.join(parts)}; the head is not counted)"
     return f"{most}, USD {total * wish.hours:.2f} until the deadline of {wish.hours} h"
 

@@ -295,7 +295,7 @@ class Hardware:
 class Benchmark:
     """How speed and cost are measured. ``prices`` is as written: ``prices_of`` reads it."""
 
-    price_per_hour: float
+    price_per_hour: float | None
     texts: int
     batch_sizes: tuple[int, ...]
     rows: int

@@ -55,9 +55,8 @@ student:
   model: catalog:all-minilm-l6-v2
   epochs: 5
 
-benchmark:
-  price_per_hour: 0.60   # USD for the machine that the student will run on
-  texts: 1000000         # costs are stated for this many texts
+# Costs are stated where there are prices: USD per hour for the machine that the student will run on.
+# benchmark: {price_per_hour: 0.60}
 """
 
 

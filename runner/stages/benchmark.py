@@ -83,7 +83,7 @@ def run(context: Context) -> dict[str, Any]:
         price = bench.price_per_hour
     teacher = {
         "rows_per_second": rate,
-        "usd_per_million": usd_per_million(price, rate) if price is not None and rate else None,
+        "usd_per_million": usd_per_million(price, rate),
         "price_per_hour": price,
         "replicas": list(spec.teacher.resources.replicas),
     }
@@ -92,12 +92,16 @@ def run(context: Context) -> dict[str, Any]:
         "elsewhere": elsewhere,
         "teacher": teacher,
         "texts": bench.texts,
-        "student_usd": student["usd_per_million"] * bench.texts / 1e6,
-        "teacher_usd": None if teacher["usd_per_million"] is None else teacher["usd_per_million"] * bench.texts / 1e6,
+        "student_usd": _for_texts(student["usd_per_million"], bench.texts),
+        "teacher_usd": _for_texts(teacher["usd_per_million"], bench.texts),
         "economics": _economics(context, student["usd_per_million"], teacher["usd_per_million"], price),
     }
     context.here.write_json("benchmark.json", result)
     return {"texts_per_second": student["texts_per_second"], "usd_per_million": student["usd_per_million"]}
+
+
+def _for_texts(usd_per_million: float | None, texts: int) -> float | None:
+    return None if usd_per_million is None else usd_per_million * texts / 1e6
 
 
 def _elsewhere(context: Context, texts: list[str]) -> list[dict[str, Any]]:
@@ -121,16 +125,18 @@ def _elsewhere(context: Context, texts: list[str]) -> list[dict[str, Any]]:
     return found
 
 
-def _economics(context: Context, student: float, teacher: float | None, teacher_price: float | None) -> dict[str, Any]:
+def _economics(
+    context: Context, student: float | None, teacher: float | None, teacher_price: float | None
+) -> dict[str, Any]:
     """The one-off cost, what APIs would cost, and from how many texts on the student pays."""
     spec, bench, prices = context.spec, context.spec.benchmark, prices_of(context.spec)
     label, train = (context.inputs[name].done or {} for name in ("label", "train"))
     resources = spec.student.resources
     replicas, busy = spec.teacher.resources.replicas[0], label["summary"].get("seconds")
-    labelling = bench.labelling_usd
+    labelling, price = bench.labelling_usd, bench.price_per_hour
     one_off = OneOff(
         labelling=labelling_usd(teacher_price, busy, label["seconds"], replicas) if labelling is None else labelling,
-        training=_training_seconds(train) / 3600 * resources.workers * bench.price_per_hour,
+        training=None if price is None else _training_seconds(train) / 3600 * resources.workers * price,
         review=bench.review.hours * bench.review.usd_per_hour if bench.review else 0.0,
     )
     asked = _asked(context, label["summary"])

@@ -156,7 +156,8 @@ class _Lessons:
     def _train(self, name: str, config: dict[str, Any]) -> dict[str, Any]:
         progress, cluster = self.context.progress, self.context.cluster
         workers, price = self.context.spec.student.resources.workers, self.context.spec.benchmark.price_per_hour
-        with Meter(cluster, progress, NAME, self.wanted.gpus * workers, price * workers) as meter:
+        usd_per_hour = None if price is None else price * workers
+        with Meter(cluster, progress, NAME, self.wanted.gpus * workers, usd_per_hour) as meter:
             telling = _Telling(progress, self.done, meter)
             result = cluster.train(train_loop, config, self.wanted, workers, self._place(name), telling)
         self.done += len(config["train"]["texts"]) * config["student"]["epochs"]

@@ -487,12 +487,17 @@ def test_the_cost_is_that_of_all_pods_until_the_deadline(write: Any) -> None:
 
 def test_a_cost_that_is_not_known_is_said(write: Any) -> None:
     cost = job_of(write())["metadata"]["annotations"]["tutelage/cost"]
-    assert "teacher unknown: teacher.price_per_hour is not set" in cost
+    assert cost == (
+        "student unknown: benchmark.price_per_hour is not set; teacher unknown: teacher.price_per_hour is not set"
+    )
+    one = job_of(write(more="benchmark: {price_per_hour: 0.5}\n"))["metadata"]["annotations"]["tutelage/cost"]
+    assert one.startswith("at most USD 1.50 an hour (student 1.50, teacher unknown: teacher.price_per_hour is not set")
 
 
 def test_the_plan_is_noted_where_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     path = str(checks.ROOT / "specs" / "quickstart.yaml")
-    assert main(["render", path, "--plan", "--set", "teacher.price_per_hour=1"]) == 0
+    priced = ["--set", "teacher.price_per_hour=1", "--set", "benchmark.price_per_hour=1"]
+    assert main(["render", path, "--plan", *priced]) == 0
     _, job = yaml.safe_load_all(capsys.readouterr().out)
     assert re.fullmatch(
         r"teacher about [\d:]+ \(rough, from arithmetic\), USD [\d.]+; student about .*, USD [\d.]+",

@@ -78,6 +78,7 @@ def test_what_is_known_of_the_cost_of_labels_counts(job: Any) -> None:
         "benchmark.labelling_usd=12.5",
         "benchmark.review={hours: 2, usd_per_hour: 40}",
         "student.resources.workers=2",
+        "benchmark.price_per_hour=0.6",
     )
     found = benchmark._economics(finished(job, job.spec(*more)), 1.0, None, None)["one_off"]
     assert (found["labelling_usd"], found["review_usd"], found["complete"]) == (12.5, 80.0, True)
@@ -85,7 +86,7 @@ def test_what_is_known_of_the_cost_of_labels_counts(job: Any) -> None:
 
 
 def test_training_that_was_stopped_and_went_on_costs_all_of_its_time(job: Any) -> None:
-    context = finished(job, job.spec())
+    context = finished(job, job.spec("benchmark.price_per_hour=0.6"))
     folder: Folder = context.inputs["train"]
     history = [{"seconds": 5000.0}, {"seconds": 5800.0}]  # the last run of the stage took two hours of these three
     folder.finish({"stage": "train", "seconds": SECONDS["train"], "summary": {"history": history}})
@@ -99,7 +100,7 @@ def test_a_server_of_one_of_several_teachers_is_another_machine(job: Any) -> Non
 
 
 def test_a_machine_that_costs_nothing_is_no_unknown_price(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = job.spec(*live(), "teacher.price_per_hour=0")
+    spec = job.spec(*live(), "teacher.price_per_hour=0", "benchmark.price_per_hour=0.6")
     context = finished(job, spec, {"rows_per_second": 2.0})
     job.do("load", *live())
     measured = {"hardware": {"cores": 1}, "texts_per_second": 100.0}
