@@ -43,6 +43,7 @@ def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
     labels = report["evaluate"]["labels"]
     return {
         **_costs(report),
+        "voted": _voted(report["spec"].get("teacher") or {}),
         "busy": words.busy(report["benchmark"]["student"]),
         "confused": words.confused(report["evaluate"]) if len(labels) > plots.NUMBERED else [],
         "unnamed": len(labels) > plots.NAMED,
@@ -76,6 +77,12 @@ def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
         "spec_text": text.cut(run.info.get("spec_text") or "", LONGEST_SPEC),
         "nothing": text.NOTHING,
     }
+
+
+def _voted(teacher: dict[str, Any]) -> bool:
+    """Whether a text has several votes, that can agree or not."""
+    sampled = teacher.get("prompt") == "cot" and (teacher.get("votes") or 1) > 1
+    return bool(sampled or teacher.get("also") or len(teacher.get("columns") or []) > 1)
 
 
 def _costs(report: dict[str, Any]) -> dict[str, Any]:

@@ -287,6 +287,8 @@ def limits(report: dict[str, Any]) -> list[str]:
         "regularly wrong, the student learns it."
     )
     said.append(_speed_and_cost(speed))
+    if warning := busy(speed):
+        said.append(warning)
     return _runtime_limits(export) + said + economics.limits(report) + _teacher_limits(report)
 
 
