@@ -248,6 +248,39 @@ def test_browser_shows_it_without_complaint(hostile_run, tmp_path, size):
     assert pixels[:, -4:].std() < 3
 
 
+WIDTHS = (400, 1200, 1900)
+MEASURE = """
+const report = document.querySelector("pre"), found = [];
+for (const frame of document.querySelectorAll("iframe")) {
+  const page = frame.contentDocument, whole = page.documentElement;
+  for (const box of [whole, ...page.querySelectorAll(".scroll, pre, .strip > div, .verdict, .hint, td.n, li")])
+    if (box.scrollWidth > box.clientWidth + 1)
+      found.push([frame.width, box.getAttribute("aria-label") || box.className || box.tagName, box.scrollWidth]);
+}
+report.textContent = JSON.stringify(found);
+"""
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium on the PATH: apt-get install chromium")
+@pytest.mark.parametrize("labels", [3, 26], ids=["few labels", "many long ones"])
+def test_nothing_is_cut_off_at_any_width(folder, tmp_path, labels):
+    """No table, plot or line is wider than the card that it stands in; a screen of any width shows the last column."""
+    names = [f"card_payment_that_was_declined_abroad_{k}" for k in range(labels)]
+    run = folder(labels=names, test=200) if labels > 3 else folder()
+    html, _ = page_of(run.write())
+    html = re.sub(r"<meta http-equiv[^>]*>", "", html)  # the page's own policy allows no script, and this is one
+    source = html.replace("&", "&amp;").replace('"', "&quot;")
+    frames = "".join(f'<iframe width="{width}" height="900" srcdoc="{source}"></iframe>' for width in WIDTHS)
+    wrapper = tmp_path / "widths.html"
+    script = f"<script>window.onload = () => {{ {MEASURE} }};</script>"
+    wrapper.write_text(f"<!DOCTYPE html><pre>nothing</pre>{frames}{script}", encoding="utf-8")
+    options = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
+    command = ["chromium", *options.split(), f"--user-data-dir={tmp_path / 'profile'}"]
+    command += ["--virtual-time-budget=10000", "--dump-dom", wrapper.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert re.search(r"<pre>(.*?)</pre>", done.stdout, re.S)[1] == "[]", done.stderr[-2000:]
+
+
 def test_others_stand_beside_the_student_on_the_rows_that_they_have(folder):
     run = folder()
     truth = run.predictions["label"]
