@@ -83,7 +83,7 @@ def _earned_back(report: dict[str, Any]) -> str:
         return ""
     cost, texts = found["one_off"], economics.about(found["rows"][0]["break_even_texts"])
     least = economics.least(found)
-    return f", which earns back the {least}{money(cost['usd'])} USD that it cost to make after {least}{texts} texts"
+    return f", which earns back what it cost to make ({least}{money(cost['usd'])} USD) after {least}{texts} texts"
 
 
 def _against_api(report: dict[str, Any]) -> list[str]:

@@ -38,7 +38,7 @@ def test_the_verdict_says_when_the_student_breaks_even(folder):
     report, page = with_economics(folder(), OneOff(0.021, 0.007, 180.0))
     quality, api = verdict(report).removesuffix(".").split(". ")[-2:]
     assert quality.startswith("The difference is not statistically significant (McNemar p = 0.11)")
-    assert "(240 times less), which earns back the 180 USD that it cost to make after 2,800,000 texts" in quality
+    assert "(240 times less), which earns back what it cost to make (180 USD) after 2,800,000 texts" in quality
     assert "GPT-5.6 Luna, direct, 2026-07-30; its quality was not measured here" in verdict(report)
     assert api.endswith("the student breaks even after 3,500,000 texts")
     assert "Total cost by number of texts" in page and "What the student cost once" in page
