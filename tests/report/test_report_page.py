@@ -91,7 +91,7 @@ def test_page_holds_every_part(folder, teacher):
         "Reliability",
         "Class shares",
     ]
-    starts += ["Cost of a million", "The student's texts per second", "Loss by epoch"]
+    starts += ["Cost of a million", "The student's texts per second", "Loss by epoch", "Agreement by epoch"]
     assert all(text.startswith(start) for text, start in zip(says, starts, strict=True)), says
     for shown in (
         "duplicate",
@@ -103,7 +103,7 @@ def test_page_holds_every_part(folder, teacher):
     ):
         assert shown in page.text
     assert ("The longest texts" in page.text) == (teacher == "vllm")
-    assert ("cost not measured" in page.text) == (teacher == "recorded")
+    assert ("cost not known" in page.text) == (teacher == "recorded")
 
 
 def test_page_is_self_contained(hostile_run):
@@ -141,13 +141,13 @@ def test_labels_from_data_reach_the_plots_as_text(folder):
     plots = "".join(re.findall(r"<svg.*?</svg>", html, flags=re.S))
     assert "&lt;script&gt;" in plots and "日本語" in plots and 'id="#0a0b0c" $x' in plots
     assert "\u202e" not in plots
-    assert len(page.all("svg")) == 7
+    assert len(page.all("svg")) == 8
 
 
 @pytest.mark.filterwarnings("error")
 def test_many_labels(folder):
     _, page = page_of(folder(labels=[f"class {k}" for k in range(50)], test=400).write())
-    assert len(page.all("svg")) == 7
+    assert len(page.all("svg")) == 8
 
 
 def test_page_is_accessible(folder):
