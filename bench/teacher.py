@@ -7,11 +7,15 @@ the same run, in alternating rounds, new rows each round; the table has the medi
 ratios, since machines are noisy. Also written to bench/out/teacher.json.
 
     direct        our actor, `prompt: direct`      against  vllm.LLM.chat with constrained choice, vLLM's defaults
+    careful       our actor, `prompt: direct`      against  the same with our block size and one token for an answer
     ray.data.llm  the actor under Ray, stored      against  ray.data.llm with constrained choice, its defaults
     sequential    our actor, `prompt: direct`      against  one request after the other to `vllm serve`
     cot           our actor, three votes of `cot`  against  vllm.LLM.chat(n=3), the same sampling
     overhead      our actor, answers stored        against  the bare engine with the same options and prompts
     noop          the stage without a model: rows/s and the driver's memory on many rows
+
+What `direct` gains over `careful` is the block size, which lets the prompt's whole prefix be kept, and the one token;
+the rest is the engine's options and how it is fed. Figures are told with the machine and the number of rows.
 
 Labels are compared over all rows, and over those that are decided: the two best labels are further apart than one
 step of a bf16 logit (0.125 where logits are 16 to 32), below which it is chance which of them an engine puts first.
@@ -40,7 +44,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from common import keep, matrix_rate
+from common import keep
+from share import rate_in, said, share_of, work_of
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "bench" / "out" / "teacher.json"
@@ -49,6 +54,8 @@ PORT = 18_765
 STARTS_ANEW = ("stage", "ray_data_llm")
 """Contenders that start their engine in each round: it is timed with one row too, and that is taken off."""
 BF16_STEP = 0.125
+AT_LEAST: dict[str, float] = {}
+"""The ratios that are asked for, by comparison."""
 DECIDED: dict[str, bool] = {}
 """Of texts that we labelled with prompt `direct`: whether the two best labels are more than a step apart."""
 
@@ -66,6 +73,7 @@ class Comparison:
 
 COMPARISONS = (
     Comparison("direct", "actor", "chat", "direct"),
+    Comparison("careful", "actor", "careful_chat", "direct"),
     Comparison("ray.data.llm", "stage", "ray_data_llm", "direct", rows=80),
     Comparison("sequential", "actor", "sequential", "direct"),
     Comparison("cot", "actor", "chat", "cot"),
@@ -81,7 +89,24 @@ def spec_for(path: str, prompt: str) -> Any:
     return load_spec(path, [f"teacher.prompt={prompt}", *more])
 
 
-def chat(model: str, spec: Any) -> Label:
+def careful_chat(model: str, spec: Any) -> Label:
+    """The same as a careful user writes it: our block size, and one token that tells the labels apart."""
+    from runner.stages.label import settings_of
+    from runner.teacher.vllm_engine import block_tokens
+
+    first = chat(model, spec, max_tokens=1, block_size=block_tokens(settings_of(spec.teacher)))
+    names = list(spec.task.labels)
+
+    def label(texts: list[str]) -> list[str]:
+        found = [[name for name in names if name.startswith(text)] if text else [] for text in first(texts)]
+        if any(len(meant) != 1 for meant in found):
+            raise ValueError("this comparison needs labels that differ in their first token")
+        return [meant[0] for meant in found]
+
+    return label
+
+
+def chat(model: str, spec: Any, max_tokens: int = 16, **options: Any) -> Label:
     """vLLM with its defaults: one chat for each row, constrained to the labels or with n samples."""
     from vllm import LLM, SamplingParams
     from vllm.sampling_params import StructuredOutputsParams
@@ -93,10 +118,10 @@ def chat(model: str, spec: Any) -> Label:
 
     task, teacher = task_of(spec), spec.teacher
     # The cache's size is set because vLLM's default would take half of the machine from the other engine.
-    llm = LLM(model, max_model_len=teacher.max_context, kv_cache_memory_bytes=2**30)
+    llm = LLM(model, max_model_len=teacher.max_context, kv_cache_memory_bytes=2**30, **options)
     if teacher.prompt == "direct":
         choice = StructuredOutputsParams(choice=list(task.labels))
-        parameters = SamplingParams(temperature=0.0, max_tokens=16, structured_outputs=choice)
+        parameters = SamplingParams(temperature=0.0, max_tokens=max_tokens, structured_outputs=choice)
     else:
         parameters = SamplingParams(
             n=teacher.votes,
@@ -163,11 +188,12 @@ def actor(model: str, spec: Any) -> Label:
     """The label stage's actor, storing its answers as it does in a run, in as many threads."""
     from concurrent.futures import ThreadPoolExecutor
 
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     from runner.stages.label import CONCURRENT_BATCHES, asking_of, read_answers, settings_of
     from runner.store import Folder
-    from runner.teacher.vllm_engine import block_tokens
+    from runner.teacher.vllm_engine import block_tokens, engine_options
     from runner.teacher.worker import Labeller
 
     folder = Folder(tempfile.mkdtemp())
@@ -176,13 +202,19 @@ def actor(model: str, spec: Any) -> Label:
     pool = ThreadPoolExecutor(CONCURRENT_BATCHES)
     block = block_tokens(settings)
     cached = len(labeller._renderer.head) // block * block
+    once = labeller._trie is not None and len(labeller._trie.branches) == 1
+    counted = once and not settings.gpus  # one request a row, computed where torch.mm computes
+    dtype = engine_options(settings, Path(model)).get("dtype", "auto")
 
     def label(texts: list[str]) -> list[str]:
         list(pool.map(labeller, _batches(texts, spec.teacher.batch_size)))
         answers = read_answers(folder)
-        label.tokens = pc.mean(answers["prompt_tokens"]).as_py() - cached  # type: ignore[attr-defined]
+        mine = answers.filter(pc.is_in(answers["id"], pa.array(texts, answers["id"].type)))
+        label.read = (pc.mean(mine["prompt_tokens"]).as_py() - cached, cached)  # type: ignore[attr-defined]
         return _labels(folder, spec, texts)
 
+    if counted and dtype in ("bfloat16", "float32"):
+        label.matrix_rate = lambda: rate_in(labeller._engine, dtype)  # type: ignore[attr-defined]
     return label
 
 
@@ -315,10 +347,13 @@ def serve(maker: str, model: str, spec_path: str, prompt: str, pipe: Connection)
     if maker not in STARTS_ANEW:
         label(["The company has an office in the harbour."])
     pipe.send("ready")
+    rate = getattr(label, "matrix_rate", None)
     while (texts := pipe.recv()) is not None:
         once = _seconds(label, texts[:1])[0] if maker in STARTS_ANEW else 0.0
+        before = rate() if rate else None
         taken, labels = _seconds(label, texts)
-        facts = {"decided": dict(DECIDED), "tokens": getattr(label, "tokens", None)}
+        rates = [before, rate()] if rate else []
+        facts = {"decided": dict(DECIDED), "read": getattr(label, "read", None), "matrix_rates": rates}
         pipe.send((len(texts) - (once > 0), taken - once, labels, facts))
     pipe.send("done")
 
@@ -356,6 +391,8 @@ def _rounds(one: Comparison, pipes: dict[str, Any], options: argparse.Namespace,
     rates: dict[str, list[float]] = {"peer": [], "ours": []}
     same: list[bool] = []
     decided: list[bool] = []
+    matrix_rates: list[float] = []
+    read = None
     count = one.rows or options.rows
     for number in range(options.rounds):
         rows = texts[number * count : (number + 1) * count]
@@ -367,7 +404,8 @@ def _rounds(one: Comparison, pipes: dict[str, Any], options: argparse.Namespace,
             print(f"{one.name}, round {number + 1}, {side}: {timed / taken:.2f} rows/s", flush=True)
             if side == "ours":
                 decided += [facts["decided"].get(text, True) for text in rows]
-                tokens = facts["tokens"]
+                matrix_rates += facts["matrix_rates"]
+                read = facts["read"]
         same += [a == b for a, b in zip(labels["peer"], labels["ours"], strict=True)]
     ours, peer = (statistics.median(rates[side]) for side in ("ours", "peer"))
     agreeing = [a for a, sure in zip(same, decided, strict=True) if sure]
@@ -381,7 +419,8 @@ def _rounds(one: Comparison, pipes: dict[str, Any], options: argparse.Namespace,
         "same_labels": sum(same) / len(same),
         "same_labels_decided": sum(agreeing) / max(1, len(agreeing)),
         "decided": len(agreeing) / len(decided),
-        "computed_tokens_per_row": tokens if one.prompt == "direct" else None,
+        "read": read if matrix_rates else None,
+        "matrix_rates": matrix_rates,
     }
 
 
@@ -450,19 +489,22 @@ def noop(rows: int) -> dict[str, Any]:
     }
 
 
-def how_far(results: list[dict[str, Any]], parameters: int | None) -> None:
-    """Say which share of the machine's matrix rate the engine reaches where it only reads prompts."""
-    known = [result for result in results if result.get("computed_tokens_per_row") and parameters]
-    if not known:
+def how_far(result: dict[str, Any], config: Path, parameters: int | None) -> None:
+    """Add which share of the machine's matrix rate the engine reaches, where it reads prompts alone, and say it."""
+    if not result.get("matrix_rates") or not parameters:
         return
-    rate = matrix_rate()
-    for result in known:
-        tokens = result["ours"] * result["computed_tokens_per_row"]
-        share = tokens * 2 * (parameters or 0) / rate
-        result["share_of_matrix_rate"] = share
+    result["operations_per_row"] = work_of(config, parameters, *result["read"])
+    result["share_of_matrix_rate"] = share_of(result["ours"], result["operations_per_row"], result["matrix_rates"])
+    print(said(result))
+
+
+def parts_of_the_gain(results: list[dict[str, Any]]) -> None:
+    """Say which part of the gain over vLLM's defaults a careful user has without us."""
+    ratios = {result["name"]: result["ratio"] for result in results}
+    if {"direct", "careful"} <= ratios.keys():
         print(
-            f"{result['name']}: {tokens:.0f} tokens/s computed x {2 * (parameters or 0) / 1e9:.2f} GFLOP is "
-            f"{share:.0%} of the {rate / 1e9:.0f} GFLOP/s that a large matrix product reaches here"
+            f"of the {ratios['direct']:.2f} times over vLLM's defaults, block size and one token are about "
+            f"{ratios['direct'] / ratios['careful']:.2f}, the rest is {ratios['careful']:.2f}"
         )
 
 
@@ -497,17 +539,20 @@ def main() -> None:
             results.append(compare(one, str(models.ensure(options.model)), options, texts))
     if "noop" in wanted:
         results.append(noop(options.noop_rows))
-    print(f"\n{'rows/s':<14}{'ours':>10}{'peer':>10}{'ratio':>8}{'same label':>12}{'decided':>9}{'same':>8}")
+    head = f"{'rows':>10}{'ours':>10}{'peer':>10}{'ratio':>8}{'same label':>12}{'decided':>9}{'same':>8}"
+    print(f"\n{'rows/s':<14}{head}")
     for result in results:
-        line = f"{result['name']:<14}{result['ours']:>10.2f}"
+        line = f"{result['name']:<14}{result['rows']:>10,}{result['ours']:>10.2f}"
         if result["peer"] is None:
             line += f"  {result['driver_growth_mib']:.0f} MiB more"
         else:
             line += f"{result['peer']:>10.2f}{result['ratio']:>8.2f}{result['same_labels']:>12.1%}"
             line += f"{result['decided']:>9.1%}{result['same_labels_decided']:>8.1%}"
         print(line)
-    how_far(results, models.describe(options.model).active_parameters)
-    keep(results, OUT)
+    parts_of_the_gain(results)
+    for result in results:
+        how_far(result, models.ensure(options.model) / "config.json", models.describe(options.model).active_parameters)
+    keep(results, OUT, AT_LEAST)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from runner.cards.markdown import card
 from runner.cards.model import hub_data
 from runner.report import words
 from runner.report.gather import Run
-from runner.report.text import flat
+from runner.report.text import flat, interval
 
 FILE = "data/train.parquet"
 
@@ -29,7 +29,7 @@ def data_card(run: Run, report: dict[str, Any]) -> str:
         "labels": labels,
         "recorded": teacher.all_recorded(run),
         "scores": report["evaluate"],
-        "interval": words.interval,
+        "interval": interval,
         "teachers": teacher.teachers(run),
         "prompts": teacher.prompts(run),
         "chosen_examples": teacher.chosen_examples(run),

@@ -12,7 +12,8 @@ from runner.cards import teacher
 from runner.cards.markdown import block, card
 from runner.report import words
 from runner.report.gather import Run
-from runner.report.text import flat
+from runner.report.text import flat, interval
+from runner.report.verdict import verdict
 
 # The licences that the Hub knows by these names; any other is `other`, with its own name beside it.
 HUB_LICENCES = frozenset(
@@ -53,9 +54,9 @@ def model_card(run: Run, report: dict[str, Any], load_from: str, where: str | No
         "max_length": (run.info["spec"].get("student") or {}).get("max_length"),
         "base": base_model(run),
         "licence": licence or teacher.UNKNOWN,
-        "verdict": words.verdict(report),
+        "verdict": verdict(report),
         "lines": words.lines(report),
-        "interval": words.interval,
+        "interval": interval,
         "teachers": teacher.teachers(run),
         "prompts": teacher.prompts(run),
         "chosen_examples": teacher.chosen_examples(run),

@@ -11,15 +11,19 @@ import io
 import re
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import matplotlib
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from runner.report.text import flat
 
 INK, MUTED, LINE, STUDENT, TEACHER = "#0a0b0c", "#1a1b1c", "#2a2b2c", "#3a3b3c", "#4a4b4c"
 _COLOURS = {INK: "ink", MUTED: "muted", LINE: "line", STUDENT: "accent", TEACHER: "grey"}
+
+COLOUR = {"teacher": TEACHER, "student": STUDENT}
 
 WIDTH = 4.0
 """Inches: 288 points, shown at about 480 pixels (8 points read as 13) and on a phone at 340 (as 9)."""
@@ -68,6 +72,11 @@ def draw(name: str, says: str, height: float, paint: Callable[[Figure], None]) -
             warnings.filterwarnings("ignore", message="Glyph .* missing from font")
             FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     return _embedded(buffer.getvalue(), name, flat(says))
+
+
+def percent_axis(axis: Any, whole: bool = True) -> None:
+    """Shares from 0 to 1 as per cent."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.{0 if whole else 1}f} %"))
 
 
 def _embedded(svg: str, name: str, says: str) -> str:

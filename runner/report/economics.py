@@ -9,6 +9,13 @@ from runner.report.text import NOTHING, flat, money, number, sources_of
 
 MODES = {"direct": "direct", "cot": "chain of thought", "cot-3": "chain of thought, its reasons not counted"}
 
+NOT_KNOWN = "not known"
+_NO_BREAK_EVEN = {
+    "never": "never: it costs no more",
+    "unknown": NOT_KNOWN,
+    "worse": "none: the student is significantly worse",
+}
+
 
 @dataclass(frozen=True)
 class CostLine:
@@ -30,52 +37,31 @@ def worked_out(report: dict[str, Any]) -> dict[str, Any] | None:
     return found
 
 
-def verdict(report: dict[str, Any]) -> str:
-    """From how many texts on the student pays: against its teacher, and against the cheapest API of the table."""
-    found = worked_out(report)
-    if found is None:
-        return ""
-    teacher, *apis = found["rows"]
-    known = [row for row in apis if row["usd_per_million"] is not None and row["mode"] != "cot-3"]
-    cost = found["one_off"]
-    least = "" if cost["complete"] else "at least "
-    said = [_against("its teacher", teacher, least)] if teacher["outcome"] != "unknown" else []
-    if known:
-        cheapest = min(known, key=lambda row: row["usd_per_million"])
-        said.append(_against(f"the cheapest API of the table ({_called(cheapest)})", cheapest, least))
-    if not said:
-        return ""
-    return f" The student cost {least}{money(cost['usd'])} USD to make: {'; '.join(said)}."
-
-
-def _against(whom: str, row: dict[str, Any], least: str) -> str:
-    if row["outcome"] == "never":
-        return f"it never pays against {whom}, which is no dearer"
-    return f"it pays from {least}{about(row['break_even_texts'])} texts on against {whom}"
-
-
 def about(texts: int) -> str:
     """A number of texts, rounded up to two digits: what it rests on was measured once."""
     step = 10 ** max(0, len(str(texts)) - 2)
     return f"{-(-texts // step) * step:,}"
 
 
-def _called(row: dict[str, Any]) -> str:
+def called(row: dict[str, Any]) -> str:
+    """An API with how it is asked and the day of its price."""
     return f"{flat(row['name'])}, {MODES[row['mode']]}, {row['date']}" if row["mode"] else row["name"]
 
 
+def least(found: dict[str, Any]) -> str:
+    """What stands before a sum of which a part is not known, and before all that follows from it."""
+    return "" if found["one_off"]["complete"] else "at least "
+
+
 def parts(report: dict[str, Any]) -> list[tuple[str, str]]:
-    """The one-off cost as (what, USD): its parts, and their sum."""
-    cost = (worked_out(report) or {}).get("one_off")
-    if cost is None:
+    """The one-off cost as (what, USD): its parts, and their sum. None where nothing is known that costs anything."""
+    found = worked_out(report)
+    if not found or not found["one_off"]["usd"]:
         return []
-    total = money(cost["usd"]) if cost["complete"] else f"at least {money(cost['usd'])}"
-    return [
-        ("labelling", "not known" if cost["labelling_usd"] is None else money(cost["labelling_usd"])),
-        ("training", money(cost["training_usd"])),
-        ("review by people", money(cost["review_usd"])),
-        ("together", total),
-    ]
+    cost = found["one_off"]
+    named = {"labelling": "labelling_usd", "training": "training_usd", "review by people": "review_usd"}
+    said = [(what, NOT_KNOWN if cost[name] is None else money(cost[name])) for what, name in named.items()]
+    return [*said, ("together", f"{least(found)}{money(cost['usd'])}")]
 
 
 def lines(report: dict[str, Any]) -> list[CostLine]:
@@ -83,11 +69,11 @@ def lines(report: dict[str, Any]) -> list[CostLine]:
     found = worked_out(report)
     if found is None:
         return []
-    least = "" if found["one_off"]["complete"] else "at least "
+    before = least(found)
     return [
         _student(report["benchmark"]["student"]),
-        _teacher(report, found["rows"][0], least),
-        *(_api(row, found["tokens"], least) for row in found["rows"][1:]),
+        _teacher(report, found["rows"][0], before),
+        *(_api(row, found["tokens"], before) for row in found["rows"][1:]),
         *map(_published, found.get("published") or []),
     ]
 
@@ -123,25 +109,25 @@ def machine_of(student: dict[str, Any]) -> str:
     return flat(str(hardware.get("cpu") or "processor")) + (f", {cores} cores" if cores else "")
 
 
-def _pays(row: dict[str, Any], least: str) -> str:
+def _pays(row: dict[str, Any], before: str) -> str:
     texts = row["break_even_texts"]
-    return {"never": "never: no dearer", "unknown": "not known"}.get(row["outcome"]) or f"{least}{about(texts)}"
+    return _NO_BREAK_EVEN.get(row["outcome"]) or f"{before}{about(texts)}"
 
 
-def _teacher(report: dict[str, Any], row: dict[str, Any], least: str) -> CostLine:
+def _teacher(report: dict[str, Any], row: dict[str, Any], before: str) -> CostLine:
     rate = report["benchmark"]["teacher"].get("rows_per_second")
     note = "not measured" if rate is None else f"{number(rate)} texts/s"
-    return CostLine("teacher, here", note, money(row["usd_per_million"]), pays=_pays(row, least))
+    return CostLine("teacher, here", note, money(row["usd_per_million"]), pays=_pays(row, before))
 
 
-def _api(row: dict[str, Any], tokens: dict[str, Any], least: str) -> CostLine:
+def _api(row: dict[str, Any], tokens: dict[str, Any], before: str) -> CostLine:
     asked = tokens.get(row["mode"])
     note = "not known: this run has no such answers"
     if asked:
         calls = "" if asked["calls"] == 1 else f"{number(asked['calls'])} x "
         note = f"{calls}{asked['input']:,.0f} tokens in, {asked['output']:,.0f} out"
     how = f"{MODES[row['mode']]}: {note}"
-    return CostLine(row["name"], how, money(row["usd_per_million"]), row["date"], pays=_pays(row, least))
+    return CostLine(row["name"], how, money(row["usd_per_million"]), row["date"], pays=_pays(row, before))
 
 
 def _published(row: dict[str, Any]) -> CostLine:
@@ -162,19 +148,23 @@ def limits(report: dict[str, Any]) -> list[str]:
     found, student = worked_out(report), report["benchmark"]["student"]
     if found is None:
         return []
-    said = [
-        "The break-even counts machines at work, at their prices by the hour. It leaves out machines that wait, and "
-        "the time of those who build and run all this; the review of labels counts where benchmark.review says it."
-    ]
+    breaks_even = any(row["outcome"] in ("pays", "never") for row in found["rows"])
+    said = []
+    if breaks_even:
+        said.append(
+            "The break-even counts machines at work, at their prices by the hour. It leaves out machines that wait, "
+            "and the time of those who build and run all this; the review of labels counts where benchmark.review "
+            "says it. It compares costs alone: the quality of APIs was not measured here."
+        )
     if found["tokens"] and len(found["rows"]) > 1:
         counted = next(iter(found["tokens"].values()))["counted"]
         said.append(
             f"API prices are list prices of the day in the table. Tokens are {flat(counted)}; "
             "an API's own tokenizer counts otherwise."
         )
-    if found["one_off"]["labelling_usd"] is None:
+    if breaks_even and found["one_off"]["labelling_usd"] is None:
         said.append(
-            "What labelling cost is not known, so that the student pays later than said here: it counts from "
+            "What labelling cost is not known, so that the student breaks even later than said here: it counts from "
             "benchmark.labelling_usd, or from the teacher's time and price_per_hour."
         )
     if energy := student.get("energy"):

@@ -12,13 +12,16 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from runner.report import economics, text, words
+from runner.report import economics, plots, text, words
 from runner.report.gather import Run
-from runner.report.plots import all_plots
 from runner.report.templates import environment
+from runner.report.verdict import verdict
 from runner.shown import clean
 
 LONGEST_SPEC = 200_000
+
+LISTED = 50
+"""Figures of more classes than this are folded away."""
 
 
 def render(report: dict[str, Any], run: Run) -> str:
@@ -37,7 +40,16 @@ def render(report: dict[str, Any], run: Run) -> str:
 
 def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
     teacher, student = words.models(report)
+    labels = report["evaluate"]["labels"]
     return {
+        **_costs(report),
+        "voted": _voted(report["spec"].get("teacher") or {}),
+        "busy": words.busy(report["benchmark"]["student"]),
+        "confused": words.confused(report["evaluate"]) if len(labels) > plots.NUMBERED else [],
+        "unnamed": len(labels) > plots.NAMED,
+        "many": len(labels) > LISTED,
+        "shares_note": "a model that prefers a class shows here"
+        + (f"; the {plots.BARS} classes where experts and student differ most" if len(labels) > plots.BARS else ""),
         "report": report,
         "scores": report["evaluate"],
         "label": report["label"],
@@ -46,8 +58,8 @@ def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
         "price": report["benchmark"]["teacher"],
         "elsewhere": economics.machines(report),
         # A line never ends between a figure and its unit.
-        "verdict": re.sub(r"(?<=\d) (?=%|USD)", "\u00a0", words.verdict(report)),
-        "interval": words.interval,
+        "verdict": re.sub(r"(?<=\d) (?=%|USD)", "\u00a0", verdict(report)),
+        "interval": text.interval,
         "lines": words.lines(report),
         "others": words.others(report),
         "published": words.published(report),
@@ -55,11 +67,8 @@ def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
         "teacher": teacher,
         "student": student,
         "limits": words.limits(report),
-        "costs": economics.lines(report),
-        "one_off": economics.parts(report),
-        "sources": economics.sources(report),
         "training": words.training(report["train"]),
-        "plots": {name: Markup(svg) for name, svg in all_plots(report).items()},
+        "plots": {name: Markup(svg) for name, svg in plots.all_plots(report).items()},
         "doubtful": run.doubtful,
         "mistaken": run.mistaken,
         "longest": run.summaries["label"].get("longest") or [],
@@ -67,6 +76,26 @@ def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
         "facts": _facts(report),
         "spec_text": text.cut(run.info.get("spec_text") or "", LONGEST_SPEC),
         "nothing": text.NOTHING,
+    }
+
+
+def _voted(teacher: dict[str, Any]) -> bool:
+    """Whether a text has several votes, that can agree or not."""
+    sampled = teacher.get("prompt") == "cot" and (teacher.get("votes") or 1) > 1
+    return bool(sampled or teacher.get("also") or len(teacher.get("columns") or []) > 1)
+
+
+def _costs(report: dict[str, Any]) -> dict[str, Any]:
+    """What the page says of money: without a price for either machine, only what others ask for theirs."""
+    lines, bench = economics.lines(report), report["benchmark"]
+    return {
+        "priced": any(bench[who].get("usd_per_million") is not None for who in ("student", "teacher")),
+        "costs": lines,
+        "one_off": economics.parts(report),
+        "sources": economics.sources(report),
+        "measured_energy": any(line.kwh != text.NOTHING for line in lines),
+        "measured_co2": any(line.co2 != text.NOTHING for line in lines),
+        "breaks_even": any(line.pays not in ("", economics.NOT_KNOWN) for line in lines),
     }
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from runner.report.gather import Run
+from runner.report.quality import quality
 from runner.report.text import plain
 from runner.spec.model import FIGURES, SCORES
 
@@ -31,7 +32,7 @@ def summarise(run: Run) -> dict[str, Any]:
             "label": _label(summaries["label"], summaries["vote"]),
             "train": summaries["train"],
             "evaluate": _evaluate(run.evaluation),
-            "benchmark": run.benchmark,
+            "benchmark": _benchmark(run),
             "published": _published(run),
             "export": summaries.get("export"),
             "apply": summaries.get("apply"),
@@ -72,6 +73,20 @@ def _label(label: dict[str, Any], vote: dict[str, Any]) -> dict[str, Any]:
         "class_shares": vote.get("class_shares") or {},
         "teachers": vote.get("teachers"),
     }
+
+
+def _benchmark(run: Run) -> dict[str, Any]:
+    """The costs, with what the test says of quality: a student that is worse than its teacher breaks even never."""
+    found = run.benchmark.get("economics")
+    if not found:
+        return run.benchmark
+    judged = quality(run.evaluation)
+    teacher, *apis = found["rows"]
+    teacher = teacher | {"student_is": judged}
+    if judged == "worse" and teacher["outcome"] == "pays":
+        teacher |= {"outcome": "worse", "break_even_texts": None}
+    rows = [teacher, *(row | {"student_is": None} for row in apis)]
+    return run.benchmark | {"economics": found | {"rows": rows}}
 
 
 def _published(run: Run) -> list[dict[str, Any]]:

@@ -52,6 +52,11 @@ def percent(share: float | None, digits: int = 1) -> str:
     return NOTHING if share is None else f"{100 * share:.{digits}f} %"
 
 
+def interval(low: float, high: float) -> str:
+    """0.861, 0.95 -> ``86.1 to 95.0 %``"""
+    return f"{100 * low:.1f} to {100 * high:.1f} %"
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """A figure with ``digits`` significant digits, thousands set apart: 1234.5 -> ``1,234``."""
     if value is None:

@@ -1,4 +1,4 @@
-"""What the figures say, in words: the verdict, the result table, and the limits of what was measured.
+"""What the figures say, in words: the result table, and the limits of what was measured.
 
 All of it reads ``report.json`` alone, so that a machine's copy of the report can be shown again anywhere.
 """
@@ -10,10 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.report import economics
-from runner.report.text import NOTHING, cut, flat, money, number, percent, probability
+from runner.report.quality import SIGNIFICANT
+from runner.report.text import NOTHING, cut, flat, interval, money, number, percent, probability
+from runner.report.verdict import paired
 from runner.vocabulary import Unknown
 
-SIGNIFICANT = 0.05
+BUSY = 5.0
+"""From this ratio of p95 to the median on, one text's latency says that the machine had other work."""
+BUSY_AGAIN = 3.0
+"""The same where the same text was timed twice: its length explains nothing of that."""
+CONFUSED = 15
+RARE = 20
 FEW_ROWS = 30
 """A class with fewer test rows than this gets a warning: one row moves its recall by 3 points or more."""
 
@@ -36,44 +43,6 @@ class Line:
     note: str = ""
 
 
-def verdict(report: dict[str, Any]) -> str:
-    """The outcome in two or three plain sentences."""
-    student, teacher = report["evaluate"]["student"], report["evaluate"]["teacher"]
-    low, high = student["ci95"]["accuracy"]
-    said = (
-        f"The student is right on {percent(student['accuracy'])} of {student['rows']:,} expert-labelled "
-        f"texts (95 % interval {interval(low, high)}); its teacher on {percent(teacher['accuracy'])}. " + paired(report)
-    )
-    cheap = report["benchmark"]["student"].get("usd_per_million")
-    dear = report["benchmark"]["teacher"].get("usd_per_million")
-    if cheap is None:
-        return said
-    said += f" A million texts cost {money(cheap)} USD with the student"
-    pays = economics.verdict(report)
-    if not dear:
-        return said + "." + pays
-    said += f", {money(dear)} USD with the teacher"
-    ratio = dear / cheap if cheap else 0
-    return said + (f": {number(ratio, 2)} times less." if ratio > 1.05 else ".") + pays
-
-
-def paired(report: dict[str, Any]) -> str:
-    """McNemar's test in words."""
-    test = report["evaluate"]["mcnemar"]
-    only_teacher, only_student, p = test["only_a_right"], test["only_b_right"], test["p"]
-    if not only_teacher + only_student:
-        return "Both are right and wrong on exactly the same texts."
-    if p < SIGNIFICANT:
-        better = "student" if only_student > only_teacher else "teacher"
-        return f"The {better} is better, and that is statistically significant (McNemar {probability(p)})."
-    return f"The difference is not statistically significant (McNemar {probability(p)})."
-
-
-def interval(low: float, high: float) -> str:
-    """0.861, 0.95 -> ``86.1 to 95.0 %``"""
-    return f"{100 * low:.1f} to {100 * high:.1f} %"
-
-
 def lines(report: dict[str, Any]) -> list[Line]:
     """The result table, teacher against student."""
     scores = report["evaluate"]
@@ -83,6 +52,7 @@ def lines(report: dict[str, Any]) -> list[Line]:
         return Line(what, say(scores["teacher"]), say(scores["student"]), note)
 
     latency = speed.get("latency_ms") or {}
+    costs = price.get("usd_per_million"), speed.get("usd_per_million")
     return [
         both("accuracy", lambda s: percent(s["accuracy"])),
         both("95 % interval", lambda s: interval(*s["ci95"]["accuracy"])),
@@ -97,8 +67,47 @@ def lines(report: dict[str, Any]) -> list[Line]:
             f"{number(latency.get('p50'))} / {number(latency.get('p95'))} ms",
             "one text at a time",
         ),
-        Line("USD per million texts", money(price.get("usd_per_million")), money(speed.get("usd_per_million"))),
+        *([Line("USD per million texts", *map(money, costs))] if costs != (None, None) else []),
     ]
+
+
+def busy(speed: dict[str, Any]) -> str:
+    """A warning where latency scatters as it does on a machine with other work; nothing where it does not."""
+    latency = speed.get("latency_ms") or {}
+    p50, p95, again = latency.get("p50"), latency.get("p95"), speed.get("latency_repeat_p95")
+    if again is not None and again >= BUSY_AGAIN:
+        reason = f"the same text took up to {number(again, 2)} times as long when it was timed again"
+    elif again is None and p50 and p95 and p95 >= BUSY * p50:
+        reason = f"one text in twenty took {number(p95 / p50, 2)} times as long as the median, or longer"
+    else:
+        return ""
+    return (
+        f"The machine was busy while speed was measured: {reason}. Latency, throughput and what follows from them are "
+        "those of a shared machine; measure again on an idle one."
+    )
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How often the student takes one class for another, and its teacher does."""
+
+    truth: str
+    given: str
+    texts: int
+    share: float
+    teacher: int
+
+
+def confused(evaluation: dict[str, Any]) -> list[Confusion]:
+    """The student's most frequent confusions, the most frequent first."""
+    labels, teacher = evaluation["labels"], evaluation["teacher"]["confusion"]
+    pairs = [
+        Confusion(truth, given, count, count / max(1, sum(counts)), teacher[row][column])
+        for row, (truth, counts) in enumerate(zip(labels, evaluation["student"]["confusion"], strict=True))
+        for column, (given, count) in enumerate(zip(labels, counts, strict=True))
+        if count and row != column
+    ]
+    return sorted(pairs, key=lambda pair: -pair.texts)[:CONFUSED]
 
 
 @dataclass(frozen=True)
@@ -189,7 +198,8 @@ def result_table(report: dict[str, Any]) -> str:
         for other in others(report)
     ]
     measured = f"Measured on {report['evaluate']['rows']:,} expert-labelled test texts. {paired(report)}"
-    return "\n".join([f"{report['name']}\n\n{table}\n\n{measured}", *compared]) + "\n"
+    warning = busy(report["benchmark"]["student"])
+    return "\n".join([f"{report['name']}\n\n{table}\n\n{measured}", *compared, *filter(None, [warning])]) + "\n"
 
 
 def removed(report: dict[str, Any]) -> list[tuple[str, str, int]]:
@@ -262,7 +272,7 @@ def limits(report: dict[str, Any]) -> list[str]:
     if rare:
         said.append(
             f"Some classes have fewer than {FEW_ROWS} test texts, and their own figures are rough: "
-            f"{flat(', '.join(rare))}."
+            f"{flat(', '.join(rare[:RARE]))}{f' and {len(rare) - RARE:,} more' if len(rare) > RARE else ''}."
         )
     export = report.get("export") or {}
     chose = export.get("asked") == "auto" and not any("judged" in one for one in export["runtimes"])
@@ -275,12 +285,21 @@ def limits(report: dict[str, Any]) -> list[str]:
         f"{measured} The epoch was chosen on {_judges(report['train'])}, judged by the teacher's labels, each counted "
         "by the teacher's confidence in it: where the teacher is regularly wrong, the student learns it."
     )
-    said.append(
-        f"Speed was measured on one machine ({device(speed.get('device'))}, one process), cost "
-        f"follows from it at {money(speed.get('price_per_hour'))} USD an hour with the machine fully busy. "
+    said.append(_speed_and_cost(speed))
+    if warning := busy(speed):
+        said.append(warning)
+    return _runtime_limits(export) + said + economics.limits(report) + _teacher_limits(report)
+
+
+def _speed_and_cost(speed: dict[str, Any]) -> str:
+    """Where speed was measured, and what the cost rests on: nothing is said of money that no price was given for."""
+    said = f"Speed was measured on one machine ({device(speed.get('device'))}, one process)"
+    if speed.get("price_per_hour") is None:
+        return f"{said}. The student's cost is not known: the spec gives no price for its machine."
+    return (
+        f"{said}, cost follows from it at {money(speed['price_per_hour'])} USD an hour with the machine fully busy. "
         "An idle machine costs as much."
     )
-    return _runtime_limits(export) + said + economics.limits(report) + _teacher_limits(report)
 
 
 def _judges(train: dict[str, Any]) -> str:

@@ -6,10 +6,10 @@ import pytest
 
 from runner.economics import Asked, OneOff, work_out
 from runner.report import build_report
-from runner.report.economics import about, lines, parts, verdict
-from runner.report.plots import break_even
+from runner.report.cost_plots import break_even
+from runner.report.economics import about, lines, parts
+from runner.report.verdict import verdict
 from runner.report.words import limits
-from runner.report.words import verdict as whole_verdict
 from runner.spec.prices import SHIPPED, Price, load_prices
 
 DIRECT = Asked("direct", 1, 245.0, 3, "counted by the teacher's tokenizer, over this run's own prompts and answers")
@@ -29,39 +29,38 @@ def with_economics(run, one_off, teacher=65.36, asked=(DIRECT,), apis=None, ener
 
 def test_an_older_report_says_nothing_of_it(folder):
     report, page = build_report((run := folder().write()).read, run.exists)
-    assert (verdict(report), lines(report), parts(report), break_even(report)) == ("", [], [], None)
+    assert (lines(report), parts(report), break_even(report)) == ([], [], None)
+    assert "earns back" not in verdict(report) and "API" not in verdict(report)
     assert "What a million texts cost" not in page
 
 
-def test_the_verdict_says_from_when_on_it_pays(folder):
+def test_the_verdict_says_when_the_student_breaks_even(folder):
     report, page = with_economics(folder(), OneOff(0.021, 0.007, 180.0))
-    said = whole_verdict(report)
-    assert (
-        "240 times less. The student cost 180 USD to make: it pays from 2,800,000 texts on against its teacher; it "
-        in said
-    )
-    assert said.endswith("3,500,000 texts on against the cheapest API of the table (GPT-5.6 Luna, direct, 2026-07-30).")
-    assert "From how many texts on does it pay?" in page and "What the student cost once" in page
-    assert "The student pays from 71,000 texts on against GPT-4 Turbo (0125-preview); " in page
+    quality, api = verdict(report).removesuffix(".").split(". ")[-2:]
+    assert quality.startswith("The difference is not statistically significant (McNemar p = 0.11)")
+    assert "(240 times less), which earns back what it cost to make (180 USD) after 2,800,000 texts" in quality
+    assert "GPT-5.6 Luna, direct, 2026-07-30; its quality was not measured here" in verdict(report)
+    assert api.endswith("the student breaks even after 3,500,000 texts")
+    assert "Total cost by number of texts" in page and "What the student cost once" in page
+    assert "The student breaks even after 71,000 texts against GPT-4 Turbo (0125-preview); " in page
 
 
-def test_a_dear_student_never_pays_and_that_is_said(folder):
+def test_a_dear_student_never_breaks_even_and_that_is_said(folder):
     run = folder()
     run.benchmark["student"]["usd_per_million"] = 70.0
     cheap = Price(name="Cheap", input_usd=0.1, output_usd=0.1, date="2026-01-02", source="s")
     report, page = with_economics(run, OneOff(1.0, 1.0, 0.0), apis=[cheap])
-    assert "it never pays against its teacher, which is no dearer; it never pays against the cheapest API" in page
-    assert break_even(report) is None and "From how many texts on" not in page
-    assert [line.pays for line in lines(report)][:4] == ["", "never: no dearer", "never: no dearer", "not known"]
+    assert "the student is not cheaper: it never breaks even; a million texts cost 70.00 USD with" in verdict(report)
+    assert "the student never breaks even: the API costs no more." in verdict(report)
+    assert break_even(report) is None and "Total cost by number of texts" not in page
+    never = "never: it costs no more"
+    assert [line.pays for line in lines(report)][:4] == ["", never, never, "not known"]
 
 
 def test_what_is_not_known_is_not_zero(folder):
     report, _ = with_economics(folder().recorded(), OneOff(None, 2.0, 0.0), teacher=None)
-    assert (
-        "The student cost at least 2.00 USD to make: it pays from at least 39,000 texts on against the cheapest"
-        in verdict(report)
-    )
-    assert "its teacher;" not in verdict(report)
+    assert "the student breaks even after at least 39,000 texts (making it cost at least 2.00 USD)." in verdict(report)
+    assert "USD with the student; with the teacher is not known." in verdict(report)
     assert parts(report) == [
         ("labelling", "not known"),
         ("training", "2.00"),
@@ -110,7 +109,7 @@ def test_foreign_names_stay_text_and_many_apis_fit(folder, hostile):
     report, page = with_economics(folder(), OneOff(1.0, 1.0, 0.0), apis=apis)
     assert "<script" not in page and "<img" not in page
     assert len(lines(report)) == 2 + 2 * 50 + 3
-    assert break_even(report).count(" texts on against ") == 5
+    assert break_even(report).count(" texts against ") == 5
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import pytest
 from runner.errors import DataError
 from runner.report import build_report, result_table
 from runner.report.gather import gather
-from runner.report.words import limits, paired, verdict
+from runner.report.verdict import paired, verdict
+from runner.report.words import limits
 
 
 def report_of(run):
@@ -99,7 +100,10 @@ def test_verdict_says_the_outcome(folder):
     said = verdict(report)
     assert f"right on {100 * scores['student']['accuracy']:.1f} % of 140 expert-labelled texts" in said
     assert f"its teacher on {100 * scores['teacher']['accuracy']:.1f} %" in said
-    assert said.endswith("A million texts cost 0.27 USD with the student, 65.36 USD with the teacher: 240 times less.")
+    assert said.endswith(
+        "The difference is not statistically significant (McNemar p = 0.11), and the student is cheaper: "
+        "a million texts cost 0.27 USD instead of 65.36 USD (240 times less)."
+    )
 
 
 @pytest.mark.parametrize(
@@ -108,12 +112,12 @@ def test_verdict_says_the_outcome(folder):
         (8, 17, 0.1078, "not statistically significant (McNemar p = 0.11)"),
         (2, 40, 0.00001, "The student is better, and that is statistically significant (McNemar p < 0.001)"),
         (20, 4, 0.0015, "The teacher is better, and that is statistically significant (McNemar p = 0.0015)"),
-        (5, 5, 1.0, "not statistically significant (McNemar p = 1)"),
+        (5, 5, 1.0, "not statistically significant (McNemar p = 1; with 95 % confidence the student is at most"),
         (0, 0, 1.0, "right and wrong on exactly the same texts"),
     ],
 )
 def test_mcnemar_in_words(only_teacher, only_student, p, words):
-    test = {"only_a_right": only_teacher, "only_b_right": only_student, "p": p}
+    test = {"only_a_right": only_teacher, "only_b_right": only_student, "p": p, "rows": 140}
     assert words in paired({"evaluate": {"mcnemar": test}})
 
 
@@ -133,7 +137,7 @@ def test_recorded_teacher(folder):
     report = report_of(folder().recorded().write())
     table = result_table(report)
     assert "teacher: 240" not in verdict(report)
-    assert verdict(report).endswith("A million texts cost 0.27 USD with the student.")
+    assert verdict(report).endswith("a million texts cost 0.27 USD with the student; with the teacher is not known.")
     cost = next(line for line in table.splitlines() if line.startswith("USD per million"))
     assert cost.split()[-2:] == ["–", "0.27"]  # noqa: RUF001
     assert any("recorded earlier" in limit for limit in limits(report))

@@ -1,0 +1,103 @@
+"""The outcome in plain sentences. What the student costs is never said without how good it is.
+
+A student that is significantly worse than its teacher does not replace it: no number of texts earns its cost back, so
+no break-even between the two is stated. Reads ``report.json`` alone.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from runner.report import economics
+from runner.report.quality import quality
+from runner.report.text import interval, money, number, percent, probability
+
+_ONE_SIDED_95 = 1.645
+
+
+def verdict(report: dict[str, Any]) -> str:
+    """Two to four sentences: both accuracies, the student against its teacher, and against the cheapest API."""
+    student, teacher = report["evaluate"]["student"], report["evaluate"]["teacher"]
+    low, high = student["ci95"]["accuracy"]
+    said = (
+        f"The student is right on {percent(student['accuracy'])} of {student['rows']:,} expert-labelled "
+        f"texts (95 % interval {interval(low, high)}), its teacher on {percent(teacher['accuracy'])}."
+    )
+    return " ".join([said, _against_teacher(report), *_against_api(report)])
+
+
+def paired(report: dict[str, Any]) -> str:
+    """McNemar's test in words."""
+    return f"{_paired(report)}."
+
+
+def worse_by_at_most(test: dict[str, Any]) -> float:
+    """By how much the student's accuracy lies below its teacher's at most, with 95 % confidence (one-sided).
+
+    The adjusted Wald interval for paired proportions of Agresti and Min (2005): half a text is added to each cell.
+    """
+    rows: float = test["rows"] + 2
+    teacher, student = float(test["only_a_right"]) + 0.5, float(test["only_b_right"]) + 0.5
+    difference = (student - teacher) / rows
+    error = math.sqrt(max(0.0, (teacher + student) / rows - difference**2) / rows)
+    return max(0.0, _ONE_SIDED_95 * error - difference)
+
+
+def _paired(report: dict[str, Any]) -> str:
+    test = report["evaluate"]["mcnemar"]
+    found, p = quality(report["evaluate"]), probability(test["p"])
+    if found == "same":
+        return "Both are right and wrong on exactly the same texts"
+    if found == "not-shown":
+        most = worse_by_at_most(test)
+        most_said = f"; with 95 % confidence the student is at most {100 * most:.1f} points worse" if most else ""
+        return f"The difference is not statistically significant (McNemar {p}{most_said})"
+    better = {"better": "student", "worse": "teacher"}[found]
+    return f"The {better} is better, and that is statistically significant (McNemar {p})"
+
+
+def _against_teacher(report: dict[str, Any]) -> str:
+    """Quality and cost against the teacher, in one sentence."""
+    student, teacher = (report["benchmark"][who].get("usd_per_million") for who in ("student", "teacher"))
+    found, said = quality(report["evaluate"]), _paired(report)
+    if student is None:
+        return f"{said}."
+    if teacher is None:
+        return f"{said}, and a million texts cost {money(student)} USD with the student; with the teacher is not known."
+    link = "but" if found == "worse" else "and"
+    if student >= teacher:
+        pays = "" if found == "worse" or not economics.worked_out(report) else ": it never breaks even"
+        costs = f"{money(student)} USD with the student and {money(teacher)} USD with the teacher"
+        return f"{said}, and the student is not cheaper{pays}; a million texts cost {costs}."
+    ratio = teacher / student if student else 0
+    times = f" ({number(ratio, 2)} times less)" if ratio > 1.05 else ""
+    costs = f"a million texts cost {money(student)} USD instead of {money(teacher)} USD{times}"
+    return f"{said}, {link} the student is cheaper: {costs}{_earned_back(report)}."
+
+
+def _earned_back(report: dict[str, Any]) -> str:
+    """From how many texts on the student has paid for itself; nothing where it is the worse of the two."""
+    found = economics.worked_out(report)
+    if not found or found["rows"][0]["outcome"] != "pays" or not found["one_off"]["usd"]:
+        return ""
+    cost, texts = found["one_off"], economics.about(found["rows"][0]["break_even_texts"])
+    least = economics.least(found)
+    return f", which earns back what it cost to make ({least}{money(cost['usd'])} USD) after {least}{texts} texts"
+
+
+def _against_api(report: dict[str, Any]) -> list[str]:
+    """The break-even against the cheapest API of the price table, whose quality nobody measured here."""
+    found = economics.worked_out(report)
+    known = [row for row in (found or {"rows": []})["rows"][1:] if row["usd_per_million"] is not None]
+    known = [row for row in known if row["mode"] != "cot-3" and row["outcome"] != "unknown"]
+    if not found or not known:
+        return []
+    row = min(known, key=lambda row: row["usd_per_million"])
+    whom = f"the cheapest API of the table ({economics.called(row)}; its quality was not measured here)"
+    if row["outcome"] == "never":
+        return [f"Against {whom} the student never breaks even: the API costs no more."]
+    least, texts = economics.least(found), economics.about(row["break_even_texts"])
+    told = bool(_earned_back(report))
+    made = "" if told else f" (making it cost {least}{money(found['one_off']['usd'])} USD)"
+    return [f"Against {whom} the student breaks even after {least}{texts} texts{made}."]
