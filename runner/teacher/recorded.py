@@ -1,13 +1,22 @@
-"""Recorded answers: a label in some words, or probabilities by label, as JSON. Knows no files and no rows."""
+"""Recorded answers: a cell is a label, or probabilities by label as JSON, or neither. Never prose: what a sentence
+means is for people to say. Knows no files and no rows.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from runner.labels import find, listed, look_alike, shown
+from runner.teacher.answers import named
 
 CLOSE_TO_ONE = 0.01
 """How far probabilities may be from 1 together: they may be written with two digits."""
+
+SHOWN = 5
+"""So many different values of a column are named in a message; the rest is counted."""
 
 
 def distribution(cell: str, labels: Sequence[str]) -> list[float] | None:
@@ -17,24 +26,77 @@ def distribution(cell: str, labels: Sequence[str]) -> list[float] | None:
 
     :raises ValueError: when it names labels with numbers that are no distribution, with what is wrong.
     """
-    if not cell.lstrip().startswith("{"):
+    found = _object(cell)
+    if not found or any(isinstance(v, bool) or not isinstance(v, int | float) for v in found.values()):
         return None
-    try:
-        found = json.loads(cell)
-    except (ValueError, RecursionError):
+    by_label: dict[str, float] = {}
+    strangers = []
+    for name, value in found.items():
+        if (label := find(name, labels)) is None:
+            strangers.append(name)
+        elif label in by_label:
+            raise ValueError(f"two probabilities of {label!r}")
+        else:
+            by_label[label] = _number(value)
+    if not by_label:
         return None
-    if not isinstance(found, dict) or not found.keys() & set(labels):
-        return None
-    if any(isinstance(value, bool) or not isinstance(value, int | float) for value in found.values()):
-        return None
-    if strangers := sorted(found.keys() - set(labels)):
-        raise ValueError(
-            f"a probability of {strangers[0][:60]!r}, which is not among task.labels ({', '.join(labels)})"
-        )
-    values = [float(found.get(label, 0.0)) for label in labels]
+    if strangers:
+        # A field beside the probabilities, or a label that was left out of the task: nobody can tell.
+        twin = next((label for label in labels if look_alike(strangers[0], label)), None)
+        hint = f"; it only looks like {ascii(twin)}" if twin else ""
+        name = shown(strangers[0], labels)
+        raise ValueError(f"a probability of {name}, which is not among task.labels ({listed(labels)}){hint}")
+    values = [by_label.get(label, 0.0) for label in labels]
     if wrong := [value for value in values if not 0 <= value <= 1]:
         raise ValueError(f"{wrong[0]:g} is no probability")
     total = math.fsum(values)
     if abs(total - 1) > CLOSE_TO_ONE:
         raise ValueError(f"the probabilities sum to {total:.4g}, not to 1")
     return [value / total for value in values]
+
+
+def label_of(cell: str, labels: Sequence[str]) -> str | None:
+    """The label that a cell says: it is one, or JSON that holds one (``{"label": "neutral"}``), or probabilities of which
+    one is the largest. None where it says nothing, and for all prose.
+
+    :raises ValueError: as :func:`distribution`.
+    """
+    if (chances := distribution(cell, labels)) is not None:
+        top = max(chances)
+        best = [label for label, chance in zip(labels, chances, strict=True) if chance == top]
+        return best[0] if len(best) == 1 else None
+    found = _object(cell)
+    if found is None:
+        return named(cell, labels)
+    return named({name.casefold(): value for name, value in found.items()}.get("label"), labels)
+
+
+def usable(cell: str, labels: Sequence[str]) -> bool:
+    """Whether a cell says something about the labels. :raises ValueError: as :func:`distribution`."""
+    return distribution(cell, labels) is not None or label_of(cell, labels) is not None
+
+
+def unusable_values(column: str, cells: Iterable[str], labels: Sequence[str]) -> str:
+    """What a column of votes holds that is no vote, for a message: the most frequent values, each with its count."""
+    counts = Counter(cell.strip() for cell in cells)
+    common = [f"{shown(value, labels, 40) if value else 'nothing'} ({rows:,})" for value, rows in counts.most_common(SHOWN)]
+    if more := len(counts) - SHOWN if len(counts) > SHOWN else 0:
+        common.append(f"and {more:,} more")
+    return f"column {column} holds {', '.join(common)}; task.labels are {listed(labels)}"
+
+
+def _number(value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except OverflowError:  # JSON knows whole numbers of any length
+        return math.inf
+
+
+def _object(cell: str) -> dict[str, object] | None:
+    if not cell.lstrip().startswith("{"):
+        return None
+    try:
+        found = json.loads(cell)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
