@@ -6,9 +6,9 @@ Two spellings are the same label where they differ in nothing but
 - blanks at the ends, or how many blanks stand between two words,
 - capitals (Unicode's case folding: ``STRASSE`` is ``straße``).
 
-Besides, a number without a fraction is its integer, since tools that meet a gap write 1 as ``1.0``; and the truth values
-of JSON, Parquet and Python are the same two words. ``task.labels`` may not hold the same label twice, so that what is found
-is never a choice. Knows no files and no specs.
+Besides, a number without a fraction is its integer, since tools that meet a gap write 1 as ``1.0``; and the truth
+values of JSON, Parquet and Python are the same two words. ``task.labels`` may not hold the same label twice, so that
+what is found is never a choice. Knows no files and no specs.
 """
 
 from __future__ import annotations
@@ -73,19 +73,18 @@ def unknown(value: object, labels: Sequence[str]) -> str:
     """What is wrong with a cell that is none of ``labels``."""
     text = (written(value) or "").strip()
     twins = [label for label in labels if look_alike(text, label)]
-    hint = f"; it only looks like {ascii(twins[0])}" if twins else ""
+    hint = f"; it only looks like {twins[0]!a}" if twins else ""
     return f"the label {shown(text, twins)} is not among task.labels ({listed(labels)}){hint}"
 
 
 def look_alike(one: str, other: str) -> bool:
-    """Whether two labels that are not the same would be read as the same by a person."""
-    return not same(one, other) and _look(one) == _look(other)
+    """Whether two different texts look the same to a person even in quotes, for more than their capitals."""
+    return one.casefold() != other.casefold() and _look(one) == _look(other)
 
 
 def _look(text: str) -> str:
-    """A text as it looks: without what is invisible, and with the Latin letter for those drawn like it."""
-    kept = (char for char in unicodedata.normalize("NFKC", text) if unicodedata.category(char) not in ("Cf", "Cc"))
-    return plain("".join(kept)).translate(_LOOK).replace(" ", "")
+    """A text as it looks: what is invisible is escaped, and what looks like a Latin letter is one."""
+    return unicodedata.normalize("NFKC", repr(text)).casefold().translate(_LOOK)
 
 
 @lru_cache(maxsize=16)

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 from fsspec.spec import AbstractBufferedFile
 
+from runner.class_labels import names_in_features, names_in_parquet, with_names
 from runner.errors import DataError, first_line, not_by_commas
 from runner.storage import file_system
 
@@ -83,6 +84,26 @@ def count_rows(source: Source) -> int | None:
                 lines = sum(chunk.count(b"\n") for chunk in iter(lambda: handle.read(2**20), b""))
             total += max(0, lines - (form == "csv"))
     return total if source.limit is None else min(total, source.limit)
+
+
+def class_names(source: Source) -> list[dict[str, list[str]]]:
+    """The names of the classes that each parquet file writes as integers; on the Hub nobody knows before it is read."""
+    if source.format == "hub":
+        return [{"hub": [source.path]}]
+    files = [file for file in files_of(source) if _format(file, source.format) == "parquet"]
+    return [names for file in files if (names := _parquet_names(file))]
+
+
+def _parquet_names(file: str) -> dict[str, list[str]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    fs, path = file_system(file)
+    try:
+        with fs.open(path, "rb") as handle:
+            return names_in_parquet(pq.read_schema(handle).metadata)
+    except (pa.ArrowException, OSError):
+        return {}  # reading the rows says what is wrong
 
 
 def _parquet_count(fs: Any, path: str) -> int:
@@ -183,11 +204,14 @@ def _parquet_rows(handle: BinaryIO, name: str, columns: Sequence[str]) -> Iterat
     try:
         file = pq.ParquetFile(handle)
         _positions(name, file.schema_arrow.names, columns)
+        names = names_in_parquet(file.schema_arrow.metadata)
+        classes = {column: names[column] for column in columns if column in names}
         number = 0
         for batch in file.iter_batches(PARQUET_ROWS, columns=list(columns)):
             for record in batch.to_pylist():
                 number += 1
-                yield Row(f"{name}:row {number}", record)
+                place = f"{name}:row {number}"
+                yield Row(place, with_names(record, classes, place))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{name}: broken parquet: {str(error).splitlines()[0]}") from error
 
@@ -204,8 +228,11 @@ def _hub_rows(source: Source, columns: Sequence[str]) -> Iterator[Row]:
             "check the name and the network, or download it once and give its parquet file as path"
         ) from error
     _positions(source.path, data.column_names, columns)
+    names = names_in_features(data.features)
+    classes = {column: names[column] for column in columns if column in names}
     for number, record in enumerate(data.select_columns(list(columns)), start=1):
-        yield Row(f"{source.path}:row {number}", dict(record))
+        place = f"{source.path}:row {number}"
+        yield Row(place, with_names(dict(record), classes, place))
 
 
 def _utf8_lines(handle: BinaryIO, name: str) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from runner.labels import plain
 from runner.reading import Source, files_of
 from runner.spec import Spec, resolve_path
 from runner.spec.model import LabelledSource, TextSource
@@ -47,5 +48,5 @@ def row_id(text: str) -> str:
 
 
 def normalised(text: str) -> str:
-    """A text as leaks are compared: case and blanks do not make it another one."""
-    return " ".join(text.casefold().split())
+    """A text as leaks are compared: capitals, blanks and composed characters do not make it another one."""
+    return plain(text)

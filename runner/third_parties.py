@@ -15,7 +15,7 @@ from runner.reading import read_rows, text_of
 from runner.sources import normalised, source_key, source_of
 from runner.spec import Spec
 from runner.spec.model import Annotator
-from runner.teacher.answers import read_label
+from runner.teacher.recorded import label_of, unusable_values
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,18 @@ def _read(spec: Spec, name: str, other: Annotator, rows: list[tuple[str, str]]) 
     at = f"evaluate.compare.{name}"
     found: dict[str, str | None] = {}
     conflicting: set[str] = set()
+    cells: list[str] = []
     count = 0
     for row in read_rows(source_of(spec, other.source), list(dict.fromkeys([other.text, other.label]))):
         count += 1
         text, given = normalised(text_of(row.values[other.text])), text_of(row.values[other.label])
         if not given.strip():  # a text that the annotator has not come to is no mistake
             continue
-        label = read_label(given, spec.task.labels)
+        try:
+            label = label_of(given, spec.task.labels)
+        except ValueError as error:
+            raise DataError(f"{row.place}: column {other.label!r}: {error}; correct the file") from error
+        cells.append(given)
         if found.setdefault(text, label) != label:
             conflicting.add(text)
     common = {identity: found[text] for identity, text in rows if text in found and text not in conflicting}
@@ -64,7 +69,7 @@ def _read(spec: Spec, name: str, other: Annotator, rows: list[tuple[str, str]]) 
         )
     if not any(common.values()):
         raise DataError(
-            f"{at}: not one answer in column {other.label!r} names a label of the task "
-            f"({', '.join(spec.task.labels)}); check the column"
+            f"{at}: not one answer in column {other.label!r} names a label of the task: "
+            f"{unusable_values(other.label, cells, spec.task.labels)}; check the column"
         )
     return Said(common, sum(text in conflicting for _, text in rows))

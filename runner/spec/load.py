@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import Problem, SpecError
+from runner.labels import find
 from runner.spec import explain, rules, strict_yaml
 from runner.spec.fields import fill
 from runner.spec.model import Spec, build
@@ -33,6 +34,7 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
     problems += found + rules.check(complete, places, broken)
     if problems:
         raise SpecError(problems)
+    _with_own_labels(complete)
     base = Path(source).absolute().parent
     return build(Spec, complete, source=source, base=base, text=text, places=places)
 
@@ -74,6 +76,13 @@ def _mapping(document: strict_yaml.Document, source: str) -> dict[str, Any]:
     else:
         message = f"a spec is a mapping that starts with version: 1, found {explain.found(document.data)}"
     raise SpecError([*document.problems, Problem(source, *mark, "", message)])
+
+
+def _with_own_labels(complete: dict[str, Any]) -> None:
+    """Examples carry their labels as the task writes them: that is what the teacher is shown."""
+    task = complete["task"]
+    for example in task["examples"] if isinstance(task["examples"], list) else ():
+        example["label"] = find(example["label"], task["labels"])
 
 
 def _with_ranges(complete: dict[str, Any]) -> dict[str, Any]:

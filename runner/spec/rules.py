@@ -7,8 +7,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+from unicodedata import normalize
 
 from runner.errors import Problem
+from runner.labels import find, plain
 from runner.shown import has_secret
 from runner.spec.fields import stored_as
 from runner.spec.model import FIGURES, prompt_and_votes
@@ -41,16 +43,17 @@ def _touches(one: KeyPath, other: KeyPath) -> bool:
     return one[:shorter] == other[:shorter]
 
 
-def _bare(label: str) -> str:
-    return "".join(label.casefold().split())
-
-
 def _labels_differ(spec: dict[str, Any]) -> Found:
+    """No two labels are the same (:mod:`runner.labels`), nor but for a blank within them."""
     seen: dict[str, str] = {}
     for index, label in enumerate(spec["task"]["labels"]):
-        first = seen.setdefault(_bare(label), label)
-        if first != label:
-            yield ("task", "labels", index), f"{label!r} is {first!r} but for capitals and blanks"
+        first = seen.setdefault(plain(label).replace(" ", ""), label)
+        if first == label:
+            continue
+        message = f"{label!r} is {first!r} but for capitals and blanks"
+        if normalize("NFC", label) == normalize("NFC", first):
+            message = f"{label!a} is {first!a} but for how its characters are composed"
+        yield ("task", "labels", index), message
 
 
 def _examples_fit(spec: dict[str, Any]) -> Found:
@@ -60,7 +63,7 @@ def _examples_fit(spec: dict[str, Any]) -> Found:
     seen: dict[str, int] = {}
     for index, example in enumerate(examples):
         path: KeyPath = ("task", "examples", index)
-        if example["label"] not in labels:
+        if find(example["label"], labels) is None:
             message = f"{example['label']!r} is not in task.labels{did_you_mean(example['label'], labels)}"
             yield (*path, "label"), message
         text = " ".join(example["text"].split())

@@ -42,7 +42,7 @@ from runner.telemetry import Meter, count_failures
 NAME = "label"
 NEEDS = ("load",)
 
-READING = 1
+READING = 2
 """Of answers: a change looks at stored answers again, and asks only where they have become unusable."""
 
 CONCURRENT_BATCHES = 4

@@ -15,8 +15,10 @@ from typing import Any
 import pyarrow as pa
 
 from runner import third_parties
+from runner.class_labels import number_of
 from runner.errors import DataError
-from runner.reading import Row, read_rows, text_of
+from runner.labels import find, listed, unknown
+from runner.reading import Row, class_names, read_rows, text_of
 from runner.sources import normalised, row_id, source_key, source_of
 from runner.spec import Spec
 from runner.spec.model import LabelledSource, TextSource
@@ -59,7 +61,16 @@ def key(spec: Spec) -> dict[str, Any]:
         "labels": list(spec.task.labels),
         "examples": pool_key(spec) or [example.text for example in spec.task.written],
         "columns": vote_columns(spec),
+        **_classes(spec),
     }
+
+
+def _classes(spec: Spec) -> dict[str, Any]:
+    """Which names stand for the integers of the files' labels; nothing where no file has such names."""
+    pool = spec.task.pool
+    sources = [spec.data.train, spec.data.test, *([pool.source] if pool else [])]
+    named = [found for source in sources if (found := class_names(source_of(spec, source)))]
+    return {"classes": named} if named else {}
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -109,14 +120,10 @@ def examples_of(spec: Spec) -> list[dict[str, str]]:
     columns = [pool.text, pool.label, *([pool.reason] if pool.reason else [])]
     found: dict[str, dict[str, str]] = {}
     for row in read_rows(source_of(spec, pool.source), list(dict.fromkeys(columns))):
-        text, label = text_of(row.values[pool.text]), text_of(row.values[pool.label]).strip()
+        text = text_of(row.values[pool.text])
         if not text.strip():
             continue
-        if label not in spec.task.labels:
-            raise DataError(
-                f"{row.place}: the label {label[:60]!r} is not among task.labels ({', '.join(spec.task.labels)}); "
-                "an example must be right: correct the file"
-            )
+        label = _label(spec, pool.source, row, "an example must be right: correct the file")
         reason = text_of(row.values[pool.reason]) if pool.reason else ""
         found.setdefault(normalised(text), {"text": text, "label": label, "reason": reason})
     if len(found) < pool.k:
@@ -145,15 +152,13 @@ def _read(spec: Spec, name: str, source: TextSource) -> Split:
         split.read += 1
         text = text_of(row.values[source.text])
         identity = row_id(text)
-        label = text_of(row.values[label_column]).strip() if label_column else None
         if not text.strip():
             split.drop("empty", row.place, identity)
-        elif label is not None and label not in spec.task.labels:
-            raise DataError(
-                f"{row.place}: the label {label[:60]!r} is not among task.labels ({', '.join(spec.task.labels)}); "
-                "correct the file or add the label"
-            )
-        elif identity in split.rows:
+            continue
+        label = None
+        if isinstance(source, LabelledSource):
+            label = _label(spec, source, row, "correct the file or add the label")
+        if identity in split.rows:
             conflicting.update({identity} if split.rows[identity]["label"] != label else ())
             split.drop("duplicate", row.place, identity)
         else:
@@ -168,6 +173,17 @@ def _read(spec: Spec, name: str, source: TextSource) -> Split:
     for identity in conflicting:
         split.drop_known(identity, "conflicting labels")
     return split
+
+
+def _label(spec: Spec, source: LabelledSource, row: Row, advice: str) -> str:
+    """An expert's label, as the task writes it. :raises DataError: with ``advice``, when the task has no such label."""
+    given = text_of(row.values[source.label])
+    if (label := find(given, spec.task.labels)) is not None:
+        return label
+    number = number_of(given, source.label, class_names(source_of(spec, source)))
+    if number is not None:
+        advice = f"the file writes {number}, which its metadata names {given[:60]!r}: use its names in task.labels"
+    raise DataError(f"{row.place}: {unknown(given, spec.task.labels)}; {advice}")
 
 
 def _vote(spec: Spec, row: Row, column: str) -> str:
@@ -208,7 +224,7 @@ def _part(train: Split, test: Split, spec: Spec) -> list[str]:
         )
     counts = Counter(row["label"] for row in test.rows.values())
     if missing := [label for label in spec.task.labels if not counts[label]]:
-        warnings.append(f"test has no row of {', '.join(missing)}: nothing can be said about it")
+        warnings.append(f"test has no row of {listed(missing)}: nothing can be said about it")
     if len(counts) == 1 and test.rows:
         raise DataError(
             f"data.test: all {len(test.rows)} rows have the one label {next(iter(counts))!r}; "

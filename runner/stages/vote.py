@@ -18,19 +18,19 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from runner.errors import DataError
+from runner.labels import listed
 from runner.spec import Spec
 from runner.stage import Context
 from runner.stages import label
 from runner.store import Folder
-from runner.teacher import calibrate
-from runner.teacher.answers import read_label
+from runner.teacher import calibrate, recorded
 from runner.teacher.asking import counted
 from runner.teacher.votes import SMOOTHING, majority, probabilities
 
 NAME = "vote"
 NEEDS = ("load", "label")
 
-RULES = 3
+RULES = 4
 """Of reading answers and counting votes: a change makes votes that are stored new."""
 
 VOTES = pa.schema(
@@ -172,18 +172,15 @@ def count_votes(votes: Sequence[str | None], labels: Sequence[str], answer: str 
 def _votes(spec: Spec, records: list[dict[str, Any]]) -> list[str | None]:
     teacher, labels = spec.teacher, spec.task.labels
     if teacher.engine == "recorded":
-        return counted(records, labels, len(teacher.columns), early_stop=False)
+        in_order = sorted(records, key=lambda record: int(record["vote"]))
+        return [recorded.label_of(record["text"] or "", labels) for record in in_order]
     return counted(records, labels, teacher.votes, teacher.early_stop)
 
 
 def _mean_of_recorded(spec: Spec, records: list[dict[str, Any]]) -> Verdict:
     """Of recorded probabilities the mean; a plain label among them is one that is sure."""
     labels = spec.task.labels
-    votes = [
-        _most_probable(given, labels).label if given else read_label(record["text"] or "", labels)
-        for record in records
-        for given in [record["label_probabilities"]]
-    ]
+    votes = _votes(spec, records)
     shares = [
         record["label_probabilities"] or [float(label == vote) for label in labels]
         for record, vote in zip(records, votes, strict=True)
@@ -202,9 +199,10 @@ def _distributions(
 
 
 def _most_probable(shares: list[float], labels: Sequence[str]) -> Verdict:
-    best = [label for label, share in zip(labels, shares, strict=True) if share == max(shares)]
+    top = max(shares)
+    best = [label for label, share in zip(labels, shares, strict=True) if share == top]
     if len(best) > 1:
-        return Verdict(None, shares, 1.0, "tie: " + ", ".join(best))
+        return Verdict(None, shares, 1.0, "tie: " + listed(best))
     return Verdict(best[0], shares, 1.0)
 
 

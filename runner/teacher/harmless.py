@@ -28,19 +28,23 @@ class Language:
         return self.says | self.names | self.fills
 
 
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
 def _language(says: str, names: str, fills: str = "", ends: str = "", reasons: str = "") -> Language:
-    return Language(*(frozenset(words.split()) for words in (says, names, fills, ends, reasons)))
+    return Language(*map(_set, (says, names, fills, ends, reasons)))
 
 
 LANGUAGES: dict[str, Language] = {
     "en": _language(
-        says="is say choose pick assign classify classified label labeled labelled rated sure certainly okay ok seems appears "
-        "think believe",
-        names="label answer sentiment class category classification prediction rating score output result response verdict "
-        "decision conclusion polarity tone topic",
-        fills="the a an this that it its s i d ll m would should be as of for to my your our final correct best right most "
-        "likely clearly overall therefore so thus hence here given following text sentence review message comment document "
-        "you go hope helps single appropriate predicted assigned expressed one",
+        says="is say choose pick assign classify classified label labeled labelled rated sure certainly okay ok seems "
+        "appears think believe",
+        names="label answer sentiment class category classification prediction rating score output result response "
+        "verdict decision conclusion polarity tone topic",
+        fills="the a an this that it its s i d ll m would should be as of for to my your our final correct best right "
+        "most likely clearly overall therefore so thus hence here given following text sentence review message "
+        "comment document you go hope helps single appropriate predicted assigned expressed one",
         reasons="reason reasoning explanation rationale justification because confidence note",
     ),
     "de": _language(
@@ -48,43 +52,44 @@ LANGUAGES: dict[str, Language] = {
         names="label etikett klasse kategorie klassifikation klassifizierung einordnung einstufung stimmung sentiment "
         "antwort ergebnis bewertung",
         fills="das der die den dem des dieser diese dieses diesen ein eine einen es ich meine mein richtige korrekte "
-        "endgültige finale passende hier also daher somit text textes satz satzes rezension kommentar von für zu als",
+        "endgültige finale passende hier also daher somit text textes satz satzes rezension kommentar von für "
+        "zu als",
         ends="ein eingestuft einstufen bewertet bewerten klassifiziert klassifizieren",
         reasons="begründung grund erklärung weil konfidenz",
     ),
     "fr": _language(
         says="est dirais choisis classe pense",
         names="label étiquette classe catégorie classification sentiment réponse résultat polarité",
-        fills="le la l les un une ce c cette ma mon je qu que il s agit d de du donc ainsi voici bonne correcte finale "
-        "texte phrase avis commentaire message pour comme",
+        fills="le la l les un une ce c cette ma mon je qu que il s agit d de du donc ainsi voici bonne correcte "
+        "finale texte phrase avis commentaire message pour comme",
         reasons="raison explication justification car confiance",
     ),
     "es": _language(
         says="es diría elijo clasifico creo",
         names="etiqueta clase categoría clasificación sentimiento respuesta resultado polaridad",
-        fills="el la los un una este esta esto mi yo que de del correcta final aquí texto frase reseña comentario mensaje "
-        "para como",
+        fills="el la los un una este esta esto mi yo que de del correcta final aquí texto frase reseña comentario "
+        "mensaje para como",
         reasons="razón explicación justificación porque confianza",
     ),
     "it": _language(
         says="è direi scelgo classifico penso",
         names="etichetta classe categoria classificazione sentimento sentiment risposta risultato polarità",
-        fills="il lo la l un una questo questa mia che di del della corretta finale quindi ecco testo frase recensione "
-        "commento messaggio per come",
+        fills="il lo la l un una questo questa mia che di del della corretta finale quindi ecco testo frase "
+        "recensione commento messaggio per come",
         reasons="motivo ragione spiegazione motivazione perché confidenza",
     ),
     "nl": _language(
         says="is luidt zeg kies denk",
         names="label etiket klasse categorie classificatie sentiment antwoord resultaat",
-        fills="de het een dit deze mijn ik zou zeggen dat van voor dus daarom hier juiste correcte definitieve tekst zin "
-        "recensie bericht",
+        fills="de het een dit deze mijn ik zou zeggen dat van voor dus daarom hier juiste correcte definitieve tekst "
+        "zin recensie bericht",
         reasons="reden uitleg toelichting omdat",
     ),
     "pt": _language(
         says="é diria escolho classifico acho",
         names="rótulo etiqueta classe categoria classificação sentimento resposta resultado polaridade",
-        fills="o a um uma este esta isto minha eu que de do da correta final portanto aqui texto frase comentário mensagem "
-        "para como",
+        fills="o a um uma este esta isto minha eu que de do da correta final portanto aqui texto frase comentário "
+        "mensagem para como",
         reasons="razão motivo explicação justificativa porque",
     ),
     "sv": _language(
@@ -102,15 +107,15 @@ LANGUAGES: dict[str, Language] = {
     "ru": _language(
         says="это есть думаю считаю",
         names="метка класс категория классификация тональность настроение ответ результат оценка",
-        fills="этот эта этого данный данного мой я что итак правильный правильная окончательный итоговый итоговая текст "
-        "текста отзыв отзыва",
+        fills="этот эта этого данный данного мой я что итак правильный правильная окончательный итоговый итоговая "
+        "текст текста отзыв отзыва",
         reasons="причина объяснение обоснование потому",
     ),
     "tr": _language(
         says="şudur",
-        names="etiket etiketi cevap cevabım yanıt sınıf kategori duygu duygusu sonuç",
+        names="etiket etiketi cevap cevabım yanıt sınıf kategori duygu duygusu sonuç",  # noqa: RUF001
         fills="bu metin metnin doğru",
-        reasons="açıklama gerekçe",
+        reasons="açıklama gerekçe",  # noqa: RUF001
     ),
     "ar": _language(
         says="هو هي",
@@ -128,8 +133,8 @@ LANGUAGES: dict[str, Language] = {
     "zh": _language(
         says="是 为 為 属于 屬於",
         names="标签 標籤 类别 類別 分类 分類 情感 情绪 情緒 答案 结果 結果 极性 極性",
-        fills="这 這 该 該 此 的 我 最终 最終 正确 正確 因此 所以 应该 應該 应 應 文本 句子 文字 评论 評論 段 条 條 个 個 句 篇 "
-        "好的",
+        fills="这 這 该 該 此 的 我 最终 最終 正确 正確 因此 所以 应该 應該 应 應 文本 句子 文字 评论 評論 段 条 條 "
+        "个 個 句 篇 好的",
         ends="的",
         reasons="理由 原因 解释 解釋 说明 說明 因为 因為",
     ),
@@ -149,10 +154,10 @@ LANGUAGES: dict[str, Language] = {
     ),
 }
 
-DENY = frozenset(
-    "no not non none nor neither any other without un anti zero few and or both never all "
-    "kein keine keinen keiner nicht nie ohne oder pas sans aucun aucune ni ou sin ningún ninguna nessun nessuna senza "
-    "geen niet zonder sem nenhum nenhuma não e o y u utan inte ikke nie bez brak не нет без yok değil لا غير ليس بدون नहीं 不 没 "
-    "沒 无 無 非 未 없음 안 なし 無し".split()
+DENY = _set(
+    "no not non none nor neither any other without un anti zero few and or both never all kein keine keinen "
+    "keiner nicht nie ohne oder pas sans aucun aucune ni ou sin ningún ninguna nessun nessuna senza geen niet "
+    "zonder sem nenhum nenhuma não e o y u utan inte ikke nie bez brak не нет без yok değil لا غير ليس بدون "
+    "नहीं 不 没 沒 无 無 非 未 없음 안 なし 無し"
 )
-"""Labels that would themselves deny or weigh the word after them: these are read only where nothing follows."""
+"""Labels that would themselves deny or weigh the word after them: read only where they are pointed at."""

@@ -37,7 +37,10 @@ CRIES = "!\uff01"
 PAIRS = {"(": ")", "[": "]", "\uff08": "\uff09", "\uff3b": "\uff3d", "_": "_"}
 
 # Han, kana, Hangul, Thai, Lao, Burmese, Khmer: words stand side by side, or carry their particles.
-_NO_BLANKS = "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3130-\u318f\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
+_NO_BLANKS = (
+    "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007"
+    "\u3040-\u30ff\u3130-\u318f\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
+)
 _WORD = rf"[^\W_{_NO_BLANKS}]"
 _HYPHEN = "[-\u2010\u2011\u00ad]"
 _DASHES = "-\u2013\u2014"
@@ -52,12 +55,12 @@ _POINTS = re.compile(rf"(?:^|[:\uff1a])[\s{re.escape(QUOTES)}]*$")
 _TAG = re.compile(r"<(/?)([A-Za-z]{1,20})>")
 _FENCE = re.compile(r"^\s*```\w{0,20}\s*$", re.MULTILINE)
 _LAST_TOKEN = re.compile(r"(?:\s*(?:</s>|<\|[a-z_]{1,20}\|>|<end_of_turn>|<eos>))+\s*$")
-_TAGS = frozenset("label answer sentiment class category classification output result response b i em strong code p".split())
+_TAGS = re.compile("label|answer|sentiment|class|category|classification|output|result|response|b|i|em|strong|code|p")
 
 
 @dataclass(frozen=True)
 class Statement:
-    """A sentence: the ``label`` that it says, whether it is ``called`` one; ``harmless`` where it may stand anywhere."""
+    """A sentence: the ``label`` that it says, and whether it is ``called`` one; ``harmless`` may stand anywhere."""
 
     label: str | None = None
     called: bool = False
@@ -99,7 +102,7 @@ def _without_tags(text: str) -> str:
     """``<label>X</label>`` -> ``label: X``; a tag of another name, such as that of struck-out text, stays."""
 
     def named(tag: re.Match[str]) -> str:
-        if tag[2].lower() not in _TAGS:
+        if not _TAGS.fullmatch(tag[2].lower()):
             return tag[0]
         return "\n" if tag[1] else f"\n{tag[2]}: " if len(tag[2]) > 3 else "\n"
 

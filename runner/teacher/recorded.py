@@ -43,7 +43,7 @@ def distribution(cell: str, labels: Sequence[str]) -> list[float] | None:
     if strangers:
         # A field beside the probabilities, or a label that was left out of the task: nobody can tell.
         twin = next((label for label in labels if look_alike(strangers[0], label)), None)
-        hint = f"; it only looks like {ascii(twin)}" if twin else ""
+        hint = f"; it only looks like {twin!a}" if twin else ""
         name = shown(strangers[0], labels)
         raise ValueError(f"a probability of {name}, which is not among task.labels ({listed(labels)}){hint}")
     values = [by_label.get(label, 0.0) for label in labels]
@@ -56,8 +56,8 @@ def distribution(cell: str, labels: Sequence[str]) -> list[float] | None:
 
 
 def label_of(cell: str, labels: Sequence[str]) -> str | None:
-    """The label that a cell says: it is one, or JSON that holds one (``{"label": "neutral"}``), or probabilities of which
-    one is the largest. None where it says nothing, and for all prose.
+    """The label that a cell says: it is one, or JSON that holds one (``{"label": "neutral"}``), or probabilities of
+    which one is the largest. None where it says nothing, and for all prose.
 
     :raises ValueError: as :func:`distribution`.
     """
@@ -79,7 +79,9 @@ def usable(cell: str, labels: Sequence[str]) -> bool:
 def unusable_values(column: str, cells: Iterable[str], labels: Sequence[str]) -> str:
     """What a column of votes holds that is no vote, for a message: the most frequent values, each with its count."""
     counts = Counter(cell.strip() for cell in cells)
-    common = [f"{shown(value, labels, 40) if value else 'nothing'} ({rows:,})" for value, rows in counts.most_common(SHOWN)]
+    common = [
+        f"{shown(value, labels, 40) if value else 'nothing'} ({rows:,})" for value, rows in counts.most_common(SHOWN)
+    ]
     if more := len(counts) - SHOWN if len(counts) > SHOWN else 0:
         common.append(f"and {more:,} more")
     return f"column {column} holds {', '.join(common)}; task.labels are {listed(labels)}"
