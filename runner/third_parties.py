@@ -15,7 +15,7 @@ from runner.reading import read_rows, text_of
 from runner.sources import normalised, source_key, source_of
 from runner.spec import Spec
 from runner.spec.model import Annotator
-from runner.teacher.recorded import label_of, unusable_values
+from runner.teacher.recorded import Columns, label_of
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def _read(spec: Spec, name: str, other: Annotator, rows: list[tuple[str, str]]) 
     at = f"evaluate.compare.{name}"
     found: dict[str, str | None] = {}
     conflicting: set[str] = set()
-    cells: list[str] = []
+    looked = Columns([other.label], spec.task.labels)
     count = 0
     for row in read_rows(source_of(spec, other.source), list(dict.fromkeys([other.text, other.label]))):
         count += 1
@@ -55,10 +55,10 @@ def _read(spec: Spec, name: str, other: Annotator, rows: list[tuple[str, str]]) 
         if not given.strip():  # a text that the annotator has not come to is no mistake
             continue
         try:
-            label = label_of(given, spec.task.labels)
+            looked.look([given])
         except ValueError as error:
-            raise DataError(f"{row.place}: column {other.label!r}: {error}; correct the file") from error
-        cells.append(given)
+            raise DataError(f"{row.place}: {error}; correct the file") from error
+        label = label_of(given, spec.task.labels)
         if found.setdefault(text, label) != label:
             conflicting.add(text)
     common = {identity: found[text] for identity, text in rows if text in found and text not in conflicting}
@@ -70,6 +70,6 @@ def _read(spec: Spec, name: str, other: Annotator, rows: list[tuple[str, str]]) 
     if not any(common.values()):
         raise DataError(
             f"{at}: not one answer in column {other.label!r} names a label of the task: "
-            f"{unusable_values(other.label, cells, spec.task.labels)}; check the column"
+            f"{looked.held()}; check the column"
         )
     return Said(common, sum(text in conflicting for _, text in rows))

@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from runner.errors import DataError, Problem, SpecError, not_by_commas
+from runner.labels import find, written
 from runner.spec.fields import stored_as
 from runner.spec.model import LabelledSource, Spec, TextSource
 from runner.spec.peek import labels, peek
@@ -62,6 +63,10 @@ def check_files(spec: Spec, elsewhere: bool = False) -> None:
         except SpecError as error:
             problems += error.problems
     problems += _check_prices(spec)
+    if not elsewhere:
+        from runner.spec.votes import check_votes  # only now: it stands on this module
+
+        problems += check_votes(spec)
     if not elsewhere:
         problems += _check_carbon(spec)
         problems += _check_exports(spec)
@@ -182,15 +187,15 @@ def _check_labels(spec: Spec, at: KeyPath, source: LabelledSource, path: str, ki
     if wrong:
         named = []
         for line, value in islice(wrong, SHOWN):
-            text = "" if value is None else str(value)[:60]
-            named.append(f"line {line} has {repr(text) + did_you_mean(text, known) if text else 'none'}")
+            text = (written(value) or "")[:60]
+            named.append(f"line {line} has {repr(text) + did_you_mean(text, known) if text.strip() else 'none'}")
         more = f", and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
         message = f"{_shown(path)}: every row needs one of task.labels; {', '.join(named)}{more}"
         yield spec.places.problem((*at[:-1], "label"), message)
 
 
 def _is_label(value: object, known: tuple[str, ...]) -> bool:
-    return isinstance(value, str | int) and not isinstance(value, bool) and str(value) in known
+    return find(value, known) is not None
 
 
 def _not_a_file(path: str) -> str:

@@ -70,7 +70,7 @@ def key(spec: Spec) -> dict[str, Any]:
 
 
 def run(context: Context) -> dict[str, Any]:
-    """:raises DataError: when the teacher left nothing to learn from."""
+    """:raises DataError: when the teacher left nothing to learn from, or recorded columns lack too many votes."""
     rows = [
         row | {"split": split}
         for split in ("train", "test")
@@ -89,8 +89,11 @@ def run(context: Context) -> dict[str, Any]:
         if row["id"] in found
     ]
     context.here.write_table("votes.parquet", pa.Table.from_pylist(table, schema=VOTES))
-    summary = _summary(context.spec, table)
-    warnings = _unlearnable(summary["class_shares"], rows)
+    columns = [_recorded(spec, label.folder_of(context.inputs["label"], number)) for number, spec in enumerate(specs)]
+    looked = [one for one in columns if one is not None]
+    summary = _summary(context.spec, table, looked)
+    warnings = [said for one in looked for said in _lacking(one, context.spec)]
+    warnings += _unlearnable(summary["class_shares"], rows)
     context.progress.warn(warnings, NAME)
     return summary | {"warnings": warnings} | ({"teachers": agreement} if agreement else {})
 
@@ -169,6 +172,29 @@ def count_votes(votes: Sequence[str | None], labels: Sequence[str], answer: str 
     return Verdict(winner, shares, agreement)
 
 
+def _recorded(spec: Spec, folder: Folder) -> recorded.Columns | None:
+    """What the teacher's columns hold, where its answers were recorded."""
+    if spec.teacher.engine != "recorded":
+        return None
+    looked = recorded.Columns(spec.teacher.columns, spec.task.labels)
+    for records in label.by_row(folder.read_table("answers.parquet")).values():
+        looked.look([record["text"] or "" for record in sorted(records, key=lambda record: int(record["vote"]))])
+    return looked
+
+
+def _lacking(looked: recorded.Columns, spec: Spec) -> list[str]:
+    """What to say of rows without a recorded vote. :raises DataError: when they are too many, or a column has none."""
+    allowed = spec.teacher.max_failure_rate
+    if dead := looked.dead():
+        raise DataError(f"no cell is a vote in {', '.join(dead)}: {looked.held(dead)}; {recorded.ADVICE}")
+    if looked.too_many(allowed):
+        raise DataError(
+            f"{looked.words()}; teacher.max_failure_rate allows {100 * allowed:g} %: {recorded.ADVICE}, or raise it to "
+            "learn from the other rows"
+        )
+    return [f"{looked.words()}; nothing is learned from these"] if looked.without else []
+
+
 def _votes(spec: Spec, records: list[dict[str, Any]]) -> list[str | None]:
     teacher, labels = spec.teacher, spec.task.labels
     if teacher.engine == "recorded":
@@ -240,7 +266,7 @@ def _unlearnable(shares: Mapping[str, float], rows: Sequence[dict[str, Any]]) ->
     ]
 
 
-def _summary(spec: Spec, table: list[dict[str, Any]]) -> dict[str, Any]:
+def _summary(spec: Spec, table: list[dict[str, Any]], looked: Sequence[recorded.Columns]) -> dict[str, Any]:
     train = [row for row in table if row["split"] == "train"]
     labelled = [row for row in train if row["label"] is not None]
     counts = Counter(row["label"] for row in labelled)
@@ -248,10 +274,10 @@ def _summary(spec: Spec, table: list[dict[str, Any]]) -> dict[str, Any]:
         only = next(iter(counts), None)
         found = f"gave all of them the one label {only!r}" if only else "abstained on all of them"
         first = f", the first: {train[0]['text'][:80]!r} ({train[0]['reason'] or only})" if train else ""
-        raise DataError(
-            f"the teacher {found} ({len(train)} train rows): there is nothing to learn{first}; "
-            "look at the answers in label/*/answers.parquet, then at task.instructions and task.examples"
-        )
+        advice = "look at the answers in label/*/answers.parquet, then at task.instructions and task.examples"
+        if looked and all(one.teacher.engine == "recorded" for one in spec.teachers()):  # nobody was instructed
+            advice = "; ".join([*(one.held() for one in looked), recorded.ADVICE])
+        raise DataError(f"the teacher {found} ({len(train)} train rows): there is nothing to learn{first}; {advice}")
     abstained = [row for row in table if row["label"] is None]
     return {
         "rows": len(table),

@@ -122,13 +122,13 @@ def test_only_the_beginning_of_train_is_read_and_a_split_character_does_no_harm(
 
 
 def test_unknown_labels_of_test_are_named_with_their_lines() -> None:
-    rows = ['"two\nlines",good', "x,godo", "x,", "x", 'x,"good "', "x,BAD", "x,1", "x,2"]
+    rows = ['"two\nlines",good', "x,godo", "x,", "x", 'x,"good "', "x,BAD", "x,b ad", "x,1", "x,2", "x,3"]
     Path("test.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
     (only,) = problems()
     assert only == (
         "spec.yaml:8:12: data.test.label: test.csv: every row needs one of task.labels; "
         "line 4 has 'godo' (did you mean 'good'?), line 5 has none, line 6 has none, "
-        "line 7 has 'good ' (did you mean 'good'?), line 8 has 'BAD' (did you mean 'bad'?), and 2 more"
+        "line 9 has 'b ad' (did you mean 'bad'?), line 10 has '1', and 2 more"
     )
 
 
@@ -142,7 +142,7 @@ def test_jsonl_columns_labels_and_broken_lines() -> None:
     rows = [{"text": "a", "label": "good"}, {"text": "b\u2028c"}, {"text": "c", "label": True}]
     Path("test.jsonl").write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n\n")
     (only,) = problems("data.test.path=test.jsonl")
-    assert only.endswith("line 2 has none, line 3 has 'True'")
+    assert only.endswith("line 2 has none, line 3 has 'true'")
     Path("test.jsonl").write_text('{"text": "a", "label": "good"}\n{"text": \n')
     (only,) = problems("data.test.path=test.jsonl")
     assert only.endswith("data.test.path: test.jsonl: line 2: every line must be JSON, and this is not")
@@ -157,10 +157,12 @@ def test_number_labels_in_json_are_the_same_as_in_text() -> None:
     check_files(load("data.test.path=test.jsonl", "task.labels=['0', '1']"))
 
 
-def test_true_in_json_is_no_label_even_where_a_label_is_called_true() -> None:
+def test_true_in_json_is_the_label_of_that_name() -> None:
     Path("test.jsonl").write_text('{"text": "a", "label": "True"}\n{"text": "b", "label": true}\n')
-    (only,) = problems("data.test.path=test.jsonl", "task.labels=['True', 'False']")
-    assert "every row needs one of task.labels; line 2 has 'True'" in only
+    check_files(load("data.test.path=test.jsonl", "task.labels=['True', 'False']"))
+    Path("test.jsonl").write_text('{"text": "a", "label": 1}\n{"text": "b", "label": true}\n')
+    (only,) = problems("data.test.path=test.jsonl", "task.labels=['1', '0']")
+    assert "every row needs one of task.labels; line 2 has 'true'" in only
 
 
 def test_a_json_line_longer_than_the_beginning_is_left_to_the_run() -> None:
