@@ -12,7 +12,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from runner.report import economics, text, words
+from runner.report import classes, economics, text, words
 from runner.report.gather import Run
 from runner.report.plots import all_plots
 from runner.report.templates import environment
@@ -60,6 +60,8 @@ def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
         "sources": economics.sources(report),
         "training": words.training(report["train"]),
         "plots": {name: Markup(svg) for name, svg in all_plots(report).items()},
+        "by_class": classes.in_tables(report["evaluate"]),
+        "left_out": classes.left_out(report["evaluate"]),
         "doubtful": run.doubtful,
         "mistaken": run.mistaken,
         "longest": run.summaries["label"].get("longest") or [],

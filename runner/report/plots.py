@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
+from runner.report import classes
 from runner.report.drawing import DASHED, INK, LINE, MUTED, STUDENT, TEACHER, draw
 from runner.report.economics import about
 from runner.report.text import cut, flat, money, number
@@ -47,7 +48,9 @@ def all_plots(report: dict[str, Any]) -> dict[str, str]:
 
 
 def confusion(name: str, labels: Sequence[str], score: dict[str, Any]) -> str:
-    """Truth by row, prediction by column; a cell's strength is its share of the row."""
+    """Truth by row, prediction by column, each cell as strong as its share of the row; of many labels the worst pairs."""
+    if score["confusion"] is None:
+        return classes.most_confused(name, score)
     counts = np.array(score["confusion"])
     columns = _names(labels)
     abstained = [score.get("abstained_by_class", {}).get(label, 0) for label in labels]
@@ -120,12 +123,14 @@ def shares(report: dict[str, Any]) -> str:
     """How often each class is given: by the teacher in all its labels, by experts and student in the test."""
     scores = report["evaluate"]
     labels = list(scores["labels"])
-    given = np.array(scores["student"]["confusion"]).sum(axis=0)
+    given = classes.given(scores["student"], labels)
     truth = np.array([scores["student"]["per_class"][label]["support"] for label in labels])
     teacher = report["label"]["class_shares"]
+    shown = classes.with_bars(labels, truth)
+    labels = [labels[place] for place in shown]
     bars = [
-        ("experts, test", truth / max(truth.sum(), 1), INK, 0.75),
-        ("student, test", given / max(given.sum(), 1), STUDENT, 1.0),
+        ("experts, test", (truth / max(truth.sum(), 1))[shown], INK, 0.75),
+        ("student, test", (given / max(given.sum(), 1))[shown], STUDENT, 1.0),
         ("teacher, all labels", np.array([teacher.get(label) or 0.0 for label in labels]), TEACHER, 1.0),
     ]
 

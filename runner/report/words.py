@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from runner.labels import listed
 from runner.report import economics
 from runner.report.text import NOTHING, cut, flat, money, number, percent, probability
 
@@ -261,7 +262,7 @@ def limits(report: dict[str, Any]) -> list[str]:
     if rare:
         said.append(
             f"Some classes have fewer than {FEW_ROWS} test texts, and their own figures are rough: "
-            f"{flat(', '.join(rare))}."
+            f"{flat(listed(rare))}."
         )
     held_out = report["train"].get("held_out")
     export = report.get("export") or {}

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from runner.errors import DataError
-from runner.labels import listed
+from runner.labels import LISTED, listed
 from runner.spec import Spec
 from runner.stage import Context
 from runner.stages import label
@@ -255,14 +255,21 @@ def _sampled(spec: Spec) -> bool:
 
 def _unlearnable(shares: Mapping[str, float], rows: Sequence[dict[str, Any]]) -> list[str]:
     """What to say of labels that test texts have, and that the teacher gave to no train text."""
-    missing = {
-        label: [row["text"] for row in rows if row.get("label") == label] for label in shares if not shares[label]
-    }
+    missing: dict[str, list[str]] = {label: [] for label in shares if not shares[label]}
+    for row in rows:
+        if row.get("label") in missing:
+            missing[row["label"]].append(row["text"])
+    missing = {label: texts for label, texts in missing.items() if texts}
+    if len(missing) > LISTED:
+        texts = sum(map(len, missing.values()))
+        return [
+            f"the teacher labelled no train text with one of {len(missing):,} labels that {texts:,} test texts have "
+            f"({listed(list(missing))}): the student cannot learn them, and is wrong on those"
+        ]
     return [
         f"the teacher labelled no train text {label}, and {len(texts)} test texts are (the first: {texts[0][:80]!r}): "
         "the student cannot learn it, and is wrong on those"
         for label, texts in missing.items()
-        if texts
     ]
 
 
