@@ -29,25 +29,14 @@ def names_in_parquet(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[s
     }
 
 
-def names_in_features(features: Mapping[str, Any] | None) -> dict[str, list[str]]:
-    """The same of a data set that ``datasets`` has loaded."""
-    return {
-        column: list(names)
-        for column, feature in (features or {}).items()
-        if type(feature).__name__ == "ClassLabel" and (names := getattr(feature, "names", None)) and _are_names(names)
-    }
+def with_names(cells: Sequence[Any], classes: Sequence[Sequence[str] | None], place: str) -> tuple[Any, ...]:
+    """A row's cells, those of classes by their names. :raises DataError: for an integer that has none."""
+    return tuple(
+        cell if names is None else _named(cell, names, place) for cell, names in zip(cells, classes, strict=True)
+    )
 
 
-def with_names(values: dict[str, Any], classes: Mapping[str, Sequence[str]], place: str) -> dict[str, Any]:
-    """A row's values, those of ``classes`` by their names. :raises DataError: for an integer that has none."""
-    if not classes:
-        return values
-    return values | {
-        column: _named(values[column], names, f"{place}: column {column!r}") for column, names in classes.items()
-    }
-
-
-def _named(value: object, names: Sequence[str], where: str) -> object:
+def _named(value: object, names: Sequence[str], place: str) -> object:
     if isinstance(value, float) and value.is_integer():  # a column with gaps, written by pandas
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
@@ -56,7 +45,7 @@ def _named(value: object, names: Sequence[str], where: str) -> object:
         return None
     if not 0 <= value < len(names):
         raise DataError(
-            f"{where}: the class {value} has no name: the file's metadata names 0 to {len(names) - 1} "
+            f"{place}: the class {value} has no name: the file's metadata names 0 to {len(names) - 1} "
             f"({', '.join(names[:12])}{', ...' if len(names) > 12 else ''}); mend the file"
         )
     return names[value]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.errors import DataError
-from runner.reading import read_rows, text_of
+from runner.reading import read_rows
 from runner.sources import normalised, source_key, source_of
 from runner.spec import Spec
 from runner.spec.model import Annotator
@@ -49,9 +49,9 @@ def _read(spec: Spec, name: str, other: Annotator, rows: list[tuple[str, str]]) 
     conflicting: set[str] = set()
     looked = Columns([other.label], spec.task.labels)
     count = 0
-    for row in read_rows(source_of(spec, other.source), list(dict.fromkeys([other.text, other.label]))):
+    for row in read_rows(source_of(spec, other.source), [other.text, other.label], [other.label]):
         count += 1
-        text, given = normalised(text_of(row.values[other.text])), text_of(row.values[other.label])
+        text, given = normalised(row.values[other.text]), row.values[other.label]
         if not given.strip():  # a text that the annotator has not come to is no mistake
             continue
         try:

@@ -48,7 +48,7 @@ def all_plots(report: dict[str, Any]) -> dict[str, str]:
 
 
 def confusion(name: str, labels: Sequence[str], score: dict[str, Any]) -> str:
-    """Truth by row, prediction by column, each cell as strong as its share of the row; of many labels the worst pairs."""
+    """Truth by row, prediction by column, a cell as strong as its share of the row; of many labels the worst pairs."""
     if score["confusion"] is None:
         return classes.most_confused(name, score)
     counts = np.array(score["confusion"])

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from runner.errors import DataError, Problem, SpecError
+from runner.reading import read_rows
 from runner.spec.files import resolve_path
 from runner.spec.model import LabelledSource, Spec, TextSource
 from runner.spec.strict_yaml import KeyPath
@@ -70,18 +71,17 @@ def _cells(
     """Where each row with a text stands, with its cells; nothing for data that is not on this machine, or is broken."""
     if source.format == "hub":
         return
-    from runner.reading import read_rows, text_of
-    from runner.sources import source_of
+    from runner.sources import source_of  # only now: it stands on this package
 
     try:
         if "://" in resolve_path(spec, source.path).removeprefix("file://"):
             return
-        for row in read_rows(source_of(spec, source), list(dict.fromkeys([source.text, *columns]))):
-            text = text_of(row.values[source.text])
+        for row in read_rows(source_of(spec, source), [source.text, *columns], columns):
+            text = row.values[source.text]
             if not text.strip() or (seen is not None and text in seen):
                 continue
             if seen is not None:
                 seen.add(text)
-            yield row.place, [text_of(row.values[column]) for column in columns]
+            yield row.place, [row.values[column] for column in columns]
     except (DataError, SpecError):
         return  # files.py says so

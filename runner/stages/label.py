@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from runner import models
 from runner.cluster import Resources
 from runner.errors import EngineError
-from runner.sources import row_id
+from runner.reading import row_id
 from runner.spec import Spec
 from runner.spec.model import Teacher
 from runner.stage import Context

@@ -18,8 +18,8 @@ from runner import third_parties
 from runner.class_labels import number_of
 from runner.errors import DataError
 from runner.labels import find, listed, unknown
-from runner.reading import Row, class_names, read_rows, text_of
-from runner.sources import normalised, row_id, source_key, source_of
+from runner.reading import Row, class_names, read_rows, row_id, without_rows
+from runner.sources import normalised, source_key, source_of
 from runner.spec import Spec
 from runner.spec.model import LabelledSource, TextSource
 from runner.stage import Context
@@ -36,12 +36,13 @@ EXAMPLES = pa.schema([("text", pa.large_string()), ("label", pa.string()), ("rea
 
 @dataclass
 class Split:
-    """The rows of one split on their way in."""
+    """The rows of one split on their way in; ``skipped`` are its files that have none."""
 
     name: str
     read: int = 0
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     dropped: list[dict[str, str]] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
 
     def drop(self, reason: str, place: str, row_id: str) -> None:
         """Keep a record of a row that does not go on."""
@@ -100,6 +101,8 @@ def collect(spec: Spec) -> tuple[Split, Split, list[str]]:
     test = _read(spec, "test", spec.data.test)
     warnings = _part(train, test, spec)
     for split in (train, test):
+        if split.skipped and split.read:
+            warnings.append(f"data.{split.name}: {without_rows(split.skipped)}")
         if not split.rows:
             raise DataError(
                 f"data.{split.name}: none of {split.read} rows is left: "
@@ -119,12 +122,12 @@ def examples_of(spec: Spec) -> list[dict[str, str]]:
         return [{"text": one.text, "label": one.label, "reason": one.reason} for one in spec.task.written]
     columns = [pool.text, pool.label, *([pool.reason] if pool.reason else [])]
     found: dict[str, dict[str, str]] = {}
-    for row in read_rows(source_of(spec, pool.source), list(dict.fromkeys(columns))):
-        text = text_of(row.values[pool.text])
+    for row in read_rows(source_of(spec, pool.source), columns):
+        text = row.values[pool.text]
         if not text.strip():
             continue
         label = _label(spec, pool.source, row, "an example must be right: correct the file")
-        reason = text_of(row.values[pool.reason]) if pool.reason else ""
+        reason = row.values[pool.reason] if pool.reason else ""
         found.setdefault(normalised(text), {"text": text, "label": label, "reason": reason})
     if len(found) < pool.k:
         raise DataError(f"task.examples.from: {pool.k} examples are to be chosen, and the file has {len(found)}")
@@ -148,9 +151,9 @@ def _read(spec: Spec, name: str, source: TextSource) -> Split:
     voted = vote_columns(spec)
     columns = [source.text, *([label_column] if label_column else []), *voted]
     conflicting: set[str] = set()
-    for row in read_rows(source_of(spec, source), list(dict.fromkeys(columns))):
+    for row in read_rows(source_of(spec, source), columns, voted, split.skipped.append):
         split.read += 1
-        text = text_of(row.values[source.text])
+        text = row.values[source.text]
         identity = row_id(text)
         if not text.strip():
             split.drop("empty", row.place, identity)
@@ -177,7 +180,7 @@ def _read(spec: Spec, name: str, source: TextSource) -> Split:
 
 def _label(spec: Spec, source: LabelledSource, row: Row, advice: str) -> str:
     """An expert's label, as the task writes it. :raises DataError: with ``advice``, when the task has no such label."""
-    given = text_of(row.values[source.label])
+    given = row.values[source.label]
     if (label := find(given, spec.task.labels)) is not None:
         return label
     number = number_of(given, source.label, class_names(source_of(spec, source)))
@@ -188,7 +191,7 @@ def _label(spec: Spec, source: LabelledSource, row: Row, advice: str) -> str:
 
 def _vote(spec: Spec, row: Row, column: str) -> str:
     """A recorded answer as it stands there. :raises DataError: when it is probabilities that are no distribution."""
-    cell = text_of(row.values[column])
+    cell = row.values[column]
     try:
         distribution(cell, spec.task.labels)
     except ValueError as error:

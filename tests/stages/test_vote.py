@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import DataError
-from runner.sources import row_id
+from runner.reading import row_id
 from runner.stages import vote
 from runner.stages.vote import Verdict, count_votes
 from runner.store import Folder
