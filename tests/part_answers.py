@@ -313,7 +313,7 @@ def test_08_integers_whose_names_the_task_lacks_are_explained(job: Any) -> None:
 
 def test_08_a_class_without_a_name_is_refused_and_minus_one_is_none(job: Any) -> None:
     overrides = classes_job(job, ["bad", "good"], "[bad, good]", [0, 1, 2])
-    with pytest.raises(DataError, match=r"test\.parquet:row 3: the class 2 has no name"):
+    with pytest.raises(DataError, match=r"train\.parquet:row 3: the class 2 has no name"):
         load.collect(job.spec(*overrides))
     overrides = classes_job(job, ["bad", "good"], "[bad, good]", [0, 1, -1])
     with pytest.raises(DataError, match=r"test\.parquet:row 3: the label '' is not among"):
