@@ -55,8 +55,8 @@ class Rows:
 def read() -> Rows:
     """The train rows as the vote stage leaves them: three votes, pooled with another prompt's answer; without ties."""
     from runner.stages.vote import count_votes
-    from runner.teacher.recorded import label_of
     from runner.teacher.pool import pool
+    from runner.teacher.recorded import label_of
 
     folder = Path(os.environ.get("TUTELAGE_DATA", ROOT.parent / "shared" / "data"))
     with open(folder / "financial_phrasebank" / "train.csv", encoding="utf-8", newline="") as handle:
