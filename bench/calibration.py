@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import f1_score
 
-from runner.sources import row_id
+from runner.reading import row_id
 from runner.store import Folder
 from runner.teacher.calibrate import divide
 

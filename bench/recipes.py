@@ -55,13 +55,13 @@ class Rows:
 def read() -> Rows:
     """The train rows as the vote stage leaves them: three votes, pooled with another prompt's answer; without ties."""
     from runner.stages.vote import count_votes
-    from runner.teacher.answers import read_label
     from runner.teacher.pool import pool
+    from runner.teacher.recorded import label_of
 
     folder = Path(os.environ.get("TUTELAGE_DATA", ROOT.parent / "shared" / "data"))
     with open(folder / "financial_phrasebank" / "train.csv", encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))
-    votes = [[[read_label(row[column], LABELS) for column in columns] for columns in TEACHERS] for row in rows]
+    votes = [[[label_of(row[column], LABELS) for column in columns] for columns in TEACHERS] for row in rows]
     given = [[count_votes(one, LABELS).probabilities for one in row] for row in votes]
     even = [1 / len(LABELS)] * len(LABELS)
     missing = np.array([[one is None for one in row] for row in given])

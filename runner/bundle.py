@@ -21,9 +21,9 @@ from pathlib import Path
 
 from runner import __version__
 from runner.errors import SpecError, UserError
+from runner.file_kinds import stored_as
 from runner.shown import has_secret
 from runner.spec import Spec
-from runner.spec.fields import stored_as
 from runner.spec.files import goes_along
 from runner.spec.rules import VARIABLE
 from runner.store import fingerprint
@@ -51,7 +51,7 @@ def pack(spec: Spec, overrides: Sequence[str], runs_dir: str, options: Sequence[
         )
     base = Path(os.path.abspath(spec.base))
     root = Path(
-        os.path.commonpath([base, *files, *(_highest(base, path) for path in _paths(spec) if goes_along(path))])
+        os.path.commonpath([base, *files, *(_highest(base, path) for path in _paths(spec) if goes_along(spec, path))])
     )
     spec_name = Path(spec.source).name
     _copy_package(folder)
@@ -81,7 +81,7 @@ def _paths(spec: Spec) -> Iterator[str]:
 
 def _files(spec: Spec) -> Iterator[str]:
     for path in _paths(spec):
-        if goes_along(path):
+        if goes_along(spec, path):
             where = str(spec.base / path)
             yield from [where] if os.path.lexists(where) else glob.glob(where, recursive=True)
 

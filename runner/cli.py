@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from runner import __version__
 from runner.errors import SpecError, TutelageError, UserError
+from runner.paths import absolute, at_home
 from runner.shown import for_terminal, has_secret, without_secrets
 
 if TYPE_CHECKING:
@@ -80,12 +81,12 @@ def _bug(trace: str) -> int:
 
 
 def _validate(options: argparse.Namespace) -> int:
-    from runner.spec import check_files, load_spec
+    from runner.spec import check_spec
 
     problems = []
-    for path in options.specs:
+    for path in map(at_home, options.specs):
         try:
-            check_files(load_spec(path, options.set))
+            check_spec(path, options.set)
         except SpecError as error:
             problems += error.problems
         else:
@@ -154,7 +155,7 @@ def _submit(options: argparse.Namespace) -> int:
     from runner import bundle
     from runner.jobs import Jobs
     from runner.plan import check_models
-    from runner.spec import check_files, load_spec
+    from runner.spec import check_spec
 
     if "://" not in options.runs_dir and not options.runs_dir.startswith("/"):
         raise UserError(
@@ -166,8 +167,7 @@ def _submit(options: argparse.Namespace) -> int:
             "--runs-dir: no password, token or signature may stand in it, for everybody on the cluster would see it; "
             "put credentials into the environment of `ray start` on the nodes"
         )
-    spec = load_spec(options.spec, options.set)
-    check_files(spec, elsewhere=True)
+    spec = check_spec(at_home(options.spec), options.set, elsewhere=True)
     check_models(spec, elsewhere=True)
     jobs = Jobs(options.address)
     more = [f"--wait={options.wait}", *(["--json"] if options.json else []), *(["--quiet"] if options.quiet else [])]
@@ -265,9 +265,9 @@ def _predict(options: argparse.Namespace) -> int:
     from runner.progress import Progress
 
     wish = Wish(
-        student=_absolute(options.student),
-        inputs=tuple(map(_absolute, options.inputs)),
-        out=_absolute(options.out),
+        student=absolute(options.student),
+        inputs=tuple(map(absolute, options.inputs)),
+        out=absolute(options.out),
         text=options.text,
         keep=tuple(options.keep),
         abstain_below=options.abstain_below,
@@ -299,7 +299,7 @@ def _labelled(found: dict[str, Any]) -> str:
 def _report(options: argparse.Namespace) -> int:
     from runner.store import Folder
 
-    run = Folder(_absolute(options.run))
+    run = Folder(absolute(options.run))
     if not run.exists("run.json"):
         raise UserError(f"{options.run}: no finished run is there (no run.json); give the folder that `run` printed")
     _show_report(run, _write_report(run), options.json)
@@ -314,11 +314,11 @@ def _render(options: argparse.Namespace) -> int:
 
     asked = {field.name: getattr(options, field.name) for field in fields(Wish)}
     wish = Wish(**{name: value for name, value in asked.items() if value is not None})
-    rendered = render(load_spec(options.spec, options.set), wish, options.plan)
+    rendered = render(load_spec(at_home(options.spec), options.set), wish, options.plan)
     if options.output is None:
         print(rendered.yaml, end="")
     else:
-        _write_text(Path(options.output), rendered.yaml)
+        _write_text(Path(at_home(options.output)), rendered.yaml)
     if rendered.needs:
         _put("\n  ".join(["what the job needs in the cluster before it starts:", *rendered.needs]), sys.stderr)
     return 0
@@ -335,7 +335,7 @@ def _push(options: argparse.Namespace) -> int:
     from runner.push import push
     from runner.store import Folder
 
-    pushed = push(Folder(_absolute(options.run)), options.to, data=options.data, private=options.private)
+    pushed = push(Folder(absolute(options.run)), options.to, data=options.data, private=options.private)
     texts = f"{pushed.texts:,} labelled texts" if pushed.texts else "no texts of the data (--data adds them)"
     for place in pushed.places:
         _put(f"pushed: {place}")
@@ -403,17 +403,15 @@ def _init(options: argparse.Namespace) -> int:
 
 
 def _load(options: argparse.Namespace) -> Spec:
-    from runner.spec import check_files, load_spec
+    from runner.spec import check_spec
 
-    spec = load_spec(options.spec, options.set)
-    check_files(spec)
-    return spec
+    return check_spec(at_home(options.spec), options.set)
 
 
 def _run_folder(spec: Spec, runs_dir: str) -> Folder:
     from runner.store import Folder
 
-    return Folder(_absolute(runs_dir)).child(spec.name)
+    return Folder(absolute(runs_dir)).child(spec.name)
 
 
 def _address(options: argparse.Namespace) -> str | None:
@@ -431,10 +429,6 @@ def _cluster(options: argparse.Namespace, run: str) -> Iterator[Cluster]:
         yield cluster
     finally:
         cluster.stop()
-
-
-def _absolute(path: str) -> str:
-    return path if "://" in path else str(Path(path).expanduser().resolve())
 
 
 def _write_report(run: Folder) -> dict[str, Any]:

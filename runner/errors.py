@@ -17,8 +17,11 @@ knows Ray, vLLM or torch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from runner.labels import look_alike
 
 
 @dataclass(frozen=True, order=True)
@@ -76,10 +79,17 @@ class BusyError(UserError):
     """Another run is at work in the same run folder."""
 
 
-def not_by_commas(header: Sequence[str]) -> str:
-    """What to do where the header of a csv file came out as one column; empty where it did not."""
-    mark = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), None)
-    return f" (its header is parted by {mark!r}: write the file with commas)" if mark else ""
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """`` (did you mean 'temperature'?)``, or nothing when no choice looks alike.
+
+    Both in ASCII where nobody could see the difference.
+    """
+    choices = list(choices)
+    if twin := next((choice for choice in choices if look_alike(word, choice)), None):
+        return f" (did you mean {twin!a}? This is {word[:200]!a})"
+    by_lower = {choice.casefold(): choice for choice in choices}
+    close = difflib.get_close_matches(word[:200].casefold().strip(), by_lower, n=1, cutoff=0.6)
+    return f" (did you mean {by_lower[close[0]]!r}?)" if close else ""
 
 
 def first_line(error: BaseException, most: int = 300) -> str:

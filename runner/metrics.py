@@ -20,12 +20,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 BINS = 10
 CELLS_AT_ONCE = 10_000_000
 """Resampled counts that are held in memory at once: many labels are resampled in several goes."""
+
+MATRIX = 50
+"""Of more labels than these the confusion is told by its pairs: nearly all cells of a matrix would be empty."""
 
 
 def score(
@@ -39,8 +43,9 @@ def score(
     """Every figure that the report shows about one system, as a JSON-able dict.
 
     ``probabilities`` has shape ``(rows, labels)`` in the labels' order; a row of NaN has none.
-    ``confusion`` counts truth by row and prediction by column; abstentions stand beside it in
-    ``abstained_by_class``. ``ci95`` are percentile bootstrap intervals over the rows.
+    ``confusion`` counts truth by row and prediction by column; of more than :data:`MATRIX` labels it is null, and
+    ``confused`` lists (truth, prediction, rows) of every cell off the diagonal that is not empty, the fullest first.
+    Abstentions stand beside it in ``abstained_by_class``. ``ci95`` are percentile bootstrap intervals over the rows.
 
     :raises ValueError: when there are no rows, lengths differ, or a label is not among ``labels``.
     """
@@ -55,7 +60,7 @@ def score(
     return {
         "rows": len(true),
         "accuracy": float(np.mean(true == guess)),
-        "macro_f1": float(_macro_f1(counts[None])[0]),
+        "macro_f1": float(_macro_f1(*_sums(counts[None]))[0]),
         "balanced_accuracy": float(np.mean(recall[support > 0])),
         "per_class": {
             label: {
@@ -66,7 +71,7 @@ def score(
             }
             for k, label in enumerate(labels)
         },
-        "confusion": counts[:, :-1].tolist(),
+        **_confusion(labels, counts[:, :-1]),
         "abstained": int(counts[:, -1].sum()),
         "abstained_by_class": {label: int(counts[k, -1]) for k, label in enumerate(labels)},
         **_calibration(true, guess, probabilities),
@@ -106,11 +111,23 @@ def _codes(
     return true, guess
 
 
-def _macro_f1(counts: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-    """Macro F1 of each table: ``counts`` has shape ``(tables, labels, labels + 1)``, abstentions last."""
+def _confusion(labels: Sequence[str], counts: NDArray[np.integer[Any]]) -> dict[str, Any]:
+    """The matrix, or its pairs where it would be too large to read."""
+    if len(labels) <= MATRIX:
+        return {"confusion": counts.tolist()}
+    pairs = [(int(t), int(p)) for t, p in zip(*np.nonzero(counts), strict=True) if t != p]
+    pairs.sort(key=lambda pair: -int(counts[pair]))
+    return {"confusion": None, "confused": [[labels[t], labels[p], int(counts[t, p])] for t, p in pairs]}
+
+
+def _sums(counts: NDArray[np.integer[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of tables ``(tables, labels, labels + 1)``, abstentions last: the diagonal, and each class's row plus column."""
     right = np.diagonal(counts, axis1=1, axis2=2)
-    # 2 TP + FP + FN is the class's row (truth) plus its column (predictions).
-    both = counts.sum(axis=2) + counts[:, :, :-1].sum(axis=1)
+    return right, counts.sum(axis=2) + counts[:, :, :-1].sum(axis=1)
+
+
+def _macro_f1(right: NDArray[np.integer[Any]], both: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    """Macro F1 of each table; ``2 TP + FP + FN`` is the class's row (truth) plus its column (predictions)."""
     f1 = np.divide(2.0 * right, both, out=np.zeros(both.shape), where=both > 0)
     macro: NDArray[np.float64] = f1.sum(axis=1) / (both > 0).sum(axis=1)
     return macro
@@ -120,24 +137,33 @@ def _intervals(counts: NDArray[np.integer[Any]], resamples: int, seed: int) -> d
     """Percentile bootstrap intervals (Efron 1979) of accuracy and macro F1.
 
     Both depend on the rows only through the (truth, predicted) counts, and the counts of rows drawn with
-    replacement are a multinomial draw: exact, and far cheaper than drawing the rows.
+    replacement are a multinomial draw: exact, and far cheaper than drawing the rows. Cells that are empty stay so.
     """
     rng = np.random.default_rng(seed)
-    rows = int(counts.sum())
-    filled = np.flatnonzero(counts)
+    rows, labels = int(counts.sum()), len(counts)
+    truth, guess = np.nonzero(counts)
+    # Which cells add to each class's diagonal, and to its row plus its column.
+    cells = np.arange(len(truth))
+    answered, hit = guess < labels, truth == guess
+    diagonal = _adding(cells[hit], truth[hit], len(cells), labels)
+    both_of = _adding(cells, truth, len(cells), labels) + _adding(cells[answered], guess[answered], len(cells), labels)
     accuracy, macro = np.empty(resamples), np.empty(resamples)
-    step = max(1, CELLS_AT_ONCE // counts.size)
+    step = max(1, CELLS_AT_ONCE // max(labels, len(cells)))
     for start in range(0, resamples, step):
         stop = min(start + step, resamples)
-        tables = np.zeros((stop - start, counts.size), dtype=np.int64)
-        tables[:, filled] = rng.multinomial(rows, counts.ravel()[filled] / rows, size=stop - start)
-        tables = tables.reshape(-1, *counts.shape)
-        accuracy[start:stop] = np.trace(tables, axis1=1, axis2=2) / rows
-        macro[start:stop] = _macro_f1(tables)
+        drawn = rng.multinomial(rows, counts[truth, guess] / rows, size=stop - start)
+        right, both = (drawn @ adding for adding in (diagonal, both_of))
+        accuracy[start:stop] = right.sum(axis=1) / rows
+        macro[start:stop] = _macro_f1(right, both)
     return {
         "accuracy": [float(bound) for bound in np.percentile(accuracy, [2.5, 97.5])],
         "macro_f1": [float(bound) for bound in np.percentile(macro, [2.5, 97.5])],
     }
+
+
+def _adding(cells: NDArray[np.integer[Any]], classes: NDArray[np.integer[Any]], rows: int, columns: int) -> Any:
+    """A matrix that adds each of ``cells`` to its class."""
+    return csr_array((np.ones(len(cells), dtype=np.int64), (cells, classes)), shape=(rows, columns))
 
 
 def _calibration(

@@ -33,6 +33,7 @@ from runner import __version__
 from runner.cards import data_card, model_card
 from runner.errors import DataError, SpecError, UserError
 from runner.models import folder, hub
+from runner.paths import absolute
 from runner.report import gather, show
 from runner.report.gather import Run, without_texts
 from runner.report.summary import summarise
@@ -76,7 +77,7 @@ def push(run: Folder, to: str, *, data: bool = False, private: bool = True) -> P
             raise UserError(f"{to}: the files could not be put together: {error.strerror or error}") from error
     if "://" in to:
         raise UserError(f"{to}: push writes to a local folder or to hf:OWNER/NAME; copy a folder to where you want it")
-    return _to_folder(run, found, Path(to).expanduser().resolve(), data)
+    return _to_folder(run, found, Path(absolute(to)), data)
 
 
 def _finished(run: Folder) -> Run:

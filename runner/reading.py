@@ -1,71 +1,127 @@
-"""Rows from csv, jsonl and parquet files (globs, any fsspec URL) and from Hub data sets.
+"""Rows from files (globs, any fsspec URL) and from Hub data sets: how a source becomes rows of text.
 
-Every row comes with the place where it stands, for messages. Data is only ever read as data.
+Every row comes with the place where it stands, for messages. Data is only ever read as data. ``validate`` and ``run``
+read with this code, so that what one accepts the other reads.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import itertools
-import json
-import re
+import glob
+import hashlib
+import heapq
+import lzma
+import os
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from difflib import get_close_matches
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, BinaryIO
 
-from fsspec.spec import AbstractBufferedFile
+from runner import tables
+from runner.class_labels import names_in_parquet
+from runner.errors import DataError, first_line
+from runner.file_kinds import BUFFER, READABLE, decoded_lines, stored_as, unpacked, without_packing
+from runner.tables import ColumnError, Row, Wanted
 
-from runner.errors import DataError, first_line, not_by_commas
-from runner.storage import file_system
-
-LONGEST_BYTES = 2**26
-"""Of a line, and of a cell: what is longer (a file of zeros that was packed, a quote that nobody closed) is refused
-before it fills the memory."""
-
-PARQUET_ROWS = 1024
-"""Rows that are taken out of a parquet file at once: they may be whole documents."""
-
-csv.field_size_limit(LONGEST_BYTES)
-
-_SURROGATES = re.compile("[\ud800-\udfff]")
-
-ENDINGS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+__all__ = [
+    "ColumnError",
+    "Row",
+    "Source",
+    "class_names",
+    "count_rows",
+    "files_of",
+    "read_rows",
+    "row_id",
+    "without_rows",
+]
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where rows come from. ``path`` is a file, a glob or a URL, or the Hub name with format ``hub``."""
+    """Where rows come from. ``path`` is a file, a glob or a URL, or the Hub name with format ``hub``.
+
+    ``limit`` texts are chosen by the ids of the column ``by``; None reads all rows.
+    """
 
     path: str
     format: str = "auto"
     split: str = "train"
     revision: str | None = None
     limit: int | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    by: str = "text"
+
+    def known(self) -> dict[str, Any]:
+        """What it is known by: without the fields that are as they always were, so that old parts are found again."""
+        found = {one.name: getattr(self, one.name) for one in fields(self)}
+        new = {one.name: one.default for one in fields(self) if one.name in ("encoding", "delimiter", "by")}
+        if self.limit is not None:
+            found["limit"] = {"texts": self.limit}  # once it was rows, from the start
+        else:
+            found.pop("by")
+        return {name: value for name, value in found.items() if name not in new or value != new[name]}
 
 
-@dataclass(frozen=True)
-class Row:
-    """The wanted columns of one row, and where it stands (``train.csv:17``)."""
-
-    place: str
-    values: dict[str, Any]
+def row_id(text: str) -> str:
+    """The stable id of a text: equal texts, equal ids, on every machine."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:20]
 
 
-def read_rows(source: Source, columns: Sequence[str]) -> Iterator[Row]:
-    """The rows of all files of a source, in the order of file names.
+def read_rows(
+    source: Source,
+    columns: Sequence[str],
+    structured: Sequence[str] = (),
+    skipped: Callable[[str], None] | None = None,
+) -> Iterator[Row]:
+    """The rows of all files of a source, in the order of file names; files without rows are told to ``skipped``.
 
-    :raises DataError: when a file is missing, empty, broken, not UTF-8, or lacks one of ``columns``.
+    ``structured`` columns may hold objects of JSON or structs, which become JSON.
+
+    :raises DataError: when a file is missing, broken, in another encoding, lacks one of ``columns``, has it twice, or
+        a cell of it has no text.
     """
-    rows = _hub_rows(source, columns) if source.format == "hub" else _file_rows(source, columns)
-    yield from itertools.islice(rows, source.limit)
+    wanted = Wanted(tuple(dict.fromkeys(columns)), frozenset(structured))
+    if source.limit is None:
+        yield from _all_rows(source, wanted, skipped)
+        return
+    last = _last_id(source, source.limit)
+    both = Wanted(tuple(dict.fromkeys([*wanted.columns, source.by])), wanted.structured)
+    for row in _all_rows(source, both, skipped):
+        text = row.values[source.by]
+        if text.strip() and row_id(text) <= last:
+            yield Row(row.place, {column: row.values[column] for column in wanted.columns})
+
+
+def without_rows(files: Sequence[str]) -> str:
+    """What is said of files that were skipped because they have no rows."""
+    names = ", ".join(file.rsplit("/", 1)[-1] for file in files[:5]) + (", ..." if len(files) > 5 else "")
+    return f"{len(files)} of its files {'has' if len(files) == 1 else 'have'} no row and count for nothing: {names}"
+
+
+def _last_id(source: Source, limit: int) -> str:
+    """The largest of the ``limit`` smallest ids of the source's texts.
+
+    So the choice follows neither the order of rows nor how often a text is there, and it is nearly the same when the
+    file grows: a new text takes the place of another one only where its id is smaller.
+    """
+    chosen: set[int] = set()
+    largest: list[int] = []  # negative: a heap gives its smallest
+    for row in _all_rows(source, Wanted((source.by,)), None):
+        number = int(row_id(row.values[source.by]), 16)
+        if number in chosen or not row.values[source.by].strip():
+            continue
+        if len(largest) < limit:
+            heapq.heappush(largest, -number)
+        elif number < -largest[0]:
+            chosen.remove(-heapq.heapreplace(largest, -number))
+        else:
+            continue
+        chosen.add(number)
+    return f"{-largest[0]:020x}" if largest else ""
 
 
 def count_rows(source: Source) -> int | None:
-    """About how many rows a source has; None where only reading all of it would tell (compressed, remote, Hub).
+    """About how many rows a source has; None where only reading all of it would tell (packed, remote, Hub).
 
     Parquet files say it; in text files it is the lines, which is too many where fields hold line ends.
     """
@@ -73,180 +129,150 @@ def count_rows(source: Source) -> int | None:
         return None
     total = 0
     for file in files_of(source):
-        fs, path = file_system(file)
         if (form := _format(file, source.format)) == "parquet":
-            total += _parquet_count(fs, path)
-        elif file.lower().endswith(".gz") or "file" not in fs.protocol:
+            total += _parquet_count(file)
+        elif form in ("json", "xlsx") or without_packing(file)[1] or not file.startswith("file://"):
             return None
         else:
-            with fs.open(path, "rb") as handle:
+            with _opened(file) as handle:
                 lines = sum(chunk.count(b"\n") for chunk in iter(lambda: handle.read(2**20), b""))
-            total += max(0, lines - (form == "csv"))
+            total += max(0, lines - (form in ("csv", "tsv")))
     return total if source.limit is None else min(total, source.limit)
 
 
-def _parquet_count(fs: Any, path: str) -> int:
+def class_names(source: Source) -> list[dict[str, list[str]]]:
+    """The names of the classes that each parquet file writes as integers; on the Hub nobody knows before it is read."""
+    if source.format == "hub":
+        return [{"hub": [source.path]}]
+    files = [file for file in files_of(source) if _format(file, source.format) == "parquet"]
+    return [names for file in files if (names := _parquet_names(file))]
+
+
+def _parquet_names(file: str) -> dict[str, list[str]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        with fs.open(path, "rb") as handle:
+        with _opened(file) as handle:
+            return names_in_parquet(pq.read_schema(handle).metadata)
+    except (pa.ArrowException, OSError):
+        return {}  # reading the rows says what is wrong
+
+
+def _parquet_count(file: str) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with _opened(file) as handle:
             return int(pq.read_metadata(handle).num_rows)
     except (pa.ArrowException, OSError) as error:
-        name = path.rsplit("/", 1)[-1]
+        name = file.rsplit("/", 1)[-1]
         raise DataError(f"{name}: broken parquet: {str(error).splitlines()[0]}") from error
 
 
 def files_of(source: Source) -> list[str]:
     """The files that a path or glob means, sorted, as URLs. :raises DataError: when there are none."""
-    fs, path = file_system(source.path)
     try:
-        # A file may have brackets in its own name: only what is no file is a pattern.
-        found = [path] if fs.isfile(path) else sorted(fs.glob(path)) if any(c in path for c in "*?[") else []
-        folder = not found and fs.isdir(path)
-    except OSError as error:
+        found, folder = _found(source.path)
+    except (OSError, ValueError) as error:
         raise DataError(f"{source.path}: cannot be read: {first_line(error)}") from error
     if folder:
         raise DataError(f"{source.path}: is a folder; say which files of it, such as {source.path.rstrip('/')}/*.csv")
     if not found:
         raise DataError(f"{source.path}: no such file, and no file matches")
-    return [fs.unstrip_protocol(file) for file in found]
+    return found
 
 
-def _file_rows(source: Source, columns: Sequence[str]) -> Iterator[Row]:
-    for file in files_of(source):
-        reader = {"csv": _csv_rows, "jsonl": _jsonl_rows, "parquet": _parquet_rows}[_format(file, source.format)]
-        name, row = file.rsplit("/", 1)[-1], None
-        try:
-            fs, path = file_system(file)
-            with fs.open(path, "rb", compression="infer") as handle:
-                for row in reader(handle, name, columns):
-                    yield row
-        except (OSError, EOFError, zlib.error) as error:
-            after = f" after {row.place}" if row else ""
-            raise DataError(f"{name}: cannot be read{after}: {str(error) or type(error).__name__}") from error
+def _found(path: str) -> tuple[list[str], bool]:
+    """The files as URLs, and whether it is a folder. Only what is no file is a pattern: names may have brackets."""
+    if (local := _local(path)) is not None:
+        local = os.path.abspath(local)
+        files = [local] if os.path.isfile(local) else sorted(glob.glob(local, recursive=True))
+        folder = files == [local] and os.path.isdir(local)
+        return [] if folder else [f"file://{file}" for file in files], folder
+    from runner.storage import file_system
+
+    fs, path = file_system(path)
+    files = [path] if fs.isfile(path) else sorted(fs.glob(path)) if glob.has_magic(path) else []
+    return [fs.unstrip_protocol(file) for file in files], not files and fs.isdir(path)
+
+
+def _local(file: str) -> str | None:
+    """The path of a file on this machine; None for other URLs."""
+    path = file.removeprefix("file://")
+    return None if "://" in path else path
+
+
+def _opened(file: str) -> BinaryIO:
+    if (local := _local(file)) is not None:
+        return open(local, "rb", buffering=BUFFER)
+    from runner.storage import file_system
+
+    fs, path = file_system(file)
+    return fs.open(path, "rb")  # type: ignore[no-any-return]
+
+
+def _all_rows(source: Source, wanted: Wanted, skipped: Callable[[str], None] | None) -> Iterator[Row]:
+    for file in [source.path] if source.format == "hub" else files_of(source):
+        row = None
+        for row in _hub_rows(source, wanted) if source.format == "hub" else _file_rows(file, source, wanted):
+            yield row
+        if row is None and skipped:
+            skipped(file)
+
+
+def _file_rows(file: str, source: Source, wanted: Wanted) -> Iterator[Row]:
+    name, kind, row = file.rsplit("/", 1)[-1], _format(file, source.format), None
+    try:
+        with _opened(file) as handle:
+            for row in _rows(handle, name, kind, source, wanted):
+                yield row
+    except PermissionError as error:
+        raise DataError(f"{name}: may not be read: its permissions forbid it") from error
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        after = f" after {row.place}" if row else ""
+        raise DataError(f"{name}: cannot be read{after}: {str(error) or type(error).__name__}") from error
+
+
+def _rows(handle: BinaryIO, name: str, kind: str, source: Source, wanted: Wanted) -> Iterator[Row]:
+    if kind == "parquet":
+        return tables.parquet_rows(handle, name, wanted)
+    if kind == "xlsx":
+        return tables.xlsx_rows(handle, name, wanted)
+    lines = decoded_lines(*unpacked(handle, name), name, source.encoding)
+    if kind == "jsonl":
+        return tables.jsonl_rows(lines, name, wanted)
+    if kind == "json":
+        return tables.json_rows(lines, name, wanted)
+    by_tabs = kind == "tsv" or without_packing(name)[0].lower().endswith(".tsv")
+    return tables.csv_rows(lines, name, wanted, source.delimiter, "\t" if by_tabs else ",")
 
 
 def _format(file: str, wanted: str) -> str:
-    if wanted != "auto":
-        return wanted
-    bare = file.lower().removesuffix(".gz")
-    for ending, name in ENDINGS.items():
-        if bare.endswith(ending):
-            return name
+    if (kind := stored_as(file, wanted)) is not None:
+        return kind
     raise DataError(
-        f"{file}: cannot tell the format from the name: let it end in .csv, .jsonl or .parquet (.gz may follow), or "
-        "set format in the spec: csv, jsonl or parquet"
+        f"{file}: cannot tell the format from the name: let it end in {READABLE}, or set format in the spec"
     )
 
 
-def _csv_rows(handle: BinaryIO, name: str, columns: Sequence[str]) -> Iterator[Row]:
-    reader = csv.reader(_utf8_lines(handle, name), strict=True)
-    previous = 0
-    try:
-        header = next(filter(None, reader), None)
-        if not header:
-            raise DataError(f"{name}: the file is empty; it needs a header line and at least one row")
-        where = _positions(name, header, columns, not_by_commas(header))
-        previous = reader.line_num
-        for record in reader:
-            place = f"{name}:{previous + 1}"
-            previous = reader.line_num
-            if not record:
-                continue
-            if len(record) != len(header):
-                raise DataError(f"{place}: the row has {len(record)} fields, the header has {len(header)}")
-            yield Row(place, {column: record[index] for column, index in where.items()})
-    except csv.Error as error:
-        # An open quote is noticed at the end of the file; what has to be mended is where its row starts.
-        raise DataError(f"{name}:{previous + 1}: broken csv in the row that starts here: {error}") from error
-
-
-def _jsonl_rows(handle: BinaryIO, name: str, columns: Sequence[str]) -> Iterator[Row]:
-    for number, line in enumerate(_utf8_lines(handle, name), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{name}:{number}: broken JSON: {error}") from error
-        if not isinstance(record, dict):
-            raise DataError(f"{name}:{number}: expected a JSON object with the columns {', '.join(columns)}")
-        _positions(f"{name}:{number}", list(record), columns)
-        yield Row(f"{name}:{number}", {column: record[column] for column in columns})
-
-
-def _parquet_rows(handle: BinaryIO, name: str, columns: Sequence[str]) -> Iterator[Row]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        file = pq.ParquetFile(handle)
-        _positions(name, file.schema_arrow.names, columns)
-        number = 0
-        for batch in file.iter_batches(PARQUET_ROWS, columns=list(columns)):
-            for record in batch.to_pylist():
-                number += 1
-                yield Row(f"{name}:row {number}", record)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{name}: broken parquet: {str(error).splitlines()[0]}") from error
-
-
-def _hub_rows(source: Source, columns: Sequence[str]) -> Iterator[Row]:
+def _hub_rows(source: Source, wanted: Wanted) -> Iterator[Row]:
     import datasets
 
     try:
-        data = datasets.load_dataset(source.path, split=source.split, revision=source.revision)
+        # With the prefix a folder of that name on this machine is not taken for it.
+        data = datasets.load_dataset(
+            f"hf://datasets/{source.path}", split=source.split, revision=source.revision
+        ).with_format("arrow")
+        schema = data.features.arrow_schema
     except Exception as error:  # the library raises dozens of kinds
         raise DataError(
             f"data set {source.path} (split {source.split}) cannot be had from the Hub: "
             f"{(str(error) or type(error).__name__).splitlines()[0]}; "
             "check the name and the network, or download it once and give its parquet file as path"
         ) from error
-    _positions(source.path, data.column_names, columns)
-    for number, record in enumerate(data.select_columns(list(columns)), start=1):
-        yield Row(f"{source.path}:row {number}", dict(record))
-
-
-def _utf8_lines(handle: BinaryIO, name: str) -> Iterator[str]:
-    """Decoded lines; a byte that is not UTF-8 is an error with its line, not a guess."""
-    for number, line in enumerate(iter(partial(_buffered(handle).readline, LONGEST_BYTES + 1), b""), start=1):
-        if len(line) > LONGEST_BYTES:
-            raise DataError(
-                f"{name}:{number}: a line of more than {LONGEST_BYTES // 2**20} MiB, which is no text to classify; "
-                "see that this is the right file, and that it has line ends"
-            )
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{name}:{number}: not UTF-8 (byte 0x{line[error.start]:02x}); convert the file, "
-                "for example with: iconv -f latin1 -t utf-8"
-            ) from error
-        yield text
-
-
-def _buffered(handle: Any) -> BinaryIO:
-    """The file with a ``readline`` that takes a limit: that of remote files takes none."""
-    return io.BufferedReader(handle, 2**20) if isinstance(handle, AbstractBufferedFile) else handle
-
-
-def _positions(name: str, header: Sequence[str], columns: Sequence[str], advice: str = "") -> dict[str, int]:
-    """Where the wanted columns stand. :raises DataError: with ``advice`` or the nearest names, when one is missing."""
-    for column in columns:
-        if column not in header:
-            near = get_close_matches(column, header, n=1)
-            known = f" (did you mean {near[0]!r}?)" if near else f"; it has: {', '.join(map(str, header))[:200]}"
-            raise DataError(f"{name}: no column {column!r}{advice or known}")
-    return {column: list(header).index(column) for column in columns}
-
-
-def text_of(value: object) -> str:
-    """A cell as text that can be stored as UTF-8: lone surrogates become U+FFFD, null becomes empty.
-
-    Lists, mappings and truth values, as JSON lines may hold them, are written as JSON writes them.
-    """
-    if isinstance(value, bool | list | tuple | dict):
-        value = json.dumps(value, ensure_ascii=False, default=str)
-    text = "" if value is None else value if isinstance(value, str) else str(value)
-    return _SURROGATES.sub("\ufffd", text)
+    tables.check_schema(schema, source.path, wanted)
+    chosen = data.select_columns(list(wanted.columns))
+    classes = names_in_parquet(schema.metadata)
+    yield from tables.arrow_rows(chosen.iter(tables.PARQUET_ROWS), source.path, wanted, classes)

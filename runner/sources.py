@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from runner.labels import plain
 from runner.reading import Source, files_of
 from runner.spec import Spec, resolve_path
 from runner.spec.model import LabelledSource, TextSource
@@ -17,12 +18,24 @@ WHOLE_FILE_BYTES = 2**30
 def source_of(spec: Spec, source: TextSource) -> Source:
     """A spec's source as the reader wants it."""
     path = source.path if source.format == "hub" else resolve_path(spec, source.path)
-    return Source(path, source.format, source.split, source.revision, source.limit)
+    return Source(
+        path,
+        source.format,
+        source.split,
+        source.revision,
+        source.limit,
+        source.encoding,
+        source.delimiter,
+        by=source.text,
+    )
 
 
 def source_key(spec: Spec, source: TextSource) -> dict[str, Any]:
     """All that decides which rows are read from ``source``: its columns, and its files' content."""
-    known = {"text": source.text, "limit": source.limit, "format": source.format}
+    # Limit once was rows, from the start.
+    limit = None if source.limit is None else {"texts": source.limit}
+    known: dict[str, Any] = {"text": source.text, "limit": limit, "format": source.format}
+    known |= {name: value for name in ("encoding", "delimiter") if (value := getattr(source, name)) is not None}
     if isinstance(source, LabelledSource):
         known["label"] = source.label
     if source.format == "hub":
@@ -41,11 +54,6 @@ def _digest(file: str) -> str:
     return digest.hexdigest()
 
 
-def row_id(text: str) -> str:
-    """The stable id of a text: equal texts, equal ids, on every machine."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:20]
-
-
 def normalised(text: str) -> str:
-    """A text as leaks are compared: case and blanks do not make it another one."""
-    return " ".join(text.casefold().split())
+    """A text as leaks are compared: capitals, blanks and composed characters do not make it another one."""
+    return plain(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -20,6 +21,9 @@ def file_system(url: str, **options: Any) -> tuple[Any, str]:
 
     :raises UserError: when there is no such kind, its package is missing, or it cannot be reached.
     """
+    local = url.removeprefix("file://")
+    if "://" not in local:  # a name is what it says: neither ~ nor :: stands for anything else
+        return LocalFileSystem(**options), os.path.abspath(local)
     try:
         fs, path = fsspec.core.url_to_fs(url, **options)
     except ImportError as error:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.errors import DataError
-from runner.reading import read_rows, text_of
+from runner.reading import read_rows
 from runner.sources import normalised, source_key, source_of
 from runner.spec import Spec
 from runner.spec.model import Annotator
-from runner.teacher.answers import read_label
+from runner.teacher.recorded import Columns, label_of
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,18 @@ def _read(spec: Spec, name: str, other: Annotator, rows: list[tuple[str, str]]) 
     at = f"evaluate.compare.{name}"
     found: dict[str, str | None] = {}
     conflicting: set[str] = set()
+    looked = Columns([other.label], spec.task.labels)
     count = 0
-    for row in read_rows(source_of(spec, other.source), list(dict.fromkeys([other.text, other.label]))):
+    for row in read_rows(source_of(spec, other.source), [other.text, other.label], [other.label]):
         count += 1
-        text, given = normalised(text_of(row.values[other.text])), text_of(row.values[other.label])
+        text, given = normalised(row.values[other.text]), row.values[other.label]
         if not given.strip():  # a text that the annotator has not come to is no mistake
             continue
-        label = read_label(given, spec.task.labels)
+        try:
+            looked.look([given])
+        except ValueError as error:
+            raise DataError(f"{row.place}: {error}; correct the file") from error
+        label = label_of(given, spec.task.labels)
         if found.setdefault(text, label) != label:
             conflicting.add(text)
     common = {identity: found[text] for identity, text in rows if text in found and text not in conflicting}
@@ -64,7 +69,7 @@ def _read(spec: Spec, name: str, other: Annotator, rows: list[tuple[str, str]]) 
         )
     if not any(common.values()):
         raise DataError(
-            f"{at}: not one answer in column {other.label!r} names a label of the task "
-            f"({', '.join(spec.task.labels)}); check the column"
+            f"{at}: not one answer in column {other.label!r} names a label of the task: "
+            f"{looked.held()}; check the column"
         )
     return Said(common, sum(text in conflicting for _, text in rows))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from runner import models
 from runner.errors import ModelError
-from runner.reading import read_rows, text_of
+from runner.reading import read_rows
 from runner.sources import source_of
 from runner.spec import Spec
 from runner.stages import label, load
@@ -63,9 +63,10 @@ def recorded_answer_tokens(spec: Spec) -> float:
     """
     count = _counter(spec) or (lambda text: len(text) / CHARACTERS_PER_TOKEN)
     pairs = list(zip(spec.teacher.reasons, spec.teacher.columns, strict=True))
-    rows = islice(read_rows(source_of(spec, spec.data.train), [column for pair in pairs for column in pair]), SAMPLE)
+    columns = [column for pair in pairs for column in pair]
+    rows = islice(read_rows(source_of(spec, spec.data.train), columns, spec.teacher.columns), SAMPLE)
     answers = [
-        json.dumps({"reason": text_of(row.values[reason]), "label": text_of(row.values[label])}, ensure_ascii=False)
+        json.dumps({"reason": row.values[reason], "label": row.values[label]}, ensure_ascii=False)
         for row in rows
         for reason, label in pairs
     ]

@@ -14,7 +14,7 @@ from runner import machine, models
 from runner.cli import main
 from runner.errors import DataError, EngineError
 from runner.plan import GIB, Plan, check_models, make_plan, plan_text
-from runner.sources import row_id
+from runner.reading import row_id
 from runner.spec import Spec, load_spec
 from runner.stages import label
 from runner.store import Folder

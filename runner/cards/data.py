@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from runner.cards import teacher
 from runner.cards.markdown import card
 from runner.cards.model import hub_data
-from runner.report import words
+from runner.report import classes, words
 from runner.report.gather import Run
 from runner.report.text import flat, interval
 
@@ -25,7 +26,8 @@ def data_card(run: Run, report: dict[str, Any]) -> str:
         "label": report["label"],
         "rows": _rows(run),
         "abstained": run.given.get(None, 0),
-        "counts": [(label, run.given.get(label, 0), support[label]["support"]) for label in labels],
+        "counts": [(label, run.given.get(label, 0), support[label]["support"]) for label in _counted(run, labels)],
+        "uncounted": max(0, len(labels) - classes.MANY),
         "labels": labels,
         "recorded": teacher.all_recorded(run),
         "scores": report["evaluate"],
@@ -39,6 +41,13 @@ def data_card(run: Run, report: dict[str, Any]) -> str:
         "file": FILE,
     }
     return card(_front_matter(run, report), "data.md.jinja", values)
+
+
+def _counted(run: Run, labels: Sequence[str]) -> Sequence[str]:
+    """The labels in the table of counts: all, or of many the most frequent."""
+    if len(labels) <= classes.MANY:
+        return labels
+    return sorted(labels, key=lambda label: -run.given.get(label, 0))[: classes.MANY]
 
 
 def _rows(run: Run) -> int:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from runner.cards import teacher
 from runner.cards.markdown import block, card
-from runner.report import words
+from runner.report import classes, words
 from runner.report.gather import Run
 from runner.report.text import flat, interval
 from runner.report.verdict import verdict
@@ -45,6 +45,9 @@ def model_card(run: Run, report: dict[str, Any], load_from: str, where: str | No
     values = {
         "report": report,
         "scores": report["evaluate"],
+        "by_class": classes.in_tables(report["evaluate"]),
+        "left_out": classes.left_out(report["evaluate"]),
+        "most": classes.MANY,
         "train": report["train"],
         "label": report["label"],
         "instructions": run.info["spec"]["task"].get("instructions") or "",

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from runner.errors import ModelError
+from runner.paths import at_home
 
 Progress = Callable[[str], None]
 
@@ -119,7 +120,7 @@ def load() -> Catalog:
     own = os.environ.get("TUTELAGE_CATALOG")
     if not own:
         return shipped
-    extra = _read(Path(own).expanduser())
+    extra = _read(Path(at_home(own)))
     return Catalog({**shipped.models, **extra.models}, {**shipped.known, **extra.known})
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from runner.errors import ModelError
 from runner.models import catalog
 from runner.models.catalog import Entry
+from runner.paths import at_home
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?\Z", re.ASCII)
 
@@ -31,7 +32,7 @@ def resolve(ref: str, revision: str | None, base: Path | None) -> Entry | Path |
     if ref.startswith("catalog:"):
         kind = catalog.find(ref.removeprefix("catalog:"))
     elif ref.startswith((".", "/", "~")) or (ref and ((base or Path()) / ref).is_dir()):
-        kind = ((base or Path()) / Path(ref).expanduser()).absolute()
+        kind = ((base or Path()) / at_home(ref, base or "")).absolute()
     elif _HUB_NAME.match(ref):
         return HubName(ref, revision)
     else:

@@ -20,6 +20,7 @@ from runner.models import hub, wheels
 from runner.models.catalog import Entry, HubSource, Progress
 from runner.models.store import amount
 from runner.models.wheels import Unreachable
+from runner.paths import at_home
 
 
 def build(entry: Entry, work: Path, progress: Progress) -> Path:
@@ -49,7 +50,7 @@ def names(entry: Entry) -> list[str]:
 def mirror(entry: Entry) -> Path | None:
     """The entry's folder in the mirror that ``TUTELAGE_MODELS`` names, if it is there."""
     root = os.environ.get("TUTELAGE_MODELS")
-    folder = Path(root).expanduser().absolute() / entry.name if root else None
+    folder = Path(at_home(root)).absolute() / entry.name if root else None
     return folder if folder is not None and folder.is_dir() else None
 
 

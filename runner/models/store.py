@@ -16,13 +16,14 @@ from pathlib import Path
 
 from runner.errors import ModelError
 from runner.models.catalog import Entry, Progress
+from runner.paths import at_home
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def cache_dir() -> Path:
     """``$TUTELAGE_CACHE``, or ``~/.cache/tutelage``."""
-    return Path(os.environ.get("TUTELAGE_CACHE") or "~/.cache/tutelage").expanduser().absolute()
+    return Path(at_home(os.environ.get("TUTELAGE_CACHE") or "~/.cache/tutelage")).absolute()
 
 
 def folder_of(entry: Entry) -> Path:

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from runner.errors import Problem, SpecError, UserError
+from runner.file_kinds import stored_as
 from runner.models.reference import HubName, resolve
+from runner.paths import at_home
 from runner.render.wish import MOUNT, Wish, has_password, on_the_volume
 from runner.render.yaml_text import to_yaml
 from runner.spec import Spec, resolve_path
-from runner.spec.fields import stored_as
 from runner.spec.load import read_file
 from runner.spec.model import Annotator, ExamplePool, TextSource
 from runner.spec.prices import prices_of
@@ -112,6 +113,7 @@ class _Places:
             self._problem(at, "no user or password may stand in a manifest; put them into a Secret (--secret NAME)")
         if "://" in local:
             return path
+        local = at_home(local, self.spec.base)
         place = self._absolute(at, local) if local.startswith("/") else self._below(at, local)
         self.needs.append(f"{place}: the file that the spec calls {path!r}")
         return place

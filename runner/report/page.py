@@ -12,16 +12,13 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from runner.report import economics, plots, text, words
+from runner.report import classes, economics, plots, text, words
 from runner.report.gather import Run
 from runner.report.templates import environment
 from runner.report.verdict import verdict
 from runner.shown import clean
 
 LONGEST_SPEC = 200_000
-
-LISTED = 50
-"""Figures of more classes than this are folded away."""
 
 
 def render(report: dict[str, Any], run: Run) -> str:
@@ -45,11 +42,9 @@ def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
         **_costs(report),
         "voted": _voted(report["spec"].get("teacher") or {}),
         "busy": words.busy(report["benchmark"]["student"]),
-        "confused": words.confused(report["evaluate"]) if len(labels) > plots.NUMBERED else [],
-        "unnamed": len(labels) > plots.NAMED,
-        "many": len(labels) > LISTED,
-        "shares_note": "a model that prefers a class shows here"
-        + (f"; the {plots.BARS} classes where experts and student differ most" if len(labels) > plots.BARS else ""),
+        # Where a matrix has names but no numbers.
+        "confused": words.confused(report["evaluate"]) if plots.NUMBERED < len(labels) <= classes.MANY else [],
+        "unnamed": plots.NAMED < len(labels) <= classes.MANY,
         "report": report,
         "scores": report["evaluate"],
         "label": report["label"],
@@ -69,6 +64,8 @@ def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
         "limits": words.limits(report),
         "training": words.training(report["train"]),
         "plots": {name: Markup(svg) for name, svg in plots.all_plots(report).items()},
+        "by_class": classes.in_tables(report["evaluate"]),
+        "left_out": classes.left_out(report["evaluate"]),
         "doubtful": run.doubtful,
         "mistaken": run.mistaken,
         "longest": run.summaries["label"].get("longest") or [],

@@ -13,6 +13,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from runner.report import classes
 from runner.report.cost_plots import break_even, cost, throughput
 from runner.report.drawing import COLOUR, DASHED, INK, LINE, MUTED, STUDENT, TEACHER, draw, percent_axis
 from runner.report.text import cut, flat
@@ -24,21 +25,12 @@ NUMBERED = 12
 NAMED = 30
 """Confusion matrices of more labels than this carry no names on their axes."""
 
-MOST_CELLS = 100
-"""Of more labels than this no confusion matrix is drawn: a cell would be smaller than a pixel."""
-
-BARS = 12
-"""The most classes whose shares are drawn."""
-
 
 def all_plots(report: dict[str, Any]) -> dict[str, str]:
     """Every plot of the page by name."""
     scores, bench, train = report["evaluate"], report["benchmark"], report["train"]
-    plots = {}
-    if len(scores["labels"]) <= MOST_CELLS:
-        for name in ("teacher", "student"):
-            plots[f"confusion_{name}"] = confusion(name, scores["labels"], scores[name])
-    height = max(3.2, 0.6 + 0.36 * min(len(scores["labels"]), BARS))  # of both: they stand side by side
+    plots = {f"confusion_{name}": confusion(name, scores["labels"], scores[name]) for name in ("teacher", "student")}
+    height = max(3.2, 0.6 + 0.36 * min(len(scores["labels"]), classes.BARS))  # of both: they stand side by side
     plots |= {"reliability": reliability(scores, height), "shares": shares(report, height)}
     if any(bench[name].get("usd_per_million") is not None for name in COLOUR):
         plots["cost"] = cost(report)
@@ -54,7 +46,9 @@ def all_plots(report: dict[str, Any]) -> dict[str, str]:
 
 
 def confusion(name: str, labels: Sequence[str], score: dict[str, Any]) -> str:
-    """Truth by row, prediction by column; a cell's strength is its share of the row."""
+    """Truth by row, prediction by column, a cell as strong as its share of the row; of many labels the worst pairs."""
+    if score["confusion"] is None:
+        return classes.most_confused(name, score)
     counts = np.array(score["confusion"])
     columns = _names(labels)
     abstained = [score.get("abstained_by_class", {}).get(label, 0) for label in labels]
@@ -134,15 +128,15 @@ def shares(report: dict[str, Any], height: float = 3.2) -> str:
     Of many classes those in whose shares experts and student differ most.
     """
     scores = report["evaluate"]
+    labels = list(scores["labels"])
+    given = classes.given(scores["student"], labels)
+    truth = np.array([scores["student"]["per_class"][label]["support"] for label in labels])
     teacher = report["label"]["class_shares"]
-    given = np.array(scores["student"]["confusion"]).sum(axis=0)
-    truth = np.array([scores["student"]["per_class"][label]["support"] for label in scores["labels"]])
-    given, truth = given / max(given.sum(), 1), truth / max(truth.sum(), 1)
-    drawn = np.sort(np.argsort(-np.abs(given - truth), kind="stable")[:BARS])
-    labels = [scores["labels"][k] for k in drawn]
+    shown = classes.with_bars(labels, truth)
+    labels = [labels[place] for place in shown]
     bars = [
-        ("experts, test", truth[drawn], INK, 0.75),
-        ("student, test", given[drawn], STUDENT, 1.0),
+        ("experts, test", (truth / max(truth.sum(), 1))[shown], INK, 0.75),
+        ("student, test", (given / max(given.sum(), 1))[shown], STUDENT, 1.0),
         ("teacher, all labels", np.array([teacher.get(label) or 0.0 for label in labels]), TEACHER, 1.0),
     ]
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from runner.labels import listed
 from runner.report import economics
 from runner.report.quality import SIGNIFICANT
 from runner.report.text import NOTHING, cut, flat, interval, money, number, percent, probability
@@ -272,7 +273,7 @@ def limits(report: dict[str, Any]) -> list[str]:
     if rare:
         said.append(
             f"Some classes have fewer than {FEW_ROWS} test texts, and their own figures are rough: "
-            f"{flat(', '.join(rare[:RARE]))}{f' and {len(rare) - RARE:,} more' if len(rare) > RARE else ''}."
+            f"{flat(listed(rare))}."
         )
     export = report.get("export") or {}
     chose = export.get("asked") == "auto" and not any("judged" in one for one in export["runtimes"])

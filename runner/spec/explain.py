@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runner.errors import Problem
+from runner.errors import Problem, did_you_mean
 from runner.spec.fields import schema, types_of
-from runner.spec.places import Places, did_you_mean
+from runner.spec.places import Places
 from runner.spec.strict_yaml import KeyPath
 
 if TYPE_CHECKING:

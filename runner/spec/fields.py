@@ -11,17 +11,6 @@ from typing import Any
 
 SCHEMA_FILE = Path(__file__).with_name("schema.json")
 
-# The ending that tells how a file is stored, longest first where one ends with another.
-ENDINGS = {
-    ".csv": "csv",
-    ".csv.gz": "csv",
-    ".jsonl": "jsonl",
-    ".jsonl.gz": "jsonl",
-    ".ndjson": "jsonl",
-    ".ndjson.gz": "jsonl",
-    ".parquet": "parquet",
-}
-
 
 @cache
 def schema() -> dict[str, Any]:
@@ -70,13 +59,3 @@ def fill(value: Any, node: Mapping[str, Any] | None = None) -> Any:
     if isinstance(value, float) and value.is_integer() and "integer" in types_of(node):
         return int(value)
     return float(value) if isinstance(value, int) and "number" in types_of(node) else value
-
-
-def stored_as(path: str, chosen: str) -> str | None:
-    """``csv``, ``jsonl``, ``parquet`` or ``hub``: what was chosen, or with ``auto`` what the ending says.
-
-    None when the ending says nothing.
-    """
-    if chosen != "auto":
-        return chosen
-    return next((kind for ending, kind in ENDINGS.items() if path.lower().endswith(ending)), None)

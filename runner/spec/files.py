@@ -1,6 +1,7 @@
 """The spec against the files it names: are they there, with these columns, rows and labels?
 
-Looks at files on this machine only: what lies behind a URL or on the Hub is met when it is loaded.
+Reads them as the run does (``runner/reading.py``), so that what passes here is read there. Looks at files on this
+machine only: what lies behind a URL or on the Hub is met when it is loaded.
 """
 
 from __future__ import annotations
@@ -8,19 +9,28 @@ from __future__ import annotations
 import difflib
 import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from runner.errors import DataError, Problem, SpecError, not_by_commas
-from runner.spec.fields import stored_as
+from runner.errors import DataError, Problem, SpecError, did_you_mean
+from runner.file_kinds import stored_as
+from runner.labels import find
+from runner.paths import at_home
+from runner.reading import ColumnError, Row, Source, files_of, read_rows
 from runner.spec.model import LabelledSource, Spec, TextSource
-from runner.spec.peek import labels, peek
-from runner.spec.places import did_you_mean
 from runner.spec.rules import VARIABLE
-from runner.spec.strict_yaml import KeyPath
+from runner.spec.strict_yaml import KeyPath, dotted
 
 SHOWN = 5  # so many bad files, or bad rows of a file, are named; the rest is counted
+
+CORPUS_BYTES, CORPUS_ROWS = 64 << 20, 1000
+"""Of a file of the corpus that is larger, so many rows are looked at: train and test are read whole."""
+
+_OF_VOTES = ("task.labels", "teacher.engine", "teacher.columns", "teacher.also", "evaluate.compare")
+
+_HOW_IT_IS_READ = ("text", "label", "format", "encoding", "delimiter")
 
 
 def resolve_path(spec: Spec, path: str, at: KeyPath | None = None) -> str:
@@ -39,29 +49,38 @@ def resolve_path(spec: Spec, path: str, at: KeyPath | None = None) -> str:
         if "://" in value:
             return value.rstrip("/") + path[match.end() :]
         # The variable is the shell's, so a relative one starts where the shell stands.
-        return str(Path(value).absolute() / rest)
-    return path if "://" in path else str(spec.base / path)
+        return str(Path(at_home(value)).absolute() / rest)
+    return path if "://" in path else str(spec.base / at_home(path, spec.base))
 
 
-def goes_along(path: str) -> bool:
+def goes_along(spec: Spec, path: str) -> bool:
     """Whether a data path stands relative to its spec, so that a job that is sent elsewhere takes the file along."""
-    return not ("://" in path or os.path.isabs(path) or VARIABLE.match(path))
+    return not ("://" in path or VARIABLE.match(path) or os.path.isabs(at_home(path, spec.base)))
 
 
-def check_files(spec: Spec, elsewhere: bool = False) -> None:
+def check_files(spec: Spec, elsewhere: bool = False, leave: Collection[str] = ()) -> None:
     """Look at every data file that ``spec`` names. Raises SpecError with every problem.
 
     Where the job runs ``elsewhere``, absolute paths and optional packages are that machine's, and are not looked at.
+    Fields to ``leave`` alone, as ``data.train.path``, have a problem already.
     """
     problems: list[Problem] = []
     for at, source in spec.sources():
+        if any(dotted((*at[:-1], name)) in leave for name in (at[-1], *_HOW_IT_IS_READ)):
+            continue
         try:
             resolve_path(spec, source.path, at)  # a variable that is not set is a problem anywhere
-            if goes_along(source.path) or not elsewhere:
-                problems += _check_source(spec, at, source)
+            if goes_along(spec, source.path) or not elsewhere:
+                # Somebody else's labels may be anything: what is no label of the task counts as wrong.
+                labelled = at[0] != "evaluate" and "task.labels" not in leave
+                problems += _check_source(spec, at, source, labelled)
         except SpecError as error:
             problems += error.problems
-    problems += _check_prices(spec)
+    problems += [] if "benchmark.prices" in leave else _check_prices(spec)
+    if not elsewhere and not any(field.startswith(_OF_VOTES) for field in leave):
+        from runner.spec.votes import check_votes  # only now: it stands on this module
+
+        problems += check_votes(spec)
     if not elsewhere:
         problems += _check_carbon(spec)
         problems += _check_exports(spec)
@@ -108,50 +127,108 @@ def _field_of(spec: Spec, path: str) -> KeyPath:
     return next((at for at, source in spec.sources() if source.path == path), ("benchmark", "prices"))
 
 
-def _check_source(spec: Spec, at: KeyPath, source: TextSource) -> Iterator[Problem]:
+def _check_source(spec: Spec, at: KeyPath, source: TextSource, labelled: bool) -> Iterator[Problem]:
+    """All rows of a source, read as the run reads them."""
     kind = stored_as(source.path, source.format)
-    if kind is None or kind == "hub":
-        return
     where = resolve_path(spec, source.path).removeprefix("file://")
-    if "://" in where:
+    if kind is None or kind == "hub" or "://" in where:
         return
-    found = [where]
-    if glob.has_magic(where) and not os.path.lexists(where):
-        found = sorted(glob.glob(where, recursive=True))
-    if not found:
+    if (os.path.lexists(where) or not glob.has_magic(where)) and (wrong := _not_a_file(where)):
+        yield spec.places.problem(at, wrong)
+        return
+    whole = Source(where, source.format, encoding=source.encoding, delimiter=source.delimiter, by=source.text)
+    try:
+        found = files_of(whole)
+    except DataError:
         yield spec.places.problem(at, f"no file matches {_shown(where)!r}")
-    bad = 0
-    for path in found:
-        problems = list(_check_file(spec, at, source, path, kind))
-        bad += bool(problems)
+        return
+    look = _Look(spec, at, source, labelled and source.limit is None)
+    bad = rows = 0
+    for file in found:
+        problems = list(look.at(replace(whole, path=file)))
+        bad, rows = bad + bool(problems), rows + look.rows
         if bad <= SHOWN:
             yield from problems
     if bad > SHOWN:
         yield spec.places.problem(at, f"{bad - SHOWN} more files have problems like these")
+    if bad:
+        return
+    if not rows:
+        these = f"{_shown(where)}: there is no row of data in " + ("this file" if len(found) == 1 else "these files")
+        yield spec.places.problem(at, these)
+    elif labelled and source.limit is not None:
+        yield from _Look(spec, at, source, labelled).at(replace(whole, limit=source.limit))
 
 
-def _check_file(spec: Spec, at: KeyPath, source: TextSource, path: str, kind: str) -> Iterator[Problem]:
-    if wrong := _not_a_file(path):
-        yield spec.places.problem(at, wrong)
-        return
-    try:
-        columns, has_rows = peek(path, kind)
-    except DataError as error:
-        yield spec.places.problem(at, f"{_shown(path)}: {error}")
-        return
-    if not has_rows:
-        yield spec.places.problem(at, f"{_shown(path)}: there is no row of data in this file")
-    if columns is None or not (columns or has_rows):
-        return
-    advice = not_by_commas(columns) if kind == "csv" else ""
-    for field, column in _needed(spec, at, source):
-        if column not in columns:
-            listed = ", ".join(columns[:20]) + (", ..." if len(columns) > 20 else "")
-            hint = advice or did_you_mean(column, columns) or f" (it has: {listed})"
-            yield spec.places.problem(field, f"{_shown(path)} has no column {column!r}{hint}")
-    # Somebody else's labels may be anything: what is no label of the task counts as wrong.
-    if isinstance(source, LabelledSource) and source.label in columns and kind != "parquet" and at[0] != "evaluate":
-        yield from _check_labels(spec, at, source, path, kind)
+class _Look:
+    """A look at the rows of one source, file by file; ``rows`` is how many the last file has."""
+
+    def __init__(self, spec: Spec, at: KeyPath, source: TextSource, labelled: bool) -> None:
+        self._spec, self._at, self._source = spec, at, source
+        self._fields = list(_needed(spec, at, source))
+        self._label = source.label if labelled and isinstance(source, LabelledSource) else None
+        self.rows = 0
+
+    def at(self, source: Source) -> Iterator[Problem]:
+        """What is wrong with the file or files of ``source``."""
+        self.rows, wrong = 0, _Wrong(self._spec.task.labels)
+        name, shown = source.path.rsplit("/", 1)[-1], _shown(source.path.removeprefix("file://"))
+        try:
+            for row in islice(self._read(source), self._most(source.path)):
+                self.rows += 1
+                if self._label is not None and row.values[self._source.text].strip():
+                    wrong.look(row.place.removeprefix(f"{name}:"), row.values[self._label])
+        except ColumnError as error:
+            where = shown + error.place.removeprefix(name)
+            for field, column in self._fields:
+                if column in error.missing:
+                    message = f"{where} has no column {column!r}{error.missing[column]}"
+                    yield self._spec.places.problem(field, message)
+        except DataError as error:
+            said = str(error)
+            said = shown + said.removeprefix(name) if said.startswith(name) else said
+            yield self._spec.places.problem(self._at, said)
+        if wrong.count:
+            message = f"{shown}: every row needs one of task.labels; {wrong}"
+            yield self._spec.places.problem((*self._at[:-1], "label"), message)
+
+    def _read(self, source: Source) -> Iterator[Row]:
+        return read_rows(source, [column for _, column in self._fields], structured_columns(self._spec, self._at))
+
+    def _most(self, path: str) -> int | None:
+        """A corpus may be as large as it likes: of a large file only the beginning is looked at."""
+        path = path.removeprefix("file://")
+        corpus = self._at[:2] == ("data", "corpus")
+        return CORPUS_ROWS if corpus and os.path.getsize(path) > CORPUS_BYTES else None
+
+
+class _Wrong:
+    """Cells that hold none of the labels: the first ones, and how many there are."""
+
+    def __init__(self, known: tuple[str, ...]) -> None:
+        self._known, self._named, self.count = known, list[str](), 0
+
+    def look(self, where: str, text: str) -> None:
+        """Count one cell, if it is wrong."""
+        if _is_label(text, self._known):
+            return
+        self.count += 1
+        if self.count <= SHOWN:
+            said = repr(text[:60]) + did_you_mean(text, self._known) if text.strip() else "none"
+            self._named.append(f"{'line ' if where[:1].isdigit() else ''}{where} has {said}")
+
+    def __str__(self) -> str:
+        more = f", and {self.count - SHOWN} more" if self.count > SHOWN else ""
+        return ", ".join(self._named) + more
+
+
+def structured_columns(spec: Spec, at: KeyPath) -> list[str]:
+    """The columns of a source in which objects may stand: recorded answers, as probabilities or as a teacher's JSON."""
+    if at[0] == "evaluate":
+        return [spec.evaluate.compare[str(at[2])].label]
+    if at[1] not in ("train", "test"):
+        return []
+    return [column for one in spec.teachers() for column in one.teacher.columns]
 
 
 def _needed(spec: Spec, at: KeyPath, source: TextSource) -> Iterator[tuple[KeyPath, str]]:
@@ -168,29 +245,15 @@ def _needed(spec: Spec, at: KeyPath, source: TextSource) -> Iterator[tuple[KeyPa
         return
     for index, column in enumerate(spec.teacher.columns):
         yield ("teacher", "columns", index), column
+    for number, other in enumerate(spec.teacher.also):
+        for index, column in enumerate(other.columns):
+            yield ("teacher", "also", number, "columns", index), column
     for index, column in enumerate(spec.teacher.reasons if at[1] == "train" else ()):
         yield ("teacher", "reasons", index), column
 
 
-def _check_labels(spec: Spec, at: KeyPath, source: LabelledSource, path: str, kind: str) -> Iterator[Problem]:
-    known = spec.task.labels
-    try:
-        wrong = [(line, value) for line, value in labels(path, kind, source.label) if not _is_label(value, known)]
-    except DataError as error:
-        yield spec.places.problem(at, f"{_shown(path)}: {error}")
-        return
-    if wrong:
-        named = []
-        for line, value in islice(wrong, SHOWN):
-            text = "" if value is None else str(value)[:60]
-            named.append(f"line {line} has {repr(text) + did_you_mean(text, known) if text else 'none'}")
-        more = f", and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-        message = f"{_shown(path)}: every row needs one of task.labels; {', '.join(named)}{more}"
-        yield spec.places.problem((*at[:-1], "label"), message)
-
-
-def _is_label(value: object, known: tuple[str, ...]) -> bool:
-    return isinstance(value, str | int) and not isinstance(value, bool) and str(value) in known
+def _is_label(text: str, known: tuple[str, ...]) -> bool:
+    return find(text, known) is not None
 
 
 def _not_a_file(path: str) -> str:

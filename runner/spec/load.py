@@ -4,24 +4,67 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runner.errors import Problem, SpecError
+from runner.labels import find
 from runner.spec import explain, rules, strict_yaml
 from runner.spec.fields import fill
+from runner.spec.files import check_files
 from runner.spec.model import Spec, build
 from runner.spec.overrides import apply
 from runner.spec.places import Places
-from runner.spec.strict_yaml import KeyPath
+from runner.spec.standin import whole
+from runner.spec.strict_yaml import KeyPath, dotted
 
 
 def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
     """Read the spec at ``path``, changed by ``overrides`` such as ``student.epochs=3``.
 
-    Reads no other file (``check_files`` does). Raises SpecError with every problem that could be found.
+    Reads no other file (``check_spec`` does). Raises SpecError with every problem that could be found.
     """
-    source = str(path)
+    draft = _draft(str(path), overrides)
+    if draft.problems:
+        raise SpecError(draft.problems)
+    return draft.built()
+
+
+def check_spec(path: str | Path, overrides: Sequence[str] = (), elsewhere: bool = False) -> Spec:
+    """Read the spec as ``load_spec`` does, and look at the files that it names, as ``check_files`` does.
+
+    Raises SpecError with the problems of both: of a spec that is wrong, the files that it names rightly are read.
+    """
+    draft = _draft(str(path), overrides)
+    spec = draft.built()
+    found: list[Problem] = []
+    try:
+        check_files(spec, elsewhere, draft.leave)
+    except SpecError as error:
+        found = error.problems
+    if draft.problems or found:
+        raise SpecError([*draft.problems, *(one for one in found if one not in draft.problems)])
+    return spec
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A spec on its way: complete where it is right, with stand-ins where it is not (``leave``: those fields)."""
+
+    complete: dict[str, Any]
+    places: Places
+    text: str
+    problems: list[Problem]
+    leave: frozenset[str]
+
+    def built(self) -> Spec:
+        """The spec."""
+        base = Path(self.places.file).absolute().parent
+        return build(Spec, self.complete, source=self.places.file, base=base, text=self.text, places=self.places)
+
+
+def _draft(source: str, overrides: Sequence[str]) -> _Draft:
     raw = read_file(source)
     text = strict_yaml.decode(raw, source)
     document = strict_yaml.parse(text, source)
@@ -30,11 +73,13 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
     problems = [*document.problems, *apply(data, overrides, places)]
     found, broken = explain.check(data, places)
     complete = _with_ranges(fill(data))
-    problems += found + rules.check(complete, places, broken)
-    if problems:
-        raise SpecError(problems)
-    base = Path(source).absolute().parent
-    return build(Spec, complete, source=source, base=base, text=text, places=places)
+    found += rules.check(complete, places, broken)
+    leave = {dotted(path) for path in broken} | {problem.path for problem in found}
+    if broken:
+        complete, replaced = whole(complete, broken)
+        leave |= {dotted(path) for path in replaced}
+    _with_own_labels(complete)
+    return _Draft(complete, places, text, [*problems, *found], frozenset(leave))
 
 
 def read_file(source: str) -> bytes:
@@ -74,6 +119,13 @@ def _mapping(document: strict_yaml.Document, source: str) -> dict[str, Any]:
     else:
         message = f"a spec is a mapping that starts with version: 1, found {explain.found(document.data)}"
     raise SpecError([*document.problems, Problem(source, *mark, "", message)])
+
+
+def _with_own_labels(complete: dict[str, Any]) -> None:
+    """Examples carry their labels as the task writes them: that is what the teacher is shown."""
+    task = complete["task"]
+    for example in task["examples"] if isinstance(task["examples"], list) else ():
+        example["label"] = find(example["label"], task["labels"]) or example["label"]
 
 
 def _with_ranges(complete: dict[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,9 @@ class TextSource:
 
     path: str
     text: str
-    format: Literal["auto", "csv", "jsonl", "parquet", "hub"]
+    format: Literal["auto", "csv", "tsv", "jsonl", "json", "parquet", "xlsx", "hub"]
+    encoding: str | None
+    delimiter: str | None
     split: str
     revision: str | None
     limit: int | None
@@ -47,8 +49,18 @@ class LabelledSource(TextSource):
     label: str
 
 
-def _labelled_file(path: str, text: str, label: str) -> LabelledSource:
-    return LabelledSource(path=path, text=text, label=label, format="auto", split="train", revision=None, limit=None)
+def _labelled_file(one: ExamplePool | Annotator, path: str) -> LabelledSource:
+    return LabelledSource(
+        path=path,
+        text=one.text,
+        label=one.label,
+        format="auto",
+        encoding=one.encoding,
+        delimiter=one.delimiter,
+        split="train",
+        revision=None,
+        limit=None,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +68,8 @@ class ExamplePool:
     """Labelled texts from which the examples are chosen; ``reason`` is a column, ``model`` the encoder."""
 
     from_: str
+    encoding: str | None
+    delimiter: str | None
     select: Literal["similar", "diverse"]
     k: int
     text: str
@@ -66,7 +80,7 @@ class ExamplePool:
     @property
     def source(self) -> LabelledSource:
         """The pool as any other labelled source."""
-        return _labelled_file(self.from_, self.text, self.label)
+        return _labelled_file(self, self.from_)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,13 +240,15 @@ class Annotator:
     """Where the labels stand that somebody else gave to the test texts."""
 
     path: str
+    encoding: str | None
+    delimiter: str | None
     text: str
     label: str
 
     @property
     def source(self) -> LabelledSource:
         """The file as any other labelled source."""
-        return _labelled_file(self.path, self.text, self.label)
+        return _labelled_file(self, self.path)
 
 
 SCORES = ("accuracy", "macro_f1")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from runner.errors import Problem
@@ -43,10 +41,3 @@ class Places:
         if mark is not None:
             return mark
         return self._mark(path[:-1], key=True) if path else Mark(1, 1)
-
-
-def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """`` (did you mean 'temperature'?)``, or nothing when no choice looks alike."""
-    by_lower = {choice.casefold(): choice for choice in choices}
-    close = difflib.get_close_matches(word[:200].casefold().strip(), by_lower, n=1, cutoff=0.6)
-    return f" (did you mean {by_lower[close[0]]!r}?)" if close else ""

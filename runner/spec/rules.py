@@ -7,12 +7,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+from unicodedata import normalize
 
-from runner.errors import Problem
+from runner.errors import Problem, did_you_mean
+from runner.file_kinds import READABLE, is_encoding, stored_as
+from runner.labels import find, plain
 from runner.shown import has_secret
-from runner.spec.fields import stored_as
 from runner.spec.model import FIGURES, prompt_and_votes
-from runner.spec.places import Places, did_you_mean
+from runner.spec.places import Places
 from runner.spec.strict_yaml import KeyPath
 
 Found = Iterator[tuple[KeyPath, str]]
@@ -41,16 +43,17 @@ def _touches(one: KeyPath, other: KeyPath) -> bool:
     return one[:shorter] == other[:shorter]
 
 
-def _bare(label: str) -> str:
-    return "".join(label.casefold().split())
-
-
 def _labels_differ(spec: dict[str, Any]) -> Found:
+    """No two labels are the same (:mod:`runner.labels`), nor but for a blank within them."""
     seen: dict[str, str] = {}
     for index, label in enumerate(spec["task"]["labels"]):
-        first = seen.setdefault(_bare(label), label)
-        if first != label:
-            yield ("task", "labels", index), f"{label!r} is {first!r} but for capitals and blanks"
+        first = seen.setdefault(plain(label).replace(" ", ""), label)
+        if first == label:
+            continue
+        message = f"{label!r} is {first!r} but for capitals and blanks"
+        if normalize("NFC", label) == normalize("NFC", first):
+            message = f"{label!a} is {first!a} but for how its characters are composed"
+        yield ("task", "labels", index), message
 
 
 def _examples_fit(spec: dict[str, Any]) -> Found:
@@ -60,7 +63,7 @@ def _examples_fit(spec: dict[str, Any]) -> Found:
     seen: dict[str, int] = {}
     for index, example in enumerate(examples):
         path: KeyPath = ("task", "examples", index)
-        if example["label"] not in labels:
+        if find(example["label"], labels) is None:
             message = f"{example['label']!r} is not in task.labels{did_you_mean(example['label'], labels)}"
             yield (*path, "label"), message
         text = " ".join(example["text"].split())
@@ -73,6 +76,7 @@ def _pool_is_clear(spec: dict[str, Any]) -> Found:
     if not isinstance(pool, dict):
         return
     yield from _path_is_clear((*at, "from"), pool["from"], "auto")
+    yield from _text_is_readable(at, pool)
     yield from _catalog_has((*at, "model"), pool["model"])
     if pool["from"] in (spec["data"]["train"]["path"], spec["data"]["test"]["path"]):
         yield (*at, "from"), "these texts are in data already: choose examples from a file of their own"
@@ -269,12 +273,25 @@ def _paths_are_clear(part: str) -> Rule:
         if source is None:
             return
         yield from _path_is_clear((*at, "path"), source["path"], source["format"])
+        yield from _text_is_readable(at, source)
         if stored_as(source["path"], source["format"]) != "hub":
             for name, default in (("split", "train"), ("revision", None)):
                 if source[name] != default:
                     yield (*at, name), f"only format: hub has a {name}: leave it out"
 
     return rule
+
+
+def _text_is_readable(at: KeyPath, source: dict[str, Any]) -> Found:
+    """What is said of how text is written must be possible, and said of text."""
+    kind = stored_as(source.get("path") or source["from"], source.get("format", "auto"))
+    encoding = source["encoding"]
+    if encoding is not None and not is_encoding(encoding):
+        yield (*at, "encoding"), f"there is no character set {encoding!r}: name one such as cp1252, latin-1 or gb18030"
+    if encoding is not None and kind in ("parquet", "xlsx", "hub"):
+        yield (*at, "encoding"), f"{kind} says itself how its text is written: leave encoding out"
+    if source["delimiter"] is not None and kind not in ("csv", "tsv", None):
+        yield (*at, "delimiter"), f"only csv has a delimiter, and this is {kind}: leave it out"
 
 
 def _path_is_clear(at: KeyPath, path: str, form: str) -> Found:
@@ -285,7 +302,9 @@ def _path_is_clear(at: KeyPath, path: str, form: str) -> Found:
         yield at, SECRET
     elif kind is None:
         advice = (
-            "set format to csv, jsonl, parquet or hub" if at[0] == "data" else "it must be .csv, .jsonl or .parquet"
+            f"let it end in {READABLE}, or set format (hub: a data set of the Hub)"
+            if at[0] == "data"
+            else f"it must be {READABLE}"
         )
         yield at, f"the ending of {path!r} does not tell how the rows are stored: {advice}"
     elif kind == "hub" and not _HUB_NAME.fullmatch(path):
@@ -296,6 +315,7 @@ def _others_are_clear(spec: dict[str, Any]) -> Found:
     for name, other in spec["evaluate"]["compare"].items():
         at: KeyPath = ("evaluate", "compare", name)
         yield from _path_is_clear((*at, "path"), other["path"], "auto")
+        yield from _text_is_readable(at, other)
         if name.casefold() in ("teacher", "student"):
             yield at, f"{name!r} is one of the two that are compared anyway: choose another name"
 

@@ -27,7 +27,7 @@ from runner import finite
 from runner.cluster import Cluster, Resources
 from runner.errors import DataError
 from runner.progress import Progress
-from runner.reading import Row, Source, count_rows, files_of, read_rows, text_of
+from runner.reading import Row, Source, count_rows, files_of, read_rows, without_rows
 from runner.shown import without_secrets
 from runner.sources import source_key, source_of
 from runner.spec import Spec
@@ -94,7 +94,7 @@ def run(context: Context) -> dict[str, Any]:
     corpus = Corpus(sources_of(source), spec.data.corpus.text, apply.keep, apply.part_rows)
     model = trained(spec, context.inputs)
     # Not by the corpus's content: with a file mended or added, the other parts are still good.
-    folder = "applied/" + fingerprint([asdict(model), asdict(source), spec.data.corpus.text, spec.to_dict()["apply"]])
+    folder = "applied/" + fingerprint([asdict(model), source.known(), spec.data.corpus.text, spec.to_dict()["apply"]])
     _unmark(context.run, folder)
     found = predict_corpus(
         context.cluster,
@@ -162,6 +162,9 @@ def predict_corpus(
                 meter.tick()
     if not tally.rows:
         raise DataError(f"{corpus.sources[0].path}: there is no row of data to predict")
+    begun = {file for file, _ in tally.parts}
+    if empty := [one.path for number, one in enumerate(corpus.sources) if number not in begun]:
+        progress.warn([without_rows(empty)], NAME)
     for name in set(out.names(".parquet")) - set(tally.parts.values()):
         out.remove(name)  # of a file as it was before it was mended
     found = tally.summary()
@@ -242,7 +245,7 @@ class Reader:
         """``files`` has ``file``, its number, and ``source``, the fields of a :class:`Source` as JSON."""
         for file in files.to_pylist():
             source = Source(**json.loads(file["source"]))
-            rows = read_rows(source, list(dict.fromkeys([self.text, *self.keep])))
+            rows = read_rows(source, [self.text, *self.keep])
             number = first = 0
             while chunk := self._part(rows):
                 data = _as_bytes(self._table(source, chunk, first))
@@ -261,13 +264,13 @@ class Reader:
         characters = 0
         for row in islice(rows, self.part_rows):
             chunk.append(row)
-            characters += sum(len(text_of(row.values[column])) for column in {self.text, *self.keep})
+            characters += sum(map(len, row.values.values()))
             if characters >= PART_CHARACTERS:
                 break
         return chunk
 
     def _table(self, source: Source, chunk: list[Row], first: int) -> pa.Table:
-        columns = {column: [text_of(row.values[column]) for row in chunk] for column in (*self.keep, self.text)}
+        columns = {column: [row.values[column] for row in chunk] for column in (*self.keep, self.text)}
         texts = columns.pop(self.text) if self.text not in self.keep else columns[self.text]
         return pa.table(
             {column: pa.array(values, pa.large_string()) for column, values in columns.items()}

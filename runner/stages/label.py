@@ -22,7 +22,7 @@ from runner import models
 from runner.cluster import Resources
 from runner.errors import EngineError
 from runner.progress import clock
-from runner.sources import row_id
+from runner.reading import row_id
 from runner.spec import Spec
 from runner.spec.model import Budget, Teacher
 from runner.stage import Context
@@ -43,7 +43,7 @@ from runner.telemetry import Meter, count_failures
 NAME = "label"
 NEEDS = ("load",)
 
-READING = 1
+READING = 2
 """Of answers: a change looks at stored answers again, and asks only where they have become unusable."""
 
 CONCURRENT_BATCHES = 4

@@ -15,9 +15,11 @@ from typing import Any
 import pyarrow as pa
 
 from runner import third_parties
+from runner.class_labels import number_of
 from runner.errors import DataError
-from runner.reading import Row, read_rows, text_of
-from runner.sources import normalised, row_id, source_key, source_of
+from runner.labels import find, listed, unknown
+from runner.reading import Row, class_names, read_rows, row_id, without_rows
+from runner.sources import normalised, source_key, source_of
 from runner.spec import Spec
 from runner.spec.model import LabelledSource, TextSource
 from runner.stage import Context
@@ -34,12 +36,13 @@ EXAMPLES = pa.schema([("text", pa.large_string()), ("label", pa.string()), ("rea
 
 @dataclass
 class Split:
-    """The rows of one split on their way in."""
+    """The rows of one split on their way in; ``skipped`` are its files that have none."""
 
     name: str
     read: int = 0
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     dropped: list[dict[str, str]] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
 
     def drop(self, reason: str, place: str, row_id: str) -> None:
         """Keep a record of a row that does not go on."""
@@ -59,7 +62,16 @@ def key(spec: Spec) -> dict[str, Any]:
         "labels": list(spec.task.labels),
         "examples": pool_key(spec) or [example.text for example in spec.task.written],
         "columns": vote_columns(spec),
+        **_classes(spec),
     }
+
+
+def _classes(spec: Spec) -> dict[str, Any]:
+    """Which names stand for the integers of the files' labels; nothing where no file has such names."""
+    pool = spec.task.pool
+    sources = [spec.data.train, spec.data.test, *([pool.source] if pool else [])]
+    named = [found for source in sources if (found := class_names(source_of(spec, source)))]
+    return {"classes": named} if named else {}
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -89,6 +101,8 @@ def collect(spec: Spec) -> tuple[Split, Split, list[str]]:
     test = _read(spec, "test", spec.data.test)
     warnings = _part(train, test, spec)
     for split in (train, test):
+        if split.skipped and split.read:
+            warnings.append(f"data.{split.name}: {without_rows(split.skipped)}")
         if not split.rows:
             raise DataError(
                 f"data.{split.name}: none of {split.read} rows is left: "
@@ -108,16 +122,12 @@ def examples_of(spec: Spec) -> list[dict[str, str]]:
         return [{"text": one.text, "label": one.label, "reason": one.reason} for one in spec.task.written]
     columns = [pool.text, pool.label, *([pool.reason] if pool.reason else [])]
     found: dict[str, dict[str, str]] = {}
-    for row in read_rows(source_of(spec, pool.source), list(dict.fromkeys(columns))):
-        text, label = text_of(row.values[pool.text]), text_of(row.values[pool.label]).strip()
+    for row in read_rows(source_of(spec, pool.source), columns):
+        text = row.values[pool.text]
         if not text.strip():
             continue
-        if label not in spec.task.labels:
-            raise DataError(
-                f"{row.place}: the label {label[:60]!r} is not among task.labels ({', '.join(spec.task.labels)}); "
-                "an example must be right: correct the file"
-            )
-        reason = text_of(row.values[pool.reason]) if pool.reason else ""
+        label = _label(spec, pool.source, row, "an example must be right: correct the file")
+        reason = row.values[pool.reason] if pool.reason else ""
         found.setdefault(normalised(text), {"text": text, "label": label, "reason": reason})
     if len(found) < pool.k:
         raise DataError(f"task.examples.from: {pool.k} examples are to be chosen, and the file has {len(found)}")
@@ -141,19 +151,17 @@ def _read(spec: Spec, name: str, source: TextSource) -> Split:
     voted = vote_columns(spec)
     columns = [source.text, *([label_column] if label_column else []), *voted]
     conflicting: set[str] = set()
-    for row in read_rows(source_of(spec, source), list(dict.fromkeys(columns))):
+    for row in read_rows(source_of(spec, source), columns, voted, split.skipped.append):
         split.read += 1
-        text = text_of(row.values[source.text])
+        text = row.values[source.text]
         identity = row_id(text)
-        label = text_of(row.values[label_column]).strip() if label_column else None
         if not text.strip():
             split.drop("empty", row.place, identity)
-        elif label is not None and label not in spec.task.labels:
-            raise DataError(
-                f"{row.place}: the label {label[:60]!r} is not among task.labels ({', '.join(spec.task.labels)}); "
-                "correct the file or add the label"
-            )
-        elif identity in split.rows:
+            continue
+        label = None
+        if isinstance(source, LabelledSource):
+            label = _label(spec, source, row, "correct the file or add the label")
+        if identity in split.rows:
             conflicting.update({identity} if split.rows[identity]["label"] != label else ())
             split.drop("duplicate", row.place, identity)
         else:
@@ -170,9 +178,20 @@ def _read(spec: Spec, name: str, source: TextSource) -> Split:
     return split
 
 
+def _label(spec: Spec, source: LabelledSource, row: Row, advice: str) -> str:
+    """An expert's label, as the task writes it. :raises DataError: with ``advice``, when the task has no such label."""
+    given = row.values[source.label]
+    if (label := find(given, spec.task.labels)) is not None:
+        return label
+    number = number_of(given, source.label, class_names(source_of(spec, source)))
+    if number is not None:
+        advice = f"the file writes {number}, which its metadata names {given[:60]!r}: use its names in task.labels"
+    raise DataError(f"{row.place}: {unknown(given, spec.task.labels)}; {advice}")
+
+
 def _vote(spec: Spec, row: Row, column: str) -> str:
     """A recorded answer as it stands there. :raises DataError: when it is probabilities that are no distribution."""
-    cell = text_of(row.values[column])
+    cell = row.values[column]
     try:
         distribution(cell, spec.task.labels)
     except ValueError as error:
@@ -208,7 +227,7 @@ def _part(train: Split, test: Split, spec: Spec) -> list[str]:
         )
     counts = Counter(row["label"] for row in test.rows.values())
     if missing := [label for label in spec.task.labels if not counts[label]]:
-        warnings.append(f"test has no row of {', '.join(missing)}: nothing can be said about it")
+        warnings.append(f"test has no row of {listed(missing)}: nothing can be said about it")
     if len(counts) == 1 and test.rows:
         raise DataError(
             f"data.test: all {len(test.rows)} rows have the one label {next(iter(counts))!r}; "

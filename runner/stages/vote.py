@@ -18,19 +18,19 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from runner.errors import DataError
+from runner.labels import LISTED, listed
 from runner.spec import Spec
 from runner.stage import Context
 from runner.stages import label
 from runner.store import Folder
-from runner.teacher import calibrate
-from runner.teacher.answers import read_label
+from runner.teacher import calibrate, recorded
 from runner.teacher.asking import counted
 from runner.teacher.votes import SMOOTHING, majority, probabilities
 
 NAME = "vote"
 NEEDS = ("load", "label")
 
-RULES = 3
+RULES = 4
 """Of reading answers and counting votes: a change makes votes that are stored new."""
 
 VOTES = pa.schema(
@@ -70,7 +70,7 @@ def key(spec: Spec) -> dict[str, Any]:
 
 
 def run(context: Context) -> dict[str, Any]:
-    """:raises DataError: when the teacher left nothing to learn from."""
+    """:raises DataError: when the teacher left nothing to learn from, or recorded columns lack too many votes."""
     rows = [
         row | {"split": split}
         for split in ("train", "test")
@@ -89,8 +89,11 @@ def run(context: Context) -> dict[str, Any]:
         if row["id"] in found
     ]
     context.here.write_table("votes.parquet", pa.Table.from_pylist(table, schema=VOTES))
-    summary = _summary(context.spec, table)
-    warnings = _unlearnable(summary["class_shares"], rows)
+    columns = [_recorded(spec, label.folder_of(context.inputs["label"], number)) for number, spec in enumerate(specs)]
+    looked = [one for one in columns if one is not None]
+    summary = _summary(context.spec, table, looked)
+    warnings = [said for one in looked for said in _lacking(one, context.spec)]
+    warnings += _unlearnable(summary["class_shares"], rows)
     context.progress.warn(warnings, NAME)
     return summary | {"warnings": warnings} | ({"teachers": agreement} if agreement else {})
 
@@ -169,21 +172,41 @@ def count_votes(votes: Sequence[str | None], labels: Sequence[str], answer: str 
     return Verdict(winner, shares, agreement)
 
 
+def _recorded(spec: Spec, folder: Folder) -> recorded.Columns | None:
+    """What the teacher's columns hold, where its answers were recorded."""
+    if spec.teacher.engine != "recorded":
+        return None
+    looked = recorded.Columns(spec.teacher.columns, spec.task.labels)
+    for records in label.by_row(folder.read_table("answers.parquet")).values():
+        looked.look([record["text"] or "" for record in sorted(records, key=lambda record: int(record["vote"]))])
+    return looked
+
+
+def _lacking(looked: recorded.Columns, spec: Spec) -> list[str]:
+    """What to say of rows without a recorded vote. :raises DataError: when they are too many, or a column has none."""
+    allowed = spec.teacher.max_failure_rate
+    if dead := looked.dead():
+        raise DataError(f"no cell is a vote in {', '.join(dead)}: {looked.held(dead)}; {recorded.ADVICE}")
+    if looked.too_many(allowed):
+        raise DataError(
+            f"{looked.words()}; teacher.max_failure_rate allows {100 * allowed:g} %: {recorded.ADVICE}, or raise it to "
+            "learn from the other rows"
+        )
+    return [f"{looked.words()}; nothing is learned from these"] if looked.without else []
+
+
 def _votes(spec: Spec, records: list[dict[str, Any]]) -> list[str | None]:
     teacher, labels = spec.teacher, spec.task.labels
     if teacher.engine == "recorded":
-        return counted(records, labels, len(teacher.columns), early_stop=False)
+        in_order = sorted(records, key=lambda record: int(record["vote"]))
+        return [recorded.label_of(record["text"] or "", labels) for record in in_order]
     return counted(records, labels, teacher.votes, teacher.early_stop)
 
 
 def _mean_of_recorded(spec: Spec, records: list[dict[str, Any]]) -> Verdict:
     """Of recorded probabilities the mean; a plain label among them is one that is sure."""
     labels = spec.task.labels
-    votes = [
-        _most_probable(given, labels).label if given else read_label(record["text"] or "", labels)
-        for record in records
-        for given in [record["label_probabilities"]]
-    ]
+    votes = _votes(spec, records)
     shares = [
         record["label_probabilities"] or [float(label == vote) for label in labels]
         for record, vote in zip(records, votes, strict=True)
@@ -202,9 +225,10 @@ def _distributions(
 
 
 def _most_probable(shares: list[float], labels: Sequence[str]) -> Verdict:
-    best = [label for label, share in zip(labels, shares, strict=True) if share == max(shares)]
+    top = max(shares)
+    best = [label for label, share in zip(labels, shares, strict=True) if share == top]
     if len(best) > 1:
-        return Verdict(None, shares, 1.0, "tie: " + ", ".join(best))
+        return Verdict(None, shares, 1.0, "tie: " + listed(best))
     return Verdict(best[0], shares, 1.0)
 
 
@@ -231,18 +255,25 @@ def _sampled(spec: Spec) -> bool:
 
 def _unlearnable(shares: Mapping[str, float], rows: Sequence[dict[str, Any]]) -> list[str]:
     """What to say of labels that test texts have, and that the teacher gave to no train text."""
-    missing = {
-        label: [row["text"] for row in rows if row.get("label") == label] for label in shares if not shares[label]
-    }
+    missing: dict[str, list[str]] = {label: [] for label in shares if not shares[label]}
+    for row in rows:
+        if row.get("label") in missing:
+            missing[row["label"]].append(row["text"])
+    missing = {label: texts for label, texts in missing.items() if texts}
+    if len(missing) > LISTED:
+        texts = sum(map(len, missing.values()))
+        return [
+            f"the teacher labelled no train text with one of {len(missing):,} labels that {texts:,} test texts have "
+            f"({listed(list(missing))}): the student cannot learn them, and is wrong on those"
+        ]
     return [
         f"the teacher labelled no train text {label}, and {len(texts)} test texts are (the first: {texts[0][:80]!r}): "
         "the student cannot learn it, and is wrong on those"
         for label, texts in missing.items()
-        if texts
     ]
 
 
-def _summary(spec: Spec, table: list[dict[str, Any]]) -> dict[str, Any]:
+def _summary(spec: Spec, table: list[dict[str, Any]], looked: Sequence[recorded.Columns]) -> dict[str, Any]:
     train = [row for row in table if row["split"] == "train"]
     labelled = [row for row in train if row["label"] is not None]
     counts = Counter(row["label"] for row in labelled)
@@ -250,10 +281,10 @@ def _summary(spec: Spec, table: list[dict[str, Any]]) -> dict[str, Any]:
         only = next(iter(counts), None)
         found = f"gave all of them the one label {only!r}" if only else "abstained on all of them"
         first = f", the first: {train[0]['text'][:80]!r} ({train[0]['reason'] or only})" if train else ""
-        raise DataError(
-            f"the teacher {found} ({len(train)} train rows): there is nothing to learn{first}; "
-            "look at the answers in label/*/answers.parquet, then at task.instructions and task.examples"
-        )
+        advice = "look at the answers in label/*/answers.parquet, then at task.instructions and task.examples"
+        if looked and all(one.teacher.engine == "recorded" for one in spec.teachers()):  # nobody was instructed
+            advice = "; ".join([*(one.held() for one in looked), recorded.ADVICE])
+        raise DataError(f"the teacher {found} ({len(train)} train rows): there is nothing to learn{first}; {advice}")
     abstained = [row for row in table if row["label"] is None]
     return {
         "rows": len(table),

@@ -1,8 +1,9 @@
 """From a raw answer to the label it names, or to none. Never a guess.
 
 The rungs of the ladder, from the surest: the answer is a label; it is JSON; JSON stands inside text (fences,
-prose, single quotes, cut off after the label); prose names one label, and only one. What is on none of them is
-unusable: the teacher is asked once more, and then the vote abstains.
+prose, single quotes, cut off after the label); prose says one label, in words that are all known to be harmless
+(:mod:`runner.teacher.prose`). What is on none of them is unusable: the teacher is asked once more, and then the vote
+abstains.
 """
 
 from __future__ import annotations
@@ -12,39 +13,51 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+from runner.labels import find, plain, written
+from runner.teacher.prose import CRIES, PAIRS, PAUSES, QUOTES, STOPS, said_in_prose
 
 _OBJECT = re.compile(r"\{[^{}]*\}", re.DOTALL)
 _QUOTED = re.compile(r"""(["'])label\1\s*:\s*(["'])([^"'\n{}]{1,200})\2""")
-_MARKED = re.compile(r"\b(?:label|answer|sentiment|classification)\b[\"'*`]*\s*(?:is|[:=])[\s\"'*`]*$", re.IGNORECASE)
-_TRIM = " \t\r\n.,;:!'\"`*"
-_WORD = re.compile(r"[\w']+")
 
-FEW_WORDS = 15
-"""Prose up to this length that names one label means it; in longer prose a label may be part of the reasoning."""
-
+_BEFORE = " \t\r\n" + QUOTES + STOPS + PAUSES
+_AFTER = _BEFORE + CRIES  # before a word it may deny it, as in programs
 _LITERAL_CHARACTERS = 10_000
-_TURNS = frozenset(
-    re.split(
-        " ",
-        "not no nor never neither none non cannot can't isn't wasn't aren't don't doesn't hardly barely rather instead "
-        "than without unless except but although however or and between both if unclear unsure",
-    )
-)
-"""Words that turn the meaning of short prose, or weigh labels against each other."""
+_LONGEST_LABEL = 1000
 
 
 def read_label(answer: str, labels: Sequence[str]) -> str | None:
     """The one label that the answer names, or None where it names none, or more than one, or denies it."""
-    known = _known(labels)
-    if (label := _named(answer, known)) is not None:
+    answer = _after_thinking(answer)
+    if (label := named(answer, labels)) is not None:
         return label
     for found in _objects(answer):
         if "label" in found:
             # The last word counts, even if it is no label: an earlier object was taken back.
-            return _named(found["label"], known)
+            return named(found["label"], labels)
     if quoted := _QUOTED.findall(answer):
-        return _named(quoted[-1][2], known)
-    return None if "{" in answer[:20] else _in_prose(answer, labels)
+        return named(quoted[-1][2], labels)
+    if isinstance(only := _value(answer), list):
+        return named(only[0], labels) if len(only) == 1 else None
+    return None if "{" in answer[:20] else said_in_prose(answer, labels)
+
+
+def named(value: object, labels: Sequence[str]) -> str | None:
+    """The label that ``value`` is, but for quotes and stops around it; None where it is none."""
+    text = written(value)
+    if text is None or len(text := text.strip()) > _LONGEST_LABEL:
+        return None
+    if (label := find(text, labels)) is not None:
+        return label
+    bare = _bare(text)
+    return find(bare, labels) or _bare_labels(tuple(labels)).get(plain(bare))
+
+
+def _after_thinking(answer: str) -> str:
+    """What a model that thinks aloud says after its thoughts: nothing where it was cut off among them."""
+    _, thought, rest = answer.rpartition("</think>")
+    return rest if thought else "" if answer.lstrip().startswith("<think>") else answer
 
 
 def _objects(answer: str) -> Iterator[dict[str, object]]:
@@ -71,56 +84,17 @@ def _value(text: str) -> object:
         return None
 
 
-def _in_prose(answer: str, labels: Sequence[str]) -> str | None:
-    """The label of ``Label: X`` where that is said of one label only, or the one label of a short sentence."""
-    mentions = list(_mentions(answer, labels))
-    marked = {label: start for label, start, _ in mentions if _MARKED.search(answer[max(0, start - 60) : start])}
-    if marked:
-        label, start = marked.popitem()
-        return None if marked or _turned(answer[start:]) else label
-    if len({label for label, _, _ in mentions}) != 1 or len(answer.split()) > FEW_WORDS:
-        return None
-    rest = answer
-    for _, start, end in reversed(mentions):
-        rest = f"{rest[:start]} {rest[end:]}"
-    return None if _turned(rest) else mentions[0][0]
+@lru_cache(maxsize=16)
+def _bare_labels(labels: tuple[str, ...]) -> dict[str, str]:
+    """Labels without what stands around them, where that leaves one label and not none."""
+    counts = Counter(plain(_bare(label)) for label in labels)
+    return {key: label for label in labels if (key := plain(_bare(label))) and counts[key] == 1}
 
 
-def _mentions(answer: str, labels: Sequence[str]) -> Iterator[tuple[str, int, int]]:
-    """Each label named as whole words, with its place; the longer of labels that contain each other."""
-    if len(answer) > _LITERAL_CHARACTERS:
-        return
-    by_words = {_plain(label): label for label in labels}
-    # A label that is itself a common word ("no", "or") says nothing when it is met in prose.
-    if any(set(_WORD.findall(words)) & _TURNS or len(words) < 3 for words in by_words):
-        return
-    longest_first = sorted(by_words, key=len, reverse=True)
-    either = "|".join(r"\s+".join(map(re.escape, words.split())) for words in longest_first)
-    for found in re.finditer(rf"(?<![\w-])(?:{either})(?![\w-])", answer, re.IGNORECASE):
-        if (label := by_words.get(_plain(found[0]))) is not None:
-            yield label, found.start(), found.end()
-
-
-def _turned(text: str) -> bool:
-    return not _TURNS.isdisjoint(_WORD.findall(text.casefold().replace("\u2019", "'")))
-
-
-def _known(labels: Sequence[str]) -> dict[str, str]:
-    """Labels by how they may be written; without punctuation only where that leaves one label, not none."""
-    counts = Counter(map(_trimmed, labels))
-    short = {_trimmed(label): label for label in labels if _trimmed(label) and counts[_trimmed(label)] == 1}
-    return short | {_plain(label): label for label in labels}
-
-
-def _named(value: object, known: dict[str, str]) -> str | None:
-    if not isinstance(value, str | int | float):
-        return None
-    return known.get(_plain(str(value)), known.get(_trimmed(str(value))))
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())
-
-
-def _trimmed(text: str) -> str:
-    return _plain(text.strip(_TRIM))
+def _bare(text: str) -> str:
+    """A text without quotes and stops at its ends, and without brackets around the whole."""
+    while True:
+        text = text.lstrip(_BEFORE).rstrip(_AFTER)
+        if len(text) < 2 or PAIRS.get(text[0]) != text[-1]:
+            return text
+        text = text[1:-1]

@@ -10,9 +10,10 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import pytest
 from jsonschema import Draft202012Validator
 
+from runner.file_kinds import stored_as
 from runner.spec import Spec, schema
 from runner.spec.explain import SAY
-from runner.spec.fields import fill, stored_as, types_of, walk
+from runner.spec.fields import fill, types_of, walk
 
 OUTSIDE = {"source", "base", "text", "places"}
 JSON_TYPES = {
@@ -121,7 +122,12 @@ def test_filling_in_defaults_makes_copies() -> None:
         ("a.jsonl.gz", "auto", "jsonl"),
         ("a.parquet", "auto", "parquet"),
         ("a.parquet.gz", "auto", None),
-        ("a.tsv", "auto", None),
+        ("a.tsv", "auto", "tsv"),
+        ("a.json", "auto", "json"),
+        ("a.tsv.zst", "auto", "tsv"),
+        ("a.XLSX", "auto", "xlsx"),
+        ("a.xlsx.gz", "auto", None),
+        ("a.txt", "auto", None),
         ("owner/name", "hub", "hub"),
         ("data.txt", "csv", "csv"),
     ],

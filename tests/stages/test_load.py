@@ -133,7 +133,7 @@ def test_the_stage_writes_what_it_counted(job: Any) -> None:
 @pytest.mark.parametrize(
     ("train", "test", "message"),
     [
-        (None, labelled(("A.", "Positive"), ("B.", "neutral")), r"test.csv:2: the label 'Positive' is not among "),
+        (None, labelled(("A.", "Positiv"), ("B.", "neutral")), r"test.csv:2: the label 'Positiv' is not among "),
         (None, labelled(("A.", "neutral"), ("B.", "")), r"test.csv:3: the label '' is not among task.labels"),
         (None, labelled(("A.", "neutral"), ("B.", "neutral")), r"all 2 rows have the one label 'neutral'"),
         (None, [], r"data.test: none of 0 rows is left: the file has no rows"),

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import DataError
-from runner.sources import row_id
+from runner.reading import row_id
 from runner.stages import vote
 from runner.stages.vote import Verdict, count_votes
 from runner.store import Folder
@@ -110,7 +110,9 @@ def test_a_teacher_that_teaches_nothing(job: Any, votes: tuple[str, ...], messag
 
 def test_a_teacher_that_teaches_nothing_is_shown_at_work(job: Any) -> None:
     job.csv("train.csv", [("One.", "", "x", "y", "z"), ("Two.", "", "x", "y", "z")])
-    with pytest.raises(DataError, match=r"the first: 'One.' \(no usable answer: 'x'\); look at the answers in label/"):
+    with pytest.raises(
+        DataError, match=r"the first: 'One.' \(no usable answer: 'x'\); column anna holds 'x' \(2\); column ben"
+    ):
         job.do("vote")
 
 
