@@ -460,7 +460,7 @@ def reading_raw_parquet(draw: Any) -> bytes:
     return raw[: draw(st.sampled_from([len(raw), len(raw), len(raw) // 2]))]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
 @given(
     st.one_of(
         st.tuples(st.sampled_from(["x.csv", "x.tsv", "x.csv.gz"]), reading_raw_csv()),
