@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from runner import __version__
 from runner.errors import SpecError, TutelageError, UserError
+from runner.file_kinds import KINDS, READABLE, is_encoding
 from runner.paths import absolute, at_home
 from runner.shown import for_terminal, has_secret, without_secrets
 
@@ -267,7 +268,7 @@ def _predict(options: argparse.Namespace) -> int:
     wish = Wish(
         student=absolute(options.student),
         inputs=tuple(map(absolute, options.inputs)),
-        out=absolute(options.out),
+        out=absolute(options.out) + ("/" if options.out.endswith("/") else ""),
         text=options.text,
         keep=tuple(options.keep),
         abstain_below=options.abstain_below,
@@ -275,6 +276,9 @@ def _predict(options: argparse.Namespace) -> int:
         cpus=options.cpus,
         gpus=options.gpus,
         replicas=options.replicas,
+        format=options.format,
+        encoding=options.encoding,
+        delimiter=options.delimiter,
     )
     with _cluster(options, "predict") as cluster:
         found = predict(wish, cluster, Progress(sys.stdout, _mode(options)))
@@ -471,6 +475,19 @@ def _share(text: str) -> float:
     return value
 
 
+def _encoding(text: str) -> str:
+    if not is_encoding(text):
+        raise argparse.ArgumentTypeError(f"there is no character set {text!r}: name one such as cp1252 or shift_jis")
+    return text
+
+
+def _delimiter(text: str) -> str:
+    found = "\t" if text == r"\t" else text
+    if len(found) != 1 or found in '"\r\n\0':
+        raise argparse.ArgumentTypeError(f"one character such as ';' or '\\t' is wanted, not {text!r}")
+    return found
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tutelage",
@@ -591,15 +608,18 @@ def _parser() -> argparse.ArgumentParser:
         "tutelage predict runs/quickstart 'texts/*.csv' -o labelled",
     )
     sub.add_argument("student", metavar="MODEL_OR_RUN", help="a run folder, or a folder with a trained classifier")
-    sub.add_argument("inputs", nargs="+", metavar="INPUT", help="csv, jsonl or parquet: files, globs or URLs")
+    sub.add_argument("inputs", nargs="+", metavar="INPUT", help=f"{READABLE}: files, globs or URLs")
     sub.add_argument(
         "-o",
         "--out",
         required=True,
         metavar="OUT",
-        help="a folder for parquet parts, or a .csv, .jsonl or .parquet file",
+        help="a folder for parquet parts, or a file: .csv, .tsv, .jsonl, .json, .parquet, .csv.gz, ...",
     )
     sub.add_argument("--text", default="text", metavar="COLUMN", help="the column with the text (text)")
+    sub.add_argument("--format", choices=["auto", *KINDS], default="auto", help="of the inputs (by their names)")
+    sub.add_argument("--encoding", type=_encoding, metavar="NAME", help="the inputs' character set (UTF-8)")
+    sub.add_argument("--delimiter", type=_delimiter, metavar="CHARACTER", help="between the columns of csv files (,)")
     sub.add_argument("--keep", action="append", default=[], metavar="COLUMN", help="a column that goes along")
     sub.add_argument(
         "--abstain-below", type=_share, default=0.0, metavar="P", help="abstain where the probability is under this (0)"

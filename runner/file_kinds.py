@@ -24,6 +24,7 @@ before it fills the memory."""
 
 TEXT_ENDINGS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}
 ENDINGS = {**TEXT_ENDINGS, ".parquet": "parquet", ".xlsx": "xlsx"}
+KINDS = ("csv", "tsv", "jsonl", "json", "parquet", "xlsx")
 PACKED = {".gz": "gzip", ".bz2": "bzip2", ".zst": "zstd", ".xz": "xz"}
 """Endings that may follow those of text formats."""
 

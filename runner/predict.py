@@ -6,15 +6,8 @@ stopped goes on where it stood when the same command is given again; another job
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from runner import machine
 from runner.cluster import Cluster, Resources
@@ -26,8 +19,8 @@ from runner.spec.rules import written_columns
 from runner.stages import export, train
 from runner.stages.apply import Corpus, predict_corpus, sources_of
 from runner.stages.export import Trained
-from runner.storage import file_system
 from runner.store import Folder, locked
+from runner.writing import form_of, write_file
 
 JOB, SUMMARY = "job.json", "summary.json"
 
@@ -46,6 +39,13 @@ class Wish:
     cpus: int | None = None
     gpus: int | None = None
     replicas: int = 1
+    format: str = "auto"
+    encoding: str | None = None
+    delimiter: str | None = None
+
+    def source(self, path: str) -> Source:
+        """One of the inputs."""
+        return Source(path, self.format, encoding=self.encoding, delimiter=self.delimiter, by=self.text)
 
 
 def predict(wish: Wish, cluster: Cluster, progress: Progress) -> dict[str, Any]:
@@ -58,17 +58,18 @@ def predict(wish: Wish, cluster: Cluster, progress: Progress) -> dict[str, Any]:
         raise UserError(f"{repeated[0]}: is given twice")
     if taken := written_columns(_labels(model)).intersection(wish.keep):
         raise UserError(f"--keep {', '.join(sorted(taken))}: a column of that name is written anyway")
-    sources = tuple(dict.fromkeys(one for path in wish.inputs for one in sources_of(Source(path))))
+    sources = tuple(dict.fromkeys(one for path in wish.inputs for one in sources_of(wish.source(path))))
     corpus = Corpus(sources, wish.text, wish.keep, wish.part_rows)
-    form = _form(wish.out)
-    parts = Folder(wish.out + ".parts" if form else wish.out)
+    form = form_of(wish.out)
+    parts = Folder(wish.out + ".parts" if form else wish.out.rstrip("/"))
     _claim(parts, identity, wish, form)
     cluster.require(wanted, "the student")
     with locked(parts, progress.say):  # the same command twice at once would write the same files
         found = predict_corpus(cluster, progress, model, corpus, wish.abstain_below, parts, wanted, (1, wish.replicas))
         names = found.pop("parts")
         if form:
-            _merge(parts, names, wish.out, form)
+            tables = (parts.read_table(name).replace_schema_metadata(None) for name in names)
+            write_file(tables, wish.out, form)
             parts.clear()
         else:
             parts.write_json(SUMMARY, found)
@@ -134,16 +135,13 @@ def _asked(wish: Wish, wanted: Resources) -> Resources:
     return replace(wanted, cpus=wish.cpus or wanted.cpus, gpus=gpus, accelerator=wanted.accelerator if gpus else None)
 
 
-def _form(out: str) -> str | None:
-    """How one file is written, by its ending; None for a folder of parts."""
-    return next((form for form in ("csv", "jsonl", "parquet") if out.lower().endswith(f".{form}")), None)
-
-
 def _claim(parts: Folder, identity: str, wish: Wish, form: str | None) -> None:
     """Make ``parts`` this job's. :raises UserError: when something else is there."""
     inputs = [without_secrets(path) for path in wish.inputs]
     job: dict[str, Any] = {"student": identity, "inputs": inputs, "text": wish.text, "keep": list(wish.keep)}
     job |= {"abstain_below": wish.abstain_below, "part_rows": wish.part_rows}
+    said = {"format": wish.format, "encoding": wish.encoding, "delimiter": wish.delimiter}
+    job |= {name: value for name, value in said.items() if value not in (None, "auto")}
     folder, _, name = wish.out.rpartition("/")
     if form and Folder(folder).exists(name):
         raise UserError(f"{wish.out}: is there already; remove it or choose another name")
@@ -157,52 +155,3 @@ def _claim(parts: Folder, identity: str, wish: Wish, form: str | None) -> None:
     elif parts.names() or parts.folders():
         raise UserError(f"{parts.url}: the folder is not empty; choose another place")
     parts.write_json(JOB, job)
-
-
-def _merge(parts: Folder, names: list[str], out: str, form: str) -> None:
-    """All parts in order, as one file: written beside it and renamed, so that half a file is never taken for all."""
-    fs, path = file_system(out)
-    half = f"{path}.half"
-    tables = (parts.read_table(name).replace_schema_metadata(None) for name in names)
-    with fs.open(half, "wb") as handle:
-        if form == "parquet":
-            _write_parquet(tables, handle)
-        else:
-            text = io.TextIOWrapper(handle, encoding="utf-8", newline="")
-            (_write_csv if form == "csv" else _write_jsonl)(tables, text)
-            text.flush()
-            text.detach()
-    fs.mv(half, path)
-
-
-def _write_parquet(tables: Iterator[pa.Table], handle: Any) -> None:
-    writer: Any = None
-    for table in tables:
-        writer = writer or pq.ParquetWriter(handle, table.schema)
-        writer.write_table(table)
-    writer.close()
-
-
-def _write_csv(tables: Iterator[pa.Table], handle: io.TextIOWrapper) -> None:
-    writer = csv.writer(handle)
-    for number, table in enumerate(tables):
-        if not number:
-            writer.writerow(table.column_names)
-        writer.writerows(_cells(table))
-
-
-def _write_jsonl(tables: Iterator[pa.Table], handle: io.TextIOWrapper) -> None:
-    for table in tables:
-        for row in _cells(table):
-            handle.write(json.dumps(dict(zip(table.column_names, row, strict=True)), ensure_ascii=False) + "\n")
-
-
-def _cells(table: pa.Table) -> Iterator[Sequence[Any]]:
-    """Rows with probabilities of four digits: the rest is noise, and twice the file."""
-    columns = [
-        [None if value is None else round(value, 4) for value in column.to_pylist()]
-        if pa.types.is_floating(column.type)
-        else column.to_pylist()
-        for column in table.columns
-    ]
-    return zip(*columns, strict=True)

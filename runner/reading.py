@@ -95,7 +95,8 @@ def read_rows(
 def without_rows(files: Sequence[str]) -> str:
     """What is said of files that were skipped because they have no rows."""
     names = ", ".join(file.rsplit("/", 1)[-1] for file in files[:5]) + (", ..." if len(files) > 5 else "")
-    return f"{len(files)} of its files {'has' if len(files) == 1 else 'have'} no row and count for nothing: {names}"
+    have = "has no row and counts" if len(files) == 1 else "have no row and count"
+    return f"{len(files)} of its files {have} for nothing: {names}"
 
 
 def _last_id(source: Source, limit: int) -> str:
@@ -253,7 +254,8 @@ def _format(file: str, wanted: str) -> str:
     if (kind := stored_as(file, wanted)) is not None:
         return kind
     raise DataError(
-        f"{file}: cannot tell the format from the name: let it end in {READABLE}, or set format in the spec"
+        f"{file}: cannot tell the format from the name: let it end in {READABLE}, or say its format "
+        "(format in the spec, --format)"
     )
 
 

@@ -83,7 +83,7 @@ FILES = {
         "no column 'text' (did you mean 'Text'?)",
     ),
     "missing votes": (write("train.csv", "text,anna,ben\nx,b,b\n"), 2, "no column 'carl'"),
-    "a short row": (write("train.csv", HEAD + "a,,b,b,b\nlost\n"), 1, "train.csv:3: the row has 1 fields, the header"),
+    "a short row": (write("train.csv", HEAD + "a,,b,b,b\nlost\n"), 2, "train.csv:3: the row has 1 fields, the header"),
     "unknown label": (rows("test.csv", ("A.", "neutral", *VOTES), ("B.", "mixed", *VOTES)), 2, "line 3 has 'mixed'"),
     "label in capitals": (rows("test.csv", ("A.", "Neutral", *VOTES)), 2, "(did you mean 'neutral'?)"),
     "no label": (rows("test.csv", ("A.", "", *VOTES)), 2, "every row needs one of task.labels; line 2 has none"),
@@ -98,17 +98,17 @@ FILES = {
     "latin-1": (
         write("train.csv", (HEAD + "caf\u00e9,,b,b,b\n").encode("latin-1")),
         2,
-        "line 2: the byte 0xe9 is not UTF-8",
+        "train.csv:2: not UTF-8 (byte 0xe9); save the file as UTF-8",
     ),
-    "utf-16": (write("train.csv", (HEAD + "a,,b,b,b\n").encode("utf-16")), 2, "the byte 0xff is not UTF-8"),
+    "utf-16": (write("train.csv", (HEAD + "a,,b,b,b\n").encode("utf-16-le")), 2, "this is UTF-16 without its mark"),
     "latin-1 far below": (
         write("train.csv", (HEAD + "a,,b,b,b\n" * 9000).encode() + b"\xe9,,b,b,b\n"),
-        1,
+        2,
         "train.csv:9002: not UTF-8",
     ),
     "never-ending quote": (
         write("train.csv", HEAD + 'a,,b,b,b\n"c,,b,b,b\n' * 3),
-        1,
+        2,
         "train.csv:3: broken csv in the row",
     ),
 }

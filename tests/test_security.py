@@ -34,7 +34,7 @@ import pyarrow as pa
 import pytest
 from jinja2.exceptions import SecurityError
 
-from runner import bundle, cli, predict, reading, shown, student
+from runner import bundle, cli, file_kinds, shown, student, writing
 from runner.cli import main
 from runner.errors import DataError, ModelError
 from runner.reading import Source, read_rows
@@ -346,7 +346,7 @@ def packed(path: Path, head: bytes, size: int) -> None:
 
 @pytest.mark.parametrize(("name", "head"), [("bomb.csv.gz", b"text\n"), ("bomb.jsonl.gz", b'{"text": "')])
 def test_a_small_file_that_unpacks_into_an_endless_line_is_refused(tmp_path: Path, name: str, head: bytes) -> None:
-    packed(tmp_path / name, head, 2 * reading.LONGEST_BYTES)
+    packed(tmp_path / name, head, 2 * file_kinds.LONGEST_BYTES)
     assert (tmp_path / name).stat().st_size < 2**20
     with pytest.raises(DataError, match=rf"{name}:\d: a line of more than 64 MiB"):
         list(read_rows(Source(str(tmp_path / name)), ["text"]))
@@ -362,11 +362,11 @@ def test_a_cell_that_never_ends_is_refused_before_it_fills_the_memory(
             list(read_rows(Source(str(tmp_path / "open.csv")), ["text"]))
     finally:
         csv.field_size_limit(before)
-    assert before == reading.LONGEST_BYTES
+    assert before == file_kinds.LONGEST_BYTES
 
 
 def test_a_line_limit_holds_for_files_that_are_elsewhere_too(served: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "LONGEST_BYTES", 60)
+    monkeypatch.setattr(file_kinds, "LONGEST_BYTES", 60)
     with pytest.raises(DataError, match=r"corpus.csv:\d: a line of more than"):
         list(read_rows(Source(f"{served}/corpus.csv"), ["text"]))
 
@@ -459,7 +459,7 @@ def test_what_of_an_address_is_shown(address: str, left: str) -> None:
 def test_text_goes_into_csv_as_it_is(tmp_path: Path) -> None:
     """A formula in a text is the text's: what is changed would match no other table (docs/security.md)."""
     out = io.StringIO()
-    predict._write_csv(iter([pa.table({"text": ["=1+1", "-5", "@x", "+x"], "label": ["a", "b", "c", "d"]})]), out)
+    writing._write_csv(iter([pa.table({"text": ["=1+1", "-5", "@x", "+x"], "label": ["a", "b", "c", "d"]})]), out)
     assert list(csv.reader(io.StringIO(out.getvalue())))[1:] == [["=1+1", "a"], ["-5", "b"], ["@x", "c"], ["+x", "d"]]
 
 
