@@ -33,7 +33,9 @@ def summarise(run: Run) -> dict[str, Any]:
             "export": summaries.get("export"),
             "apply": summaries.get("apply"),
             "stages": stages,
-            "warnings": [said for name in ("load", "vote", "train") for said in summaries[name].get("warnings") or []],
+            "warnings": [
+                said for name in ("load", "label", "vote", "train") for said in summaries[name].get("warnings") or []
+            ],
             "versions": info.get("versions") or {},
             "hardware": info.get("hardware") or {},
             "spec": info["spec"],
