@@ -246,14 +246,20 @@ class Cluster:
         wanted: Resources,
         replicas: tuple[int, int],
         concurrent: int = 1,
+        heard: Callable[[list[dict[str, Any]]], None] | None = None,
     ) -> Iterator[pa.Table]:
         """Stream ``batches`` through a pool of ``worker(**arguments)`` actors; results as they come.
 
-        Each actor has ``concurrent`` batches in hand at once, in threads of its own.
+        Each actor has ``concurrent`` batches in hand at once, in threads of its own. ``heard`` gets, now and then and
+        in a thread of its own, the notes that workers have told with the ``tell`` that they are then given.
         Ray Data moves the blocks, scales the pool between ``replicas`` and restarts actors that die.
         :raises TutelageError: as raised by a worker.
         """
-        with _data(self.start()) as (ray, _):
+        ray = self.start()
+        notes = ray.remote(num_cpus=0, max_restarts=-1)(_Notes).remote() if heard else None
+        if notes is not None:
+            arguments = arguments | {"tell": _Teller(notes)}
+        with _data(ray):
             data = ray.data.from_arrow(batches)
             strategy = ray.data.ActorPoolStrategy(
                 min_size=replicas[0],
@@ -263,7 +269,8 @@ class Cluster:
                 enable_true_multi_threading=concurrent > 1,
             )
             results = self._through(data, worker, arguments, wanted, strategy, None)
-        yield from _drained(ray, results)
+        with _watched(ray, notes, lambda found: heard(found["notes"]) if heard else None):
+            yield from _drained(ray, results)
 
     def stream(
         self,
@@ -365,15 +372,8 @@ class Cluster:
                 ),
             )
 
-        stop = threading.Event()
-        watcher = threading.Thread(target=_watch, args=(ray, board, stop, on_progress), daemon=True)
-        watcher.start()
-        try:
-            with _unwrapped(ray):
-                return _fitted(ray, trainer, storage)
-        finally:
-            stop.set()
-            watcher.join()
+        with _watched(ray, board, on_progress), _unwrapped(ray):
+            return _fitted(ray, trainer, storage)
 
     def search(
         self,
@@ -593,6 +593,31 @@ class _Board:
         return self._progress
 
 
+class _Notes:
+    """Where workers leave what they tell, until the driver looks."""
+
+    def __init__(self) -> None:
+        self._notes: list[dict[str, Any]] = []
+
+    def add(self, note: dict[str, Any]) -> None:
+        self._notes.append(note)
+
+    def progress(self) -> dict[str, Any]:
+        notes, self._notes = self._notes, []
+        return {"notes": notes}
+
+
+class _Teller:
+    """Leaves notes on :class:`_Notes`; goes to a worker with its arguments."""
+
+    def __init__(self, notes: Any) -> None:
+        self._notes = notes
+
+    def __call__(self, note: dict[str, Any]) -> None:
+        with suppress(Exception):  # progress is a courtesy
+            self._notes.add.remote(note)
+
+
 def _train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     """What each Ray Train worker runs."""
     import ray
@@ -691,6 +716,22 @@ def _keeping(tune: Any, over: _Trials, on_trials: Callable[[int], None]) -> Any:
             on_trials(len(over.found))
 
     return Keeping()
+
+
+@contextmanager
+def _watched(ray: Any, board: Any, on_progress: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+    """While within, ``on_progress`` gets what is on the board, now and then and once more at the end."""
+    if board is None:
+        yield
+        return
+    stop = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(ray, board, stop, on_progress), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watcher.join()
 
 
 def _watch(ray: Any, board: Any, stop: threading.Event, on_progress: Callable[[dict[str, Any]], None]) -> None:

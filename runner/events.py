@@ -39,6 +39,7 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "stage_kept": ("fingerprint", "seconds", "numbers"),
     "stage_done": ("fingerprint", "seconds", "numbers"),
     "stage_failed": ("fingerprint", "seconds", "error"),
+    "engine_step": ("step", "replica", "seconds"),
     "progress": ("done", "total", "unit", "per_second", "seconds_left"),
     "warning": ("number",),
     "rows_failed": ("reasons",),

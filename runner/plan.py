@@ -28,7 +28,7 @@ from runner.store import Folder
 from runner.teacher import calibrate, prompt
 from runner.teacher.budget import Spent, seconds_left, spent
 from runner.teacher.vllm_engine import engine_options
-from runner.tokens import CHARACTERS_PER_TOKEN, prompt_tokens, shown_task
+from runner.tokens import CHARACTERS_PER_TOKEN, direct_requests, prompt_tokens, shown_task
 from runner.training_plan import TrainingPlan
 
 GIB = 2**30
@@ -52,6 +52,8 @@ USABLE = 0.9
 
 CPU_TEACHER_TFLOPS, CPU_STUDENT_TFLOPS = 0.23, 0.08
 """Per core with bf16 in hardware, measured on 2 cores: a 1.5 B teacher, and fine-tuning with small batches."""
+AMX_TEACHER_TFLOPS = 0.4
+"""The same teacher where the core has AMX: an estimate from runs of 2 to 10 rows a second."""
 
 ANSWER_TOKENS = 80
 
@@ -126,11 +128,14 @@ def check_models(spec: Spec, elsewhere: bool = False) -> None:
     ``elsewhere``: they run on another machine than this one, so that without GPUs nothing is known of its memory.
 
     :raises ModelError: when the student's model cannot be one.
-    :raises EngineError: when the teacher cannot fit into the accelerator asked for, with the arithmetic.
+    :raises EngineError: when the teacher cannot fit into the accelerator asked for, with the arithmetic, or its prompt
+        into ``teacher.max_context``.
     """
     if reason := _no_student(spec):
         raise ModelError(reason)
     for one in spec.teachers():
+        if one.teacher.engine != "recorded" and (reason := _prompt_too_long(one)):
+            raise EngineError(reason)
         if elsewhere and not one.teacher.resources.gpus:
             continue
         if one.teacher.engine == "vllm" and one.teacher.endpoint is None:
@@ -157,19 +162,15 @@ def _teacher(spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence[str]) 
     _, shown = shown_task(spec)
     counted = prompt_tokens(spec, texts)
     fixed, per_row = counted.fixed, counted.per_row
-    output = round(ANSWER_TOKENS * _expected_votes(teacher)) if teacher.prompt == "cot" else 1
     memory, problems = _memory(spec, facts)
-    if fixed >= teacher.max_context:
-        problems.append(
-            f"teacher.max_context: {teacher.max_context} tokens do not hold the prompt, whose fixed part has about "
-            f"{fixed}: raise it, or shorten task.instructions and task.examples"
-        )
+    requests, read_again, output = _requests(spec, per_row, problems)
+    problems += [reason] if (reason := _no_room(teacher, fixed)) else []
     if reused:
         seconds = todo * pc.sum(mine["seconds"]).as_py() / reused
         basis = f"measured on {reused} earlier rows"
     else:
-        calls = todo + (calibrate.CONTENT_FREE_TEXTS if spec.teacher.prompt == "direct" else 0)
-        work = per_row + output * (DECODING if teacher.prompt == "cot" else 1)
+        calls = todo + (calibrate.CONTENT_FREE_TEXTS if todo and label.asks_content_free(spec) else 0)
+        work = per_row + read_again + output * (DECODING if teacher.prompt == "cot" else 1)
         seconds = calls * 2 * (facts.active_parameters or 7e9) * work / _flops(teacher.resources)
         basis = "rough, from arithmetic"
     replicas = _replicas(teacher, todo)
@@ -181,7 +182,8 @@ def _teacher(spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence[str]) 
         "rows": len(ids),
         "generate": todo,
         "reuse": len(ids) - todo,
-        "prompt_tokens": {"fixed": fixed, "per_row": per_row, "counted": counted.counted},
+        "prompt_tokens": {"fixed": fixed, "per_row": per_row, "counted": counted.counted, "read_again": read_again},
+        "requests_per_row": requests,
         "output_tokens_per_row": output,
         "memory": memory,
         "hours": hours,
@@ -209,6 +211,38 @@ def _budget(spec: Spec, run: Folder) -> dict[str, float] | None:
         return None
     before = spent(label.answers_folder(run, one) for one in spec.teachers())
     return {"hours": hours, "left_hours": seconds_left(spec.teacher, before) / 3600}
+
+
+def _no_room(teacher: Teacher, fixed: int) -> str | None:
+    if fixed < teacher.max_context:
+        return None
+    return (
+        f"teacher.max_context: {teacher.max_context} tokens do not hold the prompt, whose fixed part has about "
+        f"{fixed}: raise it, or shorten task.instructions and task.examples"
+    )
+
+
+def _prompt_too_long(spec: Spec) -> str | None:
+    """Why the teacher's prompt cannot be used, where its tokenizer is here to tell."""
+    turns = prompt.messages(label.task_of(spec), "")
+    if sum(len(turn["content"].encode()) for turn in turns) < spec.teacher.max_context:
+        return None  # a token has a byte at the least
+    counted = prompt_tokens(spec, [])
+    return _no_room(spec.teacher, counted.fixed) if counted.exact else None
+
+
+def _requests(spec: Spec, per_row: int, problems: list[str]) -> tuple[float, int, int]:
+    """Of a row: requests, tokens that are read for those after the first, and tokens that are generated."""
+    teacher = spec.teacher
+    if teacher.prompt == "cot":
+        votes = _expected_votes(teacher)
+        return votes, 0, round(ANSWER_TOKENS * votes)
+    try:
+        found = direct_requests(spec, per_row)
+    except ValueError as error:
+        problems.append(f"task.labels: {teacher.model} cannot tell the labels apart: {error}; rename them")
+        return 1, 0, 1
+    return found.number, found.read_again, found.number
 
 
 def _facts(spec: Spec) -> models.ModelFacts:
@@ -280,9 +314,12 @@ def _watts(resources: TeacherResources) -> float:
     return WATTS_PER_CORE * (resources.cpus or machine.usable_cores())
 
 
-def _flops(resources: TeacherResources | StudentResources, per_core: float = CPU_TEACHER_TFLOPS) -> float:
+def _flops(resources: TeacherResources | StudentResources, per_core: float | None = None) -> float:
+    """Operations a second; on processors ``per_core`` (None: as a teacher has them), in 10^12."""
     if resources.gpus:
         return 1e12 * resources.gpus * _accelerator(resources)[1]
+    if per_core is None:
+        per_core = AMX_TEACHER_TFLOPS if "amx_bf16" in machine.cpu_flags() else CPU_TEACHER_TFLOPS
     slow = 1 if machine.has_bf16() else 4
     return 1e12 * per_core * (resources.cpus or machine.usable_cores()) / slow
 
@@ -333,7 +370,7 @@ def _teacher_lines(teacher: dict[str, Any]) -> list[str]:
         f"           {teacher['generate']} rows to label, {teacher['reuse']} answers already there",
         f"           {tokens['fixed']} shared prompt tokens, about {tokens['per_row']} a row "
         f"({tokens['counted']}), "
-        f"{teacher['output_tokens_per_row']} generated",
+        f"{teacher['output_tokens_per_row']} generated{_asked_again(teacher)}",
         f"           vLLM: {options}",
         f"           memory: {teacher['memory']['arithmetic']}",
         f"           about {clock(teacher['hours'] * 3600)}{_with_replicas(teacher)} ({teacher['basis']})"
@@ -358,6 +395,16 @@ def _budget_line(budget: dict[str, float], several: bool) -> str:
     of_all = " of all teachers together" if several else ""
     rest = "" if left == whole else f", of which {clock(left)} are left"
     return f"budget     labelling stops after {clock(whole)}{of_all}{rest} (teacher.budget)"
+
+
+def _asked_again(teacher: dict[str, Any]) -> str:
+    """What rows cost whose labels part in more than one place."""
+    if teacher["prompt_tokens"]["read_again"] == 0:
+        return ""
+    return (
+        f"; {teacher['requests_per_row']} requests a row, one wherever the labels' names part, which read about "
+        f"{teacher['prompt_tokens']['read_again']} tokens more"
+    )
 
 
 def hourly_usd(spec: Spec) -> tuple[float | None, float | None, float]:

@@ -38,6 +38,8 @@ class Progress:
     _shown: float = 0.0
     _logged: float = 0.0
     _dirty: bool = False
+    _doing: str = ""
+    _doing_since: float = 0.0
     _log: EventLog | None = None
 
     @contextmanager
@@ -87,6 +89,16 @@ class Progress:
         """Start counting. The clock of the rate starts with the first that is done: before it, engines start."""
         self._what, self._total, self._unit, self._done, self._before = what, total, unit, 0, 0
         self._start = self._shown = self._logged = time.monotonic()
+        self._doing = ""
+
+    def doing(self, what: str, words: str) -> None:
+        """What is at work before anything is done, such as an engine that loads: shown with the time it has taken.
+
+        Without words it is over.
+        """
+        self._what, self._doing, self._doing_since = what, words, time.monotonic()
+        if self.mode == "terminal":
+            self._show()
 
     def add(self, count: int = 1) -> None:
         """``count`` more are done."""
@@ -97,6 +109,8 @@ class Progress:
         now = time.monotonic()
         if not self._done and done:
             self._before, self._start = done, now
+        if done:
+            self._doing = ""
         self._done = done
         if self._log and now - self._logged >= PROGRESS_SECONDS:
             self._logged = now
@@ -107,7 +121,7 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """How many a second, since the first was done."""
+        """How many a second, since the first was done; 0 until there is a second."""
         elapsed = time.monotonic() - self._start
         return (self._done - self._before) / elapsed if elapsed > 0 else 0.0
 
@@ -123,22 +137,27 @@ class Progress:
         rate = self.rate
         left = self._seconds_left(rate)
         fields: dict[str, Any] = {"done": self._done, "total": self._total, "unit": self._unit}
-        fields |= {"per_second": round(rate, 2), "seconds_left": left and round(left)}
+        fields |= {"per_second": float(f"{rate:.4g}") if rate else None, "seconds_left": left and round(left)}
         return event("progress", self._what, fields)
 
     def _show(self) -> None:
         if self.mode == "json":
             self._write(json.dumps(self._event()) + "\n")
             return
-        rate = self.rate
-        left = self._seconds_left(rate)
-        line = f"{self._what}: {self._done}{f'/{self._total}' if self._total is not None else ''} {self._unit}"
-        line += f", {rate:.1f}/s" + (f", {clock(left)} left" if left is not None else "")
+        line = self._line()
         if self.mode == "terminal":
             self._write(f"\r\x1b[K{line}")
             self._dirty = True
         else:
             self._write(line + "\n")
+
+    def _line(self) -> str:
+        if self._doing:
+            return f"{self._what}: {self._doing}, {clock(time.monotonic() - self._doing_since)}"
+        rate = self.rate
+        left = self._seconds_left(rate)
+        line = f"{self._what}: {self._done}{f'/{self._total}' if self._total is not None else ''} {self._unit}"
+        return line + (f", {per_time(rate)}" if rate else "") + (f", {clock(left)} left" if left is not None else "")
 
     def _end_line(self) -> None:
         if self._dirty:
@@ -153,6 +172,14 @@ class Progress:
 def since(start: float) -> float:
     """Seconds since a reading of ``time.perf_counter``, to the millisecond."""
     return round(time.perf_counter() - start, 3)
+
+
+def per_time(rate: float) -> str:
+    """``12.3/s``; what is slower, by the minute or the hour."""
+    for unit, seconds in (("s", 1), ("min", 60)):
+        if rate * seconds >= 1:
+            return f"{rate * seconds:.1f}/{unit}"
+    return f"{rate * 3600:.1f}/h"
 
 
 def clock(seconds: float) -> str:

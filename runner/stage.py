@@ -12,9 +12,8 @@ A stage module offers::
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol
 
 from runner import models
@@ -36,15 +35,27 @@ class Context:
     progress: Progress
 
     def model(
-        self, ref: str, revision: str | None, who: str, stage: str, weights: bool = True
+        self,
+        ref: str,
+        revision: str | None,
+        who: str,
+        stage: str,
+        weights: bool = True,
+        heard: Callable[[str], None] | None = None,
     ) -> tuple[str, str | None]:
         """A model and its revision as workers open it with ``models.ensure``.
 
-        In this process' own Ray that is its folder, fetched now if need be. The nodes of a cluster have disks of
+        In this process' own Ray that is its folder, fetched now if need be; ``heard`` gets a sentence for each long
+        step, which people are told as well. The nodes of a cluster have disks of
         their own: each fetches what it needs when it needs it. :raises ModelError: when it cannot be had.
         """
         if self.cluster.address is None:
-            say = partial(self.progress.say, stage=stage)
+
+            def say(sentence: str) -> None:
+                if heard:
+                    heard(sentence)
+                self.progress.say(sentence, stage)
+
             return str(models.ensure(ref, revision, self.spec.base, say, who=who, weights=weights)), None
         return models.anywhere(ref, revision, self.spec.base), revision
 

@@ -40,7 +40,7 @@ METRICS = {
 }
 """Ray adds its own ``ray_`` in front. It forgets a gauge that was not set for two of its reports (20 seconds)."""
 
-REASONS = ("too long", "engine", "unusable answer", "not asked")
+REASONS = ("too long", "engine", "not finite", "unusable answer", "not asked")
 """Why a row has no answer: what stands before the colon of its reason in ``failures.parquet``."""
 OTHER = "other"
 

@@ -5,10 +5,12 @@ estimated from characters where it is not. Fetches nothing.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from runner import models
 from runner.errors import ModelError
@@ -17,6 +19,8 @@ from runner.sources import source_of
 from runner.spec import Spec
 from runner.stages import label, load
 from runner.teacher import prompt
+from runner.teacher.labels import LabelTrie
+from runner.teacher.vllm_engine import block_tokens
 
 SAMPLE = 200
 """Texts that are counted."""
@@ -24,6 +28,8 @@ SAMPLE = 200
 CHARACTERS_PER_TOKEN = 4
 MARKUP = 5
 """Tokens that each turn costs besides its content."""
+_WORDS = re.compile(r"[^\W_]+|\W|_")
+"""What tokens are taken to be where labels are looked at without a tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,37 @@ def prompt_tokens(spec: Spec, texts: Sequence[str]) -> PromptTokens:
     return PromptTokens(round(fixed), round(per_row), counted, exact)
 
 
+@dataclass(frozen=True)
+class Requests:
+    """What one row takes with prompt ``direct``: requests, and tokens that are read for those after the first.
+
+    A label is scored wherever labels part, each time behind the whole prompt, of which the engine keeps whole blocks.
+    """
+
+    number: int
+    read_again: int
+
+
+def direct_requests(spec: Spec, per_row: float) -> Requests:
+    """The requests of a row whose own part of the prompt has ``per_row`` tokens, on average.
+
+    :raises ValueError: when the teacher cannot tell the labels apart.
+    """
+    tokenizer = _tokenizer(spec)
+    known: dict[str, int] = {}
+    ids = [
+        tokenizer.encode(name, add_special_tokens=False).ids
+        if tokenizer
+        else [known.setdefault(word, len(known)) for word in _WORDS.findall(name)]
+        for name in spec.task.labels
+    ]
+    trie = LabelTrie.build(ids, 1 + max(max(row, default=0) for row in ids))
+    block = block_tokens(label.settings_of(spec.teacher))
+    tail = per_row if per_row < block else block / 2
+    prefixes = sum(len(branch.prefix) * len(branch.requests) for branch in trie.branches)
+    return Requests(trie.requests, round((trie.requests - 1) * tail + prefixes))
+
+
 def recorded_answer_tokens(spec: Spec) -> float:
     """Mean tokens of the recorded answers, each reason with its vote, of a sample of train.
 
@@ -84,6 +121,12 @@ def shown_task(spec: Spec) -> tuple[prompt.Task, prompt.Task]:
 
 def _counter(spec: Spec) -> Callable[[str], float] | None:
     """A function from text to its number of tokens, where the teacher's tokenizer is on this machine."""
+    tokenizer = _tokenizer(spec)
+    return None if tokenizer is None else lambda text: len(tokenizer.encode(text, add_special_tokens=False))
+
+
+def _tokenizer(spec: Spec) -> Any:
+    """The teacher's tokenizer, where it is on this machine."""
     if spec.teacher.engine == "noop":
         return None
     model, own = (spec.teacher.model, spec.teacher.revision, spec.base), spec.teacher.endpoint is None
@@ -95,9 +138,10 @@ def _counter(spec: Spec) -> Callable[[str], float] | None:
         return None
     from tokenizers import Tokenizer
 
-    if not (Path(folder) / "tokenizer.json").exists():
+    file = Path(folder) / "tokenizer.json"
+    if not file.exists():
         return None
-    tokenizer = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(file))
     tokenizer.no_padding()  # a file may come with either, for another use
     tokenizer.no_truncation()
-    return lambda text: len(tokenizer.encode(text, add_special_tokens=False))
+    return tokenizer

@@ -204,6 +204,20 @@ def quantised_by(path: Path) -> str | None:
     return str(found.get("quant_method")) if isinstance(found, dict) else None
 
 
+def end_tokens(path: Path) -> list[int]:
+    """The tokens with which a model in a folder ends its turn, as its configuration files name them; may be none.
+
+    The tokenizer's own ``eos_token`` is often another: Gemma ends a turn with ``<end_of_turn>``.
+    """
+    found: list[int] = []
+    for name in ("generation_config.json", "config.json"):
+        config = _json(path / name)
+        for part in (config, config.get("text_config")) if isinstance(config, dict) else ():
+            given = part.get("eos_token_id") if isinstance(part, dict) else None
+            found += [one for one in (given if isinstance(given, list) else [given]) if type(one) is int]
+    return list(dict.fromkeys(found))
+
+
 def _licence(readme: Path) -> str | None:
     """The licence in the front matter of a model card."""
     try:

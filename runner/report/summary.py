@@ -12,7 +12,7 @@ from runner.spec.model import FIGURES, SCORES
 
 VERSION = 1
 
-WARNING_STAGES = ("load", "vote", "train", "export", "evaluate", "apply")
+WARNING_STAGES = ("load", "label", "vote", "train", "export", "evaluate", "apply")
 """Those whose warnings the report shows, in its order."""
 
 

@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -35,9 +37,10 @@ from runner.teacher.calibrate import content_free_texts
 from runner.teacher.endpoint import Endpoint, check_host
 from runner.teacher.engine import Sampling
 from runner.teacher.examples import Chooser, choose_spread
+from runner.teacher.live import Live, Start
 from runner.teacher.recorded import distribution
 from runner.teacher.vllm_engine import EngineSettings
-from runner.teacher.worker import ANSWERS, OVER_BUDGET, QUESTIONS, Asking, Labeller
+from runner.teacher.worker import ANSWERS, OVER_BUDGET, QUESTIONS, Asking, Labeller, cut_words
 from runner.telemetry import Meter, count_failures
 
 NAME = "label"
@@ -71,9 +74,11 @@ def key(spec: Spec) -> dict[str, Any]:
 def _key(spec: Spec) -> dict[str, Any]:
     if spec.teacher.engine == "recorded":
         return {"recorded": list(spec.teacher.columns)}
-    asked = {
+    calibrated = asks_content_free(spec)
+    asked: dict[str, Any] = {
         "teacher": teacher_key(spec),
-        "content_free": _asks_content_free(spec),
+        # Seed 0 has drawn the calibration texts since before they had a seed.
+        "content_free": {"seed": spec.teacher.seed} if calibrated and spec.teacher.seed else calibrated,
         "truncate": spec.teacher.truncate,
         # A larger budget goes on with the rows that a smaller one left.
         "budget": [spec.teacher.budget.usd, spec.teacher.budget.hours],
@@ -99,6 +104,8 @@ def teacher_key(spec: Spec) -> dict[str, Any]:
     if pool := spec.task.pool:
         encoder = models.identity(pool.model, None, spec.base)
         asked["examples"] = {"pool": pool_key(spec), "select": pool.select, "k": pool.k, "encoder": encoder}
+    if teacher.prompt == "direct" and _overlap(spec.task.labels):
+        asked["ends"] = "all"
     if teacher.prompt == "cot":
         names = ("temperature", "top_k", "top_p", "max_tokens", "seed")
         asked["sampling"] = {name: getattr(teacher, name) for name in names}
@@ -111,6 +118,11 @@ def _identity(spec: Spec) -> str:
     """Of the teacher's model; a server elsewhere has the weights."""
     teacher = spec.teacher
     return models.identity(teacher.model, teacher.revision, spec.base, weights=teacher.endpoint is None)
+
+
+def _overlap(labels: Sequence[str]) -> bool:
+    """Whether a label begins another, so that the end of the turn tells them apart."""
+    return any(later.startswith(earlier) for earlier, later in pairwise(sorted(labels)))
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -134,7 +146,7 @@ def _label(context: Context, rows: pa.Table, columns: list[str], whole: Spec, nu
     if spec.teacher.engine == "recorded":
         places = [columns.index(name) for name in spec.teacher.columns]
         return _finish(context, rows, _recorded(rows, places, spec.task.labels), {}, 0)
-    asked = pa.concat_tables([rows, _content_free(spec, rows)])
+    asked = pa.concat_tables([rows, _content_free(context, rows)])
     store = answers_folder(context.run, spec)
     found = read_answers(store)
     waiting = pending(spec, _in_order(asked), found)
@@ -148,10 +160,7 @@ def _label(context: Context, rows: pa.Table, columns: list[str], whole: Spec, nu
 
 def _together(context: Context, summaries: list[dict[str, Any]]) -> dict[str, Any]:
     """One summary of several teachers: what they took together, and the rows that none of them could label."""
-    failed = [
-        set(folder_of(context.here, number).read_table("failures.parquet")["id"].to_pylist())
-        for number in range(len(summaries))
-    ]
+    failed = [_failed_rows(folder_of(context.here, number)) for number in range(len(summaries))]
     lost = set.intersection(*failed)
     first = summaries[0]
     rows = first["rows"] + len(failed[0]) - len(lost)
@@ -166,10 +175,17 @@ def _together(context: Context, summaries: list[dict[str, Any]]) -> dict[str, An
         "elapsed": None if None in elapsed else sum(elapsed),
         "rows": rows,
         "failures": len(lost),
+        "warnings": list(dict.fromkeys(warning for one in summaries for warning in one["warnings"])),
         "rows_per_second": rows / totals["seconds"] if totals["seconds"] else None,
         "model": " + ".join(one["model"] for one in summaries),
         "teachers": summaries,
     }
+
+
+def _failed_rows(here: Folder) -> set[str]:
+    """The rows that one teacher could not label; of calibration texts, which have no split, nobody wants a label."""
+    table = here.read_table("failures.parquet")
+    return set(table.filter(pc.not_equal(table["split"], ""))["id"].to_pylist())
 
 
 def probe(context: Context, rows: int) -> None:
@@ -194,12 +210,20 @@ def answers_folder(run: Folder, spec: Spec) -> Folder:
 
 
 def read_answers(store: Folder) -> pa.Table:
-    """All stored replies, in :data:`ANSWERS`; of two of the same (a batch done again after a crash) one."""
+    """All stored replies, in :data:`ANSWERS`; of two of the same (a batch done again after a crash) one.
+
+    Those whose probabilities are no numbers, as earlier versions kept them, are left out, and so asked for again.
+    """
     with ThreadPoolExecutor(READERS) as pool:
         tables = list(pool.map(store.read_table, store.names(".parquet")))
     if not tables:
         return ANSWERS.empty_table()
     table = pa.concat_tables(tables).combine_chunks()
+    shares = table["label_probabilities"]
+    broken = pc.list_parent_indices(shares).filter(pc.invert(pc.is_finite(pc.list_flatten(shares))))
+    if len(broken):
+        places = pa.array(range(len(table)), broken.type)
+        table = table.filter(pc.invert(pc.is_in(places, value_set=broken.combine_chunks())))
     table = table.append_column("place", pa.array(range(len(table)), pa.int64()))
     first = table.group_by(["id", "vote", "attempt"]).aggregate([("place", "min")])["place_min"]
     return table.take(first.sort()).drop_columns("place")
@@ -271,18 +295,31 @@ def _rows(load: Folder) -> pa.Table:
     return pa.concat_tables(parts)
 
 
-def _asks_content_free(spec: Spec) -> bool:
+def asks_content_free(spec: Spec) -> bool:
+    """Whether the teacher is asked about calibration texts besides the rows."""
     return spec.teacher.prompt == "direct" and spec.teacher.calibration == "content-free"
 
 
-def _content_free(spec: Spec, rows: pa.Table) -> pa.Table:
-    if not _asks_content_free(spec):
+def _content_free(context: Context, rows: pa.Table) -> pa.Table:
+    spec = context.spec
+    if not asks_content_free(spec):
         return rows.slice(0, 0)
-    texts = content_free_texts(rows.filter(pc.equal(rows["split"], "train"))["text"].to_pylist())
+    corpus = rows.filter(pc.equal(rows["split"], "train"))["text"].to_pylist()
+    cut = None if spec.teacher.engine == "noop" else partial(_cut, context)
+    texts = content_free_texts(corpus, cut, spec.teacher.seed)
     lines = [
         {"id": f"cf-{row_id(text)}", "kind": "content-free", "text": text, "split": "", "votes": None} for text in texts
     ]
     return pa.Table.from_pylist(lines, schema=rows.schema)
+
+
+def _cut(context: Context, words: list[str]) -> list[list[str]]:
+    """Words cut into the teacher's tokens, where its tokenizer is."""
+    teacher, own = context.spec.teacher, context.spec.teacher.endpoint is None
+    model, revision = context.model(teacher.model, teacher.revision, "teacher.model", NAME, weights=own)
+    where: dict[str, Any] = {"model": model, "revision": revision, "weights": own}
+    pieces: list[list[str]] = context.cluster.call(cut_words, Resources(1), **where, words=words)
+    return pieces
 
 
 def _recorded(rows: pa.Table, places: list[int], labels: Sequence[str]) -> pa.Table:
@@ -304,7 +341,11 @@ def _generate(context: Context, waiting: pa.Table, store: Folder, seconds: float
     if seconds <= 0:
         return _not_asked(context, waiting)
     waiting, asking = _with_examples(context, waiting)
-    wanted, (model, revision), endpoint = _place(context)
+    content_free = waiting.filter(pc.equal(waiting["kind"], "content-free"))["id"].combine_chunks()
+    rows = len(waiting) - len(content_free)
+    context.progress.begin(NAME, rows)
+    live = Live(context.progress, NAME)
+    wanted, (model, revision), endpoint = _place(context, live)
     size = teacher.batch_size
     batches = [waiting.slice(start, size) for start in range(0, len(waiting), size)]
     spending = Spending(store, teacher.resources.replicas[1], seconds)
@@ -324,22 +365,24 @@ def _generate(context: Context, waiting: pa.Table, store: Folder, seconds: float
         wanted,
         teacher.resources.replicas,
         CONCURRENT_BATCHES,
+        live.heard,
     )
     failures: dict[str, str] = {}
-    content_free = waiting.filter(pc.equal(waiting["kind"], "content-free"))["id"].combine_chunks()
-    context.progress.begin(NAME, len(waiting))
+    lost: dict[str, str] = {}
+    context.progress.doing(NAME, "starting Ray")
     done = over = 0
     with spending, _meter(context, wanted, len(batches)) as meter:
         for result in results:
-            failed = result.filter(pc.is_valid(result["error"]))
-            late = pc.sum(pc.equal(failed["error"], OVER_BUDGET)).as_py() or 0
-            done, over = done + len(result) - late, over + late
-            context.progress.add(len(result) - late)
-            reasons = dict(zip(failed["id"].to_pylist(), failed["error"].to_pylist(), strict=True))
-            failures |= reasons
+            failures |= _reasons(result)
+            # Nobody wants a label of calibration texts: neither are they rows when they fail.
+            mine = result.filter(pc.invert(pc.is_in(result["id"], value_set=content_free)))
+            reasons = _reasons(mine)
+            late = sum(reason == OVER_BUDGET for reason in reasons.values())
+            done, over, lost = done + len(mine) - late, over + late, lost | reasons
+            live.arrived(result["id"].to_pylist(), len(mine) - late)
             meter.failed(reasons.values())
             _count(meter, result, content_free)
-            check_failures(failures, done, len(waiting), teacher.max_failure_rate)
+            check_failures(lost, done, rows, teacher.max_failure_rate)
     if over:
         _tell_used_up(context, over)
     return failures
@@ -367,7 +410,7 @@ def _seconds_for(context: Context, rows: pa.Table, whole: Spec, number: int) -> 
         return math.inf
     before = spent(answers_folder(context.run, one) for one in teachers)
     left = seconds_left(whole.teacher, before)
-    seconds = left / (1 + sum(_is_waiting(context.run, one, rows) for one in teachers[number + 1 :]))
+    seconds = left / (1 + sum(_is_waiting(replace(context, spec=one), rows) for one in teachers[number + 1 :]))
     context.progress.tell(
         "budget", NAME, _budget_words(left, before), usd=budget.usd, hours=budget.hours, seconds=round(seconds, 3)
     )
@@ -378,9 +421,14 @@ def _budget_words(left: float, before: Spent) -> str:
     return f"teacher.budget: {clock(before.seconds)} spent before, {clock(left)} left" if before.seconds else ""
 
 
-def _is_waiting(run: Folder, spec: Spec, rows: pa.Table) -> bool:
-    asked = pa.concat_tables([rows, _content_free(spec, rows)])
-    return len(pending(spec, asked, read_answers(answers_folder(run, spec)))) > 0
+def _is_waiting(context: Context, rows: pa.Table) -> bool:
+    asked = pa.concat_tables([rows, _content_free(context, rows)])
+    return len(pending(context.spec, asked, read_answers(answers_folder(context.run, context.spec)))) > 0
+
+
+def _reasons(result: pa.Table) -> dict[str, str]:
+    failed = result.filter(pc.is_valid(result["error"]))
+    return dict(zip(failed["id"].to_pylist(), failed["error"].to_pylist(), strict=True))
 
 
 def _count(meter: Meter, result: pa.Table, content_free: pa.Array) -> None:
@@ -441,7 +489,7 @@ def _nearest(context: Context, waiting: pa.Table, model: str, pool: list[str], k
     return waiting.take(sorted(range(len(order)), key=order.__getitem__))
 
 
-def _place(context: Context) -> tuple[Resources, tuple[str, str | None], Endpoint | None]:
+def _place(context: Context, live: Live) -> tuple[Resources, tuple[str, str | None], Endpoint | None]:
     """Where the teacher runs: what each replica needs, its model (or tokenizer) and revision, and the server."""
     spec, teacher = context.spec, context.spec.teacher
     wanted = wanted_resources(teacher)
@@ -451,7 +499,9 @@ def _place(context: Context) -> tuple[Resources, tuple[str, str | None], Endpoin
     if teacher.endpoint is not None:
         check_host(teacher.endpoint, teacher.allow_external)
     own = teacher.endpoint is None
-    model = context.model(teacher.model, teacher.revision, "teacher.model", NAME, weights=own)
+    start = Start(lambda note: live.heard([note]), engine=None)
+    model = context.model(teacher.model, teacher.revision, "teacher.model", NAME, weights=own, heard=start.fetching)
+    start.end()
     if teacher.endpoint is None:
         context.progress.say(f"starting {teacher.model} on vLLM", NAME)
         return wanted, model, None
@@ -485,12 +535,16 @@ def settings_of(teacher: Teacher) -> EngineSettings:
 
 
 def check_failures(failures: Mapping[str, str], done: int, total: int, allowed: float) -> None:
-    """:raises EngineError: when more rows failed than are allowed, or so many so early that they will."""
+    """:raises EngineError: when more rows failed than are allowed, or so many so early that they will.
+
+    Where any may fail, one may in a job of a few rows too.
+    """
     # Rows that are too long come first, so that they say nothing about those to come.
     failures = {id_: reason for id_, reason in failures.items() if reason != OVER_BUDGET}
     telling = sum(not reason.startswith(TOO_LONG) for reason in failures.values())
     early = done * allowed + 5 * math.sqrt(done * max(allowed, 0.01)) + 5
-    if len(failures) <= max(1, allowed * total) and telling <= early:
+    few = len(failures) <= (1 if allowed else 0) or (total and len(failures) / total <= allowed)
+    if few and telling <= early:
         return
     common = Counter(reason.split(":")[0] for reason in failures.values()).most_common(3)
     raise EngineError(
@@ -515,10 +569,13 @@ def _finish(
     context.here.write_table("answers.parquet", mine)
     rows = asked.filter(pc.equal(asked["kind"], "row"))
     failed = _failed(asked, reasons)
+    of_rows = {id_: reasons[id_] for id_ in rows["id"].to_pylist() if id_ in reasons}
     context.here.write_table("failures.parquet", failed)
     off = pc.count_distinct(mine["id"]).as_py() + len(reasons) - len(asked)
     assert not off, f"{-off} rows have neither an answer nor a reason"
-    check_failures(reasons, len(asked), len(asked), spec.teacher.max_failure_rate)
+    check_failures(of_rows, len(rows), len(rows), spec.teacher.max_failure_rate)
+    warnings = _uncalibrated(asked, {id_: reason for id_, reason in reasons.items() if id_ not in of_rows})
+    context.progress.warn(warnings, NAME)
     answers = mine.filter(pc.equal(mine["kind"], "row"))
     answered = pc.count_distinct(answers["id"]).as_py()
     seconds = pc.sum(answers["seconds"]).as_py()
@@ -529,7 +586,7 @@ def _finish(
         "generated": min(generated, answered),
         "reused": reused,
         "failures": len(rows) - answered,
-        "failures_by_reason": dict(Counter(reason.split(":")[0] for reason in failed["reason"].to_pylist())),
+        "failures_by_reason": dict(Counter(reason.split(":")[0] for reason in of_rows.values())),
         "replies": len(answers),
         "seconds": seconds,
         "elapsed": elapsed,
@@ -540,6 +597,7 @@ def _finish(
         "model": spec.teacher.model,
         **_provenance(spec),
         "longest": _longest(answers, rows) if seconds else [],
+        "warnings": warnings,
     }
 
 
@@ -551,6 +609,16 @@ def _elapsed(store: Folder, mine: pa.Table, found: pa.Table) -> float | None:
     """
     took, (own, all_) = spent([store]), (pc.sum(table["seconds"]).as_py() or 0 for table in (mine, found))
     return took.seconds * own / all_ if 0 < all_ <= took.replica_seconds else None
+
+
+def _uncalibrated(asked: pa.Table, failed: Mapping[str, str]) -> list[str]:
+    """What to say of calibration texts that ``failed``."""
+    texts = len(asked.filter(pc.equal(asked["kind"], "content-free")))
+    if not failed:
+        return []
+    left = texts - len(failed)
+    then = f"calibration goes by the other {left}" if left else "the labels are not calibrated"
+    return [f"{len(failed)} of {texts} calibration texts have no answer ({next(iter(failed.values()))}): {then}"]
 
 
 def _provenance(spec: Spec) -> dict[str, str | None]:

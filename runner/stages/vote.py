@@ -26,6 +26,7 @@ from runner.store import Folder
 from runner.teacher import calibrate, recorded
 from runner.teacher.asking import counted
 from runner.teacher.votes import SMOOTHING, majority, probabilities
+from runner.teacher.worker import NOT_FINITE, is_finite
 
 NAME = "vote"
 NEEDS = ("load", "label")
@@ -103,12 +104,15 @@ def _verdicts(spec: Spec, rows: list[dict[str, Any]], folder: Folder) -> dict[st
     answers = folder.read_table("answers.parquet")
     by_id = label.by_row(answers.filter(pc.equal(answers["kind"], "row")))
     mine = [row for row in rows if row["id"] in by_id]
+    # Answers of earlier versions may hold probabilities that are no numbers: they say nothing.
+    known = {id_: [record for record in records if is_finite(record)] for id_, records in by_id.items()}
+    verdicts = {id_: Verdict(None, None, 0.0, NOT_FINITE) for id_, records in known.items() if not records}
+    mine = [row for row in mine if known[row["id"]]]
     if not _sampled(spec):
-        found = _distributions(spec, mine, by_id, answers) if mine else []
-        return {row["id"]: verdict for row, verdict in zip(mine, found, strict=True)}
-    verdicts = {}
+        found = _distributions(spec, mine, known, answers) if mine else []
+        return verdicts | {row["id"]: verdict for row, verdict in zip(mine, found, strict=True)}
     for row in mine:
-        records = by_id[row["id"]]
+        records = known[row["id"]]
         if any(record["label_probabilities"] for record in records):
             verdicts[row["id"]] = _mean_of_recorded(spec, records)
             continue
@@ -237,11 +241,13 @@ def _calibrated(
 ) -> NDArray[np.float64]:
     kind = _calibration(spec)
     if kind == "content-free":
-        free = answers.filter(pc.equal(answers["kind"], "content-free"))["label_probabilities"].to_pylist()
+        asked = answers.filter(pc.equal(answers["kind"], "content-free")).to_pylist()
+        free = [one["label_probabilities"] for one in asked if is_finite(one)]
         # All of them may have failed, in an engine that barely works; raw is then all there is.
         return calibrate.divide(raw, np.mean(np.array(free), axis=0), calibrate.STRENGTH) if free else raw
     if kind == "batch":
-        return calibrate.divide(raw, raw[[row["split"] == "train" for row in rows]].mean(axis=0))
+        train = raw[[row["split"] == "train" for row in rows]]
+        return calibrate.divide(raw, train.mean(axis=0)) if len(train) else raw
     return raw
 
 

@@ -6,6 +6,7 @@ raw reply, which is what is stored: reading, counting and calibrating come later
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ from typing import Any, Protocol
 from runner.store import fingerprint
 from runner.teacher.answers import read_label
 from runner.teacher.engine import Choice, Draw, Reply, Sampling, Want
-from runner.teacher.labels import LabelTrie
+from runner.teacher.labels import LabelTrie, NotFiniteError
 from runner.teacher.prompt import Renderer
 from runner.teacher.votes import still_needed
 
@@ -40,7 +41,10 @@ class Conversation(Protocol):
         """The first questions."""
 
     def heard(self, ask: Ask, reply: Reply) -> list[Ask]:
-        """Take a reply in; the next questions, if any. Nothing under way and nothing next: the row is done."""
+        """Take a reply in; the next questions, if any. Nothing under way and nothing next: the row is done.
+
+        :raises NotFiniteError: when the model computes no numbers any more: the row has no answer.
+        """
 
 
 def record(ask: Ask, reply: Reply, probabilities: list[float] | None = None) -> dict[str, Any]:
@@ -66,24 +70,29 @@ class Distribution:
     trie: LabelTrie
     earlier: Sequence[Mapping[str, Any]] = ()
     records: list[dict[str, Any]] = field(default_factory=list)
-    _heard: dict[tuple[int, ...], Reply] = field(default_factory=dict)
+    _heard: dict[tuple[int, ...], dict[int, float]] = field(default_factory=dict)
+    _replies: int = 0
 
     def begin(self) -> list[Ask]:
-        """One question for each branch of the trie."""
+        """One question for each branch of the trie; more for one that is wider than a request may be."""
         if self.earlier:
             return []
         return [
-            Ask([*self.prompt, *branch.prefix], Choice(branch.choices), vote=number)
+            Ask([*self.prompt, *branch.prefix], Choice(choices), vote=number)
             for number, branch in enumerate(self.trie.branches)
+            for choices in branch.requests
         ]
 
     def heard(self, ask: Ask, reply: Reply) -> list[Ask]:
-        """Done when every branch is heard."""
-        self._heard[self.trie.branches[ask.vote].prefix] = reply
-        if len(self._heard) == len(self.trie.branches):
-            found = self.trie.probabilities({prefix: reply.logprobs for prefix, reply in self._heard.items()})
-            whole = Reply(tokens=len(self._heard))
-            self.records.append(record(Ask(self.prompt, ask.want), whole, found))
+        """Done when every branch is heard. :raises NotFiniteError: when that is no distribution."""
+        self._heard.setdefault(self.trie.branches[ask.vote].prefix, {}).update(reply.logprobs)
+        self._replies += 1
+        if self._replies == self.trie.requests:
+            found = self.trie.probabilities(self._heard)
+            # Deeper down an even share of nothing is nothing; where labels first part it would be made up.
+            if all(value == -math.inf for value in self._heard[self.trie.branches[0].prefix].values()):
+                raise NotFiniteError("no label has any probability")
+            self.records.append(record(Ask(self.prompt, ask.want), Reply(tokens=self._replies), found))
         return []
 
 

@@ -8,6 +8,7 @@ no proxy of the environment is used.
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import re
 import socket
@@ -246,13 +247,29 @@ def _draw_fields(want: Draw) -> dict[str, Any]:
     return _PLAIN | fields | ({"structured_outputs": {"json": how.schema}} if how.schema else {})
 
 
+_ZERO = -9999.0
+"""What a server writes for a probability of 0, since JSON has no infinity."""
+
+
 def _reply(want: Want, answer: Any) -> Reply:
     """:raises KeyError, IndexError, TypeError: when the answer has another form."""
     choice = answer["choices"][0]
     if isinstance(want, Draw):
-        return Reply(choice["text"], answer["usage"]["completion_tokens"])
+        text, tokens = choice["text"], answer["usage"]["completion_tokens"]
+        if not isinstance(text, str) or type(tokens) is not int:
+            raise TypeError("no text")
+        return Reply(text, tokens)
     found = choice["logprobs"]["top_logprobs"][0]
-    return Reply(tokens=1, logprobs={token: found[f"token_id:{token}"] for token in want.tokens})
+    return Reply(tokens=1, logprobs={token: _logprob(found[f"token_id:{token}"]) for token in want.tokens})
+
+
+def _logprob(value: Any) -> float:
+    """A number as it is meant. JSON has no NaN either: some servers write null."""
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError("no number")
+    return -math.inf if value <= _ZERO else float(value)
 
 
 class _Retries(Retry):

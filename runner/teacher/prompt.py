@@ -7,6 +7,7 @@ open one. Needs only a Hugging Face tokenizer; knows no engine.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import threading
@@ -233,6 +234,30 @@ def render_chat(tokenizer: Any, turns: list[dict[str, str]]) -> str:
         turns = [merged, *rest]
     text: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     return text
+
+
+def end_tokens(tokenizer: Any, named: Sequence[int] = ()) -> list[int]:
+    """All tokens with which a model ends its turn: the tokenizer's, the chat template's, and those that are ``named``.
+
+    A template says it by what it puts behind an answer. What is not in the vocabulary is left out.
+    """
+    added = tokenizer.added_tokens_decoder
+    found = [tokenizer.eos_token_id, *named, *_after_answer(tokenizer)[:1]]
+    size = max([len(tokenizer) if hasattr(tokenizer, "__len__") else 2**31, *(number + 1 for number in added)])
+    return list(dict.fromkeys(one for one in found if one is not None and 0 <= one < size))
+
+
+def _after_answer(tokenizer: Any) -> list[int]:
+    """The control tokens that follow the words of the assistant's turn at once."""
+    if not tokenizer.chat_template:
+        return []
+    turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": _ANSWER_MARK}]
+    try:
+        whole = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=False)
+        after = tokenizer(whole.split(_ANSWER_MARK)[1], add_special_tokens=False)["input_ids"]
+    except Exception:  # a template raises whatever its author chose
+        return []
+    return list(itertools.takewhile(tokenizer.added_tokens_decoder.__contains__, after))
 
 
 def _knows_system(tokenizer: Any) -> bool:

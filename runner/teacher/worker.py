@@ -7,27 +7,32 @@ never waits for the last row of one. Knows no Ray: the cluster calls it, from se
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from runner import models
 from runner.errors import EngineError, TutelageError, first_line
+from runner.models import folder
 from runner.store import Folder, fingerprint
+from runner.teacher import calibrate
 from runner.teacher.asking import REASK_TOKENS, Ask, Ballot, Conversation, Distribution, Votes
 from runner.teacher.endpoint import TOKEN_VARIABLE, Endpoint, EndpointEngine
 from runner.teacher.engine import Engine, Reply, Sampling
 from runner.teacher.examples import CHOSEN
-from runner.teacher.labels import LabelTrie
+from runner.teacher.labels import LabelTrie, NotFiniteError
+from runner.teacher.live import Finished, Start, Tell, silent
 from runner.teacher.noop_engine import NoopEngine
-from runner.teacher.prompt import Example, Renderer, Task
+from runner.teacher.prompt import Example, Renderer, Task, end_tokens
 from runner.teacher.vllm_engine import EngineSettings, VllmEngine, block_tokens
 
 _RECORD: list[tuple[str, pa.DataType]] = [
@@ -63,6 +68,13 @@ RESULTS = pa.schema(
 """A line for each row of a batch: why it failed, if it did, and the tokens of all that was asked about it for this
 batch."""
 OVER_BUDGET = "not asked: teacher.budget is used up"
+NOT_FINITE = (
+    "not finite: the model's probabilities are no numbers; where that is so of many rows it must compute in wider "
+    "numbers (teacher.engine_options: {dtype: float32})"
+)
+
+UNDER_WAY = 1024
+"""Requests of one batch that are in the engine at once: with many labels a row takes hundreds, each a whole prompt."""
 
 RENDERERS = 10_000
 """Sets of examples whose prompt is kept ready."""
@@ -104,7 +116,9 @@ class Labeller:
         endpoint: Endpoint | None = None,
         over: str | None = None,
         revision: str | None = None,
+        tell: Tell = silent,
     ) -> None:
+        self._tell, start = tell, Start(tell)
         self._asking, self._settings, self._over = asking, settings, over
         self._answers = Folder(answers)
         self._clock = _Clock()
@@ -112,7 +126,7 @@ class Labeller:
         self._renderers: dict[tuple[int, ...], Renderer] = {}
         self._failed: TutelageError | None = None
         try:
-            self._engine = _open(engine, (model, revision), asking.task, settings, endpoint)
+            self._engine, self._folder = _open(engine, (model, revision), asking.task, settings, endpoint, start)
             # The part that all rows share is lengthened to whole blocks of the cache; with examples of each row's own
             # it is short, and ends somewhere else.
             align = 1 if asking.pool else block_tokens(settings)
@@ -124,7 +138,9 @@ class Labeller:
                     f"{self._reserved(self._renderer)}, so that no text fits into teacher.max_context "
                     f"({settings.max_context}): raise it, or shorten task.instructions and task.examples"
                 )
+            start.begin("warm-up")
             self._warm_up()
+            start.end()
         except TutelageError as error:
             # Raised from the constructor it would count as a dead actor and be tried again.
             self._failed = error
@@ -145,13 +161,15 @@ class Labeller:
         rows = batch.to_pylist()
         name, stored = self._stored(rows)
         for row in rows:
-            earlier = [*(row["earlier"] or ()), *stored[row["id"]]]
+            earlier = [*(row["earlier"] or ()), *filter(is_finite, stored[row["id"]])]
             try:
                 talks[row["id"]] = self._conversation(row | {"earlier": earlier})
             except ValueError as error:
                 errors[row["id"]] = str(error)
-        errors |= self._converse(talks)
-        self._store(name, talks, {row["id"]: row["kind"] for row in rows})
+        counted = Finished(self._tell, rows[0]["id"])
+        kinds = {row["id"]: row["kind"] for row in rows}
+        errors |= self._converse(talks, lambda id_: counted.add() if kinds[id_] == "row" else None)
+        self._store(name, talks, kinds)
         results = [
             {"id": id_, "error": errors.get(id_), **_tokens(stored[id_], talks.get(id_))}
             for id_ in batch["id"].to_pylist()
@@ -169,7 +187,9 @@ class Labeller:
     def _conversation(self, row: Mapping[str, Any]) -> Conversation:
         """:raises ValueError: when the text does not fit into the context."""
         renderer = self._renderer_for(tuple(row["examples"] or ()))
-        text_ids = self._text_ids(row["text"], renderer)
+        # A calibration text of random words says as little when it is cut.
+        truncate = self._asking.truncate or row["kind"] == "content-free"
+        text_ids = self._text_ids(row["text"], renderer, truncate)
         if self._trie is not None:
             return Distribution(renderer.prompt(text_ids), self._trie, row["earlier"])
         return Votes(row["id"], text_ids, self._ballot(renderer), row["earlier"])
@@ -192,16 +212,16 @@ class Labeller:
         how = (asking.task.labels, asking.votes, asking.early_stop, asking.sampling, asking.seed)
         return Ballot(renderer, *how, self._settings.max_context)
 
-    def _text_ids(self, text: str, renderer: Renderer) -> list[int]:
+    def _text_ids(self, text: str, renderer: Renderer, truncate: bool) -> list[int]:
         room = self._room(renderer)
         if len(text) > room * CHARACTERS_PER_TOKEN:
-            if not self._asking.truncate:
+            if not truncate:
                 raise ValueError(f"too long: {len(text)} characters do not fit into {max(0, room)} tokens")
             text = text[: max(0, room) * CHARACTERS_PER_TOKEN]
         ids = renderer.text_ids(text)
         if len(ids) <= room:
             return ids
-        if self._asking.truncate and room > 0:
+        if truncate and room > 0:
             return ids[:room]
         raise ValueError(f"too long: the text has {len(ids)} tokens, there is room for {max(0, room)}")
 
@@ -215,27 +235,45 @@ class Labeller:
             return 1 + max(len(path) for path in self._trie.paths)
         return max(self._asking.sampling.max_tokens, renderer.again_tokens + REASK_TOKENS)
 
-    def _converse(self, talks: Mapping[str, Conversation]) -> dict[str, str]:
-        """Ask and listen until every row is done; the rows that failed, with reasons."""
+    def _converse(
+        self, talks: Mapping[str, Conversation], finished: Callable[[str], None] = lambda _: None
+    ) -> dict[str, str]:
+        """Ask and listen until every row is done; the rows that failed, with reasons.
+
+        ``finished`` is called for each row when nothing more is asked about it.
+        """
         inbox: queue.SimpleQueue[tuple[str, Ask, Reply | Exception]] = queue.SimpleQueue()
         errors: dict[str, str] = {}
-        under_way = 0
+        under_way: dict[str, int] = {}
 
         def put(id_: str, asks: list[Ask]) -> int:
+            # Before they are submitted: an engine may answer at once.
+            under_way[id_] = under_way.get(id_, 0) + len(asks)
             for ask in asks:
                 self._engine.submit(ask.prompt, ask.want, partial(_post, inbox, id_, ask))
+            if not under_way[id_]:
+                del under_way[id_]
+                finished(id_)
             return len(asks)
 
-        for id_, talk in talks.items():
-            under_way += put(id_, talk.begin())
-        while under_way:
+        waiting, requests = iter(talks.items()), 0
+        while True:
+            while requests < UNDER_WAY and (following := next(waiting, None)):
+                requests += put(following[0], following[1].begin())
+            if not under_way:
+                return errors
             id_, ask, reply = inbox.get()
-            under_way -= 1
+            under_way[id_] -= 1
+            requests -= 1
+            more: list[Ask] = []
             if isinstance(reply, Exception):
                 errors[id_] = f"engine: {first_line(reply, 200)}"
             elif id_ not in errors:
-                under_way += put(id_, talks[id_].heard(ask, reply))
-        return errors
+                try:
+                    more = talks[id_].heard(ask, reply)
+                except NotFiniteError:
+                    errors[id_] = NOT_FINITE
+            requests += put(id_, more)
 
     def _store(self, name: str, talks: Mapping[str, Conversation], kinds: Mapping[str, str]) -> None:
         lines = [{"id": id_, "kind": kinds[id_]} | record for id_, talk in talks.items() for record in talk.records]
@@ -247,29 +285,42 @@ class Labeller:
 
     def _warm_up(self) -> None:
         """The first request fills the cache with the part that all prompts share; its answer is not kept."""
-        talk = self._conversation({"id": "warm-up", "text": "warm-up", "earlier": (), "examples": ()})
-        if failed := self._converse({"warm-up": talk}):
+        talk = self._conversation({"id": "warm-up", "kind": "", "text": "warm-up", "earlier": (), "examples": ()})
+        failed = self._converse({"warm-up": talk})
+        # A model may fail at one text only: that it fails at all of them will be seen soon enough.
+        if failed and failed["warm-up"] != NOT_FINITE:
             raise EngineError(f"the teacher's engine could not answer: {failed['warm-up']}")
         self._clock = _Clock()
 
     def _label_trie(self) -> LabelTrie:
         try:
-            return LabelTrie.build(self._renderer.label_ids(), self._engine.tokenizer.eos_token_id)
+            named = folder.end_tokens(self._folder) if self._folder else []
+            return LabelTrie.build(self._renderer.label_ids(), *end_tokens(self._engine.tokenizer, named))
         except ValueError as error:
             raise EngineError(f"the model cannot tell the labels apart: {error}; rename them") from error
 
 
 def _open(
-    engine: str, model: tuple[str, str | None], task: Task, settings: EngineSettings, endpoint: Endpoint | None
-) -> Engine:
+    engine: str,
+    model: tuple[str, str | None],
+    task: Task,
+    settings: EngineSettings,
+    endpoint: Endpoint | None,
+    start: Start,
+) -> tuple[Engine, Path | None]:
+    """The engine, and the folder of its model or tokenizer."""
     if engine == "noop":
-        return NoopEngine(task.labels, settings.options.get("seconds", 0.0))
+        return NoopEngine(task.labels, settings.options.get("seconds", 0.0)), None
     if endpoint is None:
-        return VllmEngine(models.ensure(*model, who="teacher.model"), settings)
+        place = models.ensure(*model, progress=start.fetching, who="teacher.model")
+        start.begin("load")
+        return VllmEngine(place, settings), place
     from runner.student import load_tokenizer  # in the actor only: the driver needs no torch
 
     token = os.environ.get(TOKEN_VARIABLE)
-    tokenizer = load_tokenizer(models.ensure(*model, who="teacher.model", weights=False))
+    place = models.ensure(*model, progress=start.fetching, who="teacher.model", weights=False)
+    start.begin("connect")
+    tokenizer = load_tokenizer(place)
     how: dict[str, Any] = {"token": token, "allow_external": endpoint.allow_external}
     server = EndpointEngine(endpoint.url, endpoint.model, tokenizer, endpoint.concurrency, **how)
     if server.max_context is not None and server.max_context < settings.max_context:
@@ -278,7 +329,20 @@ def _open(
             f"the server holds contexts of {server.max_context} tokens, teacher.max_context is "
             f"{settings.max_context}: set it to {server.max_context}, or start the server with a larger --max-model-len"
         )
-    return server
+    return server, place
+
+
+def cut_words(model: str, revision: str | None, weights: bool, words: list[str]) -> list[list[str]]:
+    """Words cut into the tokens of the teacher's tokenizer; runs where the model is."""
+    from runner.student import load_tokenizer  # as above
+
+    place = models.ensure(model, revision, who="teacher.model", weights=weights)
+    return calibrate.tokens(load_tokenizer(place), words)
+
+
+def is_finite(answer: Mapping[str, Any]) -> bool:
+    """Whether a stored answer's probabilities, if it has any, are numbers: earlier versions stored NaN too."""
+    return all(map(math.isfinite, answer["label_probabilities"] or ()))
 
 
 class _Clock:
