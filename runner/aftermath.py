@@ -14,6 +14,8 @@ from runner.health import died
 def words(facts: dict[str, Any], status: int) -> str:
     """Of an end with ``status``, negative where it was a signal."""
     at = f" in the stage {facts['stage']}" if facts.get("stage") else ""
+    if facts.get("error"):
+        return str(facts["error"])
     if status == -signal.SIGKILL:
         return f"the run was killed{at}, by the system for want of memory or by somebody; {KEPT}"
     if status < 0 and -status != signal.SIGABRT:

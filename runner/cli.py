@@ -231,8 +231,8 @@ def _follow(jobs: Jobs, job: Job) -> int:
 
 def _interrupted(jobs: Jobs, job: Job) -> int:
     """Ctrl-C while following: the job goes on unless the user says that it shall not."""
-    answer = ""
-    if sys.stdin.isatty():
+    answer, number = "", signals.dealt_with() or signal.SIGINT
+    if number == signal.SIGINT and sys.stdin is not None and sys.stdin.isatty():
         with suppress(EOFError, KeyboardInterrupt):
             answer = input(f"\nStop job {job.id}? [y/N] ").strip().lower()
     if answer in ("y", "yes"):
@@ -245,7 +245,7 @@ def _interrupted(jobs: Jobs, job: Job) -> int:
             f"`tutelage stop {where}` ends it",
             sys.stderr,
         )
-    return INTERRUPTED
+    return SIGNALLED + number
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -466,6 +466,8 @@ def _cluster(options: argparse.Namespace, run: str) -> Iterator[Cluster]:
     try:
         yield cluster
     finally:
+        if signals.stopping():
+            supervise.note(free=True, error=str(signals.cause() or ""))  # the rest may be cut short
         cluster.stop()
 
 

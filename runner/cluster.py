@@ -150,7 +150,10 @@ class Cluster:
 
             if self._health:
                 self._health.close()
-            ray.shutdown()
+            if self._health and self._health.dead:
+                ray._private.worker._global_node.kill_all_processes(check_alive=False, allow_graceful=False)
+            else:
+                ray.shutdown()
             self._started = False
             self._metrics.clear()
 
@@ -390,15 +393,18 @@ class Cluster:
                 ),
             )
 
-        stop = threading.Event()
-        watcher = threading.Thread(target=_watch, args=(ray, board, stop, on_progress), daemon=True)
+        stop, over = threading.Event(), threading.Event()
+        watcher = threading.Thread(target=_watch, args=(ray, board, stop, over, on_progress), daemon=True)
         watcher.start()
         try:
             with _unwrapped(ray):
                 return _fitted(ray, trainer, storage)
+        except BaseException:
+            over.set()  # and nobody waits for what a Ray that may be gone would say
+            raise
         finally:
             stop.set()
-            watcher.join()
+            watcher.join(0.0 if over.is_set() else None)
 
     def search(
         self,
@@ -679,7 +685,13 @@ def _counting(tune: Any, on_trials: Callable[[int], None]) -> Any:
     return Counting()
 
 
-def _watch(ray: Any, board: Any, stop: threading.Event, on_progress: Callable[[dict[str, Any]], None]) -> None:
+def _watch(
+    ray: Any,
+    board: Any,
+    stop: threading.Event,
+    over: threading.Event,
+    on_progress: Callable[[dict[str, Any]], None],
+) -> None:
     last = False
     while not last:
         last = stop.wait(TRAIN_POLL_SECONDS)  # and once more at the end
@@ -688,7 +700,7 @@ def _watch(ray: Any, board: Any, stop: threading.Event, on_progress: Callable[[d
         except Exception:  # progress is a courtesy: its loss must not end the run
             time.sleep(TRAIN_POLL_SECONDS)
             continue
-        if progress:
+        if progress and not over.is_set():
             on_progress(progress)
 
 

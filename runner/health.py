@@ -13,7 +13,8 @@ from typing import Any
 from runner import signals
 from runner.errors import KEPT, EngineError
 
-LOOK_SECONDS = 0.3
+LOOK_SECONDS, CALM = 0.5, 10
+"""From one look to the next; once workers have begun, only every so many go through all processes."""
 STARTS = 12
 """Workers that die while they start, one after the other, before the run gives up."""
 NEEDED = {"raylet": "its raylet", "gcs_server": "its control store (GCS)"}
@@ -34,10 +35,16 @@ class Watch:
         self._node = node
         self._logs = Path(node.get_logs_dir_path())
         self._starting: set[int] = set()
-        self._failed = 0
+        self._failed = self._looks = 0
+        self._calm = False
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
         self._thread.start()
+
+    @property
+    def dead(self) -> bool:
+        """Whether that Ray is gone."""
+        return self._gone() is not None
 
     def close(self) -> None:
         """What ends from here on ends as it should."""
@@ -56,7 +63,11 @@ class Watch:
         return EngineError(died(NEEDED[dead[0]])) if dead else None
 
     def _never_begins(self) -> EngineError | None:
+        self._looks += 1
+        if self._calm and self._looks % CALM:
+            return None
         starting, begun = _workers(self._raylet())
+        self._calm = bool(begun)
         if begun:
             self._failed = 0
         else:
@@ -89,7 +100,9 @@ def _workers(raylet: int) -> tuple[set[int], set[int]]:
 
 def _last_words(logs: Path) -> str:
     """The last line that a worker wrote."""
-    for path in sorted(logs.glob("worker-*.err"), key=lambda one: one.stat().st_mtime, reverse=True):
+    # What dies before Ray's core has begun in it writes where the raylet does.
+    newest = sorted(logs.glob("worker-*.err"), key=lambda one: one.stat().st_mtime, reverse=True)
+    for path in (*newest, *logs.glob("raylet.err")):
         lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
         if lines:
             return f"{lines[-1].strip()[:300]} ({path})"

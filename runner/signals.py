@@ -86,6 +86,16 @@ def received() -> int:
     return _stop.number
 
 
+def stopping() -> bool:
+    """Whether this process is on its way out."""
+    return bool(_stop.number) or _stop.cause is not None
+
+
+def cause() -> BaseException | None:
+    """Why another thread stops the run; None: none does."""
+    return _stop.cause
+
+
 def left(raised: BaseException) -> BaseException:
     """``raised`` has arrived where this process lets go of what it holds: nothing is raised again for the same reason.
 
@@ -98,6 +108,12 @@ def left(raised: BaseException) -> BaseException:
         return raised
     _stop.leaving = True
     return raised if isinstance(raised, KeyboardInterrupt) else _signal(_stop.number)
+
+
+def dealt_with() -> int:
+    """The signal that was raised stops nothing, somebody has dealt with it; its number. The next one counts anew."""
+    number, _stop.number, _stop.raised = _stop.number, 0, 0.0
+    return number
 
 
 def interrupt(error: BaseException) -> None:
@@ -136,5 +152,5 @@ def _signal(number: int) -> KeyboardInterrupt:
 
 def _insist(stop: _Stop, number: int) -> None:
     time.sleep(AGAIN_SECONDS)
-    if stop.listening and not stop.leaving:
+    if stop.listening and not stop.leaving and (stop.number or stop.cause is not None):
         os.kill(os.getpid(), number)

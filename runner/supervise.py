@@ -24,7 +24,7 @@ from runner import signals
 
 LOOK_SECONDS = 0.5
 STOP_SECONDS, CLOSE_SECONDS = 15.0, 2.5
-"""From a signal, and from the child's last word, to its end; then it is killed."""
+"""From a signal, and from when it holds nothing any more, to the child's end; then it is killed."""
 _SUBREAPER, _DEATH_SIGNAL = 36, 1
 FAILED = 1
 
@@ -33,7 +33,7 @@ _notes: int | None = None
 
 
 def note(**facts: Any) -> None:
-    """Tell the parent, if there is one: ``run`` (its folder), ``stage``, ``lock``, ``code``; the last of each holds."""
+    """Tell the parent, if there is one: what it is at, and at last its ``code``; of each fact the last one holds."""
     if _notes is not None:
         with contextlib.suppress(OSError):
             os.write(_notes, json.dumps(facts | {"at": time.monotonic()}).encode() + b"\n")
@@ -92,7 +92,7 @@ class _Watch:
                 end = min(end, time.monotonic() + STOP_SECONDS)
                 self._pass_on(heard.si_signo)
             self._read()
-            if "code" in self._facts:
+            if "code" in self._facts or self._facts.get("free"):
                 end = min(end, self._facts["at"] + CLOSE_SECONDS)
             if time.monotonic() > end:
                 self._pass_on(signal.SIGKILL)
@@ -111,8 +111,13 @@ class _Watch:
             os.kill(self._child, number)
 
     def _ended(self) -> int | None:
-        found, status = os.waitpid(self._child, os.WNOHANG)
-        return os.waitstatus_to_exitcode(status) if found else None
+        """The child's status; what it has left behind, and ends meanwhile, is ours to bury."""
+        while True:
+            found, status = os.waitpid(-1, os.WNOHANG)
+            if found == self._child:
+                return os.waitstatus_to_exitcode(status)
+            if not found:
+                return None
 
     def _read(self) -> None:
         with contextlib.suppress(BlockingIOError):
