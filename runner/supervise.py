@@ -73,6 +73,7 @@ def _work(work: Callable[[], int], write: int, mask: set[signal.Signals] | set[i
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         code = work()
         note(code=code)
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOPPING)  # all is said; what follows is not worth a word
         return code
 
 
