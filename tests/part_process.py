@@ -32,7 +32,13 @@ def process_python(*arguments: str, cwd: Path, **environment: str) -> subprocess
     """A fresh Python that has this package on its path."""
     variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     return subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, env=variables, capture_output=True, text=True, timeout=120
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=variables,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=120,
     )
 
 
