@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import stopping
 
 from runner import health, signals, store, supervise
 from runner.cli import main
@@ -26,6 +27,7 @@ from runner.progress import Progress
 from runner.store import LOCK, Folder, locked
 
 ROOT = Path(__file__).parents[1]
+PROCESS_FAST = ("--set", "student.export=[]")
 
 
 def process_python(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -205,6 +207,20 @@ def test_16_a_killed_parent_takes_its_child_along(tmp_path: Path) -> None:
             assert not Path(f"/proc/{child}").exists()
 
 
+def test_16_a_job_that_is_stopped_in_every_stage_ends_as_one_that_never_was(tmp_path: Path) -> None:
+    stopping.write_job(tmp_path / "quiet")
+    quiet = stopping.run(tmp_path / "quiet", *PROCESS_FAST)
+    assert quiet.ended(500) == 0, quiet.said[-3000:]
+    folder = tmp_path / "stopped"
+    stopping.write_job(folder)
+    for place, stage in enumerate(one for one in stopping.STAGES if one != "export"):
+        number = (signal.SIGTERM, signal.SIGINT)[place % 2]
+        stopping.stop_in(folder, stage, number, 0.5, *PROCESS_FAST, again=0.2 if place > 4 else None)
+    last = stopping.run(folder, *PROCESS_FAST)
+    assert (last.ended(500), last.said) == (0, "")
+    assert stopping.outcome(folder) == stopping.outcome(tmp_path / "quiet")
+
+
 # 17: what lies around, and a Ray that dies ---------------------------------------------------------------------------
 
 
@@ -227,6 +243,13 @@ def test_17_workers_that_die_at_their_start_are_said_with_their_last_line(tmp_pa
     (tmp_path / "worker-1.err").write_text("Traceback\nImportError: cannot import name 'ndarray'\n\n")
     assert health._last_words(tmp_path).startswith("ImportError: cannot import name 'ndarray' (")
     assert "no word" in health._last_words(tmp_path / "none")
+
+
+@pytest.mark.parametrize("what", ["raylet/raylet", "gcs_server"])
+def test_17_a_ray_that_dies_is_said(tmp_path: Path, what: str) -> None:
+    stopping.write_job(tmp_path)
+    (tmp_path / "numpy.py").write_text("raise ImportError('the wrong numpy')\n")  # and nobody reads it
+    stopping.ray_dies_in(tmp_path, "train", what, *PROCESS_FAST)
 
 
 # 18: the user's surroundings -----------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 STAGES = ("load", "label", "vote", "train", "export", "evaluate", "benchmark", "apply")
+SIGNALS = {signal.SIGINT: (130, "KeyboardInterrupt"), signal.SIGTERM: (143, "Terminated")}
 LINE = "tutelage: stopped; what was finished is kept, the same command goes on from there\n"
 SPEC = """\
 version: 1
@@ -143,10 +144,9 @@ def outcome(folder: Path) -> dict[str, Any]:
     return {
         "stages": {name: place.name for name, place in places.items()},
         "votes": pq.read_table(places["vote"] / "votes.parquet").to_pylist(),
-        "said": [row["label"] for row in pq.read_table(places["evaluate"] / "predictions.parquet").to_pylist()]
-        if "label" in pq.read_schema(places["evaluate"] / "predictions.parquet").names
-        else pq.read_table(places["evaluate"] / "predictions.parquet").to_pylist(),
-        "weights": (places["train"] / "student" / "model.safetensors").read_bytes(),
+        "said": pq.read_table(places["evaluate"] / "predictions.parquet")
+        .select(["id", "teacher_label", "student_label"])
+        .to_pylist(),
         "applied": [(row["text"], row["label"]) for part in applied for row in pq.read_table(part).to_pylist()],
         "half": [str(path) for path in run.rglob("*.tmp")],
     }
@@ -168,3 +168,38 @@ def stop(command: Command, number: int, delay: float = 0.0, again: float | None 
             command.process.send_signal(number)
     status = command.ended()
     return status, time.monotonic() - begun
+
+
+def stop_in(folder: Path, stage: str, number: int, delay: float, *words: str, again: float | None = None) -> None:
+    """Run until the stage has begun, send the signal, and look at all that is promised."""
+    command = run(folder, *words)
+    try:
+        assert command.until("stage_started", stage), command.said[-3000:]
+        status, _ = stop(command, number, delay, again)
+        assert command.all_gone() == []
+        assert (status, command.said) == (SIGNALS[signal.Signals(number)][0], LINE)
+    finally:
+        command.kill()
+    last = events(folder)[-2:]
+    assert [one["event"] for one in last] == ["stage_failed", "run_failed"]
+    assert {one["error"] for one in last} == {SIGNALS[signal.Signals(number)][1]}
+
+
+def ray_dies_in(folder: Path, stage: str, what: str, *words: str) -> None:
+    """Kill that process of Ray once the stage's work has begun."""
+    command = run(folder, *words)
+    try:
+        assert command.until("stage_started", stage), command.said[-3000:]
+        while not (found := command.pids(what)) or not command.pids("ray::"):
+            assert command.process.poll() is None
+        os.kill(found[0], signal.SIGKILL)
+        status = command.ended()
+        assert command.all_gone() == []
+        assert status == 1
+        (line,) = command.said.splitlines()
+        assert line.startswith("tutelage: Ray died under the run: ")
+        assert line.endswith("what was finished is kept, the same command goes on from there")
+    finally:
+        command.kill()
+    last = events(folder)[-2:]
+    assert [(one["event"], one["stage"]) for one in last] == [("stage_failed", stage), ("run_failed", None)]
