@@ -58,7 +58,8 @@ def _command(options: argparse.Namespace) -> int:
     except BaseException as raised:
         error = signals.left(raised)
         if isinstance(error, TutelageError):
-            _put(f"{error}" if isinstance(error, SpecError) else f"tutelage: {error}", sys.stderr)
+            with suppress(OSError):  # the terminal may be gone
+                _put(f"{error}" if isinstance(error, SpecError) else f"tutelage: {error}", sys.stderr)
             return error.exit_code
         if isinstance(error, KeyboardInterrupt):
             return _stopped(signals.received())

@@ -40,7 +40,7 @@ def note(**facts: Any) -> None:
 
 
 def supervised(work: Callable[[], int], gone: Callable[[dict[str, Any], int], int]) -> int:
-    """Do ``work`` in a child and return its exit status; both processes return from here.
+    """Do ``work`` in a child and return its exit status; the child does not return from here.
 
     ``gone(facts, status)`` says what is to be said of a child that ended without a word, or of a stop by ``status`` (a
     negative signal) that took too long, and returns the exit status.
@@ -73,8 +73,11 @@ def _work(work: Callable[[], int], write: int, mask: set[signal.Signals] | set[i
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         code = work()
         note(code=code)
-        signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOPPING)  # all is said; what follows is not worth a word
-        return code
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        # All is said and let go of; to take a Python with Ray and torch apart takes seconds, and crashes at times.
+        os._exit(code)
 
 
 class _Watch:
