@@ -1,6 +1,7 @@
 # make quickstart   set up, then run the main job on specs/quickstart.yaml
 # make test         set up, then run the tests
 # make test-cluster   those that kill the nodes of a Ray cluster: some minutes more
+# make test-signals   those that stop a job in every stage, five times for each signal: many minutes more
 # make lint         ruff and mypy
 # make bench-teacher   the label stage against other ways to ask the same model
 # make bench-student   the student against plain transformers
@@ -16,7 +17,7 @@ SPEC ?= specs/quickstart.yaml
 TEST_PROCESSES ?= 2
 PIP_QUIETLY := --quiet --disable-pip-version-check --no-compile
 
-.PHONY: quickstart test test-cluster lint manifests image-check lock setup clean bench-teacher bench-student
+.PHONY: quickstart test test-cluster test-signals lint manifests image-check lock setup clean bench-teacher bench-student
 .DEFAULT_GOAL := quickstart
 
 setup: $(VENV)/.ready
@@ -38,6 +39,9 @@ test: setup $(VENV)/.runtimes $(VENV)/.tools
 
 test-cluster: setup $(VENV)/.tools
 	$(BIN)/python -m pytest -q -m cluster
+
+test-signals: setup $(VENV)/.tools
+	$(BIN)/python -m pytest -q -m signals
 
 # The quickstart needs no other runtime than torch, and nothing that checks manifests.
 $(VENV)/.runtimes: $(VENV)/.ready requirements-runtimes.lock

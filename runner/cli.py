@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import sys
 import tempfile
 import time
@@ -19,8 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from runner import __version__
-from runner.errors import SpecError, TutelageError, UserError
+from runner import __version__, aftermath, signals, supervise, surroundings
+from runner.errors import KEPT, SpecError, TutelageError, UserError
 from runner.file_kinds import KINDS, READABLE, is_encoding
 from runner.paths import absolute, at_home
 from runner.shown import for_terminal, has_secret, without_secrets
@@ -32,31 +33,60 @@ if TYPE_CHECKING:
     from runner.spec import Spec
     from runner.store import Folder
 
-BUG, INTERRUPTED = 3, 130
+BUG, INTERRUPTED, SIGNALLED = 3, 130, 128
+RAY_ADDRESS = "RAY_ADDRESS"
 PROBE_ROWS = 32
 PATIENCE_SECONDS = 300
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status is drawn in ``errors.py``."""
+    """Run one command; the exit status is drawn in ``errors.py``.
+
+    What may start Ray is watched over by a process of its own, but where a program calls this with ``arguments``.
+    """
+    surroundings.open_streams()
     os.environ.setdefault("DO_NOT_TRACK", "1")  # the Hub's client and vLLM tell others how they are used
     options = _parser().parse_args(arguments)
+    if arguments is None and (options.command in (_run, _predict) or getattr(options, "probe", None)):
+        return supervise.supervised(partial(_command, options), _gone)
+    with signals.listening():
+        return _command(options)
+
+
+def _command(options: argparse.Namespace) -> int:
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
-    except TutelageError as error:
-        _put(f"{error}" if isinstance(error, SpecError) else f"tutelage: {error}", sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print(
-            "tutelage: stopped; what was finished is kept, the same command goes on from there",
-            file=sys.stderr,
-        )
-        return INTERRUPTED
-    except BrokenPipeError:
-        return 0
-    except Exception:
-        return _bug(traceback.format_exc())
+    except BaseException as raised:
+        error = signals.left(raised)
+        if isinstance(error, TutelageError):
+            with suppress(OSError):  # the terminal may be gone
+                _put(f"{error}" if isinstance(error, SpecError) else f"tutelage: {error}", sys.stderr)
+            return error.exit_code
+        if isinstance(error, KeyboardInterrupt):
+            return _stopped(signals.received())
+        if isinstance(error, BrokenPipeError):
+            return 0
+        if not isinstance(error, Exception):
+            raise
+        return _bug("".join(traceback.format_exception(error)))
+
+
+def _stopped(number: int) -> int:
+    with suppress(OSError):  # the terminal may be gone
+        print(f"tutelage: stopped; {KEPT}", file=sys.stderr, flush=True)
+    return SIGNALLED + (number or signal.SIGINT)
+
+
+def _gone(facts: dict[str, Any], status: int) -> int:
+    """What is to be said of the process that did the work, in its place; see :func:`runner.supervise.supervised`."""
+    with suppress(OSError):
+        aftermath.record(facts, status)
+    if -status in signals.STOPPING:
+        return _stopped(-status)
+    with suppress(OSError):
+        _put(f"tutelage: {aftermath.words(facts, status)}", sys.stderr)
+    return UserError.exit_code
 
 
 def _put(text: str, stream: TextIO | None = None) -> None:
@@ -203,8 +233,8 @@ def _follow(jobs: Jobs, job: Job) -> int:
 
 def _interrupted(jobs: Jobs, job: Job) -> int:
     """Ctrl-C while following: the job goes on unless the user says that it shall not."""
-    answer = ""
-    if sys.stdin.isatty():
+    answer, number = "", signals.dealt_with() or signal.SIGINT
+    if number == signal.SIGINT and sys.stdin is not None and sys.stdin.isatty():
         with suppress(EOFError, KeyboardInterrupt):
             answer = input(f"\nStop job {job.id}? [y/N] ").strip().lower()
     if answer in ("y", "yes"):
@@ -217,7 +247,7 @@ def _interrupted(jobs: Jobs, job: Job) -> int:
             f"`tutelage stop {where}` ends it",
             sys.stderr,
         )
-    return INTERRUPTED
+    return SIGNALLED + number
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -420,7 +450,15 @@ def _run_folder(spec: Spec, runs_dir: str) -> Folder:
 
 def _address(options: argparse.Namespace) -> str | None:
     """Of the Ray cluster that was asked for; None: Ray in this process."""
-    return options.address or os.environ.get("RAY_ADDRESS") or None
+    return _address_and_source(options)[0]
+
+
+def _address_and_source(options: argparse.Namespace) -> tuple[str | None, str]:
+    """With where it stands. Ray itself would take the variable before ``auto``."""
+    given = os.environ.get(RAY_ADDRESS)
+    if given and options.address in (None, "", "auto"):
+        return (None if given == "local" else given), RAY_ADDRESS
+    return options.address or None, "--address"
 
 
 @contextmanager
@@ -428,10 +466,13 @@ def _cluster(options: argparse.Namespace, run: str) -> Iterator[Cluster]:
     """The Ray cluster that was asked for, or Ray in this process, with metrics of ``run``; let go of at the end."""
     from runner.cluster import Cluster
 
-    cluster = Cluster(_address(options), options.wait, run)
+    address, source = _address_and_source(options)
+    cluster = Cluster(address, options.wait, run, source)
     try:
         yield cluster
     finally:
+        if signals.stopping():
+            supervise.note(free=True, error=str(signals.cause() or ""))  # the rest may be cut short
         cluster.stop()
 
 

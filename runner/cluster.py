@@ -26,7 +26,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from runner import machine
+from runner import health, machine, quiet, signals, surroundings
 from runner.errors import EngineError, TutelageError, UserError, first_line
 from runner.spec.model import Hardware, StudentResources, TeacherResources
 from runner.store import Folder
@@ -44,6 +44,8 @@ NODE_POLL_SECONDS = 1.0
 ACCELERATOR_SHARE = 0.001
 """Of an accelerator's mark on its node, as Ray itself takes it for ``accelerator_type``."""
 METRICS_PORT = "TUTELAGE_METRICS_PORT"
+RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Where a submitted job finds what belongs to it."""
 LET_IN = (
     "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to the file with the cluster's token (or RAY_AUTH_TOKEN to the "
     "token)"
@@ -74,7 +76,10 @@ class Cluster:
     """Seconds that a cluster may take to bring up nodes that are asked for."""
     run: str = ""
     """Whose metrics these are."""
+    source: str = "--address"
+    """Where the address comes from."""
     _started: bool = field(default=False, repr=False)
+    _health: health.Watch | None = field(default=None, repr=False)
     _metrics: dict[str, Any] = field(default_factory=dict, repr=False)
     _early: list[tuple[str, float, dict[str, str]]] = field(default_factory=list, repr=False)
 
@@ -88,6 +93,8 @@ class Cluster:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new one prints even where it is told not to
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+            os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+            os.environ.setdefault("PYTHONSAFEPATH", "1")  # what workers start does not import from where they stand
             # Ray runs workers at nice 15 by default: whatever else runs beside a job would stop it.
             os.environ.setdefault("RAY_worker_niceness", "0")
             with _for_this_machine() if self.address is None else nullcontext():
@@ -100,7 +107,15 @@ class Cluster:
 
         return ray
 
+    def knock(self) -> None:
+        """:raises UserError: within seconds, where there is an address and nobody listens there."""
+        try:
+            _knock(self.address)
+        except OSError as error:
+            raise UserError(_unreachable(self.address, error, self.source)) from error
+
     def _connect(self) -> None:
+        self.knock()
         import ray
         import ray.data
         import ray.train
@@ -112,24 +127,35 @@ class Cluster:
             options |= {"_metrics_export_port": _metrics_port()}
         else:
             options["address"] = self.address
+        if RAY_JOB not in os.environ:
+            # As a client's job: Ray adds the folder where the user stands to the path of all workers but theirs.
+            paths = surroundings.own_folder()
+            options["job_config"] = ray.job_config.JobConfig(_client_job=True, _py_driver_sys_path=paths)
         try:
-            _knock(self.address)
-            with _private_token():
+            # Ray has handlers of its own for signals, and would have workers import from where the user stands.
+            with signals.kept(), quiet.without_rays_lines(), _private_token():
                 ray.init(**options)
         except Exception as error:  # Ray raises many kinds, and for some of its own troubles nothing more exact
-            raise UserError(_unreachable(self.address, error)) from error
+            raise UserError(_unreachable(self.address, error, self.source)) from error
         # A worker that dies is counted by restarts(); Ray's own lines on it go to stdout, among ours.
         ray._private.worker._worker_logs_enabled = False
         # Once they are imported: each sets up a logger of its own.
         for name in ("ray", "ray.data", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
+        if self.address is None:
+            self._health = health.Watch(ray._private.worker._global_node)
 
     def stop(self) -> None:
         """Let go of Ray, if it was started."""
         if self._started:
             import ray
 
-            ray.shutdown()
+            if self._health:
+                self._health.close()
+            if self._health and self._health.dead:
+                ray._private.worker._global_node.kill_all_processes(check_alive=False, allow_graceful=False)
+            else:
+                ray.shutdown()
             self._started = False
             self._metrics.clear()
 
@@ -351,8 +377,12 @@ class Cluster:
         cpus = wanted.cpus or max(1, min(request["num_cpus"], self._cores_for(Resources()) // workers))
         board = ray.remote(num_cpus=0, max_restarts=-1)(_Board).remote()
 
+        class Trainer(TorchTrainer):  # type: ignore[misc]  # Ray has no types
+            def _register_sigint_handler(self, controller: Any) -> None:
+                """Ray's own would end this process without a word; ours is there."""
+
         def trainer() -> Any:
-            return TorchTrainer(
+            return Trainer(
                 _train_worker,
                 train_loop_config={"loop": loop, "config": config, "board": board},
                 scaling_config=ScalingConfig(
@@ -513,7 +543,7 @@ def _described(node: dict[str, float]) -> str:
     return f"{int(node.get('CPU', 0))} cores{gpus}{f' {sorted(kinds)[0]}' if kinds else ''}"
 
 
-def _unreachable(address: str | None, error: BaseException) -> str:
+def _unreachable(address: str | None, error: BaseException, source: str = "--address") -> str:
     """What to say when Ray does not let us in, or does not start."""
     if address is None:
         return (
@@ -526,9 +556,10 @@ def _unreachable(address: str | None, error: BaseException) -> str:
         return f"the Ray cluster at {address} runs {theirs}, and this is {ours}: both must be the same"
     if "uthentication" in type(error).__name__ + str(error):
         return f"the Ray cluster at {address} does not let us in: {first_line(error)}; {LET_IN}"
+    leave = f"leave {source} out" if source.startswith("-") else f"`unset {source}`, which holds this address"
     return (
         f"no Ray cluster could be reached at {address}: {first_line(error)}; "
-        "start one with `ray start --head`, or leave --address out"
+        f"start one with `ray start --head`, or {leave}"
     )
 
 
@@ -724,17 +755,26 @@ def _watched(ray: Any, board: Any, on_progress: Callable[[dict[str, Any]], None]
     if board is None:
         yield
         return
-    stop = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(ray, board, stop, on_progress), daemon=True)
+    stop, over = threading.Event(), threading.Event()
+    watcher = threading.Thread(target=_watch, args=(ray, board, stop, over, on_progress), daemon=True)
     watcher.start()
     try:
         yield
+    except BaseException:
+        over.set()  # and nobody waits for what a Ray that may be gone would say
+        raise
     finally:
         stop.set()
-        watcher.join()
+        watcher.join(0.0 if over.is_set() else None)
 
 
-def _watch(ray: Any, board: Any, stop: threading.Event, on_progress: Callable[[dict[str, Any]], None]) -> None:
+def _watch(
+    ray: Any,
+    board: Any,
+    stop: threading.Event,
+    over: threading.Event,
+    on_progress: Callable[[dict[str, Any]], None],
+) -> None:
     last = False
     while not last:
         last = stop.wait(TRAIN_POLL_SECONDS)  # and once more at the end
@@ -743,7 +783,7 @@ def _watch(ray: Any, board: Any, stop: threading.Event, on_progress: Callable[[d
         except Exception:  # progress is a courtesy: its loss must not end the run
             time.sleep(TRAIN_POLL_SECONDS)
             continue
-        if progress:
+        if progress and not over.is_set():
             on_progress(progress)
 
 

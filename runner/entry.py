@@ -9,9 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import signal
 import sys
-from typing import Any
 
 PYTHON = ((3, 11), (3, 13))
 NEEDED = ("ray", "pyarrow", "fsspec", "yaml", "jsonschema", "torch", "transformers", "tokenizers", "jinja2", "sklearn")
@@ -26,11 +24,11 @@ def main() -> int:
     with open("job.json", encoding="utf-8") as handle:
         job = json.load(handle)
     os.environ.update(job["environment"])
-    # `tutelage stop` reaches the job as SIGTERM: as Ctrl-C does, it lets go of the run folder first.
-    signal.signal(signal.SIGTERM, _interrupt)
     from runner.cli import main as run
 
-    return run(job["arguments"])
+    # As on a command line: `tutelage stop` reaches the job as SIGTERM, and it lets go of the run folder first.
+    sys.argv[1:] = job["arguments"]
+    return run()
 
 
 def _unfit() -> str:
@@ -48,10 +46,6 @@ def _unfit() -> str:
             "all nodes, and have their environment first on the PATH of the head node when `ray start` is called"
         )
     return ""
-
-
-def _interrupt(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@
     |   `-- BusyError      1   another run holds the run folder
     `-- (anything else)    3   our bug: the traceback goes to a log file, its path to the user
 
-Ctrl-C ends with 130. Only ``cli.py`` turns these into output and an exit status. None of this
-knows Ray, vLLM or torch.
+A signal ends with 128 and its number: Ctrl-C with 130, SIGTERM with 143. Only ``cli.py`` turns these into output and an
+exit status. None of this knows Ray, vLLM or torch.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from runner.labels import look_alike
+
+KEPT = "what was finished is kept, the same command goes on from there"
+"""What is promised of a run that is stopped, or stops."""
 
 
 @dataclass(frozen=True, order=True)

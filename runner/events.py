@@ -56,7 +56,8 @@ stdout only."""
 
 def event(name: str, stage: str | None, fields: Mapping[str, Any]) -> dict[str, Any]:
     """One event as it is written; it has all of its fields, null where nobody knows."""
-    assert fields.keys() == set(EVENTS[name]), f"{name} has the fields {EVENTS[name]}"
+    if fields.keys() != set(EVENTS[name]):
+        raise TypeError(f"{name} has the fields {EVENTS[name]}, not {tuple(fields)}")
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     return {"time": now, "event": name, "stage": stage, **fields}
 
@@ -94,18 +95,22 @@ class EventLog:
     def __init__(self, run: Folder) -> None:
         try:
             self.attempt = 1 + sum(one.get("event") == "run_started" for one in read_events(run))
+            self._lock = threading.Lock()
             self._sink: _Sink = _Appended(run.local / NAME) if run.local is not None else _Rewritten(run)
         except OSError as error:
             why = error.strerror or first_line(error)
             raise UserError(f"{run.path(NAME)}: events cannot be kept there ({why}); move it away") from error
 
     def write(self, one: Mapping[str, Any]) -> None:
-        """Add a line."""
-        self._sink.write(json.dumps(one).encode() + b"\n")
+        """Add a line; from any thread."""
+        line = json.dumps(one).encode() + b"\n"
+        with self._lock:
+            self._sink.write(line)
 
     def close(self) -> None:
         """Nothing follows; what is not written yet is."""
-        self._sink.close()
+        with self._lock:
+            self._sink.close()
 
 
 class _Sink(Protocol):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from runner import __version__, machine
+from runner import __version__, machine, signals, supervise
 from runner.cluster import Cluster, Resources
 from runner.errors import UserError
 from runner.events import numbers
@@ -71,6 +71,8 @@ def execute(spec: Spec, run: Folder, cluster: Cluster, progress: Progress) -> di
     stages = []
     planned = steps(spec, run)
     first = next((step for step in planned if not step.cached and step.stage.NAME != load.NAME), None)
+    if first is not None:
+        cluster.knock()  # before large files are read
     for step in planned:
         cached = step.cached
         if cached:
@@ -135,14 +137,17 @@ def run_step(step: Step, context: Context) -> None:
     step.folder.clear()  # what a killed run left has no marker and does not count
     tell("stage_started", name, fingerprint=step.fingerprint)
     start = time.perf_counter()
+    supervise.note(stage=name, fingerprint=step.fingerprint, stage_at=time.monotonic())
     try:
         summary = step.stage.run(context)
         seconds = since(start)
         step.folder.finish({"stage": name, "fingerprint": step.fingerprint, "seconds": seconds, "summary": summary})
     except BaseException as error:
-        failed = type(error).__name__
+        failed = type(signals.left(error)).__name__
         tell("stage_failed", name, fingerprint=step.fingerprint, seconds=since(start), error=failed)
+        supervise.note(stage=None)
         raise
+    supervise.note(stage=None)
     tell("stage_done", name, f"done in {clock(seconds)}", **_outcome(step))
 
 

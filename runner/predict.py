@@ -19,7 +19,7 @@ from runner.spec.rules import written_columns
 from runner.stages import export, train
 from runner.stages.apply import Corpus, predict_corpus, sources_of
 from runner.stages.export import Trained
-from runner.store import Folder, locked
+from runner.store import Folder, fingerprint, locked
 from runner.writing import form_of, write_file
 
 JOB, SUMMARY = "job.json", "summary.json"
@@ -62,9 +62,12 @@ def predict(wish: Wish, cluster: Cluster, progress: Progress) -> dict[str, Any]:
     corpus = Corpus(sources, wish.text, wish.keep, wish.part_rows)
     form = form_of(wish.out)
     parts = Folder(wish.out + ".parts" if form else wish.out.rstrip("/"))
-    _claim(parts, identity, wish, form)
+    job = _job(identity, wish)
+    _check_place(parts, job, wish, form)  # before a lock, or anything else, is put there
     cluster.require(wanted, "the student")
     with locked(parts, progress.say):  # the same command twice at once would write the same files
+        _check_place(parts, job, wish, form)
+        parts.write_json(JOB, job)
         found = predict_corpus(cluster, progress, model, corpus, wish.abstain_below, parts, wanted, (1, wish.replicas))
         names = found.pop("parts")
         if form:
@@ -92,7 +95,8 @@ def find_student(wish: Wish) -> tuple[Trained, str, Resources]:
         resources = student["resources"]
         wanted = Resources(resources["cpus"], resources["gpus"], resources["accelerator"])
         model = Trained(folder.url, "student", student["max_length"], student["precision"])
-        return _exported(place, record, model), step, _asked(wish, wanted)
+        model, export_step = _exported(place, record, model)
+        return model, _identity(model, step, export_step), _asked(wish, wanted)
     if not place.exists("config.json"):
         raise UserError(
             f"{wish.student}: neither a finished run (run.json) nor a model folder (config.json) is there; "
@@ -107,16 +111,22 @@ def find_student(wish: Wish) -> tuple[Trained, str, Resources]:
     parent, _, name = place.url.rstrip("/").rpartition("/")
     wanted = Resources(gpus=min(1, len(machine.gpu_names())))
     read = ["config.json", *weights, *(name for name in place.names() if name.startswith(("tokenizer", "vocab")))]
-    return Trained(parent, name, None, "auto"), place.state(*read), _asked(wish, wanted)
+    model = Trained(parent, name, None, "auto")
+    return model, _identity(model, place.state(*read)), _asked(wish, wanted)
 
 
-def _exported(run: Folder, record: dict[str, Any], model: Trained) -> Trained:
-    """The student in the runtime that the run chose, where it exported any."""
+def _identity(model: Trained, *prints: str | None) -> str:
+    """What decides what is said of a text: the student's content, by ``prints``, and what computes it."""
+    return fingerprint([*prints, model.max_length, model.precision, model.runtime])
+
+
+def _exported(run: Folder, record: dict[str, Any], model: Trained) -> tuple[Trained, str | None]:
+    """The student in the runtime that the run chose, where it exported any, and that stage's fingerprint."""
     step = next((stage["fingerprint"] for stage in record["stages"] if stage["name"] == export.NAME), None)
     folder = run.child(export.NAME, step or "")
     if step is None or not folder.exists("export.json"):
-        return model
-    return replace(model, runtime=folder.read_json("export.json")["runtime"], exports=folder.url)
+        return model, None
+    return replace(model, runtime=folder.read_json("export.json")["runtime"], exports=folder.url), step
 
 
 def _labels(model: Trained) -> list[str]:
@@ -135,23 +145,28 @@ def _asked(wish: Wish, wanted: Resources) -> Resources:
     return replace(wanted, cpus=wish.cpus or wanted.cpus, gpus=gpus, accelerator=wanted.accelerator if gpus else None)
 
 
-def _claim(parts: Folder, identity: str, wish: Wish, form: str | None) -> None:
-    """Make ``parts`` this job's. :raises UserError: when something else is there."""
+def _job(identity: str, wish: Wish) -> dict[str, Any]:
+    """What decides what the parts hold."""
     inputs = [without_secrets(path) for path in wish.inputs]
     job: dict[str, Any] = {"student": identity, "inputs": inputs, "text": wish.text, "keep": list(wish.keep)}
     job |= {"abstain_below": wish.abstain_below, "part_rows": wish.part_rows}
     said = {"format": wish.format, "encoding": wish.encoding, "delimiter": wish.delimiter}
-    job |= {name: value for name, value in said.items() if value not in (None, "auto")}
+    return job | {name: value for name, value in said.items() if value not in (None, "auto")}
+
+
+def _check_place(parts: Folder, job: dict[str, Any], wish: Wish, form: str | None) -> None:
+    """:raises UserError: when ``parts``, or what they become, is not this job's."""
     folder, _, name = wish.out.rpartition("/")
     if form and Folder(folder).exists(name):
         raise UserError(f"{wish.out}: is there already; remove it or choose another name")
     if parts.exists(JOB):
         known = parts.read_json(JOB)
-        if other := [name for name in job if known.get(name) != job[name]]:
+        # A job that stopped before its first part has no claim.
+        other = [name for name in job if known.get(name) != job[name]] if parts.names(".parquet") else []
+        if other:
             raise UserError(
                 f"{parts.url}: holds the output of a job with other {', '.join(other)}; "
                 "remove it or choose another place"
             )
     elif parts.names() or parts.folders():
         raise UserError(f"{parts.url}: the folder is not empty; choose another place")
-    parts.write_json(JOB, job)

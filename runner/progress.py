@@ -8,13 +8,14 @@ stages only count and tell.
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Any, Literal
 
-from runner import __version__
+from runner import __version__, signals, supervise
 from runner.events import PROGRESS_SECONDS, EventLog, event
 from runner.shown import for_terminal, without_secrets
 from runner.store import Folder
@@ -41,23 +42,27 @@ class Progress:
     _doing: str = ""
     _doing_since: float = 0.0
     _log: EventLog | None = None
+    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    """A training tells how it goes from a thread of its own."""
 
     @contextmanager
     def recorded(self, run: Folder, command: str) -> Iterator[None]:
         """What happens from here on goes to the events of ``run`` too, whose lock the caller holds."""
         self._log = log = EventLog(run)
         start = time.perf_counter()
+        supervise.note(run=run.url, run_at=time.monotonic())
         self.tell("run_started", run=run.name, command=command, attempt=log.attempt, runner=__version__)
         try:
             yield
         except BaseException as error:
-            self.tell("run_failed", seconds=since(start), error=type(error).__name__)
+            self.tell("run_failed", seconds=since(start), error=type(signals.left(error)).__name__)
             raise
         else:
             self.tell("run_finished", seconds=since(start))
         finally:
             self._log = None
             log.close()
+            supervise.note(run=None)
 
     def tell(self, name: str, stage: str = "", words: str = "", **fields: Any) -> None:
         """An event of :data:`runner.events.EVENTS`, for machines; ``words`` say it to people, who see nothing else.
@@ -65,13 +70,14 @@ class Progress:
         ``words`` may quote the data, and stay out of the run's events.
         """
         told = event(name, stage or None, fields)
-        if self._log and name != "message":
-            self._log.write(told)
-        if self.mode == "json":
-            self._write(json.dumps(told | ({"text": without_secrets(words)} if words else {})) + "\n")
-        elif self.mode != "quiet" and words:
-            self._end_line()
-            self._write(for_terminal(f"{stage + ': ' if stage else ''}{words}") + "\n")
+        with self._lock:
+            if self._log and name != "message":
+                self._log.write(told)
+            if self.mode == "json":
+                self._write(json.dumps(told | ({"text": without_secrets(words)} if words else {})) + "\n")
+            elif self.mode != "quiet" and words:
+                self._end_line()
+                self._write(for_terminal(f"{stage + ': ' if stage else ''}{words}") + "\n")
 
     def say(self, text: str, stage: str = "") -> None:
         """A whole line that stays, for people only."""
@@ -87,26 +93,32 @@ class Progress:
 
     def begin(self, what: str, total: int | None, unit: str = "rows") -> None:
         """Start counting. The clock of the rate starts with the first that is done: before it, engines start."""
-        self._what, self._total, self._unit, self._done, self._before = what, total, unit, 0, 0
-        self._start = self._shown = self._logged = time.monotonic()
-        self._doing = ""
+        with self._lock:
+            self._what, self._total, self._unit, self._done, self._before = what, total, unit, 0, 0
+            self._start = self._shown = self._logged = time.monotonic()
+            self._doing = ""
 
     def doing(self, what: str, words: str) -> None:
         """What is at work before anything is done, such as an engine that loads: shown with the time it has taken.
 
         Without words it is over.
         """
-        self._what, self._doing, self._doing_since = what, words, time.monotonic()
-        if self.mode == "terminal":
-            self._show()
+        with self._lock:
+            self._what, self._doing, self._doing_since = what, words, time.monotonic()
+            if self.mode == "terminal":
+                self._show()
 
     def add(self, count: int = 1) -> None:
         """``count`` more are done."""
-        self.at(self._done + count)
+        with self._lock:
+            self.at(self._done + count)
 
     def at(self, done: int) -> None:
         """``done`` are done, in all."""
-        now = time.monotonic()
+        with self._lock:
+            self._at(done, time.monotonic())
+
+    def _at(self, done: int, now: float) -> None:
         if not self._done and done:
             self._before, self._start = done, now
         if done:
@@ -165,8 +177,12 @@ class Progress:
             self._dirty = False
 
     def _write(self, text: str) -> None:
-        self.stream.write(text)
-        self.stream.flush()
+        """What cannot be shown (a terminal that is gone, a reader that has left, a full disk) ends no run."""
+        try:
+            self.stream.write(text)
+            self.stream.flush()
+        except OSError:
+            self.mode = "quiet"
 
 
 def since(start: float) -> float:

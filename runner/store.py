@@ -21,6 +21,7 @@ import json
 import os
 import posixpath
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
+from runner import signals, supervise
 from runner.errors import BusyError, DataError, UserError, first_line
 from runner.shown import without_secrets
 from runner.storage import file_system
@@ -224,41 +226,88 @@ def _locked_local(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked_remote(folder: Folder, say: Callable[[str], None]) -> Iterator[None]:
-    import threading
-
-    mine = uuid.uuid4().hex
     _wait_for_stillness(folder, say)
-
-    def beat(mode: str = "overwrite") -> None:
-        held = {"id": mine, "owner": _owner(), "beat": time.time()}
-        fs, root = folder._fs()
-        with _explained(folder.path(LOCK)), contextlib.suppress(FileExistsError):
-            fs.makedirs(root, exist_ok=True)
-            fs.pipe_file(posixpath.join(root, LOCK), json.dumps(held).encode(), mode=mode)
-
-    beat("create")
-    # Not every object store has an exclusive create: there the last writer wins, and the others see it and leave.
-    time.sleep(0.2)
-    held = folder.read_json(LOCK)
-    if held["id"] != mine:
-        raise _busy(folder.url, held["owner"])
-    stop = threading.Event()
-
-    def keep_beating() -> None:
-        while not stop.wait(STALE_LOCK_SECONDS / 4):
-            with contextlib.suppress(OSError, UserError):  # one beat lost must not let the lock go stale
-                beat()
-
-    thread = threading.Thread(target=keep_beating, daemon=True)
-    thread.start()
+    lock = _RemoteLock(folder)
+    lock.take()
+    supervise.note(locked=folder.url, lock=lock.id)
     try:
         yield
     finally:
-        stop.set()
-        thread.join()
-        fs, root = folder._fs()
-        with contextlib.suppress(OSError):
-            fs.rm_file(posixpath.join(root, LOCK))
+        lock.release()
+        supervise.note(lock=None)
+    lock.check()
+
+
+class _RemoteLock:
+    """A file that its owner renews. Whoever could not renew it for a while has lost it, and is told to stop."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.id = uuid.uuid4().hex
+        self._folder = folder
+        self._lost: BusyError | None = None
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._keep_beating, daemon=True)
+
+    def take(self) -> None:
+        """:raises BusyError: when another takes it in the same moment."""
+        self._beat("create")
+        # Not every object store has an exclusive create: there the last writer wins, and the others see it and leave.
+        time.sleep(0.2)
+        held = _held(self._folder)
+        if held is None or held["id"] != self.id:
+            raise _busy(self._folder.url, held["owner"] if held else "")
+        self._thread.start()
+
+    def release(self) -> None:
+        """Remove it, if it still is ours."""
+        self._closing.set()
+        self._thread.join()
+        let_go(self._folder, self.id)
+
+    def check(self) -> None:
+        """:raises BusyError: when another run holds the folder."""
+        if self._lost is not None:
+            raise self._lost
+
+    def _beat(self, mode: str = "overwrite") -> None:
+        told = {"id": self.id, "owner": _owner(), "beat": time.time()}
+        fs, root = self._folder._fs()
+        with _explained(self._folder.path(LOCK)), contextlib.suppress(FileExistsError):
+            fs.makedirs(root, exist_ok=True)
+            fs.pipe_file(posixpath.join(root, LOCK), json.dumps(told).encode(), mode=mode)
+
+    def _keep_beating(self) -> None:
+        while not self._closing.wait(STALE_LOCK_SECONDS / 4):
+            with contextlib.suppress(OSError, UserError):  # one beat lost must not let the lock go stale
+                held = _held(self._folder)
+                if held is not None and held["id"] != self.id:
+                    self._lost = BusyError(
+                        f"{self._folder.url}: this run could not keep its lock fresh (a machine that slept or stood "
+                        f"still, a network that was away), and another took the folder over ({held['owner']}); this "
+                        "one stops. What was finished is kept, the other goes on from there"
+                    )
+                    signals.interrupt(self._lost)
+                    return
+                self._beat()
+
+
+def let_go(folder: Folder, id_: str) -> None:
+    """Remove the lock of a remote folder, if it is the one of that id."""
+    with contextlib.suppress(OSError):
+        held = _held(folder)
+        if held is not None and held["id"] == id_:
+            folder.remove(LOCK)
+
+
+def _held(folder: Folder) -> dict[str, Any] | None:
+    """Who holds a remote folder; None: nobody does. What is no lock, or half of one, is held by somebody unknown."""
+    try:
+        found = json.loads(folder.read(LOCK))
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) and {"id", "owner"} <= found.keys() else {"id": "", "owner": "somebody"}
 
 
 def _wait_for_stillness(folder: Folder, say: Callable[[str], None]) -> None:
@@ -267,16 +316,16 @@ def _wait_for_stillness(folder: Folder, say: Callable[[str], None]) -> None:
     The clocks of two machines may differ by more than a lock's age, so that it is watched, not dated.
     :raises BusyError: when it is kept fresh.
     """
-    if not folder.exists(LOCK):
+    first = _held(folder)
+    if first is None:
         return
-    first = folder.read_json(LOCK)
     say(f"{folder.url} is locked by {first['owner']}: waiting up to {STALE_LOCK_SECONDS:.0f} s to see if it still runs")
     end = time.monotonic() + STALE_LOCK_SECONDS
-    while folder.exists(LOCK):
-        if (held := folder.read_json(LOCK)) != first:
+    while (held := _held(folder)) is not None:
+        if held != first:
             raise _busy(folder.url, held["owner"])
         if time.monotonic() >= end:
-            folder.remove(LOCK)
+            let_go(folder, first["id"])
             return
         time.sleep(STALE_LOCK_SECONDS / 60)
 

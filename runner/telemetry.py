@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from runner import signals
+
 if TYPE_CHECKING:
     from runner.cluster import Cluster
     from runner.progress import Progress
@@ -82,7 +84,8 @@ class Meter:
     def __exit__(self, *error: object) -> None:
         now = time.monotonic()
         self._advance(now)
-        self._look(now)
+        if not signals.stopping():  # of a Ray that is gone nobody can ask
+            self._look(now)
         self._cluster.gauge("tutelage_rows_per_second", 0.0, stage=self._stage)
         if self._failed:
             self._progress.tell("rows_failed", self._stage, reasons=dict(self._failed))

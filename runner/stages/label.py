@@ -572,7 +572,8 @@ def _finish(
     of_rows = {id_: reasons[id_] for id_ in rows["id"].to_pylist() if id_ in reasons}
     context.here.write_table("failures.parquet", failed)
     off = pc.count_distinct(mine["id"]).as_py() + len(reasons) - len(asked)
-    assert not off, f"{-off} rows have neither an answer nor a reason"
+    if off:
+        raise RuntimeError(f"{-off} rows have neither an answer nor a reason")
     check_failures(of_rows, len(rows), len(rows), spec.teacher.max_failure_rate)
     warnings = _uncalibrated(asked, {id_: reason for id_, reason in reasons.items() if id_ not in of_rows})
     context.progress.warn(warnings, NAME)

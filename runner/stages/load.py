@@ -108,7 +108,8 @@ def collect(spec: Spec) -> tuple[Split, Split, list[str]]:
                 f"data.{split.name}: none of {split.read} rows is left: "
                 f"{_counted(split.dropped) or 'the file has no rows'}{_first(split.dropped)}"
             )
-        assert split.read == len(split.rows) + len(split.dropped), "a row was lost"
+        if split.read != len(split.rows) + len(split.dropped):
+            raise RuntimeError(f"a row of data.{split.name} was lost")
     return train, test, warnings
 
 
