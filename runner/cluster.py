@@ -687,7 +687,7 @@ def _keeping(tune: Any, over: _Trials, on_trials: Callable[[int], None]) -> Any:
     class Keeping(tune.Callback):  # type: ignore[misc]  # Ray has no types
         def __reduce__(
             self,
-        ) -> Any:  # Ray Tune pickles it to restore it, which nobody does; what it holds may have locks
+        ) -> Any:  # Ray Tune pickles it for a restore that never comes; it may hold locks
             return object, ()
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
