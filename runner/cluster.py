@@ -741,6 +741,11 @@ def _keeping(tune: Any, over: _Trials, on_trials: Callable[[int], None]) -> Any:
     """Keeps each trial that is over, and tells how many are."""
 
     class Keeping(tune.Callback):  # type: ignore[misc]  # Ray has no types
+        def __reduce__(
+            self,
+        ) -> Any:  # Ray Tune pickles it for a restore that never comes; it may hold locks
+            return object, ()
+
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             if said := trial.last_result.get("said"):
                 over.keep(trial.config["number"], said)
