@@ -11,11 +11,11 @@ from collections.abc import Iterable
 import torch
 
 from runner import pooling
-from runner.linear_head import fit_head
+from runner.linear_head import Head, fit_head
 
 
-def fit(model: torch.nn.Module, answered: Iterable[list[int]], targets: torch.Tensor, seed: int) -> float | None:
-    """Set the model's last layer to what fits ``targets``, ``(rows, labels)``, best; the penalty that was chosen.
+def fit(model: torch.nn.Module, answered: Iterable[list[int]], targets: torch.Tensor, seed: int) -> Head | None:
+    """Set the model's last layer to what fits ``targets``, ``(rows, labels)``, best; what was fitted.
 
     None, and the layer is as it was, where what it reads is not finite numbers.
 
@@ -36,4 +36,4 @@ def fit(model: torch.nn.Module, answered: Iterable[list[int]], targets: torch.Te
     with torch.no_grad():
         last.weight.copy_(head.weight)
         last.bias.copy_(head.bias)
-    return head.penalty
+    return head

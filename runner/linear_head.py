@@ -23,35 +23,47 @@ ITERATIONS = 60
 
 @dataclass(frozen=True)
 class Head:
-    """``weight`` of shape ``(labels, features)``, ``bias`` ``(labels,)``, and what was chosen."""
+    """``weight`` of shape ``(labels, features)``, ``bias`` ``(labels,)``, and what was chosen.
+
+    ``agreement`` is the share of rows whose most probable label such a head finds without having learned from them,
+    as a mean over those labels, so that a frequent one does not decide it.
+    """
 
     weight: torch.Tensor
     bias: torch.Tensor
     penalty: float
+    agreement: float
 
 
 def fit_head(features: torch.Tensor, targets: torch.Tensor, seed: int) -> Head:
     """Fit ``targets``, probabilities of shape ``(rows, labels)``, from ``features`` ``(rows, width)``, both float32."""
-    penalty = choose_penalty(features, targets, seed)
+    penalty, agreement = choose_penalty(features, targets, seed)
     path = PENALTIES[: PENALTIES.index(penalty) + 1]
     weight, bias = _path(features, targets, path)[-1]
-    return Head(weight, bias, penalty)
+    return Head(weight, bias, penalty, agreement)
 
 
-def choose_penalty(features: torch.Tensor, targets: torch.Tensor, seed: int) -> float:
-    """The penalty whose heads put the least cross-entropy on rows that they did not learn from."""
+def choose_penalty(features: torch.Tensor, targets: torch.Tensor, seed: int) -> tuple[float, float]:
+    """The penalty whose heads have the least cross-entropy on rows that they did not learn from; their agreement."""
     order = np.random.default_rng(seed).permutation(len(features))[:MOST_ROWS]
     folds = min(FOLDS, len(order))
     if folds < 2:
-        return PENALTIES[0]
+        return PENALTIES[0], 0.0
     losses = np.zeros(len(PENALTIES))
+    right = torch.zeros(len(PENALTIES), len(features))
     for fold in range(folds):
         unseen = torch.from_numpy(order[fold::folds].copy())
         seen = torch.from_numpy(np.concatenate([order[other::folds] for other in range(folds) if other != fold]))
         for number, (weight, bias) in enumerate(_path(features[seen], targets[seen], PENALTIES)):
             logits = features[unseen] @ weight.T + bias
             losses[number] += float(-(targets[unseen] * torch.log_softmax(logits, dim=-1)).sum())
-    return PENALTIES[int(losses.argmin())]
+            right[number, unseen] = (logits.argmax(dim=-1) == targets[unseen].argmax(dim=-1)).float()
+    chosen = int(losses.argmin())
+    looked_at = torch.from_numpy(order.copy())
+    labels = targets[looked_at].argmax(dim=-1)
+    found = right[chosen, looked_at]
+    shares = [float(found[labels == label].mean()) for label in labels.unique()]
+    return PENALTIES[chosen], sum(shares) / len(shares)
 
 
 def _path(

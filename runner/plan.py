@@ -271,7 +271,8 @@ def _student(spec: Spec, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "present": facts.present,
         "parameters": facts.parameters,
         "epochs": plan.epochs,
-        "recipe": plan.recipe,
+        "recipe": student.recipe,
+        "trainings": list(plan.trainings),
         "advice": plan.advice(),
         "trials": student.search.trials if student.search else 0,
         **_spent(spec, 3 * each * texts),  # back takes twice as much as forth
@@ -438,7 +439,7 @@ def plan_text(plan: Plan, show_prompt: bool = False) -> str:
         lines.append(_budget_line(budget, several="also" in plan.teacher))
     student = plan.student
     tried = f", after {student['trials']} trials" if student["trials"] else ""
-    epochs = "a head on the encoder as it is" if student["recipe"] == "head" else f"{student['epochs']} epochs"
+    epochs = "a head on the encoder as it is" if student["trainings"] == ["head"] else f"{student['epochs']} epochs"
     recipe = f"{epochs}, recipe {student['recipe']}{tried}"
     lines.append(f"student    {student['model']}{_absent(student)}, {recipe}")
     lines.append(f"           about {clock(student['hours'] * 3600)} ({student['basis']}){_cost(student)}")

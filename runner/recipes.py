@@ -66,6 +66,10 @@ def standard_error(share: float, rows: float) -> float:
     return math.sqrt(share * (1 - share) / max(1.0, rows))
 
 
+HEAD_IS_ENOUGH = 0.95
+"""The agreement of a head alone, on rows that it did not learn from, over which nothing is fine-tuned to beat it."""
+
+
 def chosen_trial(agreements: Sequence[float], rows: float) -> int:
     """The best trial, but the first one, which is what the spec says, where held-out rows cannot tell them apart.
 

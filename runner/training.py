@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import get_linear_schedule_with_warmup, set_seed
 
-from runner import head_start, machine, recipes, student
+from runner import head_start, linear_head, machine, recipes, student
 from runner.errors import ModelError, UserError, first_line
 from runner.finite import Diverged, NotFinite
 from runner.shortcuts import SeenEmbedding
@@ -280,7 +280,7 @@ class _Loop:
         self._try()
         self._leave_out_unseen()
         self.began = self.kept = time.perf_counter()
-        self.penalty = self._fit_head() if config.start == "head" else None
+        self.head = self._fit_head() if config.start == "head" else None
         self.model = worker.wrap(self.bare.to(self.device))
         self.held_out = torch.from_numpy(held_out.targets)
         self.confidence = torch.from_numpy(recipes.confidence(held_out.targets))
@@ -330,13 +330,13 @@ class _Loop:
             self.words = SeenEmbedding(words, tokens)
             self.bare.set_input_embeddings(self.words)
 
-    def _fit_head(self) -> float:
-        """Fit the head to the encoder as it is; the penalty that was chosen for its weights."""
+    def _fit_head(self) -> linear_head.Head:
+        """Fit the head to the encoder as it is."""
         answered = (batch for batch, _ in self._answers(self.ids, 0, 1))
-        penalty = head_start.fit(self.bare.to(self.device), answered, self.targets, self.config.seed)
-        if penalty is None:
+        head = head_start.fit(self.bare.to(self.device), answered, self.targets, self.config.seed)
+        if head is None:
             raise NotFinite("what the head reads of the training texts is not finite numbers", self.precision)
-        return penalty
+        return head
 
     @contextmanager
     def whole_vocabulary(self) -> Iterator[None]:
@@ -371,9 +371,10 @@ class _Loop:
 
     def measure_head(self) -> dict[str, Any]:
         """What the held-out rows say of the classifier before anything is fine-tuned."""
+        assert self.head is not None
         loss, agreement = self.evaluate()
-        seconds = time.perf_counter() - self.began
-        return {"val_loss": loss, "val_accuracy": agreement, "penalty": self.penalty, "seconds": seconds}
+        figures = {"penalty": self.head.penalty, "cross_validated": self.head.agreement}
+        return figures | {"val_loss": loss, "val_accuracy": agreement, "seconds": time.perf_counter() - self.began}
 
     def begin_epoch(self) -> None:
         """Before the first step of an epoch, or the first after a checkpoint."""

@@ -1,4 +1,4 @@
-"""How much a student trains: which recipe ``auto`` comes to, epochs, and the texts that go through all trainings.
+"""How much a student trains: what ``auto`` trains, epochs, and the texts that go through all trainings.
 
 The train stage does what stands here, and ``plan`` says it beforehand. Knows no torch.
 """
@@ -22,7 +22,7 @@ LARGE = 50_000_000
 """Parameters from which on an encoder is large. One of unknown size is taken for one, as RoBERTa-base is."""
 
 FEW_ROWS = 30
-"""Rows a label under which ``auto`` does not fine-tune: the student would learn the teacher's mistakes by heart."""
+"""Rows a label under which ``auto`` fine-tunes from a fitted head: a new one would learn too little from them."""
 
 MODEST_ROWS = 150
 """Rows a label under which a small encoder is far behind a large one."""
@@ -38,15 +38,15 @@ class TrainingPlan:
     parameters: int | None
 
     @property
-    def recipe(self) -> str:
-        """What is trained: as the spec says, or what ``auto`` comes to; ``auto`` itself where the outcome decides."""
-        if self.student.recipe == "auto" and self.is_few:
-            return "head"
-        return self.student.recipe
+    def trainings(self) -> tuple[str, ...]:
+        """What is trained, one after the other; with ``auto`` the last is kept unless held-out rows are against it."""
+        if self.student.recipe != "auto":
+            return (self.student.recipe,)
+        return ("head", "lp-ft" if self.is_few else "fast")
 
     @property
     def is_few(self) -> bool:
-        """Whether there are too few rows to fine-tune with."""
+        """Whether there are few rows to fine-tune with."""
         return self.rows < FEW_ROWS * self.labels
 
     @property
@@ -76,10 +76,10 @@ class TrainingPlan:
     @property
     def texts_learned(self) -> int:
         """How many texts go through the recipe's trainings, each text once an epoch."""
-        if self.recipe == "head":
+        if self.trainings == ("head",):
             return self.rows
         total = self.rows * self.epochs
-        if self.recipe == "best":
+        if self.student.recipe == "best":
             for size in np.bincount(recipes.fold_of(self.rows, self.student.seed)):
                 learned = self.of(self.rows - int(size))
                 total += learned.rows * learned.fold_epochs
@@ -93,15 +93,11 @@ class TrainingPlan:
     def advice(self) -> str | None:
         """What to say of a student that has few rows for what it is; None where there are enough."""
         each = self.rows / self.labels
-        if self.is_few and self.recipe == "head":
+        if self.is_few:
+            risk = "" if self.student.recipe in ("auto", "head") else "; student.recipe: auto is the safer choice"
             return (
-                f"{each:.0f} training texts a label are few (under {FEW_ROWS}): recipe auto fits a linear head to the "
-                "encoder as it is and fine-tunes nothing; more texts, or labels checked by people, help most"
-            )
-        if self.is_few and self.recipe != "head":
-            return (
-                f"{each:.0f} training texts a label are few (under {FEW_ROWS}): a fine-tuned student learns the "
-                "teacher's mistakes by heart; student.recipe: auto or head is the safer choice"
+                f"{each:.0f} training texts a label are few (under {FEW_ROWS}): a student learns the teacher's "
+                f"mistakes by heart; more texts, or labels checked by people, help most{risk}"
             )
         if each < MODEST_ROWS and not self.is_large:
             return (

@@ -103,7 +103,7 @@ def test_noisy_labels_want_a_stronger_penalty() -> None:
     clean = (features[:, 0] > 0).long()
     noisy = torch.where(torch.from_numpy(generator.random(120) < 0.35), 1 - clean, clean)
     chosen = [linear_head.choose_penalty(features, torch.eye(2)[labels], 0) for labels in (clean, noisy)]
-    assert chosen[1] > chosen[0]
+    assert chosen[1][0] > chosen[0][0] and chosen[0][1] > chosen[1][1]
 
 
 def test_fine_tuning_starts_from_the_head_and_repeats_itself(tiny_model: Path, tmp_path: Path) -> None:
@@ -126,11 +126,11 @@ def loop_config(tiny_model: Path, monkeypatch: Any) -> Any:
             "revision": None,
             "labels": LABELS,
             "checkpoint_seconds": 60.0,
-            "recipe": "auto",
+            "trainings": ["head", "fast"],
             **changes,
         }
 
-    parts = {"train": rows(60), "held_out": rows(40)}
+    parts = {"train": rows(90, flipped=12), "held_out": rows(40)}
     return made
 
 
@@ -140,6 +140,14 @@ def test_the_head_is_kept_where_fine_tuning_spoils_the_encoder(loop_config: Any,
     assert (result["kept"], result["history"]) == ("head", [])
     assert [tried["recipe"] for tried in result["tried"]] == ["head", "fast"]
     assert accuracy(tmp_path / "student", rows(200)) > 0.9
+
+
+def test_a_head_that_is_enough_is_not_fine_tuned(loop_config: Any, tmp_path: Path) -> None:
+    given = rows(90)
+    clean = {"train": {"texts": given.texts, "targets": given.targets}}
+    result = train.train_loop(loop_config(5e-3, save_to=str(tmp_path), **clean), lambda _: None)
+    assert result["kept"] == "head" and result["head"]["cross_validated"] >= recipes.HEAD_IS_ENOUGH
+    assert [tried["recipe"] for tried in result["tried"]] == ["head"]
 
 
 def test_the_fine_tuned_student_is_kept_where_it_is_no_worse(loop_config: Any, tmp_path: Path) -> None:
@@ -160,12 +168,12 @@ def test_auto_fine_tunes_where_there_are_rows_enough(job: Any) -> None:
     auto = job.spec().student
     assert auto.recipe == "auto"
     few, enough = TrainingPlan(auto, 59, 2, 23_000_000), TrainingPlan(auto, 60, 2, 23_000_000)
-    assert (few.recipe, enough.recipe) == ("head", "auto")
-    assert few.texts_learned == 59 and enough.texts_learned == 60 * enough.epochs
+    assert (few.trainings, enough.trainings) == (("head", "lp-ft"), ("head", "fast"))
+    assert few.texts_learned == 59 * few.epochs and enough.texts_learned == 60 * enough.epochs
     assert "few (under 30)" in str(few.advice()) and "RoBERTa-base size" in str(enough.advice())
     assert TrainingPlan(auto, 60, 2, 110_000_000).advice() is None
     fixed = TrainingPlan(job.spec("student.recipe=fast").student, 59, 2, 110_000_000)
-    assert fixed.recipe == "fast" and "auto or head" in str(fixed.advice())
+    assert fixed.trainings == ("fast",) and "auto is the safer choice" in str(fixed.advice())
 
 
 @pytest.mark.parametrize(
@@ -195,6 +203,5 @@ def test_an_encoder_of_another_kind_is_fine_tuned_from_the_start(
     asked = loop_config(5e-3, model="some/distilbert")
     monkeypatch.setattr(models, "ensure", lambda *_, **__: folder)
     assert [name for name, _ in train._fits(asked)] == ["fast"]
-    asked["student"]["recipe"] = "head"
     with pytest.raises(ModelError, match=r"some/distilbert: student\.recipe head fits .* set it to auto or fast"):
-        train._fits(asked | {"recipe": "head"})
+        train._fits(asked | {"trainings": ["head"]})

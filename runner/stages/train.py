@@ -91,7 +91,7 @@ def run(context: Context) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if student.search is not None:
         found["search"] = lessons.search(given)
-    what = "a head on the encoder as it is" if plan.recipe == "head" else f"{plan.epochs} epochs"
+    what = "a head on the encoder as it is" if plan.trainings == ("head",) else f"{plan.epochs} epochs"
     context.progress.say(f"{student.model}: {len(given)} rows, {len(held_out)} held out, {what}", NAME)
     context.progress.begin(NAME, plan.texts_learned, "texts")
     learned = lessons.second_opinion(given) if student.recipe == "best" else given
@@ -161,7 +161,7 @@ class _Lessons:
             "revision": self.revision,
             "labels": list(spec.task.labels),
             "student": spec.to_dict()["student"] | {"epochs": epochs},
-            "recipe": "fast",
+            "trainings": ["fast"],
             "settings": self.settings,
             "train": asdict(rows),
             "held_out": asdict(self.held_out),
@@ -182,7 +182,7 @@ class _Lessons:
     def student(self, rows: _Rows) -> dict[str, Any]:
         """The one that is kept, trained on ``rows``, in the stage's folder."""
         plan = self.plan
-        config = self._config(rows, plan.epochs, save_to=self.context.here.url, recipe=plan.recipe)
+        config = self._config(rows, plan.epochs, save_to=self.context.here.url, trainings=list(plan.trainings))
         return self._train("student", config)
 
     def search(self, rows: _Rows) -> dict[str, Any]:
@@ -254,8 +254,7 @@ def _kept(plan: TrainingPlan, result: dict[str, Any]) -> str | None:
     if plan.student.recipe != "auto":
         return None
     figures = ", ".join(f"{tried['recipe']} {tried['val_accuracy']:.1%}" for tried in result["tried"])
-    few = f"; {plan.rows / plan.labels:.0f} texts a label are too few to fine-tune with" if plan.is_few else ""
-    return f"recipe {result['kept']} (agreement with the teacher on held-out rows: {figures}){few}"
+    return f"recipe {result['kept']} is kept; agreement with the teacher on held-out rows: {figures}"
 
 
 def batch_sizes(given: int) -> list[int]:
@@ -281,6 +280,8 @@ def train_loop(config: dict[str, Any], report: Callable[[dict[str, Any]], None],
             now = replace(me, keep=lambda write: None, restore=lambda read: None) if alone else me
             result = training.fit(fit, *_rows(config), Path(scratch) / name, now, tell if fit.epochs else _silent)
             tried.append((name, result))
+            if len(fits) > 1 and alone and result["head"]["cross_validated"] >= recipes.HEAD_IS_ENOUGH:
+                break
         name, result = _better(tried, config["held_out"]["targets"]) if me.rank == 0 else tried[-1]
         saved = Path(scratch) / name
         if me.rank == 0 and "save_to" in config:
@@ -319,21 +320,19 @@ def _fits(config: dict[str, Any]) -> list[tuple[str, training.Fit]]:
     """
     from runner import student, training
 
-    recipe, fit = config["recipe"], training.Fit(**_fit(config))
-    if recipe not in ("auto", "head", "lp-ft"):
-        return [(recipe, fit)]
+    names, fit = config["trainings"], training.Fit(**_fit(config))
+    if not {"head", "lp-ft"}.intersection(names):
+        return [(names[0], fit)]
     if not student.can_pool(fit.model):
-        if config["student"]["recipe"] == "auto":
+        if len(names) > 1:
             return [("fast", fit)]
         raise ModelError(
-            f"{config['model']}: student.recipe {recipe} fits a head to the mean of an encoder's tokens, and knows "
+            f"{config['model']}: student.recipe {names[0]} fits a head to the mean of an encoder's tokens, and knows "
             "encoders built like BERT, RoBERTa or MPNet; set it to auto or fast"
         )
     head = replace(fit, start="head")
-    if recipe == "lp-ft":
-        return [("lp-ft", head)]
-    alone = ("head", replace(head, epochs=0))
-    return [alone] if recipe == "head" else [alone, ("fast", fit)]
+    fits = {"head": replace(head, epochs=0), "lp-ft": head, "fast": fit}
+    return [(name, fits[name]) for name in names]
 
 
 def _better(tried: Sequence[tuple[str, dict[str, Any]]], targets: NDArray[np.float32]) -> tuple[str, dict[str, Any]]:
