@@ -12,7 +12,7 @@ from typing import Any
 from runner.labels import listed
 from runner.report import economics
 from runner.report.quality import SIGNIFICANT
-from runner.report.text import NOTHING, cut, flat, interval, money, number, percent, probability
+from runner.report.text import NOTHING, cut, flat, interval, money, number, percent, probability, seconds
 from runner.report.verdict import paired
 from runner.vocabulary import Unknown
 
@@ -233,6 +233,8 @@ def _recipe(train: dict[str, Any]) -> list[str]:
     said = []
     if train.get("recipe") == "best":
         said.append("It learned the mean of what the teacher says and of what students say that did not see the text.")
+    if train.get("recipe") == "auto" and train.get("tried"):
+        said.append(_tried(train))
     if averaged := train.get("averaged"):
         kept = "are what is kept" if averaged["taken"] else "agree less, and are not kept"
         said.append(
@@ -248,6 +250,24 @@ def _recipe(train: dict[str, Any]) -> list[str]:
             + f" (agreement {percent(found['agreement'])}, standard error {percent(search['standard_error'])})."
         )
     return said
+
+
+RECIPES = {
+    "head": "a linear head on the encoder as it is",
+    "lp-ft": "the encoder fine-tuned from that head",
+    "fast": "the encoder fine-tuned with a new head",
+}
+
+
+def _tried(train: dict[str, Any]) -> str:
+    """What recipe ``auto`` tried, and what it kept."""
+    each = [
+        f"{RECIPES[tried['recipe']]} ({tried['recipe']}) agreed with the teacher on "
+        f"{percent(tried['val_accuracy'])} of the held-out texts after {seconds(tried['seconds'])}"
+        for tried in train["tried"]
+    ]
+    said = f"Tried: {'; '.join(each)}. Kept: {train['kept']}"
+    return f"{said}." if len(each) > 1 else f"{said}, which was enough to fine-tune nothing."
 
 
 def _settings(trial: dict[str, Any]) -> str:
