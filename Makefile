@@ -5,6 +5,7 @@
 # make lint         ruff and mypy
 # make bench-teacher   the label stage against other ways to ask the same model
 # make bench-student   the student against plain transformers
+# make bench-few   recipe auto against each of the recipes it chooses from, where texts are few
 # make manifests    render the jobs of k8s/ again
 # make image-check   build the container image `cpu` and use it (needs root and buildah)
 # make lock         resolve requirements.in and the images' locks again (needs uv)
@@ -17,7 +18,7 @@ SPEC ?= specs/quickstart.yaml
 TEST_PROCESSES ?= 2
 PIP_QUIETLY := --quiet --disable-pip-version-check --no-compile
 
-.PHONY: quickstart test test-cluster test-signals lint manifests image-check lock setup clean bench-teacher bench-student
+.PHONY: quickstart test test-cluster test-signals lint manifests image-check lock setup clean bench-teacher bench-student bench-few
 .DEFAULT_GOAL := quickstart
 
 setup: $(VENV)/.ready
@@ -65,6 +66,9 @@ bench-teacher: setup
 
 bench-student: setup $(VENV)/.runtimes
 	$(BIN)/python bench/student.py
+
+bench-few: setup
+	$(BIN)/python bench/few.py
 
 manifests: setup
 	PATH="$(abspath $(BIN)):$$PATH" k8s/render.sh

@@ -373,7 +373,9 @@ class _Loop:
         """What the held-out rows say of the classifier before anything is fine-tuned."""
         assert self.head is not None
         loss, agreement = self.evaluate()
-        figures = {"penalty": self.head.penalty, "cross_validated": self.head.agreement}
+        # The mean over all workers, so that each comes to the same: what is trained next depends on it.
+        agreed = self._sum(torch.tensor(self.head.agreement, dtype=torch.float64, device=self.device))
+        figures = {"penalty": self.head.penalty, "cross_validated": float(agreed) / self.worker.size}
         return figures | {"val_loss": loss, "val_accuracy": agreement, "seconds": time.perf_counter() - self.began}
 
     def begin_epoch(self) -> None:

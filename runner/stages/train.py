@@ -274,24 +274,42 @@ def train_loop(config: dict[str, Any], report: Callable[[dict[str, Any]], None],
 
     me, fits = training.Worker(**worker), _fits(config)
     with tempfile.TemporaryDirectory() as scratch:
-        saved, tried = Path(scratch) / "student", []
-        for name, fit in fits:
-            alone = name == "head"  # is fitted again in seconds: checkpoints are those of the fine-tuning
-            now = replace(me, keep=lambda write: None, restore=lambda read: None) if alone else me
-            result = training.fit(fit, *_rows(config), Path(scratch) / name, now, tell if fit.epochs else _silent)
-            tried.append((name, result))
-            if len(fits) > 1 and alone and result["head"]["cross_validated"] >= recipes.HEAD_IS_ENOUGH:
-                break
-        name, result = _better(tried, config["held_out"]["targets"]) if me.rank == 0 else tried[-1]
-        saved = Path(scratch) / name
+
+        def one(name: str) -> dict[str, Any]:
+            # A head is fitted again in seconds: checkpoints are those of the fine-tuning.
+            now = me if fits[name].epochs else replace(me, keep=lambda write: None, restore=lambda read: None)
+            told = tell if fits[name].epochs else _silent
+            return training.fit(fits[name], *_rows(config), Path(scratch) / name, now, told)
+
+        name, tried = try_recipes(list(fits), one, config["held_out"]["targets"])
+        saved, result = Path(scratch) / name, tried[name]
         if me.rank == 0 and "save_to" in config:
             Folder(config["save_to"]).upload(saved, "student")
             result["size_mb"] = (saved / "model.safetensors").stat().st_size / 1e6
         if me.rank == 0 and "asked" in config:
-            trained = student.Student.load(saved, fits[-1][1].max_length, result["precision"])
+            trained = student.Student.load(saved, fits[name].max_length, result["precision"])
             result["probabilities"] = trained.predict(config["asked"]).tolist()
     del result["right"]
-    return result | {"kept": name, "tried": [_figures(*each) for each in tried]}
+    return result | {"kept": name, "tried": [recipe_figures(*each) for each in tried.items()]}
+
+
+def try_recipes(
+    names: Sequence[str], train: Callable[[str], dict[str, Any]], targets: NDArray[np.float32]
+) -> tuple[str, dict[str, dict[str, Any]]]:
+    """Train recipe after recipe; the one that is kept, and the result of each that was trained.
+
+    Where a head alone is enough nothing else is trained. Else the last is kept, unless the held-out rows, whose
+    ``targets`` are given, tell the head before it to be better. Only rank 0 knows what its rows tell.
+    """
+    tried: dict[str, dict[str, Any]] = {}
+    for name in names:
+        tried[name] = train(name)
+        if name == "head" and tried[name]["head"]["cross_validated"] >= recipes.HEAD_IS_ENOUGH:
+            break
+    first, last = next(iter(tried)), name
+    head, tuned = tried[first]["right"], tried[last]["right"]
+    better = first != last and bool(head) and recipes.clearly_better(head, tuned, recipes.confidence(targets))
+    return (first if better else last), tried
 
 
 def trial_loop(config: dict[str, Any], settings: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> None:
@@ -313,7 +331,7 @@ def trial_loop(config: dict[str, Any], settings: dict[str, Any], report: Callabl
             report({"agreement": 0.0, "epoch": 0, "loss": None})
 
 
-def _fits(config: dict[str, Any]) -> list[tuple[str, training.Fit]]:
+def _fits(config: dict[str, Any]) -> dict[str, training.Fit]:
     """The trainings of a recipe by name, the one to keep in doubt last.
 
     :raises ModelError: when the recipe wants a head on an encoder of a kind that has none to fit.
@@ -322,27 +340,20 @@ def _fits(config: dict[str, Any]) -> list[tuple[str, training.Fit]]:
 
     names, fit = config["trainings"], training.Fit(**_fit(config))
     if not {"head", "lp-ft"}.intersection(names):
-        return [(names[0], fit)]
+        return {names[0]: fit}
     if not student.can_pool(fit.model):
         if len(names) > 1:
-            return [("fast", fit)]
+            return {"fast": fit}
         raise ModelError(
             f"{config['model']}: student.recipe {names[0]} fits a head to the mean of an encoder's tokens, and knows "
             "encoders built like BERT, RoBERTa or MPNet; set it to auto or fast"
         )
     head = replace(fit, start="head")
     fits = {"head": replace(head, epochs=0), "lp-ft": head, "fast": fit}
-    return [(name, fits[name]) for name in names]
+    return {name: fits[name] for name in names}
 
 
-def _better(tried: Sequence[tuple[str, dict[str, Any]]], targets: NDArray[np.float32]) -> tuple[str, dict[str, Any]]:
-    """The last training, or the head before it where held-out rows tell that to be better."""
-    (first, head), (last, tuned) = tried[0], tried[-1]
-    better = first != last and recipes.clearly_better(head["right"], tuned["right"], recipes.confidence(targets))
-    return (first, head) if better else (last, tuned)
-
-
-def _figures(name: str, result: dict[str, Any]) -> dict[str, Any]:
+def recipe_figures(name: str, result: dict[str, Any]) -> dict[str, Any]:
     """How a training did on the held-out rows."""
     averaged, history = result["averaged"], result["history"]
     chosen = averaged if averaged and averaged["taken"] else result["head"]
