@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from runner import models
@@ -21,6 +20,7 @@ from runner.stages import label, load
 from runner.teacher import prompt
 from runner.teacher.labels import LabelTrie
 from runner.teacher.vllm_engine import block_tokens
+from runner.vocabulary import tokenizer_in
 
 SAMPLE = 200
 """Texts that are counted."""
@@ -136,12 +136,4 @@ def _tokenizer(spec: Spec) -> Any:
         folder = models.ensure(*model, weights=own)
     except ModelError:  # recorded answers may be anybody's: then the name is no model's
         return None
-    from tokenizers import Tokenizer
-
-    file = Path(folder) / "tokenizer.json"
-    if not file.exists():
-        return None
-    tokenizer = Tokenizer.from_file(str(file))
-    tokenizer.no_padding()  # a file may come with either, for another use
-    tokenizer.no_truncation()
-    return tokenizer
+    return tokenizer_in(folder)

@@ -67,17 +67,31 @@ def count_before(spec: Spec, texts: Sequence[str]) -> Unknown | None:
         folder = models.ensure(student.model, student.revision, spec.base)
     except ModelError:  # said elsewhere
         return None
-    path = Path(folder) / "tokenizer.json"
-    if not path.exists():
+    if (tokenizer := tokenizer_in(folder)) is None:
         return None
-    from tokenizers import Tokenizer
-
-    tokenizer, sample = Tokenizer.from_file(str(path)), texts[:: max(1, len(texts) // SAMPLE)]
-    tokenizer.no_padding()  # a file may come with either, for another use
-    tokenizer.no_truncation()
+    sample = texts[:: max(1, len(texts) // SAMPLE)]
     readable = [text[:20_000].encode("utf-8", "replace").decode() for text in sample]
     encoded = [one.ids[: student.max_length] for one in tokenizer.encode_batch(readable, add_special_tokens=False)]
-    return count(encoded, _unknown_id(json.loads(path.read_text(encoding="utf-8")), tokenizer), ())
+    return count(encoded, _unknown_id(json.loads(tokenizer.to_str()), tokenizer), ())
+
+
+def tokenizer_in(folder: Path) -> Any:
+    """The tokenizer of a model folder, that neither pads nor cuts; None where ``tokenizer.json`` is missing or broken.
+
+    A broken one is said where the model is loaded.
+    """
+    from tokenizers import Tokenizer
+
+    file = Path(folder) / "tokenizer.json"
+    if not file.exists():
+        return None
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception:  # the library raises nothing more special
+        return None
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
 
 
 def _unknown_id(settings: dict[str, Any], tokenizer: Any) -> int | None:
