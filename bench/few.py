@@ -233,7 +233,7 @@ def judged(folder: Path, test: Sequence[dict[str, Any]]) -> dict[str, float]:
     student = Student.load(folder)
     probabilities = student.predict([row["text"] for row in test])
     said = [student.labels[place] for place in probabilities.argmax(axis=1)]
-    found = score([row["truth"] for row in test], said, student.labels, probabilities)
+    found = score(student.labels, [row["truth"] for row in test], said, probabilities)
     return {"accuracy": found["accuracy"], "ece": found["ece"]}
 
 
