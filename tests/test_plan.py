@@ -110,7 +110,7 @@ def test_a_longer_context_takes_more_memory_and_so_do_wider_numbers(job: Any, mo
     assert wide["memory"]["need_gib"] == pytest.approx(2 * found[0])
     assert wide["engine_options"]["dtype"] == "float32"
     facts = replace(models.describe(SMALL), weight_bytes=10**8)  # below a byte a weight: quantised
-    monkeypatch.setattr(models, "describe", lambda *_: facts)
+    monkeypatch.setattr(models, "describe", lambda *_, **__: facts)
     small = make_plan(asking(job, SMALL, "teacher.max_context=2048"), job.run).teacher["memory"]["need_gib"]
     assert small == pytest.approx(10**8 / GIB + 2048 * 30 * 3 * 64 * 2 * 4 / GIB)
     monkeypatch.undo()
