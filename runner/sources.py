@@ -9,7 +9,6 @@ from runner.labels import plain
 from runner.reading import Source, files_of
 from runner.spec import Spec, resolve_path
 from runner.spec.model import LabelledSource, TextSource
-from runner.storage import file_system
 
 WHOLE_FILE_BYTES = 2**30
 """Files up to this size are known by their content, larger ones by what the file system says of them."""
@@ -44,6 +43,8 @@ def source_key(spec: Spec, source: TextSource) -> dict[str, Any]:
 
 
 def _digest(file: str) -> str:
+    from runner.storage import file_system  # only now: `validate` reads with this module, and is to start in a blink
+
     fs, path = file_system(file)
     if fs.size(path) > WHOLE_FILE_BYTES:
         return str(fs.ukey(path))
