@@ -72,12 +72,16 @@ def count_before(spec: Spec, texts: Sequence[str]) -> Unknown | None:
         return None
     from tokenizers import Tokenizer
 
-    tokenizer, sample = Tokenizer.from_file(str(path)), texts[:: max(1, len(texts) // SAMPLE)]
+    try:
+        tokenizer, settings = Tokenizer.from_file(str(path)), json.loads(path.read_text(encoding="utf-8"))
+    except Exception:  # the library has no narrower one; whoever loads the student says what is wrong with the file
+        return None
+    sample = texts[:: max(1, len(texts) // SAMPLE)]
     tokenizer.no_padding()  # a file may come with either, for another use
     tokenizer.no_truncation()
     readable = [text[:20_000].encode("utf-8", "replace").decode() for text in sample]
     encoded = [one.ids[: student.max_length] for one in tokenizer.encode_batch(readable, add_special_tokens=False)]
-    return count(encoded, _unknown_id(json.loads(path.read_text(encoding="utf-8")), tokenizer), ())
+    return count(encoded, _unknown_id(settings, tokenizer), ())
 
 
 def _unknown_id(settings: dict[str, Any], tokenizer: Any) -> int | None:
