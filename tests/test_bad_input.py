@@ -85,7 +85,7 @@ FILES = {
     "missing votes": (write("train.csv", "text,anna,ben\nx,b,b\n"), 2, "no column 'carl'"),
     "a short row": (write("train.csv", HEAD + "a,,b,b,b\nlost\n"), 2, "train.csv:3: the row has 1 fields, the header"),
     "unknown label": (rows("test.csv", ("A.", "neutral", *VOTES), ("B.", "mixed", *VOTES)), 2, "line 3 has 'mixed'"),
-    "label in capitals": (rows("test.csv", ("A.", "Neutral", *VOTES)), 2, "(did you mean 'neutral'?)"),
+    "a near label": (rows("test.csv", ("A.", "Neutrall", *VOTES)), 2, "(did you mean 'neutral'?)"),
     "no label": (rows("test.csv", ("A.", "", *VOTES)), 2, "every row needs one of task.labels; line 2 has none"),
     "one class in test": (rows("test.csv", ("A.", "neutral", *VOTES)), 1, "test set needs at least two classes"),
     "one class in votes": (rows("train.csv", ("A.", "", *VOTES)), 1, "gave all of them the one label 'neutral'"),
@@ -197,7 +197,7 @@ def test_a_place_of_a_kind_that_cannot_be_used(
 def test_too_few_rows_for_the_recipe(job: Any, run: Any) -> None:
     job.csv("train.csv", [("A.", "", *VOTES), ("B.", "", *["positive"] * 3), ("C.", "", *VOTES)])
     status, err = run("student.recipe=best")
-    assert "student.recipe: best parts the rows into 4, and the teacher labelled 3 train rows, of which 2 are" in err
+    assert "student.recipe: best parts the rows into 4, and the teacher labelled 3 train rows, of which 3 are" in err
     assert status == 1
 
 
