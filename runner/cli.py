@@ -67,6 +67,10 @@ def _command(options: argparse.Namespace) -> int:
             return _stopped(signals.received())
         if isinstance(error, BrokenPipeError):
             return 0
+        if fault := surroundings.fault(error):
+            with suppress(OSError):
+                _put(f"tutelage: {fault}", sys.stderr)
+            return UserError.exit_code
         if not isinstance(error, Exception):
             raise
         return _bug("".join(traceback.format_exception(error)))

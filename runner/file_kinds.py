@@ -60,6 +60,8 @@ _UNMARKED = {
     "utf-16-le": re.compile(rb"([\x01-\x7f]\x00){4}"),
     "utf-16-be": re.compile(rb"(\x00[\x01-\x7f]){4}"),
 }
+_NO_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+"""Bytes that stand for no character in any encoding whose lines end with a single byte."""
 _NO_CHARACTER_SETS = {"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"}
 
 
@@ -133,10 +135,13 @@ def unpacked(stream: Any, name: str) -> tuple[bytes, io.BufferedReader]:
     head, stream = _begun(stream)
     promised = without_packing(name)[1]
     packing = next((kind for kind, magic in _MAGIC.items() if magic.match(head)), None)
-    if promised and packing is None and head:
+    # What is something else is not packed wrongly, but said below.
+    if promised and packing is None and head and not something_else(head, name):
         raise OSError(f"Not a {'gzipped' if promised == 'gzip' else promised} file: take the ending off its name")
     if packing:
         head, stream = _begun(_opener(packing)(stream))
+        if any(magic.match(head) for magic in _MAGIC.values()):
+            raise DataError(f"{name}: this is packed twice: unpack it once")
     if else_ := something_else(head, name):
         raise DataError(f"{name}: this is {else_}")
     return head, stream
@@ -194,7 +199,7 @@ def decoded_lines(head: bytes, stream: BinaryIO, name: str, encoding: str | None
         try:
             yield line.decode(chosen if number == 1 else chosen.removesuffix("-sig"))
         except UnicodeDecodeError as error:
-            raise DataError(f"{name}:{number}: {_undecoded(line, error, chosen)}") from error
+            raise DataError(f"{name}:{number}: {_undecoded(line, error, chosen, head)}") from error
 
 
 def _encoding(head: bytes, encoding: str | None) -> str:
@@ -246,11 +251,13 @@ def _too_long(name: str, number: int) -> str:
     )
 
 
-def _undecoded(line: bytes, error: UnicodeDecodeError, encoding: str) -> str:
+def _undecoded(line: bytes, error: UnicodeDecodeError, encoding: str, head: bytes) -> str:
     """What is wrong, and how to find out what the encoding is: only whoever sees the text can tell."""
     byte = f"byte 0x{line[error.start]:02x}"
     if not encoding.startswith("utf-8"):
         return f"not {encoding} ({byte}); see that this is the file's encoding"
+    if _NO_TEXT.search(head + line):
+        return f"not UTF-8 ({byte}), and no text at all: it has bytes that no text has; see that this is the right file"
     advice = "save the file as UTF-8, or say what it is (encoding: NAME)"
     try:
         around = line[max(0, error.start - 20) : error.start + 20].decode("cp1252").strip()

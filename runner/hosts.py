@@ -48,7 +48,8 @@ _NEVER = _networks(
     "168.63.129.16/32",  # Azure
     "192.0.0.192/32",  # Oracle Cloud
 )
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+# Whose last four bytes are an IPv4 address that a router translates to.
+_TRANSLATED = _networks("64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96")
 
 
 def literal(host: str) -> Address | None:
@@ -112,7 +113,7 @@ def _meant(address: Address) -> Iterator[Address]:
     if isinstance(address, ipaddress.IPv4Address):
         return
     inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    if address.ipv4_mapped or address in _NAT64 or int(address) >> 32 == 0:
+    if address.ipv4_mapped or any(address in one for one in _TRANSLATED) or int(address) >> 32 == 0:
         yield inner
     if address.sixtofour:
         yield address.sixtofour

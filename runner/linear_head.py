@@ -62,7 +62,7 @@ def choose_penalty(features: torch.Tensor, targets: torch.Tensor, seed: int) -> 
     looked_at = torch.from_numpy(order.copy())
     labels = targets[looked_at].argmax(dim=-1)
     found = right[chosen, looked_at]
-    shares = [float(found[labels == label].mean()) for label in labels.unique()]
+    shares = [float(found[labels == label].mean()) for label in torch.unique(labels)]
     return PENALTIES[chosen], sum(shares) / len(shares)
 
 

@@ -6,6 +6,7 @@ stream may be closed. Imports nothing that such a file could stand in the place 
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -41,6 +42,19 @@ def _found() -> bool:
 def own_folder() -> list[str]:
     """Where workers find us, if they do not find us by themselves."""
     return list(_own_folder)
+
+
+def fault(error: BaseException) -> str:
+    """What to say of an error that comes of where the command stands and writes to; empty where it is another one."""
+    if not isinstance(error, OSError):
+        return ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full; free some space and run again"
+    try:
+        os.getcwd()
+    except OSError:
+        return "the folder in which you stand is gone; change to another one"
+    return ""
 
 
 def open_streams() -> None:

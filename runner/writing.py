@@ -29,12 +29,14 @@ def form_of(out: str) -> str | None:
 
     :raises UserError: when the ending is that of a file, and of none that can be written.
     """
-    name = out.rstrip("/").rpartition("/")[2]
+    if out.endswith("/"):
+        return None
+    name = out.rpartition("/")[2]
     kind = stored_as(name)
     if kind is not None and kind != "xlsx":
         return kind
     endings = _AN_ENDING.findall(name)
-    if endings and name.endswith(endings[-1]) and not out.endswith("/"):
+    if endings and name.endswith(endings[-1]):
         advice = "a workbook is made of a .csv by any spreadsheet program; " if kind == "xlsx" else ""
         raise UserError(
             f"{out}: no {endings[-1]} file can be written; {advice}let it end in {WRITABLE}, or in / for a folder of "

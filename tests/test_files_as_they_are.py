@@ -199,6 +199,7 @@ def test_12_a_limit_of_a_run_is_by_ids_and_labels_that_are_left_out_do_not_count
         ("runs/labelled.2024-05", None),
         ("labelled.v2", None),
         ("odd.xlsx/", None),
+        ("odd.csv/", None),
     ],
 )
 def test_13_a_name_says_what_is_written(name: str, form: str | None) -> None:
@@ -547,6 +548,9 @@ def test_22_zstd_is_read_to_its_end(tmp_path: Path) -> None:
         ("a.csv", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull", "column"),
         ("a.parquet", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull", "magic"),
         ("a.jsonl", b"PAR1xxxxPAR1", "a Parquet file: let its name end in .parquet", "JSON"),
+        ("a.csv.gz", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull", "gzipped"),
+        ("a.csv.gz", gzip.compress(gzip.compress(b"text\nx\n")), "a.csv.gz: this is packed twice: unpack it", "iconv"),
+        ("a.csv", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", r"a.csv:1: not UTF-8 \(byte 0x89\), and no text at all", "iconv"),
         ("a.csv", b"%PDF-1.7\n", "a PDF document", "header"),
         ("a.csv", b"<!DOCTYPE html>\n<html>", "a page in HTML", "column"),
         ("a.csv", b"text;label\nx;good\n", "parted by ';': say so with delimiter: \";\"", "iconv"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -283,6 +284,13 @@ def test_10_a_second_language_is_not_hidden_by_the_first() -> None:
     assert (found.tokens, found.unknown, found.unreadable) == (300, 20, 10) and found.too_many
     assert not vocabulary.count(english + [[1, 100, 2]] * 2, 100, [1, 2, 100]).too_many
     assert not vocabulary.count(chinese, None, [1, 2]).too_many  # bytes: there is a token for everything
+
+
+def test_10_a_damaged_tokenizer_of_a_student_is_no_bug_of_the_plan(job: Any, tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "student")
+    for content in ("{}", '{"model": ', "\xff"):
+        (tmp_path / "student" / "tokenizer.json").write_text(content)
+        assert make_plan(job.spec(f"student.model={tmp_path / 'student'}"), job.run).stages
 
 
 def test_10_english_texts_are_not_warned_of(job: Any, tiny_model: Path) -> None:

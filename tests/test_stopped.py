@@ -282,6 +282,21 @@ def test_18_a_closed_stream_is_no_bug(job: Any, closed: str) -> None:
     assert done.returncode == 0
 
 
+def test_18_a_full_disk_behind_the_output_is_no_bug(job: Any) -> None:
+    command = f'"{sys.executable}" -m runner validate "{job.path}" > /dev/full'
+    variables = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, shell=True, cwd=job.root, env=variables, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "tutelage: the disk is full; free some space and run again\n")
+
+
+@pytest.mark.parametrize("words", ["report none", "validate {spec}"])
+def test_18_a_folder_that_is_gone_is_no_bug(job: Any, tmp_path: Path, words: str) -> None:
+    command = f'mkdir here && cd here && rmdir ../here && "{sys.executable}" -m runner {words.format(spec=job.path)}'
+    variables = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, shell=True, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr.count("the folder in which you stand is gone")) == (1, 1), done.stderr
+
+
 class ProcessGone(io.StringIO):
     def write(self, text: str) -> int:
         raise BrokenPipeError

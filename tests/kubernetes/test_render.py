@@ -231,7 +231,7 @@ def test_a_hub_data_set_and_a_pinned_model_are_named_among_the_needs(write: Any)
     spec = replace(spec, data=replace(spec.data, train=replace(spec.data.train, path="org/rows", format="hub")))
     needs = render(spec, Wish()).needs
     assert any(need.startswith("org/rows: this data set") for need in needs)
-    assert "pull org/teacher (revision abc) FacebookAI/roberta-base`" in needs[-1]
+    assert "pull org/teacher (revision abc) all-mpnet-base-v2`" in needs[-1]
 
 
 @pytest.mark.parametrize("model", ["./models/mine", "/home/me/model", "~/model"])

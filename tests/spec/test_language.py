@@ -60,7 +60,7 @@ def test_the_shortest_spec_has_the_promised_defaults() -> None:
     assert (teacher.calibration, teacher.max_failure_rate) == ("content-free", 0.05)
     assert teacher.resources.replicas == (1, 1)
     assert (student.model, student.learning_rate, student.validation) == (
-        "FacebookAI/roberta-base",
+        "catalog:all-mpnet-base-v2",
         None,
         0.1,
     )
