@@ -149,7 +149,7 @@ def test_19_labelled_in_is_time_by_the_clock_and_cost_is_that_of_all_replicas(jo
     job.do("load", *LIVE)
     context = job.context("label", spec)
     rows = label._rows(context.inputs["load"])
-    asked = pa.concat_tables([rows, label._content_free(spec, rows)])
+    asked = pa.concat_tables([rows, label._content_free(context, rows)])
     answers = [
         {"id": row["id"], "kind": row["kind"], "vote": 0, "attempt": 0, "label_probabilities": [0.2, 0.3, 0.5]}
         | {"seconds": 30.0, "prompt_tokens": 1, "output_tokens": 1}
