@@ -102,7 +102,7 @@ def learn(name: str, setting: Setting, out: list[int], targets: Any, steps: int)
 
     from runner import student, training
     from runner.held_out import split_rows
-    from runner.stages.train import LEAST_EPOCHS, MOST_EPOCHS
+    from runner.training_plan import LEAST_EPOCHS, MOST_EPOCHS
 
     torch.set_num_threads(1)
     rows = read()

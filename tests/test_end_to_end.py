@@ -17,7 +17,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from runner import reading
+from runner import file_kinds
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = ROOT / "specs" / "data"
@@ -156,7 +156,7 @@ def test_the_corpus_is_labelled_in_the_run_and_by_the_command(home):
     arguments += ["--part-rows", "20"]  # as in the run: in int8 what is said of a text depends a little on its batch
     done = subprocess.run([sys.executable, "-m", "runner", *arguments], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    csv.field_size_limit(reading.LONGEST_BYTES)  # as the runner has it
+    csv.field_size_limit(file_kinds.LONGEST_BYTES)  # as the runner has it
     with open(out, encoding="utf-8", newline="") as handle:
         again = list(csv.DictReader(handle))
     assert [row["label"] for row in again] == [row["label"] for row in rows]
