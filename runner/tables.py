@@ -64,6 +64,9 @@ class ColumnError(DataError):
         self.place, self.missing = place, missing
         super().__init__(f"{place}: " + "; ".join(f"no column {column!r}{said}" for column, said in missing.items()))
 
+    def __reduce__(self) -> tuple[type[ColumnError], tuple[str, dict[str, str]]]:
+        return ColumnError, (self.place, self.missing)  # it comes from workers, too
+
 
 def positions(place: str, header: Sequence[str], columns: Sequence[str], advice: str = "") -> list[int]:
     """Where the wanted columns stand.

@@ -11,6 +11,7 @@ import io
 import json
 import lzma
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,7 @@ from runner.paths import absolute, at_home
 from runner.reading import Source, count_rows, files_of, read_rows, row_id
 from runner.spec import check_files, check_spec, load_spec
 from runner.stages import load
+from runner.tables import ColumnError
 from runner.writing import form_of, write_file
 
 FOUR = [("Up.", "good"), ("Down.", "bad"), ("Caf\u00e9 \u2019s fine", "good"), ('Say "no", please', "bad")]
@@ -638,3 +640,10 @@ def test_23_a_folder_with_the_name_of_a_data_set_is_not_loaded(tmp_path: Path) -
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert "mine" not in done.stdout
     assert "data set owner/name (split train) cannot be had from the Hub" in done.stderr
+
+
+def test_21_a_missing_column_that_a_worker_finds_is_said_as_here() -> None:
+    found = ColumnError("corpus.csv", {"txt": " (did you mean 'text'?)"})
+    again = pickle.loads(pickle.dumps(found))
+    assert str(again) == str(found) == "corpus.csv: no column 'txt' (did you mean 'text'?)"
+    assert again.missing == found.missing
