@@ -643,7 +643,7 @@ def test_23_a_folder_with_the_name_of_a_data_set_is_not_loaded(tmp_path: Path) -
 
 
 def test_21_a_missing_column_that_a_worker_finds_is_said_as_here() -> None:
-    found = ColumnError("corpus.csv", {"txt": " (did you mean 'text'?)"})
+    found = ColumnError.of("corpus.csv", {"txt": " (did you mean 'text'?)"})
     again = pickle.loads(pickle.dumps(found))
     assert str(again) == str(found) == "corpus.csv: no column 'txt' (did you mean 'text'?)"
     assert again.missing == found.missing
