@@ -207,6 +207,7 @@ def test_16_a_killed_parent_takes_its_child_along(tmp_path: Path) -> None:
             assert not Path(f"/proc/{child}").exists()
 
 
+@pytest.mark.signals
 def test_16_a_job_that_is_stopped_in_every_stage_ends_as_one_that_never_was(tmp_path: Path) -> None:
     stopping.write_job(tmp_path / "quiet")
     quiet = stopping.run(tmp_path / "quiet", *PROCESS_FAST)

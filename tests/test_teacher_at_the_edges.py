@@ -361,6 +361,7 @@ def test_24_failed_calibration_texts_are_no_rows(job: Any) -> None:
         "rows": 9,
         "replies": 9,
         "seconds": 3.0,
+        "elapsed": None,
         "prompt_tokens": 1,
         "output_tokens": 1,
         "model": "m",
