@@ -139,7 +139,7 @@ class Training:
         """The stage's summary and the student's weights; the checkpoints must be gone."""
         assert not (self.root / "runs" / "small" / "checkpoints").exists()
         [marker] = (self.root / "runs" / "small" / "train").glob("*/done.json")
-        assert {path.name for path in marker.parent.iterdir()} == {"done.json", "student"}
+        assert {path.name for path in marker.parent.iterdir()} == {"done.json", "rows.parquet", "student"}
         return json.loads(marker.read_text())["summary"], load_file(marker.parent / "student" / "model.safetensors")
 
 
