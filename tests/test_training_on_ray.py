@@ -113,6 +113,7 @@ class Training:
         job.csv("train.csv", rows)
         self.command = [sys.executable, str(self.root / "train.py"), str(self.root)]
         wanted = {"model": model, "epochs": 3, "batch_size": BATCH, "precision": "fp32", "learning_rate": 0.01}
+        wanted["recipe"] = "fast"  # these texts are easy: a head alone would be enough, and leave no checkpoint
         self.command += [f"student.{name}={value}" for name, value in wanted.items()]
         self.command.append(f"student.resources={{cpus: 1, workers: {workers}}}")
 
