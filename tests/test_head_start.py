@@ -14,6 +14,7 @@ from transformers import pipeline as transformers_pipeline
 
 from runner import linear_head, models, pooling, recipes, student, training
 from runner.errors import ModelError
+from runner.report import words
 from runner.stages import train
 from runner.training_plan import TrainingPlan
 
@@ -205,3 +206,15 @@ def test_an_encoder_of_another_kind_is_fine_tuned_from_the_start(
     assert list(train._fits(asked)) == ["fast"]
     with pytest.raises(ModelError, match=r"some/distilbert: student\.recipe head fits .* set it to auto or fast"):
         train._fits(asked | {"trainings": ["head"]})
+
+
+def test_the_report_says_what_auto_tried() -> None:
+    figures = {"val_loss": 0.4, "val_accuracy": 0.9, "seconds": 3.0}
+    head, fast = ({"recipe": name, **figures} for name in ("head", "fast"))
+
+    def said(kept: str, *tried: dict[str, Any]) -> str:
+        return words.training({"recipe": "auto", "kept": kept, "tried": list(tried)})
+
+    assert "Kept: head, which was enough: nothing was fine-tuned." in said("head", head)
+    assert said("fast", fast).endswith("Kept: fast."), "an encoder of a kind that no head is known for"
+    assert "(head) agreed" in said("head", head, fast) and said("head", head, fast).endswith("Kept: head.")

@@ -266,8 +266,8 @@ def _tried(train: dict[str, Any]) -> str:
         f"{percent(tried['val_accuracy'])} of the held-out texts after {seconds(tried['seconds'])}"
         for tried in train["tried"]
     ]
-    said = f"Tried: {'; '.join(each)}. Kept: {train['kept']}"
-    return f"{said}." if len(each) > 1 else f"{said}, which was enough to fine-tune nothing."
+    enough = ", which was enough: nothing was fine-tuned" if len(each) == 1 and train["kept"] == "head" else ""
+    return f"Tried: {'; '.join(each)}. Kept: {train['kept']}{enough}."
 
 
 def _settings(trial: dict[str, Any]) -> str:
