@@ -647,3 +647,11 @@ def test_21_a_missing_column_that_a_worker_finds_is_said_as_here() -> None:
     again = pickle.loads(pickle.dumps(found))
     assert str(again) == str(found) == "corpus.csv: no column 'txt' (did you mean 'text'?)"
     assert again.missing == found.missing
+
+
+@pytest.mark.parametrize("encoding", ["klingon", "hex", "rot13", "base64", "zip", "idna"])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_22_what_is_no_character_set_is_said_with_recorded_votes_too(job: Any, split: str, encoding: str) -> None:
+    with pytest.raises(SpecError) as raised:
+        check_spec(job.path, [f"data.{split}.encoding={encoding}"])
+    assert [problem.path for problem in raised.value.problems] == [f"data.{split}.encoding"]

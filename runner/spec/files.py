@@ -28,7 +28,16 @@ SHOWN = 5  # so many bad files, or bad rows of a file, are named; the rest is co
 CORPUS_BYTES, CORPUS_ROWS = 64 << 20, 1000
 """Of a file of the corpus that is larger, so many rows are looked at: train and test are read whole."""
 
-_OF_VOTES = ("task.labels", "teacher.engine", "teacher.columns", "teacher.also", "evaluate.compare")
+_OF_VOTES = (
+    "data.train",
+    "data.test",
+    "task.labels",
+    "teacher.engine",
+    "teacher.columns",
+    "teacher.also",
+    "evaluate.compare",
+)
+"""Fields without which the recorded votes cannot be looked at."""
 
 _HOW_IT_IS_READ = ("text", "label", "format", "encoding", "delimiter")
 
