@@ -384,7 +384,7 @@ class _Server:
 
     def _unreachable(self, error: HTTPError) -> str:
         cause = error.reason if isinstance(error, MaxRetryError) else error
-        words = _one_line(re.sub(r"^HTTPS?Connection(Pool)?\([^)]*\): ", "", str(cause)))
+        words = _one_line(re.sub(r"^\w+\(host=[^)]*\): ", "", str(cause)))
         return f"the teacher's server at {self._url} gives no answer: {words}; start it, or correct teacher.endpoint"
 
     def _refusal(self, response: BaseHTTPResponse) -> str:

@@ -414,7 +414,6 @@ def test_another_models_tokenizer_is_noticed(server: Server) -> None:
 
 
 INSIDE = [
-    "http://localhost:8000/v1",
     "http://127.0.0.1:8000/v1",
     "http://0.0.0.0:8000/v1",
     "http://10.1.2.3/v1",
@@ -425,6 +424,7 @@ INSIDE = [
     "http://[::ffff:10.0.0.1]/v1",
 ]
 NAMES_OF_THE_HOUSE = [
+    "http://localhost:8000/v1",
     "http://gpu-box:8000/v1",
     "http://gpu.local/v1",
     "http://llm.corp.internal/v1",
