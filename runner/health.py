@@ -10,11 +10,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from runner import signals
+from runner import signals, supervise
 from runner.errors import KEPT, EngineError
 
 LOOK_SECONDS, CALM = 0.5, 10
 """From one look to the next; once workers have begun, only every so many go through all processes."""
+LEAVE_SECONDS = 10.0
+"""How long the main thread may take to heed: a call into Ray's core waits for a control store that is gone for ever."""
 STARTS = 12
 """Workers that die while they start, one after the other, before the run gives up."""
 NEEDED = {"raylet": "its raylet", "gcs_server": "its control store (GCS)"}
@@ -55,7 +57,10 @@ class Watch:
         while not self._closing.wait(LOOK_SECONDS):
             error = self._gone() or self._never_begins()
             if error is not None and not self._closing.is_set():
+                supervise.note(error=str(error))
                 signals.interrupt(error)
+                if not self._closing.wait(LEAVE_SECONDS):
+                    supervise.give_up()
                 return
 
     def _gone(self) -> EngineError | None:

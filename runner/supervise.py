@@ -39,6 +39,12 @@ def note(**facts: Any) -> None:
             os.write(_notes, json.dumps(facts | {"at": time.monotonic()}).encode() + b"\n")
 
 
+def give_up() -> None:
+    """End this process at once, from any thread, where a parent can say why: what was noted as ``error``."""
+    if _notes is not None:
+        os._exit(FAILED)
+
+
 def supervised(work: Callable[[], int], gone: Callable[[dict[str, Any], int], int]) -> int:
     """Do ``work`` in a child and return its exit status; the child does not return from here.
 

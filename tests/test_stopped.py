@@ -246,8 +246,7 @@ def test_17_workers_that_die_at_their_start_are_said_with_their_last_line(tmp_pa
     assert "no word" in health._last_words(tmp_path / "none")
 
 
-# A run whose GCS is killed does not end in time yet: `make test-signals` shows it.
-@pytest.mark.parametrize("what", ["raylet/raylet", pytest.param("gcs_server", marks=pytest.mark.signals)])
+@pytest.mark.parametrize("what", ["raylet/raylet", "gcs_server"])
 def test_17_a_ray_that_dies_is_said(tmp_path: Path, what: str) -> None:
     stopping.write_job(tmp_path)
     (tmp_path / "numpy.py").write_text("raise ImportError('the wrong numpy')\n")  # and nobody reads it
