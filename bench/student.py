@@ -7,7 +7,9 @@ and of the rounds' ratios, since machines are noisy. Also written to bench/out/s
 
     predict   Student.predict, bf16 where there is bf16  against  transformers.pipeline(batch_size=8)
     runtimes  onnx, onnx-int8 and openvino, exported     against  the same
-    train     training.fit                               against  transformers.Trainer with its defaults
+    train     training.fit                               against  transformers.Trainer with its defaults, and with what
+                                                                  a careful user sets: ours' batch size, bf16, batches
+                                                                  of texts that are alike long
     shortcuts both of ours                               against  the same without the shortcuts of runner/shortcuts.py
     apply     `tutelage predict` over many rows          against  Student.predict on a sample, between rounds
 
@@ -26,7 +28,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import cycle, islice, pairwise
 from pathlib import Path
@@ -44,20 +46,36 @@ Round = Callable[[], Any]
 
 
 def interleaved(name: str, ours: Round, peer: Round, count: int, rounds: int) -> dict[str, Any]:
+    """Ours against one peer; see :func:`against`."""
+    (result,) = against({name: peer}, ours, count, rounds)
+    return result
+
+
+def against(peers: Mapping[str, Round], ours: Round, count: int, rounds: int) -> list[dict[str, Any]]:
     """Medians of ``rounds`` of each side, ``count`` texts a round; one round of each goes before, uncounted."""
-    rates: dict[str, list[float]] = {"ours": [], "peer": []}
+    sides = {"ours": ours, **peers}
+    rates: dict[str, list[float]] = {side: [] for side in sides}
     for number in range(rounds + 1):
-        sides = [("ours", ours), ("peer", peer)]
-        for side, call in sides if number % 2 else sides[::-1]:
+        for side in sides if number % 2 else [*sides][::-1]:
             start = time.perf_counter()
-            call()
+            sides[side]()
             rate = count / (time.perf_counter() - start)
             if number:
                 rates[side].append(rate)
-                print(f"{name}, round {number}, {side}: {rate:.1f} texts/s", flush=True)
-    ratio = statistics.median(o / p for o, p in zip(rates["ours"], rates["peer"], strict=True))
-    medians = {side: statistics.median(found) for side, found in rates.items()}
-    return {"name": name, **medians, "ratio": ratio, "rounds": rounds, "rows": count}
+                print(
+                    f"round {number}, {'ours' if side == 'ours' else f'{side}, peer'}: {rate:.1f} texts/s", flush=True
+                )
+    return [
+        {
+            "name": name,
+            "ours": statistics.median(rates["ours"]),
+            "peer": statistics.median(rates[name]),
+            "ratio": statistics.median(o / p for o, p in zip(rates["ours"], rates[name], strict=True)),
+            "rounds": rounds,
+            "rows": count,
+        }
+        for name in peers
+    ]
 
 
 def trained(model: Path, folder: Path) -> Path:
@@ -115,9 +133,9 @@ def flops(model: Any) -> Callable[[int], float]:
     return lambda tokens: 2.0 * weights * tokens + 4.0 * layers * width * tokens**2
 
 
-def train(model: Path, texts: Sequence[str], rounds: int) -> dict[str, Any]:
-    """One epoch of fine-tuning, loading and saving on both sides."""
-    from runner import training
+def train(model: Path, texts: Sequence[str], rounds: int) -> list[dict[str, Any]]:
+    """One epoch of fine-tuning, loading and saving on all sides."""
+    from runner import machine, training
 
     fit, rows, held_out = learning(model, texts)
 
@@ -125,7 +143,17 @@ def train(model: Path, texts: Sequence[str], rounds: int) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as scratch:
             training.fit(fit, rows, held_out, Path(scratch) / "student")
 
-    return interleaved("train", ours, plain_trainer(model, texts, rows.targets.argmax(axis=1)), len(texts), rounds)
+    labels = rows.targets.argmax(axis=1)
+    careful = {
+        "per_device_train_batch_size": fit.batch_size,
+        "bf16": machine.has_bf16(),
+        "train_sampling_strategy": "group_by_length",
+    }
+    peers = {
+        "train": plain_trainer(model, texts, labels),
+        "train, careful": plain_trainer(model, texts, labels, careful),
+    }
+    return against(peers, ours, len(texts), rounds)
 
 
 def learning(model: Path, texts: Sequence[str]) -> tuple[Any, Any, Any]:
@@ -190,8 +218,8 @@ def without_shortcuts(without: bool) -> Iterator[None]:
     real.take, training._Loop._leave_out_unseen = take, leave_out  # type: ignore[method-assign]
 
 
-def plain_trainer(model: Path, texts: Sequence[str], labels: Any) -> Round:
-    """What the documentation of transformers shows: Trainer, its defaults, padding by the batch."""
+def plain_trainer(model: Path, texts: Sequence[str], labels: Any, options: Mapping[str, Any] | None = None) -> Round:
+    """What the documentation of transformers shows: Trainer, its defaults but for ``options``, padding by the batch."""
     from transformers import (
         AutoModelForSequenceClassification,
         AutoTokenizer,
@@ -210,7 +238,7 @@ def plain_trainer(model: Path, texts: Sequence[str], labels: Any) -> Round:
     def run() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             arguments = TrainingArguments(
-                scratch, num_train_epochs=1, use_cpu=True, report_to="none", disable_tqdm=True
+                scratch, num_train_epochs=1, use_cpu=True, report_to="none", disable_tqdm=True, **options or {}
             )
             fresh = AutoModelForSequenceClassification.from_pretrained(
                 model, local_files_only=True, num_labels=len(LABELS)
@@ -339,7 +367,7 @@ def main() -> None:
             results += runtimes(folder, rows, options.rounds)
         if "train" in wanted:
             over_again = list(islice(cycle(texts), options.train_rows))
-            results.append(train(models.ensure(options.model), over_again, options.rounds))
+            results += train(models.ensure(options.model), over_again, options.rounds)
         if "shortcuts" in wanted:
             results += shortcuts(models.ensure(options.model), rows, options.rounds)
         if "apply" in wanted:

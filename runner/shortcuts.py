@@ -176,4 +176,8 @@ def _heads(values: torch.Tensor, size: int) -> torch.Tensor:
 def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, own: Any) -> torch.Tensor:
     """Attention of all heads, side by side again: ``(rows, queries, width)``."""
     dropout = own.dropout.p if own.training else 0.0
+    if dropout and q.device.type == "cpu":  # there torch has no fused attention that drops out, and draws slowly
+        scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-1, -2))
+        shares = torch.softmax(scores if mask is None else scores + mask, dim=-1)
+        return torch.matmul(own.dropout(shares).to(v.dtype), v).transpose(1, 2).flatten(2)
     return scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout).transpose(1, 2).flatten(2)

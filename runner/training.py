@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import get_linear_schedule_with_warmup, set_seed
 
-from runner import head_start, linear_head, machine, recipes, student
+from runner import dropout, head_start, linear_head, machine, recipes, student
 from runner.errors import ModelError, UserError, first_line
 from runner.finite import Diverged, NotFinite
 from runner.shortcuts import SeenEmbedding
@@ -287,6 +287,8 @@ class _Loop:
         self.worth = recipes.worth(held_out.targets)
         self.learning_rate = config.learning_rate or default_learning_rate(self.parameters)
         self.learning_rate *= config.learning_rate_factor
+        if self.device.type == "cpu":
+            dropout.put_in(self.bare)
         self.optimizer = torch.optim.AdamW(self._groups(), lr=self.learning_rate, fused=True)
         steps = config.epochs * len(self.batches(0))
         self.schedule = get_linear_schedule_with_warmup(self.optimizer, max(1, steps // 10), steps)
@@ -360,6 +362,17 @@ class _Loop:
             groups.setdefault((rate, 0.01 if parameter.ndim > 1 else 0.0), []).append(parameter)
         return [{"params": found, "lr": rate, "weight_decay": decay} for (rate, decay), found in groups.items()]
 
+    def _clip(self) -> torch.Tensor:
+        """The norm of all gradients; in the step that follows it is 1 at most."""
+        if self.device.type != "cpu" or self.scaler.is_enabled():
+            return torch.nn.utils.clip_grad_norm_(self.bare.parameters(), 1.0)
+        gradients = [one.grad.view(-1) for one in self.bare.parameters() if one.grad is not None]
+        norm = torch.stack([torch.dot(one, one) for one in gradients]).sum().sqrt()
+        # The optimizer divides by it as it goes, in the way it does for a GradScaler: one pass over memory less.
+        self.optimizer.grad_scale = (norm + 1e-6).clamp(min=1.0)  # type: ignore[attr-defined]
+        self.optimizer.found_inf = torch.zeros(())  # type: ignore[attr-defined]
+        return norm
+
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "fp32":
             return nullcontext()
@@ -387,7 +400,7 @@ class _Loop:
         """One step on ``batch``, which the workers share."""
         self.loss += self.gradients(batch)
         self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self.bare.parameters(), 1.0)
+        norm = self._clip()
         self.unusable += ~torch.isfinite(norm)
         self.tried += 1
         self.scaler.step(self.optimizer)

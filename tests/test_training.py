@@ -285,6 +285,26 @@ def gradients(loop: training._Loop, batch: list[int]) -> tuple[float, list[torch
     return total, found
 
 
+@pytest.mark.parametrize("size", [0.01, 100.0], ids=["short", "long"])
+def test_a_step_is_that_of_clipped_gradients(tiny_model: Path, size: float) -> None:
+    """As clip_grad_norm_ and torch.optim.AdamW make it, where the gradients are longer than 1 and where they are not."""
+    one, other = (training._Loop(config(tiny_model), easy(9), easy(2), training.Worker()) for _ in range(2))
+    for _ in range(3):
+        generator = torch.Generator().manual_seed(7)
+        for mine, theirs in zip(one.bare.parameters(), other.bare.parameters(), strict=True):
+            drawn = torch.randn(mine.shape, generator=generator)
+            mine.grad, theirs.grad = drawn * size / 200, drawn * size / 200
+        norm = one._clip()
+        expected = torch.nn.utils.clip_grad_norm_(other.bare.parameters(), 1.0)
+        torch.testing.assert_close(norm, expected)
+        assert (float(expected) > 1) is (size > 1)
+        for loop in (one, other):
+            loop.optimizer.step()
+            loop.schedule.step()
+    for mine, theirs in zip(one.bare.parameters(), other.bare.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("accumulate", [2, 3, 7, 20])
 def test_a_batch_in_parts_has_the_gradient_of_the_whole(tiny_model: Path, accumulate: int) -> None:
     rows, batch = easy(9), [0, 8, 3, 5, 1, 7, 2]
