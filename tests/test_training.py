@@ -287,7 +287,7 @@ def gradients(loop: training._Loop, batch: list[int]) -> tuple[float, list[torch
 
 @pytest.mark.parametrize("size", [0.01, 100.0], ids=["short", "long"])
 def test_a_step_is_that_of_clipped_gradients(tiny_model: Path, size: float) -> None:
-    """As clip_grad_norm_ and torch.optim.AdamW make it, where the gradients are longer than 1 and where they are not."""
+    """As clip_grad_norm_ and torch.optim.AdamW make it, whether or not the gradients are longer than 1."""
     one, other = (training._Loop(config(tiny_model), easy(9), easy(2), training.Worker()) for _ in range(2))
     for _ in range(3):
         generator = torch.Generator().manual_seed(7)

@@ -38,6 +38,7 @@ def agreement(history: Sequence[dict[str, Any]], best: int | None) -> str:
         low, high = axes.get_ylim()
         axes.set_ylim(max(0.0, low), high + 0.12 * (high - low))
         percent_axis(axes.yaxis, whole=high - low > 0.05)
+        axes.set_yticks([tick for tick in axes.get_yticks() if low <= tick <= 1.0])  # no share is above 100 %
 
     return draw("agreement", f"Agreement by epoch: {percent(history[-1].get('val_accuracy'))} at last.", 2.9, paint)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runner.report import build_report, result_table
+from runner.report import build_report, result_table, training_plots
 from runner.report.text import flat, moment, money, number, seconds
 from runner.report.words import limits
 from runner.shown import clean
@@ -412,3 +412,9 @@ def test_warnings_of_all_stages_are_shown(folder):
     assert "<b>bad</b>" not in html
     for said in ("2 texts of train", "no train text <b>bad</b>", "the only 1 rows of worse"):
         assert said in page.text
+
+
+def test_no_axis_goes_beyond_all() -> None:
+    history = [{"epoch": 1, "val_accuracy": 0.66}, {"epoch": 2, "val_accuracy": 1.0}]
+    shown = re.findall(r"(\d+)\s?%<", training_plots.agreement(history, 2))
+    assert max(map(int, shown)) == 100
