@@ -46,7 +46,7 @@ from runner.telemetry import Meter, count_failures
 NAME = "label"
 NEEDS = ("load",)
 
-READING = 2
+READING = 3
 """Of answers: a change looks at stored answers again, and asks only where they have become unusable."""
 
 CONCURRENT_BATCHES = 4

@@ -23,6 +23,9 @@ _QUOTED = re.compile(r"""(["'])label\1\s*:\s*(["'])([^"'\n{}]{1,200})\2""")
 
 _BEFORE = " \t\r\n" + QUOTES + STOPS + PAUSES
 _AFTER = _BEFORE + CRIES  # before a word it may deny it, as in programs
+_LISTED = re.compile(r"(\d+)[)\]]")
+_FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
+"""Letters, digits and marks as wide as a Chinese character, to those of ASCII."""
 _LITERAL_CHARACTERS = 10_000
 _LONGEST_LABEL = 1000
 
@@ -51,7 +54,10 @@ def named(value: object, labels: Sequence[str]) -> str | None:
     if (label := find(text, labels)) is not None:
         return label
     bare = _bare(text)
-    return find(bare, labels) or _bare_labels(tuple(labels)).get(plain(bare))
+    known = find(bare, labels) or _bare_labels(tuple(labels)).get(plain(bare))
+    narrow = bare.translate(_FULL_WIDTH)
+    listed = _LISTED.fullmatch(narrow)  # "3)", as an item of a list begins
+    return known or find(listed[1] if listed else narrow, labels)
 
 
 def _after_thinking(answer: str) -> str:
