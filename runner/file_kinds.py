@@ -13,8 +13,11 @@ import io
 import re
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any, BinaryIO
+
+import charset_normalizer
 
 from runner.errors import DataError
 
@@ -32,6 +35,11 @@ READABLE = ".csv, .tsv, .jsonl, .json, .parquet or .xlsx (.gz, .bz2, .zst or .xz
 
 BUFFER = 2**20
 LOOKED_AT = 4096
+GUESSED_BYTES = 2**16
+_COMMON = frozenset(
+    ["big5", "cp932", "cp949", "euc_jp", "euc_kr", "gb18030", "koi8_r", "shift_jis", *(f"cp125{n}" for n in range(9))]
+)
+"""Character sets that texts are in; a guess that is none of them is a wrong one."""
 
 _MAGIC = {
     "gzip": re.compile(rb"\x1f\x8b"),
@@ -258,12 +266,23 @@ def _undecoded(line: bytes, error: UnicodeDecodeError, encoding: str, head: byte
         return f"not {encoding} ({byte}); see that this is the file's encoding"
     if _NO_TEXT.search(head + line):
         return f"not UTF-8 ({byte}), and no text at all: it has bytes that no text has; see that this is the right file"
-    advice = "save the file as UTF-8, or say what it is (encoding: NAME)"
-    try:
-        around = line[max(0, error.start - 20) : error.start + 20].decode("cp1252").strip()
-    except UnicodeDecodeError:
-        return f"not UTF-8 ({byte}); {advice}"
-    return (
-        f"not UTF-8 ({byte}); {advice}: as cp1252, which Windows writes in Western Europe, it reads {around!r}; if "
-        "that is right: encoding: cp1252, or iconv -f cp1252 -t utf-8"
-    )
+    advice = f"not UTF-8 ({byte}); save the file as UTF-8, or say what it is (encoding: NAME)"
+    read: dict[str, str] = {}
+    for name in ("cp1252", *_guess(head + line)):
+        with suppress(UnicodeDecodeError):
+            place = len(line[: error.start].decode(name, errors="ignore"))
+            found = line.decode(name)[max(0, place - 20) : place + 20].strip()
+            if found not in read.values():
+                read[name] = found
+    if not read:
+        return advice
+    name = list(read)[-1]
+    readings = " and ".join(f"as {name} it reads {text!r}" for name, text in read.items())
+    one = "that is right" if len(read) == 1 else "one of them is right"
+    return f"{advice}: {readings}; if {one}: encoding: {name}, or iconv -f {name} -t utf-8"
+
+
+def _guess(text: bytes) -> list[str]:
+    """The character set that a text is likely in, to be shown to whoever can read it; none if it is no common one."""
+    best = charset_normalizer.from_bytes(text[:GUESSED_BYTES]).best()
+    return [best.encoding] if best is not None and best.encoding in _COMMON else []

@@ -534,6 +534,18 @@ def test_22_zstd_is_read_to_its_end(tmp_path: Path) -> None:
             r"a.csv:2: not UTF-8 \(byte 0x92\).*reads 'it\u2019s'.*iconv -f cp1252",
             "latin1",
         ),
+        (
+            "a.csv",
+            "text\n这家公司的利润大幅增长\n".encode("gb18030"),
+            "as gb18030 it reads '这家公司的利润大幅增长'; if one of them is right: encoding: gb18030",
+            "latin1",
+        ),
+        (
+            "a.csv",
+            "text\n会社の利益は大幅に増加した\n".encode("shift_jis"),
+            "as cp932 it reads '会社の利益は大幅に増加した'",
+            "latin1",
+        ),
         ("a.csv", b"text\n\xcf\xf0\xe8\n", r"reads '\u00cf\u00f0\u00e8'; if that is right: encoding: cp1252", "latin1"),
         (
             "a.csv",

@@ -105,8 +105,7 @@ def test_vote_columns_must_be_in_train_and_test() -> None:
         (
             b"text\nM\xfcller\n",
             "train.csv:2: not UTF-8 (byte 0xfc); save the file as UTF-8, or say what it is (encoding: NAME): as "
-            "cp1252, which Windows writes in Western Europe, it reads 'M\xfcller'; if that is right: encoding: "
-            "cp1252, or iconv -f cp1252 -t utf-8",
+            "cp1252 it reads 'M\xfcller'; if that is right: encoding: cp1252, or iconv -f cp1252 -t utf-8",
         ),
         (b"text,id,text\nx,1,y\n", "train.csv: the column 'text' is there twice: rename one of them"),
     ],
