@@ -10,6 +10,7 @@ import itertools
 import os
 import queue
 import threading
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from runner import machine
 from runner.errors import EngineError
 from runner.models.folder import quantised_by
 from runner.teacher.engine import Choice, Deliver, Draw, Reply, Want
+from runner.teacher.engine_errors import Written, advice, gpu_answers, is_fatal
 
 BLOCK_TOKENS = 32
 """Prefix caching reuses whole blocks. vLLM's CPU default, 128, wastes much of a 200-token prefix."""
@@ -112,22 +114,28 @@ class VllmEngine:
         self._thread.join()
 
     def _run(self, folder: Path, settings: EngineSettings) -> None:
+        written = Written()
         try:
             engine = _start(folder, settings)
             self.tokenizer = engine.get_tokenizer()
         except Exception as error:  # vLLM raises whatever its layers raise
-            self._failed = EngineError(f"the teacher's engine could not start: {_advice(error)}")
+            self._failed = EngineError(f"the teacher's engine could not start: {advice(error, written.lines())}")
             return
         finally:
             self._ready.set()
-        _Loop(engine, self._inbox).run()
+        try:
+            _Loop(engine, self._inbox, settings.gpus > 0).run()
+        except BaseException:
+            # Without this thread every row would wait for ever.
+            traceback.print_exc()
+            os._exit(FATAL)
 
 
 class _Loop:
     """Add what arrives, step, hand out what is finished; until told to stop."""
 
-    def __init__(self, engine: Any, inbox: queue.SimpleQueue[_Request | None]) -> None:
-        self._engine, self._inbox = engine, inbox
+    def __init__(self, engine: Any, inbox: queue.SimpleQueue[_Request | None], on_gpu: bool) -> None:
+        self._engine, self._inbox, self._on_gpu = engine, inbox, on_gpu
         self._running: dict[str, _Request] = {}
         self._suspects: list[_Request] = []
         self._numbers = map(str, itertools.count())
@@ -145,7 +153,7 @@ class _Loop:
                 continue
             for output in outputs:
                 if output.finished and (request := self._running.pop(output.request_id, None)):
-                    request.deliver(_reply(request.want, output))
+                    request.deliver(_outcome(request.want, output))
         for request in [*self._running.values(), *self._suspects]:
             request.deliver(EngineError("the engine was stopped"))
 
@@ -169,22 +177,26 @@ class _Loop:
             # The engine makes the name unique; its output carries ours again.
             self._engine.add_request(number, prompt, _parameters(request.want))
         except Exception as error:  # a request that vLLM refuses harms no other
+            self._leave_if_fatal(error)
             request.deliver(error)
             return
         self._running[number] = request
 
     def _broken(self, error: Exception) -> None:
         """A step failed: the one request that ran is at fault; of several, each is tried alone."""
-        if _is_fatal(error):
-            # Nothing in this process can be computed any more. Ray starts the actor anew, here or on another node, and
-            # what was in flight is done again; an error for each row would lose them all.
-            os._exit(FATAL)
+        self._leave_if_fatal(error)
         running, self._running = self._running, {}
         self._engine.abort_request(list(running))
         if len(running) == 1:
             next(iter(running.values())).deliver(error)
         else:
             self._suspects += running.values()
+
+    def _leave_if_fatal(self, error: Exception) -> None:
+        if is_fatal(error) or (self._on_gpu and not gpu_answers()):
+            # Nothing in this process can be computed any more. Ray starts the actor anew, here or on another node, and
+            # what was in flight is done again; an error for each row would lose them all.
+            os._exit(FATAL)
 
 
 def _start(folder: Path, settings: EngineSettings) -> Any:
@@ -193,6 +205,8 @@ def _start(folder: Path, settings: EngineSettings) -> Any:
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("DO_NOT_TRACK", "1")
+    # Its kernels are compiled at the first start, which needs nvcc; and it draws without seeds, while ours are seeded.
+    os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")
     if settings.gpus == 0:
         # Compiling takes a minute or more and gains nothing that could be measured on CPUs.
         os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
@@ -229,27 +243,18 @@ def _parameters(want: Want) -> Any:
     )
 
 
+def _outcome(want: Want, output: Any) -> Reply | EngineError:
+    """What is delivered of a request that has ended."""
+    try:
+        return _reply(want, output)
+    except (IndexError, KeyError, TypeError, AttributeError):
+        why = next((str(one.finish_reason) for one in output.outputs or () if one.finish_reason), "no reason given")
+        return EngineError(f"the engine ended a request without an answer ({why})")
+
+
 def _reply(want: Want, output: Any) -> Reply:
     answer = output.outputs[0]
     if isinstance(want, Draw):
         return Reply(answer.text, len(answer.token_ids))
     found = answer.logprobs[0]
     return Reply(tokens=1, logprobs={token: found[token].logprob for token in want.tokens})
-
-
-def _is_fatal(error: Exception) -> bool:
-    """Whether the engine is dead: its own process is gone, or the GPU's context is broken."""
-    return type(error).__name__ == "EngineDeadError" or "CUDA error" in str(error)
-
-
-def _advice(error: Exception) -> str:
-    """The engine's own words, and what to do about them."""
-    lines = (str(error).strip() or type(error).__name__).splitlines()
-    # Pydantic counts its errors on the first line, and says where and what on the next two.
-    text = (": ".join(map(str.strip, lines[1:3])) if "validation error" in lines[0] else lines[0]).strip()[:300]
-    lowered = text.lower()
-    if "memory" in lowered or "kv cache" in lowered:
-        return f"{text}; ask for more GPUs or a larger accelerator, a smaller model, or a smaller teacher.max_context"
-    if "max_model_len" in lowered or "max_position" in lowered:
-        return f"{text}; set teacher.max_context to what the model holds"
-    return f"{text}; `tutelage doctor` shows what works on this machine"
