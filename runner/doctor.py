@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -82,10 +83,23 @@ def _gpus() -> Finding:
     names = machine.gpu_names()
     if not names:
         return Finding("GPUs", "none: teacher and student run on the processor")
-    cpu_only = "+cpu" in _version("torch")
-    return Finding(
-        "GPUs", ", ".join(names), "torch is a CPU build: install the extra tutelage[gpu]" if cpu_only else ""
-    )
+    driver, cuda = machine.nvidia_driver(), _cuda_of_torch()
+    advice = ""
+    if cuda is None:
+        advice = "torch is a CPU build: install the extra tutelage[gpu]"
+    elif machine.driver_is_old(driver, cuda):
+        least = machine.DRIVERS[cuda.partition(".")[0]]
+        advice = f"torch is built for CUDA {cuda}, which needs a driver of {least} or newer: bring one"
+    return Finding("GPUs", f"{', '.join(names)}, driver {driver or 'not loaded'}", advice)
+
+
+def _cuda_of_torch() -> str | None:
+    """The CUDA that torch was built for, without loading it; None for a CPU build."""
+    place = util.find_spec("torch")
+    file = Path(place.origin).parent / "version.py" if place and place.origin else None
+    text = file.read_text(encoding="utf-8") if file and file.exists() else ""
+    match = re.search(r"^cuda\b[^=\n]*= *['\"]([\d.]+)['\"]", text, re.MULTILINE)
+    return match[1] if match else None
 
 
 def _models() -> Finding:

@@ -13,6 +13,9 @@ from typing import Any
 
 from runner import __version__
 
+DRIVERS = {"11": 450, "12": 525, "13": 580}
+"""The oldest drivers for each CUDA: "minor version compatibility" in docs.nvidia.com/deploy/cuda-compatibility."""
+
 CGROUP = Path("/sys/fs/cgroup")
 """Where Linux says what a container may use (cgroup version 2)."""
 
@@ -70,13 +73,33 @@ def keep_freed_memory() -> None:
         mallopt(parameter, size)
 
 
-def given_no_gpu() -> bool:
-    """Whether this is a worker of Ray that asked for no GPU: it sees those of its node all the same."""
+def given_gpu() -> bool | None:
+    """Whether this worker of Ray was given a GPU; None where this is no worker.
+
+    One that was given none sees those of its node all the same.
+    """
     ray = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():
-        return False
+        return None
     context = ray.get_runtime_context()
-    return context.worker.mode == ray.WORKER_MODE and not context.get_accelerator_ids().get("GPU")
+    return bool(context.get_accelerator_ids().get("GPU")) if context.worker.mode == ray.WORKER_MODE else None
+
+
+def nvidia_driver() -> str:
+    """The version of NVIDIA's driver on this machine; empty where it has none."""
+    try:
+        text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    match = re.search(r"Kernel Module.*?\s(\d+\.\d[\d.]*)", text)
+    return match[1] if match else "of unknown version"
+
+
+def driver_is_old(driver: str, cuda: str) -> bool:
+    """Whether a driver is too old for programs that were built for a version of CUDA."""
+    least = DRIVERS.get(cuda.partition(".")[0])
+    number = driver.partition(".")[0]
+    return least is not None and number.isdigit() and int(number) < least
 
 
 def gpu_names() -> list[str]:

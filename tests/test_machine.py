@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from runner import machine
+from runner import doctor, machine, student
+from runner.errors import ModelError
 from runner.teacher.vllm_engine import EngineSettings, engine_options
 
 
@@ -51,6 +52,71 @@ def test_a_worker_that_asked_for_no_gpu_leaves_those_of_its_node_alone():
     assert done.stdout.split() == ["cpu", "cuda", "cuda"]
 
 
+NO_CUDA = """
+import ray, torch
+from runner import errors, student
+ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False)
+def device():
+    try:
+        return student.device().type
+    except errors.ModelError as error:
+        return str(error)
+found = [ray.get(ray.remote(num_cpus=1, num_gpus=gpus)(device).remote()) for gpus in (0, 1)]
+print(*found, device(), sep="\\n")
+"""
+
+
+def test_a_worker_that_was_given_a_gpu_does_not_work_on_the_processor_instead():
+    """That would be paid for, and timed, as a GPU."""
+    done = subprocess.run([sys.executable, "-c", NO_CUDA], capture_output=True, text=True, check=True)
+    without, given, driver = done.stdout.splitlines()
+    assert (without, driver) == ("cpu", "cpu")
+    assert given.startswith("Ray gave this worker a GPU, and torch cannot use it: torch ")
+    assert given.endswith("is built without CUDA: install the CUDA build (the extra tutelage[gpu])")
+
+
+@pytest.mark.parametrize(
+    ("driver", "said"),
+    [
+        ("570.86.10", "driver 570.86.10 is too old for it: bring a newer one, or set student.resources.gpus: 0"),
+        ("580.65.06", "driver 580.65.06 may tell more by `nvidia-smi`, or set student.resources.gpus: 0"),
+        ("", "no NVIDIA driver is loaded on that node, or set student.resources.gpus: 0"),
+    ],
+)
+def test_why_torch_cannot_use_a_gpu_is_said(monkeypatch, driver, said):
+    def init():
+        raise RuntimeError("The NVIDIA driver on your system is too old (found version 12080).\nPlease update")
+
+    monkeypatch.setattr(machine, "given_gpu", lambda: True)
+    monkeypatch.setattr(machine, "nvidia_driver", lambda: driver)
+    monkeypatch.setattr(student.torch.version, "cuda", "13.0")
+    monkeypatch.setattr(student.torch.cuda, "init", init)
+    with pytest.raises(ModelError) as caught:
+        student.device()
+    reason = "The NVIDIA driver on your system is too old (found version 12080)."
+    assert str(caught.value).endswith(f"cannot use it: {reason} (torch is built for CUDA 13.0); {said}")
+
+
+@pytest.mark.parametrize(
+    ("cuda", "driver", "said"),
+    [
+        ("13.0", "570.86.10", "torch is built for CUDA 13.0, which needs a driver of 580 or newer: bring one"),
+        ("13.0", "580.65.06", ""),
+        ("12.8", "535.104.05", ""),
+        (None, "580.65.06", "torch is a CPU build: install the extra tutelage[gpu]"),
+    ],
+)
+def test_doctor_compares_the_driver_with_torch(monkeypatch, cuda, driver, said):
+    monkeypatch.setattr(machine, "gpu_names", lambda: ["Tesla T4"])
+    monkeypatch.setattr(machine, "nvidia_driver", lambda: driver)
+    monkeypatch.setattr(doctor, "_cuda_of_torch", lambda: cuda)
+    assert doctor._gpus() == doctor.Finding("GPUs", f"Tesla T4, driver {driver}", said)
+
+
+def test_the_cuda_of_torch_is_found_without_loading_it():
+    assert doctor._cuda_of_torch() == student.torch.version.cuda
+
+
 def test_quantised_weights_are_computed_in_half_precision_where_vllm_knows_nothing_else(tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "cpu_flags", lambda: {"avx2"})
     for method, dtype in (("awq", "bfloat16"), ("compressed-tensors", "float32"), (None, "float32")):
@@ -64,7 +130,8 @@ def test_memory_that_was_freed_is_not_fetched_anew() -> None:
     faults = """
 import resource, sys
 import numpy as np
-from runner import machine
+from runner import doctor, machine, student
+from runner.errors import ModelError
 if "kept" in sys.argv: machine.keep_freed_memory()
 def use(): [np.ones(2**20, dtype=np.uint64) for _ in range(4)]
 use()
