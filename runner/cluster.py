@@ -239,10 +239,10 @@ class Cluster:
             ray.util.remove_placement_group(waiting)
 
     def _never(self, wanted: Resources, who: str, workers: int) -> str:
-        gpus = f"{wanted.gpus} GPUs{_kind(wanted)} and " if wanted.gpus else ""
-        times = f", {workers} times" if workers > 1 else ""
+        gpus = f"{wanted.gpus} GPU{'s' * (wanted.gpus > 1)}{_kind(wanted)} and " if wanted.gpus else ""
+        times, cores = f", {workers} times" if workers > 1 else "", wanted.cpus or 1
         return (
-            f"{who} asks for {gpus}{wanted.cpus or 1} processor cores on one node{times}, and the cluster "
+            f"{who} asks for {gpus}{cores} processor core{'s' * (cores > 1)} on one node{times}, and the cluster "
             f"had no room for that in {self.patience:.0f} seconds (--wait). It has: {_inventory(self._nodes())}. "
             "Add nodes, ask for what is there, or wait longer where nodes are slow to come"
         )

@@ -199,11 +199,11 @@ def wanted(head: Any, job: Any) -> None:
 
 def test_what_no_node_has_is_said_with_what_there_is(head: Any, job: Any) -> None:
     """Before the teacher is asked anything, and after the time that was given."""
-    more = ["--wait=2", "--set", "student.resources={gpus: 2, accelerator: H100}"]
+    more = ["--wait=2", "--set", "student.resources={gpus: 1, accelerator: H100}"]
     done = tutelage(head, "submit", str(job.path), "--runs-dir", str(job.runs_dir), *more)
     assert done.returncode == 1
     assert (
-        "student.resources asks for 2 GPUs (H100) and 1 processor cores on one node, and the cluster had no room for"
+        "student.resources asks for 1 GPU (H100) and 1 processor core on one node, and the cluster had no room for"
         in (done.stdout)
     )
     assert "in 2 seconds (--wait). It has: 1 x (0 cores)" in done.stdout

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from copy import deepcopy
 from typing import Any
 
@@ -54,9 +54,15 @@ def _mended(
 
 
 def _stand_in(node: Mapping[str, Any], path: KeyPath, required: Any, replaced: set[KeyPath]) -> Any:
-    replaced.add(path)
-    if "default" in node:
-        return fill(deepcopy(node["default"]), node)
-    if required is None:
+    if "default" not in node and required is None:
         raise _Lost
-    return fill(deepcopy(required), node)
+    value = fill(deepcopy(node.get("default", required)), node)
+    replaced |= set(_below(value, path))
+    return value
+
+
+def _below(value: Any, path: KeyPath) -> Iterator[KeyPath]:
+    """A field, and all fields in it."""
+    yield path
+    for name, child in value.items() if isinstance(value, dict) else ():
+        yield from _below(child, (*path, name))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import SpecError
-from runner.spec import Spec, check_files, load_spec, resolve_path
+from runner.spec import Spec, check_files, check_spec, load_spec, resolve_path
 
 SPEC = """version: 1
 name: reviews
@@ -55,6 +55,17 @@ def test_both_files_missing_is_said_at_once() -> None:
     assert problems() == [
         "spec.yaml:5:17: data.train.path: there is no file 'train.csv' (did you mean 'trian.csv'?)",
         "spec.yaml:7:11: data.test.path: there is no file 'test.csv'",
+    ]
+
+
+def test_of_a_field_that_is_missing_nothing_else_is_said() -> None:
+    Path("half.yaml").write_text("version: 1\nname: x\ntask: {labels: [a, b]}\ndata: {train: {path: none.csv}}\n")
+    with pytest.raises(SpecError) as caught:
+        check_spec("half.yaml")
+    assert [str(one) for one in caught.value.problems] == [
+        "half.yaml:1:1: the key 'teacher' is missing",
+        "half.yaml:4:1: data: the key 'test' is missing",
+        "half.yaml:4:22: data.train.path: there is no file 'none.csv' (did you mean 'test.csv'?)",
     ]
 
 
