@@ -36,40 +36,35 @@ def test_a_containers_memory_counts(tmp_path, monkeypatch):
 
 WORKERS = """
 import ray, torch
-from runner import student
-ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False)
-def device():
-    torch.cuda.is_available = lambda: True
-    return student.device().type
-found = [ray.get(ray.remote(num_cpus=1, num_gpus=gpus)(device).remote()) for gpus in (0, 1)]
-print(*found, device())
-"""
-
-
-def test_a_worker_that_asked_for_no_gpu_leaves_those_of_its_node_alone():
-    """Ray does not hide them, so that a processor would be timed on a GPU."""
-    done = subprocess.run([sys.executable, "-c", WORKERS], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["cpu", "cuda", "cuda"]
-
-
-NO_CUDA = """
-import ray, torch
 from runner import errors, student
 ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False)
-def device():
+def device(works):
+    torch.cuda.is_available = lambda: works
     try:
         return student.device().type
     except errors.ModelError as error:
         return str(error)
-found = [ray.get(ray.remote(num_cpus=1, num_gpus=gpus)(device).remote()) for gpus in (0, 1)]
-print(*found, device(), sep="\\n")
+for works in (True, False):
+    found = [ray.get(ray.remote(num_cpus=1, num_gpus=gpus)(device).remote(works)) for gpus in (0, 1)]
+    print(*found, device(works), sep="\\n")
 """
 
 
-def test_a_worker_that_was_given_a_gpu_does_not_work_on_the_processor_instead():
+@pytest.fixture(scope="module")
+def devices() -> list[str]:
+    """Of a worker without a GPU, of one with it and of the driver; where torch can use GPUs, and where it cannot."""
+    done = subprocess.run([sys.executable, "-c", WORKERS], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def test_a_worker_that_asked_for_no_gpu_leaves_those_of_its_node_alone(devices):
+    """Ray does not hide them, so that a processor would be timed on a GPU."""
+    assert devices[:3] == ["cpu", "cuda", "cuda"]
+
+
+def test_a_worker_that_was_given_a_gpu_does_not_work_on_the_processor_instead(devices):
     """That would be paid for, and timed, as a GPU."""
-    done = subprocess.run([sys.executable, "-c", NO_CUDA], capture_output=True, text=True, check=True)
-    without, given, driver = done.stdout.splitlines()
+    without, given, driver = devices[3:]
     assert (without, driver) == ("cpu", "cpu")
     assert given.startswith("Ray gave this worker a GPU, and torch cannot use it: torch ")
     assert given.endswith("is built without CUDA: install the CUDA build (the extra tutelage[gpu])")
