@@ -476,7 +476,8 @@ def _cluster(options: argparse.Namespace, run: str) -> Iterator[Cluster]:
         yield cluster
     finally:
         if signals.stopping():
-            supervise.note(free=True, error=str(signals.cause() or ""))  # the rest may be cut short
+            # The rest may be cut short.
+            supervise.note(free=True, error=str(signals.cause() or ""), stop=signals.received())
         cluster.stop()
 
 

@@ -178,6 +178,9 @@ def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tenso
     dropout = own.dropout.p if own.training else 0.0
     if dropout and q.device.type == "cpu":  # there torch has no fused attention that drops out, and draws slowly
         scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-1, -2))
-        shares = torch.softmax(scores if mask is None else scores + mask, dim=-1)
+        if mask is not None:
+            least = torch.finfo(scores.dtype).min
+            scores = scores.masked_fill(~mask, least) if mask.dtype == torch.bool else scores + mask
+        shares = torch.softmax(scores, dim=-1)
         return torch.matmul(own.dropout(shares).to(v.dtype), v).transpose(1, 2).flatten(2)
     return scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout).transpose(1, 2).flatten(2)

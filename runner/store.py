@@ -217,6 +217,11 @@ def _locked_local(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             handle.seek(0)
             raise _busy(str(folder), handle.read().strip()) from None
+        except OSError as error:
+            raise UserError(
+                f"{folder}: its file system cannot lock files ({error.strerror}), so that two runs could write here at "
+                "once; keep the runs elsewhere (--runs-dir)"
+            ) from error
         handle.truncate(0)
         handle.write(_owner())
         handle.flush()

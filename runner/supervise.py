@@ -56,6 +56,9 @@ def supervised(work: Callable[[], int], gone: Callable[[dict[str, Any], int], in
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     watched = {*signals.STOPPING, signal.SIGCHLD}
+    # Whoever started us may ignore it, and then the system buries the child before its status is read.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    others = frozenset(_children(os.getpid()))  # a shell's process substitutions and background jobs: not ours to end
     before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
     read, write = os.pipe()
     _prctl(_SUBREAPER, 1)
@@ -64,7 +67,7 @@ def supervised(work: Callable[[], int], gone: Callable[[dict[str, Any], int], in
         os.close(read)
         return _work(work, write, before)
     os.close(write)
-    return _Watch(child, read, watched).until_gone(gone)
+    return _Watch(child, read, watched, others).until_gone(gone)
 
 
 def _work(work: Callable[[], int], write: int, mask: set[signal.Signals] | set[int]) -> int:
@@ -87,8 +90,8 @@ def _work(work: Callable[[], int], write: int, mask: set[signal.Signals] | set[i
 
 
 class _Watch:
-    def __init__(self, child: int, notes: int, watched: set[signal.Signals]) -> None:
-        self._child, self._notes, self._watched = child, notes, watched
+    def __init__(self, child: int, notes: int, watched: set[signal.Signals], others: frozenset[int]) -> None:
+        self._child, self._notes, self._watched, self._others = child, notes, watched, others
         self._facts: dict[str, Any] = {}
         self._unread = b""
         os.set_blocking(notes, False)
@@ -108,10 +111,10 @@ class _Watch:
                 self._pass_on(signal.SIGKILL)
             status = self._ended()
         self._read()
-        _end_all()
+        _end_all(self._others)
         if "code" in self._facts:
             return int(self._facts["code"])
-        return gone(self._facts, -stopped or status)
+        return gone(self._facts, -(stopped or self._facts.get("stop", 0)) or status)
 
     def _listens(self, number: int) -> bool:
         return signal.getsignal(number) is not signal.SIG_IGN
@@ -139,11 +142,11 @@ class _Watch:
                 self._facts |= json.loads(line)
 
 
-def _end_all() -> None:
-    """No process that the child has left may go on: they are ours now that it is gone."""
+def _end_all(others: frozenset[int]) -> None:
+    """No process that the child has left may go on: they are ours now that it is gone, but for ``others``."""
     end = time.monotonic() + CLOSE_SECONDS
     number = signal.SIGTERM
-    while left := _children(os.getpid()):
+    while left := _children(os.getpid(), others):
         for pid in left:
             with contextlib.suppress(OSError):
                 os.kill(pid, number)
@@ -157,8 +160,8 @@ def _end_all() -> None:
         time.sleep(0.05)
 
 
-def _children(pid: int) -> list[int]:
-    """All that descend from a process, the zombies among them left out; none where the system does not tell."""
+def _children(pid: int, others: frozenset[int] = frozenset()) -> list[int]:
+    """All that descend from a process, without zombies, ``others`` and theirs; none where the system does not tell."""
     parents: dict[int, tuple[int, str]] = {}
     for place in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError):
@@ -167,7 +170,7 @@ def _children(pid: int) -> list[int]:
     found, before = {pid}, 0
     while len(found) > before:
         before = len(found)
-        found |= {one for one, (parent, _) in parents.items() if parent in found}
+        found |= {one for one, (parent, _) in parents.items() if parent in found and one not in others}
     return [one for one in found - {pid} if parents[one][1] != "Z"]
 
 

@@ -195,9 +195,7 @@ def fit(
                 f"(here {config.learning_rate or 'chosen by the size of the model'}), or take another student"
             ) from error
         again, found = replace(config, precision="fp32"), replace(worker, restore=lambda read: None)
-        return _fit(again, train, held_out, save_to, found, report) | {
-            "fell_back": f"{error.what}, in {error.precision}"
-        }
+        return _fit(again, train, held_out, save_to, found, report, f"{error.what}, in {error.precision}")
 
 
 def _fit(
@@ -207,9 +205,11 @@ def _fit(
     save_to: Path,
     worker: Worker,
     report: Callable[[int, int, Course], None],
+    fell_back: str | None = None,
 ) -> dict[str, Any]:
     """One training in one precision. :raises NotFinite: when it comes to numbers that are not finite."""
     loop = _Loop(config, train, held_out, worker)
+    loop.fell_back = loop.fell_back or fell_back
     head = loop.measure_head() if config.start == "head" else None
     loop.worker.restore(loop.load)
     course, total = loop.course, config.epochs * len(train.texts)
@@ -534,8 +534,9 @@ class _Loop:
         """Write this worker's part of a checkpoint: what all share is rank 0's to write."""
         if self.worker.rank == 0:
             parts = {name: part.state_dict() for name, part in self._parts().items()}
+            how = {"precision": self.precision, "fell_back": self.fell_back}
             torch.save(
-                {**parts, "best": self.best, "tail": self.tail, "course": asdict(self.course)}, folder / "all.pt"
+                {**parts, **how, "best": self.best, "tail": self.tail, "course": asdict(self.course)}, folder / "all.pt"
             )
         cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
         own = {"loss": self.loss, "cpu": torch.get_rng_state(), "cuda": cuda}
@@ -553,6 +554,8 @@ class _Loop:
                 f"{folder}: this checkpoint of the training cannot be read ({first_line(error)}); remove checkpoints/ "
                 "from the run folder, and the training begins anew"
             ) from error
+        if state["precision"] == "fp32" != self.precision:
+            self._fall_back(state["fell_back"])
         for name, part in self._parts().items():
             if state[name]:  # what a loss scaler of another precision left is empty
                 part.load_state_dict(state[name])
@@ -565,6 +568,11 @@ class _Loop:
         torch.set_rng_state(own["cpu"])
         if own["cuda"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(own["cuda"], self.device)
+
+    def _fall_back(self, why: str | None) -> None:
+        """Compute in fp32 from here on, as the training that is gone on with did."""
+        self.precision, self.fell_back = "fp32", why
+        self.scaler = torch.amp.GradScaler(enabled=False)
 
     def _parts(self) -> dict[str, Any]:
         """What training changes, by its name in a checkpoint."""

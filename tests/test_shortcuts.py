@@ -27,7 +27,7 @@ from transformers import (
     RobertaPreLayerNormForSequenceClassification,
 )
 
-from runner import shortcuts, training
+from runner import dropout, shortcuts, training
 from runner.shortcuts import SeenEmbedding
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -89,6 +89,20 @@ def test_answers_and_gradients_are_the_same(build: Build) -> None:
             assert ours.grad is None, name
         else:
             assert torch.allclose(ours.grad, theirs.grad, atol=1e-4), name
+
+
+@pytest.mark.parametrize("build", TAKEN.values(), ids=TAKEN)
+@pytest.mark.parametrize("ours", [True, False])
+def test_what_is_learned_from_is_what_answers(build: Build, ours: bool) -> None:
+    """With dropout so small that nothing falls out, a model says the same as it learns: padding counts for nothing."""
+    one, other = twins(build)
+    for module in one.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 1e-7
+    assert shortcuts.take(one)
+    if ours:
+        dropout.put_in(one)
+    assert torch.allclose(one.train()(**batch(one)).logits, other.eval()(**batch(other)).logits, atol=1e-4)
 
 
 @pytest.mark.parametrize("build", LEFT.values(), ids=LEFT)

@@ -398,3 +398,50 @@ def test_24_a_lost_row_is_an_error_without_asserts_too(job: Any) -> None:
     )
     done = process_python("-O", "-c", code, str(job.path), cwd=job.root)
     assert done.stdout == "a row of data.train was lost\n", done.stderr
+
+
+# What the command is started in --------------------------------------------------------------------------------------
+
+
+def in_bash(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """What becomes of a command that is supervised, in ``work``."""
+    code = "import sys; from runner import supervise; sys.exit(supervise.supervised(lambda: print('said') or 0, print))"
+    (folder / "work.py").write_text(code)
+    work = f'"{sys.executable}" work.py'
+    variables = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        ["bash", "-c", script.replace("WORK", work)],
+        cwd=folder,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_16_what_the_shell_has_started_is_not_ended(tmp_path: Path) -> None:
+    done = in_bash("exec WORK > >(sleep 1; cat > out.txt; touch over)", tmp_path)
+    assert done.returncode == 0, done.stderr
+    end = time.monotonic() + 10
+    while not (tmp_path / "over").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert (tmp_path / "out.txt").read_text() == "said\n"
+
+
+def test_16_children_that_are_ignored_are_waited_for(tmp_path: Path) -> None:
+    done = in_bash("trap '' CHLD; exec WORK", tmp_path)
+    assert (done.returncode, done.stdout) == (0, "said\n"), done.stderr
+
+
+def test_16_a_stop_that_the_child_alone_was_told_of_is_no_kill(tmp_path: Path) -> None:
+    """It notes the signal; letting go of Ray may take too long after that."""
+    code = """
+import signal, sys, time
+from runner import supervise
+def work():
+    supervise.note(free=True, error="", stop=int(signal.SIGTERM))
+    time.sleep(30)
+sys.exit(supervise.supervised(work, lambda facts, status: print(status) or 0))
+"""
+    done = process_python("-c", code, cwd=tmp_path)
+    assert done.stdout == f"{-int(signal.SIGTERM)}\n", done.stderr

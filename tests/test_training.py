@@ -407,6 +407,17 @@ def test_a_short_training_keeps_no_checkpoint(tiny_model: Path, tmp_path: Path) 
     assert shelf.count == 0
 
 
+def test_a_training_that_fell_back_goes_on_in_fp32(tiny_model: Path, tmp_path: Path) -> None:
+    one = training._Loop(config(tiny_model, precision="fp32"), easy(8), easy(2), training.Worker())
+    one.fell_back = "its numbers are not finite, in bf16"
+    one.save(tmp_path)
+    other = training._Loop(config(tiny_model, precision="bf16"), easy(8), easy(2), training.Worker())
+    assert other.precision == "bf16"
+    other.load(tmp_path)
+    assert (other.precision, other.fell_back) == ("fp32", "its numbers are not finite, in bf16")
+    assert not other.scaler.is_enabled()
+
+
 class Bomb:
     """What a pickle can do: run whatever it likes when it is read."""
 

@@ -47,7 +47,7 @@ TEXTS = "train texts"
 
 NOT_LEARNT = ("resources", "export", "runtime", "max_disagreement")
 
-RECIPE = 9
+RECIPE = 10
 """Of training: recipes, learning rates, the rows held out, the choice of the epoch, dropout. A change trains anew."""
 
 
@@ -175,7 +175,9 @@ class _Lessons:
         with Meter(cluster, progress, NAME, self.wanted.gpus * workers, usd_per_hour) as meter:
             telling = _Telling(progress, self.done, meter)
             result = cluster.train(train_loop, config, self.wanted, workers, self._place(name), telling)
-        self.done += len(config["train"]["texts"]) * config["student"]["epochs"]
+        self.done += len(config["train"]["texts"]) * (
+            1 if config["trainings"] == ["head"] else config["student"]["epochs"]
+        )
         progress.at(self.done)
         return result
 
@@ -220,10 +222,12 @@ class _Lessons:
         answers = self.checkpoints.child(self.context.here.name)
         for fold in range(folds.max() + 1):
             seen, unseen, name = rows.where(folds != fold), rows.where(folds == fold), f"fold-{fold}"
+            epochs = self.plan.of(len(seen)).fold_epochs
             if not answers.exists(f"{name}.json"):
-                epochs = self.plan.of(len(seen)).fold_epochs
                 result = self._train(name, self._config(seen, epochs, asked=unseen.texts))
                 answers.write_json(f"{name}.json", result["probabilities"])
+            else:
+                self.done += len(seen) * epochs
             said[folds == fold] = answers.read_json(f"{name}.json")
         return _Rows(rows.texts, recipes.second_opinion(rows.targets, said))
 

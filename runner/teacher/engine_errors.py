@@ -45,9 +45,12 @@ class Written:
         """Its lines; none where it is no file."""
         if self._size() <= self._start:
             return []
-        with open("/proc/self/fd/2", encoding="utf-8", errors="replace") as handle:
-            handle.seek(self._start)
-            return handle.read().splitlines()
+        try:
+            with open("/proc/self/fd/2", encoding="utf-8", errors="replace") as handle:
+                handle.seek(self._start)
+                return handle.read().splitlines()
+        except OSError:  # systems without /proc
+            return []
 
     def _size(self) -> int:
         try:
@@ -57,7 +60,7 @@ class Written:
         return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
-def advice(error: Exception, written: Sequence[str] = ()) -> str:
+def advice(error: BaseException, written: Sequence[str] = ()) -> str:
     """The engine's own words, and what to do about them; ``written`` is what its processes wrote meanwhile."""
     lines = (str(error).strip() or type(error).__name__).splitlines()
     # Pydantic counts its errors on the first line, and says where and what on the next two.

@@ -118,7 +118,7 @@ class VllmEngine:
         try:
             engine = _start(folder, settings)
             self.tokenizer = engine.get_tokenizer()
-        except Exception as error:  # vLLM raises whatever its layers raise
+        except BaseException as error:  # vLLM raises whatever its layers raise
             self._failed = EngineError(f"the teacher's engine could not start: {advice(error, written.lines())}")
             return
         finally:
@@ -196,6 +196,7 @@ class _Loop:
         if is_fatal(error) or (self._on_gpu and not gpu_answers()):
             # Nothing in this process can be computed any more. Ray starts the actor anew, here or on another node, and
             # what was in flight is done again; an error for each row would lose them all.
+            traceback.print_exception(error)
             os._exit(FATAL)
 
 
