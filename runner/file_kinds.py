@@ -36,6 +36,8 @@ READABLE = ".csv, .tsv, .jsonl, .json, .parquet or .xlsx (.gz, .bz2, .zst or .xz
 BUFFER = 2**20
 LOOKED_AT = 4096
 GUESSED_BYTES = 2**16
+READINGS = 3
+"""Of a line that is not UTF-8, to choose from."""
 _COMMON = frozenset(
     ["big5", "cp932", "cp949", "euc_jp", "euc_kr", "gb18030", "koi8_r", "shift_jis", *(f"cp125{n}" for n in range(9))]
 )
@@ -193,7 +195,7 @@ def decoded_lines(head: bytes, stream: BinaryIO, name: str, encoding: str | None
     Without ``encoding`` it is what a byte order mark at its beginning says, and else UTF-8. Lines end at LF, or at CR
     where there is no LF at the file's beginning.
     """
-    chosen = _encoding(head, encoding)
+    chosen = _encoding(head, encoding, name)
     if encoding is None and (order := next((name for name, start in _UNMARKED.items() if start.match(head)), None)):
         raise DataError(f"{name}: this is UTF-16 without its mark: say so (encoding: {order}), or save it as UTF-8")
     if not _bytes_are_lines(chosen):
@@ -210,13 +212,21 @@ def decoded_lines(head: bytes, stream: BinaryIO, name: str, encoding: str | None
             raise DataError(f"{name}:{number}: {_undecoded(line, error, chosen, head)}") from error
 
 
-def _encoding(head: bytes, encoding: str | None) -> str:
+def _encoding(head: bytes, encoding: str | None, file: str) -> str:
     """UTF-16 and UTF-32 without a mark of their order are read as Python reads them, if they are asked for."""
     marked = next((name for mark, name in _MARKS if head.startswith(mark)), None)
     if encoding is None:
         return marked or "utf-8"
     name = codecs.lookup(encoding).name
-    return "utf-8-sig" if name == "utf-8" else name
+    if marked is None:
+        return "utf-8-sig" if name == "utf-8" else name
+    family = marked.removesuffix("-sig")
+    if not name.startswith(family):
+        raise DataError(
+            f"{file}: it begins with the mark of {family.upper()}, and encoding says {encoding}: leave encoding out, "
+            "or name such files apart"
+        )
+    return marked
 
 
 def _bytes_are_lines(encoding: str) -> bool:
@@ -266,23 +276,19 @@ def _undecoded(line: bytes, error: UnicodeDecodeError, encoding: str, head: byte
         return f"not {encoding} ({byte}); see that this is the file's encoding"
     if _NO_TEXT.search(head + line):
         return f"not UTF-8 ({byte}), and no text at all: it has bytes that no text has; see that this is the right file"
-    advice = f"not UTF-8 ({byte}); save the file as UTF-8, or say what it is (encoding: NAME)"
     read: dict[str, str] = {}
-    for name in ("cp1252", *_guess(head + line)):
+    for name in ("cp1252", *_guess(line)):
         with suppress(UnicodeDecodeError):
             place = len(line[: error.start].decode(name, errors="ignore"))
             found = line.decode(name)[max(0, place - 20) : place + 20].strip()
-            if found not in read.values():
+            if found not in read.values() and len(read) < READINGS:
                 read[name] = found
-    if not read:
-        return advice
-    name = list(read)[-1]
-    readings = " and ".join(f"as {name} it reads {text!r}" for name, text in read.items())
-    one = "that is right" if len(read) == 1 else "one of them is right"
-    return f"{advice}: {readings}; if {one}: encoding: {name}, or iconv -f {name} -t utf-8"
+    ways = " or ".join(f"encoding: {name} reads {text!r}" for name, text in read.items()) or "encoding: NAME"
+    return f"not UTF-8 ({byte}); save the file as UTF-8 (iconv -f NAME -t utf-8), or say what it is: {ways}"
 
 
-def _guess(text: bytes) -> list[str]:
-    """The character set that a text is likely in, to be shown to whoever can read it; none if it is no common one."""
-    best = charset_normalizer.from_bytes(text[:GUESSED_BYTES]).best()
-    return [best.encoding] if best is not None and best.encoding in _COMMON else []
+def _guess(line: bytes) -> list[str]:
+    """The character sets that a line may be in, the likeliest first, to be shown to whoever can read it."""
+    cut = max(line.rfind(mark, 0, GUESSED_BYTES) for mark in (b" ", b",", b"\t")) if len(line) > GUESSED_BYTES else -1
+    found = charset_normalizer.from_bytes(line[:cut] if cut > 0 else line[:GUESSED_BYTES])
+    return [match.encoding for match in found if match.encoding in _COMMON]

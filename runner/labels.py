@@ -22,7 +22,7 @@ from functools import lru_cache
 LISTED = 12
 """So many labels are named in a message; the rest is counted."""
 
-_WHOLE = re.compile(r"([+-]?\d+)\.0+", re.ASCII)
+_WHOLE = re.compile(r"([+-]?\d+)(?:\.0+)?", re.ASCII)
 # Letters of other scripts that most fonts draw as Latin ones.
 _LOOK = str.maketrans(
     "\u0430\u0432\u0435\u043a\u043c\u043d\u043e\u0440\u0441\u0442\u0443\u0445\u0456\u0458\u0455\u03b1\u03bf\u03c1\u03bd\u0131",
@@ -33,7 +33,8 @@ _LOOK = str.maketrans(
 def plain(text: str) -> str:
     """A label without what does not count: equal results, the same label."""
     folded = unicodedata.normalize("NFD", text).casefold()
-    return " ".join(unicodedata.normalize("NFC", folded).split())
+    # The capital of the Turkish i, folded, keeps its dot apart.
+    return " ".join(unicodedata.normalize("NFC", folded.replace("i\u0307", "i")).split())
 
 
 def same(one: str, other: str) -> bool:
@@ -97,6 +98,8 @@ def _known(labels: tuple[str, ...]) -> tuple[dict[str, str], dict[str, str]]:
 
 def _integer(key: str) -> str:
     """``1.0`` -> ``1``; a text that is no whole number is nothing."""
-    if match := _WHOLE.fullmatch(key):
-        return match[1].lstrip("+")
-    return key if re.fullmatch(r"-?\d+", key, re.ASCII) else ""
+    match = _WHOLE.fullmatch(key)
+    if match is None:
+        return ""
+    digits = match[1].lstrip("+-")
+    return f"-{digits}" if match[1].startswith("-") and digits.strip("0") else digits

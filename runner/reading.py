@@ -166,6 +166,9 @@ def _parquet_count(file: str) -> int:
 
     try:
         with _opened(file) as handle:
+            if not handle.read(1):
+                return 0
+            handle.seek(0)
             return int(pq.read_metadata(handle).num_rows)
     except (pa.ArrowException, OSError) as error:
         name = file.rsplit("/", 1)[-1]
@@ -191,6 +194,7 @@ def _found(path: str) -> tuple[list[str], bool]:
         local = os.path.abspath(local)
         files = [local] if os.path.isfile(local) else sorted(glob.glob(local, recursive=True))
         folder = files == [local] and os.path.isdir(local)
+        files = [file for file in files if os.path.isfile(file) or os.path.isdir(file)]  # a pipe would never end
         return [] if folder else [f"file://{file}" for file in files], folder
     from runner.storage import file_system
 
@@ -237,6 +241,9 @@ def _file_rows(file: str, source: Source, wanted: Wanted) -> Iterator[Row]:
 
 
 def _rows(handle: BinaryIO, name: str, kind: str, source: Source, wanted: Wanted) -> Iterator[Row]:
+    if kind in ("parquet", "xlsx") and not handle.read(1):
+        return iter(())  # as a text file of zero bytes
+    handle.seek(0)
     if kind == "parquet":
         return tables.parquet_rows(handle, name, wanted)
     if kind == "xlsx":

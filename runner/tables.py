@@ -11,6 +11,7 @@ import itertools
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NoReturn
@@ -346,7 +347,15 @@ def xlsx_rows(handle: BinaryIO, name: str, wanted: Wanted) -> Iterator[Row]:
         raise DataError(f"{name}: broken workbook: {error}") from error
     for sheet in sheets:
         sheet.reset_dimensions()  # some programs write wrong ones
-    yield from _sheet_rows(zip(*(sheet.iter_rows() for sheet in sheets), strict=True), name, wanted)
+    yield from _sheet_rows(_sheet_cells(sheets, name), name, wanted)
+
+
+def _sheet_cells(sheets: Sequence[Any], name: str) -> Iterator[Any]:
+    """Rows of cells, of both readings of a sheet; they are parsed one by one."""
+    try:
+        yield from zip(*(sheet.iter_rows() for sheet in sheets), strict=True)
+    except (KeyError, ValueError, IndexError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{name}: broken workbook: {error}") from error
 
 
 def _check_workbook(handle: BinaryIO, name: str) -> None:

@@ -17,6 +17,9 @@ from runner.spec import Spec
 from runner.spec.model import Annotator
 from runner.teacher.recorded import Columns, label_of
 
+READING = 1
+"""Of cells, as labels: a change reads the files anew."""
+
 
 @dataclass(frozen=True)
 class Said:
@@ -39,8 +42,9 @@ def read_all(spec: Spec, test: Iterable[dict[str, Any]]) -> dict[str, Said]:
 
 
 def key(spec: Spec) -> dict[str, Any]:
-    """What a comparison depends on: each file's content and columns."""
-    return {name: source_key(spec, other.source) for name, other in spec.evaluate.compare.items()}
+    """What a comparison depends on: each file's content and columns, and how a cell is read."""
+    files = {name: source_key(spec, other.source) for name, other in spec.evaluate.compare.items()}
+    return {"reading": READING, "files": files} if files else {}
 
 
 def _read(spec: Spec, name: str, other: Annotator, rows: list[tuple[str, str]]) -> Said:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import csv
 import datetime
 import decimal
@@ -12,8 +13,10 @@ import json
 import lzma
 import os
 import pickle
+import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -531,22 +534,22 @@ def test_22_zstd_is_read_to_its_end(tmp_path: Path) -> None:
         (
             "a.csv",
             b"text\nit\x92s\n",
-            r"a.csv:2: not UTF-8 \(byte 0x92\).*reads 'it\u2019s'.*iconv -f cp1252",
+            r"a.csv:2: not UTF-8 \(byte 0x92\).*iconv -f NAME.*encoding: cp1252 reads 'it\u2019s'",
             "latin1",
         ),
         (
             "a.csv",
             "text\n这家公司的利润大幅增长\n".encode("gb18030"),
-            "as gb18030 it reads '这家公司的利润大幅增长'; if one of them is right: encoding: gb18030",
+            "encoding: gb18030 reads '这家公司的利润大幅增长'",
             "latin1",
         ),
         (
             "a.csv",
             "text\n会社の利益は大幅に増加した\n".encode("shift_jis"),
-            "as cp932 it reads '会社の利益は大幅に増加した'",
+            "encoding: cp932 reads '会社の利益は大幅に増加した'",
             "latin1",
         ),
-        ("a.csv", b"text\n\xcf\xf0\xe8\n", r"reads '\u00cf\u00f0\u00e8'; if that is right: encoding: cp1252", "latin1"),
+        ("a.csv", b"text\n\xcf\xf0\xe8\n", r"encoding: cp1252 reads '\u00cf\u00f0\u00e8'", "latin1"),
         (
             "a.csv",
             "text\nx\n".encode("utf-16-le"),
@@ -667,3 +670,66 @@ def test_22_what_is_no_character_set_is_said_with_recorded_votes_too(job: Any, s
     with pytest.raises(SpecError) as raised:
         check_spec(job.path, [f"data.{split}.encoding={encoding}"])
     assert [problem.path for problem in raised.value.problems] == [f"data.{split}.encoding"]
+
+
+# Found by a second reading -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["A qualidade não é boa, atenção", "Señor, la niña comió", "São Paulo", "Köln"])
+def test_22_each_reading_has_its_own_advice(tmp_path: Path, text: str) -> None:
+    """No single name is advised: cp1250 reads nearly every byte, and nothing would show that it is the wrong one."""
+    (tmp_path / "a.csv").write_bytes(f"text\n{text}\n".encode("cp1252"))
+    with pytest.raises(DataError, match=re.escape(f"or say what it is: encoding: cp1252 reads {text[-40:]!r}")):
+        list(read_rows(Source(str(tmp_path / "a.csv")), ["text"]))
+
+
+def test_22_the_line_itself_is_looked_at(tmp_path: Path) -> None:
+    line = "会社の利益は大幅に増加した".encode("shift_jis")
+    for content in (b"plain text\n" * 2000 + line + b"\n", b", ".join([line] * 8000) + b"\n"):
+        (tmp_path / "a.csv").write_bytes(b"text\n" + content)
+        with pytest.raises(DataError, match="encoding: cp932 reads"):
+            list(read_rows(Source(str(tmp_path / "a.csv")), ["text"]))
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16-le"])
+def test_22_an_encoding_never_overrules_a_mark(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.csv").write_bytes("text\nMüller\n".encode("utf-8-sig"))
+    with pytest.raises(DataError, match=r"a\.csv: it begins with the mark of UTF-8, and encoding says"):
+        list(read_rows(Source(str(tmp_path / "a.csv"), encoding=encoding), ["text"]))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", None])
+def test_22_a_mark_of_the_same_encoding_is_no_text(tmp_path: Path, encoding: str | None) -> None:
+    (tmp_path / "a.csv").write_bytes(codecs.BOM_UTF16_LE + "text\nMüller\n".encode("utf-16-le"))
+    rows = list(read_rows(Source(str(tmp_path / "a.csv"), encoding=encoding), ["text"]))
+    assert [row.values for row in rows] == [{"text": "Müller"}]
+
+
+def test_21_an_empty_shard_of_any_format_has_no_rows(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["Fine."]}), tmp_path / "a.parquet")
+    (tmp_path / "b.parquet").touch()
+    (tmp_path / "c.xlsx").touch()
+    skipped: list[str] = []
+    for pattern in ("*.parquet", "c.xlsx"):
+        list(read_rows(Source(str(tmp_path / pattern)), ["text"], skipped=skipped.append))
+    assert [Path(one).name for one in skipped] == ["b.parquet", "c.xlsx"]
+
+
+def test_22_a_sheet_that_breaks_off_is_no_bug(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in (["text"], ["Fine."], ["Bad."]):
+        book.active.append(row)
+    book.save(tmp_path / "whole.xlsx")
+    with zipfile.ZipFile(tmp_path / "whole.xlsx") as whole, zipfile.ZipFile(tmp_path / "a.xlsx", "w") as broken:
+        for entry in whole.infolist():
+            content = whole.read(entry)
+            broken.writestr(entry, content[: len(content) * 2 // 3] if "sheet1" in entry.filename else content)
+    with pytest.raises(DataError, match=r"a\.xlsx: broken workbook: "):
+        list(read_rows(Source(str(tmp_path / "a.xlsx")), ["text"]))
+
+
+def test_22_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.csv")
+    with pytest.raises(DataError, match="no such file, and no file matches"):
+        list(read_rows(Source(str(tmp_path / "a.csv")), ["text"]))

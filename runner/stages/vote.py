@@ -31,7 +31,7 @@ from runner.teacher.worker import NOT_FINITE, is_finite
 NAME = "vote"
 NEEDS = ("load", "label")
 
-RULES = 4
+RULES = 5
 """Of reading answers and counting votes: a change makes votes that are stored new."""
 
 VOTES = pa.schema(

@@ -53,7 +53,7 @@ LANGUAGES: dict[str, Language] = {
         "antwort ergebnis bewertung",
         fills="das der die den dem des dieser diese dieses diesen ein eine einen es ich meine mein richtige korrekte "
         "endgültige finale passende hier also daher somit text textes satz satzes rezension kommentar von für "
-        "zu als",
+        "als",
         ends="ein eingestuft einstufen bewertet bewerten klassifiziert klassifizieren",
         reasons="begründung grund erklärung weil konfidenz",
     ),

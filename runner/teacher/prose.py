@@ -56,6 +56,10 @@ _TAG = re.compile(r"<(/?)([A-Za-z]{1,20})>")
 _FENCE = re.compile(r"^\s*```\w{0,20}\s*$", re.MULTILINE)
 _LAST_TOKEN = re.compile(r"(?:\s*(?:</s>|<\|[a-z_]{1,20}\|>|<end_of_turn>|<eos>))+\s*$")
 _TAGS = re.compile("label|answer|sentiment|class|category|classification|output|result|response|b|i|em|strong|code|p")
+_LOOKS = frozenset({"b", "i", "em", "strong", "code"})
+"""Tags that say how a word looks, and end no sentence."""
+_GOES_ON = re.compile(r"(?<=[^\W\d_A-Z])[ \t]*\n[ \t]*(?=[a-z]+\b(?![^\n]{0,30}[:=]))|(?<=,)[ \t]*\n[ \t]*(?=[a-z])")
+"""A line's end within a sentence."""
 
 
 @dataclass(frozen=True)
@@ -102,16 +106,22 @@ def _without_tags(text: str) -> str:
     """``<label>X</label>`` -> ``label: X``; a tag of another name, such as that of struck-out text, stays."""
 
     def named(tag: re.Match[str]) -> str:
-        if not _TAGS.fullmatch(tag[2].lower()):
-            return tag[0]
-        return "\n" if tag[1] else f"\n{tag[2]}: " if len(tag[2]) > 3 else "\n"
+        name = tag[2].lower()
+        if name in _LOOKS or not _TAGS.fullmatch(name):
+            return "" if name in _LOOKS else tag[0]
+        before = text[: tag.start()].rpartition("\n")[2].rstrip()
+        # Whatever begins a sentence belongs to it: "it is not <label>".
+        parted = " " if before and not tag[1] and before[-1] not in f"{STOPS}{CRIES}:\uff1a>" else "\n"
+        return parted if tag[1] or len(name) <= 3 else f"{parted}{tag[2]}: "
 
     return _TAG.sub(named, text)
 
 
 def _may_be_minus(text: str, start: int, label: str) -> bool:
-    """Whether a number may have a sign: ``- 1`` is not 1."""
-    return label[:1].isdigit() and text[:start].rstrip()[-1:] in (*_DASHES, "\u2212", "+")
+    """Whether a number may have a sign, or be what follows a point: neither ``- 1`` nor ``.1`` is 1."""
+    return label[:1].isdigit() and (
+        text[:start].rstrip()[-1:] in (*_DASHES, "\u2212", "+") or text[max(0, start - 1) : start] in (".", ",")
+    )
 
 
 def _mentions(text: str, labels: tuple[str, ...]) -> Iterator[tuple[str, int, int]]:
@@ -158,7 +168,7 @@ def _statements(text: str, places: Sequence[tuple[str, int, int]]) -> Iterator[S
         pieces.append(text[end:start])
         end = stop
     marked = _HERE.join([*pieces, text[end:]])
-    for mark, by in ((_OVER_LINES, r"\1 "), (_ASKED, r"\1\n"), (_CRY, "\n"), (_STOP, "\n")):
+    for mark, by in ((_OVER_LINES, r"\1 "), (_GOES_ON, " "), (_ASKED, r"\1\n"), (_CRY, "\n"), (_STOP, "\n")):
         marked = mark.sub(by, marked)
     labels = iter([label for label, _, _ in places])
     for line in marked.split("\n"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -89,6 +90,13 @@ def test_what_names_no_label_is_none(answer: str) -> None:
     [
         ("Neutral  to positive", ("neutral", "neutral to positive"), "neutral to positive"),
         ("3)", ("1", "2", "3"), "3"),
+        ("B)", ("A", "B"), "B"),
+        ("\uff22\uff09", ("A", "B"), "B"),
+        ("+1", ("-1", "0", "1"), "1"),
+        ("-1", ("-1", "0", "1"), "-1"),
+        (".1", ("0", "1"), None),
+        ("\u0130yi", ("iyi", "k\u00f6t\u00fc"), "iyi"),
+        ("\u6807\u7b7e\uff1a\uff13", ("1", "2", "3"), "3"),
         ("\uff13", ("1", "2", "3"), "3"),
         ("\uff13\uff09", ("1", "2", "3"), "3"),
         ("\uff30ositive\u3002", ("positive", "negative"), "positive"),
@@ -119,10 +127,60 @@ def test_labels_of_every_kind(answer: str, labels: tuple[str, ...], expected: st
     assert read_label(answer, labels) == expected
 
 
+RANKED = '[{"label": "positive", "score": 0.98}, {"label": "negative", "score": 0.005}]'
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        RANKED,
+        f"```json\n{RANKED}\n```",
+        '{"candidates": [{"label": "positive"}, {"label": "negative"}]}',
+        '{"answer": {"label": "positive"}, "alternative": {"label": "negative"}}',
+        '{"label": "positive" or "negative"}',
+        '{"label": "positive" | "negative" | "neutral"}',
+        '{"label": "positive"/"negative"}',
+        '{"label": "positive", "negative"}',
+        '{"label": "positive" if up else "negative"}',
+        "The answer is not <answer>positive</answer>.",
+        "It is not <label>positive</label>",
+        "Anything but <label>positive</label>",
+        "I cannot say that the\nlabel is positive.",
+        "If sales rise,\nthe label is positive.",
+    ],
+)
+def test_what_offers_several_or_denies_is_none(answer: str) -> None:
+    assert read_label(answer, LABELS) is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '[{"label": "positive", "score": 0.98}]',
+        '{"result": {"label": "positive"}}',
+        '{"label": "positive", "alternative": {"label": "negative"}}',
+        '{"label": "positive", "reason": "sales rose and',
+        "{'label': 'positive', 'reason': 'it\\'s up'}",
+        "<strong>positive</strong>",
+        "The label is <strong>positive</strong>.",
+        "<code>positive</code>",
+        "The answer is <answer>positive</answer>.",
+        "Sales rose.\n<label>positive</label>",
+    ],
+)
+def test_what_says_one_is_read(answer: str) -> None:
+    assert read_label(answer, LABELS) == "positive"
+
+
+@pytest.mark.parametrize("answer", ["Das ist zu positiv.", "Die Bewertung ist zu positiv.", "Das Label ist zu positiv"])
+def test_too_much_of_it_is_no_label(answer: str) -> None:
+    assert read_label(answer, ("negativ", "neutral", "positiv")) is None
+
+
 @given(st.text() | st.text(alphabet='{}[]":, \nlabeposit'))
 def test_no_answer_makes_it_fail_or_invent(answer: str) -> None:
     found = read_label(answer, LABELS)
-    assert found is None or found in answer.casefold()
+    assert found is None or found in unicodedata.normalize("NFKC", answer).casefold()
 
 
 @given(st.sampled_from(LABELS), st.text(max_size=200))
