@@ -17,8 +17,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, BinaryIO
 
-import charset_normalizer
-
 from runner.errors import DataError
 
 LONGEST_BYTES = 2**26
@@ -289,6 +287,8 @@ def _undecoded(line: bytes, error: UnicodeDecodeError, encoding: str, head: byte
 
 def _guess(line: bytes) -> list[str]:
     """The character sets that a line may be in, the likeliest first, to be shown to whoever can read it."""
+    import charset_normalizer  # few files need it, and every command would wait for it
+
     cut = max(line.rfind(mark, 0, GUESSED_BYTES) for mark in (b" ", b",", b"\t")) if len(line) > GUESSED_BYTES else -1
     found = charset_normalizer.from_bytes(line[:cut] if cut > 0 else line[:GUESSED_BYTES])
     return [match.encoding for match in found if match.encoding in _COMMON]

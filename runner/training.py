@@ -366,7 +366,7 @@ class _Loop:
         """The norm of all gradients; in the step that follows it is 1 at most."""
         if self.device.type != "cpu" or self.scaler.is_enabled():
             return torch.nn.utils.clip_grad_norm_(self.bare.parameters(), 1.0)
-        gradients = [one.grad.view(-1) for one in self.bare.parameters() if one.grad is not None]
+        gradients = [one.grad.flatten() for one in self.bare.parameters() if one.grad is not None]
         norm = torch.stack([torch.dot(one, one) for one in gradients]).sum().sqrt()
         # The optimizer divides by it as it goes, in the way it does for a GradScaler: one pass over memory less.
         self.optimizer.grad_scale = (norm + 1e-6).clamp(min=1.0)  # type: ignore[attr-defined]
