@@ -315,7 +315,7 @@ def test_the_command_line_keeps_them_and_a_second_run_keeps_its_stages(
 ) -> None:
     """A job that ends where GPUs are asked for that nobody has, so that no Ray starts."""
     command = ["run", str(job.path), "--runs-dir", str(job.runs_dir), "--json"]
-    command += ["--set", "student.resources.gpus=16"]
+    command += ["--set", "student.resources.gpus=1", "--set", "student.resources.workers=16"]
 
     def lines() -> list[dict[str, Any]]:
         assert main(command) == 1

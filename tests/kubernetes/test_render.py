@@ -296,13 +296,13 @@ def test_nodes_with_too_few_gpus_are_left_out() -> None:
 def test_what_the_cloud_lacks_is_said_all_at_once_and_nothing_is_written(
     write: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write(VLLM.replace("H100", "A10G"), T4.replace("gpus: 1", "gpus: 16"))
+    write(VLLM.replace("accelerator: H100, gpus: 2", "accelerator: T4, gpus: 16"), T4.replace("T4", "A10G"))
     out = tmp_path / "job.yaml"
     assert main(["render", str(tmp_path / "spec.yaml"), "--cloud", "gke", "-o", str(out)]) == 2
     said = capsys.readouterr()
     assert said.out == "" and not out.exists()
-    assert "spec.yaml:7" in said.err and "'A10G' is known here" in said.err
-    assert "spec.yaml:8" in said.err and "has 16 T4, but 4 at most" in said.err
+    assert "spec.yaml:7" in said.err and "has 16 T4, but 4 at most" in said.err
+    assert "spec.yaml:8" in said.err and "'A10G' is known here" in said.err
 
 
 def test_a_file_that_cannot_be_written_is_1(write: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
