@@ -16,6 +16,10 @@ import pyarrow.compute as pc
 
 from runner import machine, models, third_parties, vocabulary
 from runner.errors import EngineError, ModelError
+from runner.hardware.accelerators import GIB, known
+from runner.hardware.teacher_fit import Asked, Row, Verdict, judge
+from runner.hardware.throughput import Work, row_seconds, start_seconds
+from runner.hardware.training_memory import too_large
 from runner.held_out import held_out_size
 from runner.pipeline import steps
 from runner.progress import clock
@@ -31,31 +35,23 @@ from runner.teacher.vllm_engine import engine_options
 from runner.tokens import CHARACTERS_PER_TOKEN, direct_requests, prompt_tokens, shown_task
 from runner.training_plan import TrainingPlan
 
-GIB = 2**30
-
-# Memory in GiB, useful TFLOP/s (about 40 % of the dense half-precision peak) and watts, by the vendors' data sheets.
-ACCELERATORS: dict[str, tuple[float, float, float]] = {
-    "T4": (15, 26, 70),
-    "L4": (22, 48, 72),
-    "A10G": (22, 28, 150),
-    "A100": (39, 125, 400),
-    "A100-80G": (79, 125, 400),
-    "H100": (79, 400, 700),
-    "H200": (139, 400, 700),
-}
-UNKNOWN_ACCELERATOR = (0.0, 50.0, 300.0)
 WATTS_PER_CORE = 10.0
 DECODING = 5.0
 """A decoded token takes about this many times the time of a prompt token, which come many at once."""
 USABLE = 0.9
-"""The share of a GPU's memory that vLLM takes by default."""
+"""The share of this machine's memory that a teacher on its processor may take."""
+USEFUL = 0.4
+"""The share of a GPU's dense peak that is reached where nothing more exact is known."""
+UNKNOWN_TFLOPS, UNKNOWN_WATTS = 50.0, 300.0
+"""Of a GPU of which nothing is known here: useful operations, and power."""
 
 CPU_TEACHER_TFLOPS, CPU_STUDENT_TFLOPS = 0.23, 0.08
 """Per core with bf16 in hardware, measured on 2 cores: a 1.5 B teacher, and fine-tuning with small batches."""
 AMX_TEACHER_TFLOPS = 0.4
 """The same teacher where the core has AMX: an estimate from runs of 2 to 10 rows a second."""
 
-ANSWER_TOKENS = 80
+ANSWER_TOKENS = 45
+"""Of a chain-of-thought answer: the recorded ones of Mixtral have 42 on average, and 70 at the 95th percentile."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +96,9 @@ def make_plan(spec: Spec, run: Folder) -> Plan:
     third_parties.read_all(spec, test.rows.values())
     student = _student(spec, list(train.rows.values()))
     notes = [*warnings, *_slow_choices(spec, teacher), *([student["advice"]] if student["advice"] else [])]
+    notes += [note for one, _ in teachers for note in one.get("memory", {}).get("notes", ())]
+    facts = models.describe(spec.student.model, spec.student.revision, spec.base)
+    notes += [said] if (said := too_large(spec.student, facts)) else []
     found = vocabulary.count_before(spec, [row["text"] for row in train.rows.values()])
     student["unknown_tokens"] = found and asdict(found)
     notes += [said] if (said := vocabulary.warning(spec.student.model, found, "train texts")) else []
@@ -165,9 +164,15 @@ def _teacher(spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence[str]) 
     memory, problems = _memory(spec, facts)
     requests, read_again, output = _requests(spec, per_row, problems)
     problems += [reason] if (reason := _no_room(teacher, fixed)) else []
+    verdict = _verdict(spec, facts, Row(fixed, math.ceil(per_row + output / requests)))
+    if verdict and not problems:
+        memory, problems = _told(verdict)
     if reused:
         seconds = todo * pc.sum(mine["seconds"]).as_py() / reused
         basis = f"measured on {reused} earlier rows"
+    elif verdict and verdict.sequences:
+        seconds = todo * _on_gpus(teacher, facts, verdict, Work(requests, per_row + read_again, output), todo)
+        basis = "rough, from the GPU's bandwidth and peak"
     else:
         calls = todo + (calibrate.CONTENT_FREE_TEXTS if todo and label.asks_content_free(spec) else 0)
         work = per_row + read_again + output * (DECODING if teacher.prompt == "cot" else 1)
@@ -175,6 +180,8 @@ def _teacher(spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence[str]) 
         basis = "rough, from arithmetic"
     replicas = _replicas(teacher, todo)
     hours = seconds / 3600 / replicas["at_work"]
+    start = _start_hours(teacher, facts, verdict) if todo else 0.0
+    held = (hours + start) * replicas["held"]
     return {
         "engine": teacher.engine,
         "model": teacher.model,
@@ -187,11 +194,12 @@ def _teacher(spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence[str]) 
         "output_tokens_per_row": output,
         "memory": memory,
         "hours": hours,
+        "start_hours": start,
         "replicas": replicas,
         "basis": basis,
-        "gpu_hours": hours * replicas["held"] * teacher.resources.gpus,
+        "gpu_hours": held * teacher.resources.gpus,
         "kwh": seconds / 3600 * _watts(teacher.resources) / 1000,
-        "usd": teacher.price_per_hour and hours * replicas["held"] * teacher.price_per_hour,
+        "usd": teacher.price_per_hour and held * teacher.price_per_hour,
         "engine_options": engine_options(label.settings_of(teacher)),
         "prompt": prompt.messages(shown, texts[0] if texts else ""),
     }, problems
@@ -304,21 +312,51 @@ def _spent(spec: Spec, operations: float | None) -> dict[str, Any]:
     return {"hours": hours, "basis": "rough, from arithmetic", "usd": usd}
 
 
-def _accelerator(resources: TeacherResources | StudentResources) -> tuple[float, float, float]:
-    return ACCELERATORS.get(resources.accelerator or "", UNKNOWN_ACCELERATOR)
+def _verdict(spec: Spec, facts: models.ModelFacts, row: Row | None = None) -> Verdict | None:
+    """Of a teacher on GPUs that are known here; None of any other."""
+    teacher = spec.teacher
+    gpu = known(teacher.resources.accelerator) if teacher.resources.gpus else None
+    if gpu is None or teacher.endpoint or teacher.engine != "vllm":
+        return None
+    options = engine_options(label.settings_of(teacher))
+    gpus = int(options["tensor_parallel_size"])
+    return judge(Asked(teacher.model, gpu, gpus, teacher.max_context, options), facts, row)
+
+
+def _told(verdict: Verdict) -> tuple[dict[str, Any], list[str]]:
+    return {**verdict.to_dict(), "notes": verdict.notes}, verdict.problems
+
+
+def _on_gpus(teacher: Teacher, facts: models.ModelFacts, verdict: Verdict, work: Work, rows: int) -> float:
+    """Seconds of one replica for a row."""
+    gpu = known(teacher.resources.accelerator)
+    assert gpu and verdict.fit and verdict.sequences
+    active = facts.active_parameters or 7e9
+    return row_seconds(verdict.fit, gpu, teacher.resources.gpus, active, work, verdict.sequences, max(1, rows))
+
+
+def _start_hours(teacher: Teacher, facts: models.ModelFacts, verdict: Verdict | None) -> float:
+    """From nothing to the first answer of an engine on GPUs; 0 where it is not known."""
+    if not teacher.resources.gpus or teacher.endpoint or teacher.engine != "vllm":
+        return 0.0
+    if verdict and verdict.fit:
+        return start_seconds(verdict.fit.weight_bytes * teacher.resources.gpus) / 3600
+    return start_seconds(facts.weight_bytes) / 3600 if facts.weight_bytes else 0.0
 
 
 def _watts(resources: TeacherResources) -> float:
     """Of one replica at full load; the machine around the GPUs is not counted."""
     if resources.gpus:
-        return resources.gpus * _accelerator(resources)[2]
+        gpu = known(resources.accelerator)
+        return resources.gpus * (gpu.watts if gpu else UNKNOWN_WATTS)
     return WATTS_PER_CORE * (resources.cpus or machine.usable_cores())
 
 
 def _flops(resources: TeacherResources | StudentResources, per_core: float | None = None) -> float:
     """Operations a second; on processors ``per_core`` (None: as a teacher has them), in 10^12."""
     if resources.gpus:
-        return 1e12 * resources.gpus * _accelerator(resources)[1]
+        gpu = known(resources.accelerator)
+        return 1e12 * resources.gpus * (USEFUL * gpu.tflops if gpu else UNKNOWN_TFLOPS)
     if per_core is None:
         per_core = AMX_TEACHER_TFLOPS if "amx_bf16" in machine.cpu_flags() else CPU_TEACHER_TFLOPS
     slow = 1 if machine.has_bf16() else 4
@@ -330,6 +368,8 @@ def _memory(spec: Spec, facts: models.ModelFacts) -> tuple[dict[str, Any], list[
     resources = spec.teacher.resources
     if spec.teacher.endpoint:
         return {"arithmetic": "the server's own"}, []
+    if verdict := _verdict(spec, facts):
+        return _told(verdict)
     if facts.weight_bytes is None:
         return {"arithmetic": "unknown: the model is not on this machine"}, []
     wide = 2 if engine_options(label.settings_of(spec.teacher)).get("dtype") in ("float32", "float") else 1
@@ -337,27 +377,21 @@ def _memory(spec: Spec, facts: models.ModelFacts) -> tuple[dict[str, Any], list[
     weights = facts.weight_bytes * (1 if quantised else wide)
     cache = (facts.kv_bytes_per_token or 0) * spec.teacher.max_context * wide
     need = weights + cache
-    if resources.gpus:
-        each = _accelerator(resources)[0]
-        have, where = (
-            each * resources.gpus * USABLE * GIB,
-            f"{resources.gpus} x {resources.accelerator or 'GPU'}",
-        )
-        where += f" ({each:.0f} GiB each, {USABLE:.0%} usable)"
-    else:
-        have, where = machine.memory_bytes() * USABLE, "this machine's memory"
     arithmetic = (
-        f"weights {weights / GIB:.1f} GiB + KV cache of one full context {cache / GIB:.2f} GiB "
-        f"= {need / GIB:.1f} GiB; {where}: {have / GIB:.1f} GiB"
+        f"weights {weights / GIB:.1f} GiB + KV cache of one full context {cache / GIB:.2f} GiB = {need / GIB:.1f} GiB"
     )
+    if resources.gpus:
+        kind = resources.accelerator or "GPU"
+        arithmetic += f"; the memory of {resources.gpus} x {kind} is not known here"
+        return {"need_gib": need / GIB, "have_gib": None, "arithmetic": arithmetic}, []
+    have = machine.memory_bytes() * USABLE
+    arithmetic += f"; this machine's memory: {have / GIB:.1f} GiB"
     problems = []
     if have and need > have:
         problems.append(
             f"teacher.resources: {spec.teacher.model} does not fit: {arithmetic}. "
-            "Ask for more or larger GPUs, a quantised build, a smaller model, or a smaller teacher.max_context"
+            "Ask for a GPU, a smaller model, or a smaller teacher.max_context"
         )
-    if have == 0:
-        arithmetic = arithmetic.split(";")[0] + "; the accelerator's memory is not known here"
     return {"need_gib": need / GIB, "have_gib": have / GIB or None, "arithmetic": arithmetic}, problems
 
 
@@ -375,10 +409,16 @@ def _teacher_lines(teacher: dict[str, Any]) -> list[str]:
         f"           vLLM: {options}",
         f"           memory: {teacher['memory']['arithmetic']}",
         f"           about {clock(teacher['hours'] * 3600)}{_with_replicas(teacher)} ({teacher['basis']})"
-        f"{_cost(teacher)}, "
+        f"{_after_start(teacher)}{_cost(teacher)}, "
         f"{teacher['kwh']:.2g} kWh" + (f", {teacher['gpu_hours']:.2g} GPU-hours" if teacher["gpu_hours"] else ""),
     ]
     return lines
+
+
+def _after_start(teacher: dict[str, Any]) -> str:
+    """How long the engine takes to start, which is often longer than the labelling; nothing where it is not known."""
+    start = teacher.get("start_hours")
+    return f", after about {clock(start * 3600)} in which the engine starts" if start else ""
 
 
 def _with_replicas(teacher: dict[str, Any]) -> str:
@@ -425,7 +465,8 @@ def estimate(plan: Plan) -> str:
         for one in (part, *part.get("also", [])) if part else ():
             if one.get("hours") is not None:
                 said = _with_replicas(one) if name == "teacher" else ""
-                parts.append(f"{name} about {clock(one['hours'] * 3600)}{said} ({one['basis']}){_cost(one)}")
+                said += f" ({one['basis']}){_after_start(one)}{_cost(one)}"
+                parts.append(f"{name} about {clock(one['hours'] * 3600)}{said}")
     return "; ".join(parts)
 
 

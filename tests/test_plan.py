@@ -45,7 +45,9 @@ def test_the_published_case_fits_two_h100(mixtral: Path, tmp_path: Path, capsys:
     assert main(["plan", str(mixtral), "--runs-dir", str(tmp_path / "runs")]) == 0
     out = capsys.readouterr().out
     assert "rows       40 train, 2 test; 0 dropped" in out
-    assert "weights 87.0 GiB + KV cache of one full context 0.50 GiB = 87.5 GiB; 2 x H100" in out
+    assert "weights 43.5 GiB and about 4.4 GiB to work with, on each of 2 x H100" in out
+    assert "where vLLM takes 92% of 79.1 GiB: 72.8 GiB; 24.9 GiB are left for the KV cache" in out
+    assert "after about 4:37 in which the engine starts" in out
     assert "42 rows to label, 0 answers already there" in out
     assert "load > label > vote > train > evaluate > benchmark" in out
     assert "problem" not in out
@@ -67,17 +69,19 @@ def test_mixtral_does_not_fit_one_t4(
 ) -> None:
     assert main([command, str(mixtral), "--runs-dir", str(tmp_path / "runs"), *ONE_T4]) == 1
     said = "".join(capsys.readouterr())
-    assert "mistralai/Mixtral-8x7B-Instruct-v0.1 does not fit: weights 87.0 GiB + KV cache" in said
-    assert "1 x T4 (15 GiB each, 90% usable): 13.5 GiB" in said
-    assert "Ask for more or larger GPUs, a quantised build, a smaller model, or a smaller" in said
+    assert "mistralai/Mixtral-8x7B-Instruct-v0.1 does not fit: weights 87.0 GiB and about" in said
+    assert "on each of 1 x T4, where vLLM takes 92% of 14.6 GiB: 13.4 GiB" in said
+    assert (
+        "Enough are 8 x L4, 8 x A10, 8 x A10G, 4 x L40S, 4 x A100, 2 x A100-80G, 2 x H100, 1 x H200, 1 x B200" in said
+    )
     assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
     ("accelerator", "gpus", "fits"),
-    [("H100", 1, False), ("H100", 2, True), ("H200", 1, True), ("T4", 6, False), ("T4", 7, True), ("Unheard", 1, True)],
+    [("H100", 1, False), ("H100", 2, True), ("H200", 1, True), ("T4", 4, False), ("T4", 8, True), ("Unheard", 1, True)],
 )
-def test_memory_is_counted_over_the_gpus(mixtral: Path, accelerator: str, gpus: int, fits: bool) -> None:
+def test_memory_is_counted_on_each_gpu(mixtral: Path, accelerator: str, gpus: int, fits: bool) -> None:
     overrides = [f"teacher.resources.accelerator={accelerator}", f"teacher.resources.gpus={gpus}"]
     spec = load_spec(mixtral, overrides)
     if fits:
@@ -117,6 +121,53 @@ def test_a_longer_context_takes_more_memory_and_so_do_wider_numbers(job: Any, mo
     monkeypatch.setattr(machine, "memory_bytes", lambda: GIB // 4)
     (problem,) = make_plan(asking(job), job.run).problems
     assert "this machine's memory: 0.2 GiB" in problem
+
+
+def test_gpus_that_do_not_divide_the_heads_are_a_problem(mixtral: Path) -> None:
+    spec = load_spec(mixtral, ["teacher.resources.gpus=3"])
+    with pytest.raises(EngineError, match="32 attention heads cannot be divided among 3 GPUs: 1, 2, 4, 8 or 16 can"):
+        check_models(spec)
+
+
+def planned(spec: Path, tmp_path: Path, *overrides: str) -> Plan:
+    return make_plan(load_spec(spec, overrides), Folder(str(tmp_path / "runs")))
+
+
+def test_room_for_few_rows_is_said_and_what_may_not_fit_too(mixtral: Path, tmp_path: Path) -> None:
+    few = ["teacher.resources.accelerator=A100", "teacher.resources.gpus=4", "teacher.max_context=4096"]
+    plan = planned(mixtral, tmp_path, *few, "teacher.engine_options={gpu_memory_utilization: 0.643}")
+    (note,) = (note for note in plan.notes if "rows at once" in note)
+    assert plan.problems == [] and plan.teacher["memory"]["sequences"] < 64
+    assert note.startswith(f"teacher.resources: the KV cache holds {plan.teacher['memory']['sequences']} rows at once")
+    tight = planned(mixtral, tmp_path, "teacher.resources.accelerator=T4", "teacher.resources.gpus=8")
+    assert tight.problems == []
+    assert any("may not fit" in note and "max_num_batched_tokens: 2048" in note for note in tight.notes)
+    assert not any("fit" in note or "rows at once" in note for note in planned(mixtral, tmp_path).notes)
+
+
+def test_an_engines_start_is_paid_for_and_the_times_are_of_a_gpu(mixtral: Path, tmp_path: Path) -> None:
+    one, two = (
+        planned(mixtral, tmp_path, f"teacher.resources.accelerator={name}").teacher for name in ("H100", "H200")
+    )
+    # 93 GB of weights, at 0.5 GB/s, after a minute and a half.
+    assert one["start_hours"] * 3600 == pytest.approx(90 + 93.4e9 / 0.5e9, rel=0.01)
+    assert one["gpu_hours"] == pytest.approx(2 * (one["hours"] + one["start_hours"]))
+    assert one["usd"] == pytest.approx(8.0 * (one["hours"] + one["start_hours"]))
+    assert two["hours"] < one["hours"] and "bandwidth" in one["basis"]
+
+
+def test_bf16_on_a_gpu_without_it_is_a_problem(mixtral: Path, tmp_path: Path) -> None:
+    on_t4 = ["teacher.resources.accelerator=T4", "teacher.resources.gpus=8"]
+    (problem,) = planned(mixtral, tmp_path, *on_t4, "teacher.engine_options={dtype: bfloat16}").problems
+    assert problem.startswith("teacher.engine_options.dtype: T4 does not compute in bfloat16 (compute capability 7.5")
+    assert planned(mixtral, tmp_path, *on_t4).teacher["memory"]["dtype"] == "float16"
+
+
+def test_a_student_that_does_not_fit_its_gpu_is_told_to_learn_in_parts(mixtral: Path, tmp_path: Path) -> None:
+    large = ["student.model=FacebookAI/xlm-roberta-large", "student.max_length=512", "student.resources.workers=1"]
+    (note,) = (note for note in planned(mixtral, tmp_path, *large).notes if note.startswith("student.resources"))
+    assert note.endswith("and T4 has 14.6 GiB: set student.accumulate: 2, and it is computed in parts")
+    assert not any("student.resources" in n for n in planned(mixtral, tmp_path, *large, "student.accumulate=2").notes)
 
 
 def test_what_is_there_is_kept(job: Any) -> None:

@@ -6,10 +6,11 @@ imports neither torch nor transformers nor the Hub's client.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from runner.errors import ModelError
 from runner.models import catalog, folder, hub, sources, store
@@ -51,7 +52,8 @@ class ModelRow:
 class ModelFacts:
     """What a plan needs to know of a model; None where it cannot be known without fetching it.
 
-    ``weight_bytes`` and ``kv_bytes_per_token`` are in bf16; encoders keep no keys and values.
+    ``weight_bytes`` and ``kv_bytes_per_token`` are as loaded in half precision; encoders keep no keys and values.
+    ``config`` is what config.json says, or the part of it that sizes hang on; ``folder`` holds that file.
     """
 
     parameters: int | None
@@ -63,6 +65,8 @@ class ModelFacts:
     context: int | None
     licence: str | None
     present: bool
+    config: Mapping[str, Any] | None = None
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -220,12 +224,12 @@ def describe(ref: str, revision: str | None = None, base: Path | None = None, we
     if isinstance(kind, HubName):
         here = hub.cached(kind.repo, kind.revision)
         if here is not None:
-            return _facts(folder.shape(here), True)
+            return _facts(folder.shape(here), True, here)
         near = not weights and hub.cached(kind.repo, kind.revision, weights=False) is not None
         return _facts(catalog.facts_of_repo(kind.repo), near)
     if not weights and folder.problem(kind) and folder.has_tokenizer(kind):
         return _facts(catalog.Shape(), True)
-    return _facts(folder.shape(kind), True)
+    return _facts(folder.shape(kind), True, kind)
 
 
 def no_student(ref: str, revision: str | None, base: Path | None, max_length: int) -> str | None:
@@ -243,7 +247,7 @@ def no_student(ref: str, revision: str | None, base: Path | None, max_length: in
     return None if here is None else folder.no_student(here, max_length)
 
 
-def _facts(shape: Shape, present: bool) -> ModelFacts:
+def _facts(shape: Shape, present: bool, folder: Path | None = None) -> ModelFacts:
     return ModelFacts(
         parameters=shape.parameters,
         active_parameters=shape.active_parameters or shape.parameters,
@@ -254,4 +258,6 @@ def _facts(shape: Shape, present: bool) -> ModelFacts:
         context=shape.context,
         licence=shape.licence,
         present=present,
+        config=shape.config,
+        folder=folder,
     )

@@ -39,6 +39,8 @@ class Shape:
     head_dim: int | None = None
     context: int | None = None
     licence: str | None = None
+    config: Mapping[str, Any] | None = None
+    """What config.json says, as far as the sizes of weights and cache hang on it."""
 
     @property
     def kv_bytes_per_token(self) -> int | None:
@@ -210,5 +212,6 @@ def _shape(body: Mapping[str, Any]) -> Shape:
         active_parameters=int(body.get("active_parameters", parameters)),
         weight_bytes=int(body.get("weight_bytes", 2 * parameters)),
         licence=str(body["licence"]),
+        config=body.get("config"),
         **{field: int(body[field]) for field in fields if field in body},
     )

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import ModelError
+from runner.hardware import architecture
 from runner.models.catalog import Shape
 from runner.models.store import cache_dir
 
@@ -25,6 +26,9 @@ _COUNTED = (".json", ".safetensors", ".txt", ".model", ".jinja")
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.txt", "spiece.model")
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.txt", "spiece.model", "vocab.json")
 _MAX_HEADER = 100_000_000
+_WIDTHS = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
+_WIDTHS |= {"I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1}
+"""Bytes of a number, by the names of safetensors."""
 _COUNTED_FROM_0 = {"albert", "bert", "big_bird", "convbert", "distilbert", "electra", "ernie", "megatron-bert"}
 _COUNTED_FROM_0 |= {"mobilebert", "squeezebert"}
 _COUNTED_FROM_PADDING = {"camembert", "data2vec-text", "ibert", "mpnet", "roberta", "roberta-prelayernorm"}
@@ -77,19 +81,36 @@ def shape(path: Path) -> Shape:
     config = _json(path / "config.json")
     heads = _whole(config, "num_attention_heads", "n_head")
     hidden = _whole(config, "hidden_size", "n_embd", "dim")
-    parameters = sum(_elements(file) for file in path.glob("*.safetensors"))
+    files = [_counted(file) for file in sorted(path.glob("*.safetensors"))]
+    parameters, active = _parameters(config, sum(numbers for numbers, _ in files))
     decoder = any("CausalLM" in str(name) for name in config.get("architectures") or [])
     each = _whole(config, "head_dim") or (hidden // heads if hidden and heads else None)
     return Shape(
         parameters=parameters,
-        weight_bytes=2 * parameters,
+        active_parameters=active,
+        weight_bytes=sum(size for _, size in files),
         layers=_whole(config, "num_hidden_layers", "n_layer", "n_layers"),
         hidden=hidden,
         kv_heads=(_whole(config, "num_key_value_heads") or heads) if decoder else None,
         head_dim=each if decoder else None,
         context=_context(config, path),
         licence=_licence(path / "README.md"),
+        config=config,
     )
+
+
+def _parameters(config: dict[str, Any], stored: int) -> tuple[int, int]:
+    """The model's weights, and those that one token passes through; ``stored`` numbers are in its files.
+
+    Of quantised weights several are packed into a number, so that the files do not tell.
+    """
+    try:
+        known = sum(part.out * part.inner * count for part, count in architecture.parts(config).items())
+        active = architecture.active_parameters(config)
+    except architecture.UnknownArchitectureError:
+        return stored, stored
+    total = known if isinstance(config.get("quantization_config"), dict) else stored
+    return total, total - (known - active)
 
 
 def digest(path: Path, weights: bool = True) -> str:
@@ -137,17 +158,36 @@ def _shards(path: Path) -> set[str]:
     return {str(name) for name in mapping.values()} if isinstance(mapping, dict) else set()
 
 
-def _elements(file: Path) -> int:
-    """How many numbers a safetensors file holds, from its header."""
+def _counted(file: Path) -> tuple[int, int]:
+    """How many numbers a safetensors file holds, and their bytes once loaded in half precision, from its header.
+
+    Scales of quantised weights keep the precision that they have, as the weights do.
+    """
+    numbers = size = 0
+    for name, body in _header(file).items():
+        if name == "__metadata__":
+            continue
+        try:
+            count, width = math.prod(body["shape"]), _WIDTHS[body["dtype"]]
+        except (KeyError, TypeError) as error:
+            raise ModelError(f"{file} is not a safetensors file: {name} has no known shape and dtype") from error
+        numbers += count
+        size += count * (2 if body["dtype"] in ("F32", "F64") and "scale" not in name else width)
+    return numbers, size
+
+
+def _header(file: Path) -> dict[str, Any]:
     try:
         with file.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
             if length > _MAX_HEADER:
                 raise ValueError("its header is too long")
             header = json.loads(stream.read(length))
-        return sum(math.prod(body["shape"]) for name, body in header.items() if name != "__metadata__")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        if not isinstance(header, dict):
+            raise ValueError("its header is no JSON object")
+    except (OSError, ValueError, struct.error) as error:
         raise ModelError(f"{file} is not a safetensors file: {error}") from error
+    return header
 
 
 def _context(config: dict[str, Any], path: Path) -> int | None:

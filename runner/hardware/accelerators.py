@@ -1,0 +1,134 @@
+"""The table of accelerators (``accelerators.yaml``): what is known of each kind of GPU, by its name in a spec.
+
+A name that is not in the table may still be a GPU that Ray knows: nothing is known of its memory then. Names of other
+makers' accelerators are told apart, because nothing here computes on them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MIB, GIB = 2**20, 2**30
+LARGEST_GAP_GIB = 0.85
+"""By how much CUDA reports less memory than NVML, at most, in the reports that the table cites."""
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """One kind of GPU. Sizes in bytes, rates a second; the sources stand in the table."""
+
+    name: str
+    ray: str
+    """The name by which Ray knows it; several kinds may share one, and are told apart by ``nvml_bytes``."""
+    products: tuple[str, ...]
+    nvml_bytes: int
+    memory_bytes: int
+    """What CUDA, and so vLLM, reports of it."""
+    capability: tuple[int, int]
+    tflops: float
+    fp8_tflops: float | None
+    bytes_per_second: float
+    watts: float
+    pod: tuple[int, int]
+    """Processor cores and GiB of memory in a pod, for each GPU."""
+    clouds: Mapping[str, Mapping[str, int]]
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def bf16(self) -> bool:
+        """Whether it multiplies bf16 (vllm/platforms/cuda.py, ``supported_dtypes``: from capability 8.0 on)."""
+        return self.capability >= (8, 0)
+
+    @property
+    def fp8(self) -> bool:
+        """Whether it multiplies fp8 in hardware; below, vLLM unpacks fp8 weights as it goes (Marlin)."""
+        return self.capability >= (8, 9)
+
+
+@functools.cache
+def accelerators() -> Mapping[str, Accelerator]:
+    """All kinds that are known, by name, in the order of the table."""
+    return {name: _accelerator(name, body) for name, body in _table()["accelerators"].items()}
+
+
+def known(name: str | None) -> Accelerator | None:
+    """The kind of that name, or one that is also called so; None where nothing is known of it."""
+    if name is None:
+        return None
+    found = accelerators().get(name)
+    return found or next((one for one in accelerators().values() if name in one.aliases), None)
+
+
+def ray_name(name: str) -> str:
+    """The name by which Ray knows nodes with that accelerator."""
+    found = known(name)
+    return found.ray if found else name
+
+
+def least_bytes(name: str | None) -> int:
+    """The memory, as NVML reports it, below which a GPU that Ray calls the same is not of that kind; 0 for any.
+
+    Only for those that Ray does not tell apart, and a little less than the table has: firmware takes some.
+    """
+    found = known(name)
+    if found is None:
+        return 0
+    smaller = [one for one in accelerators().values() if one.ray == found.ray and one.nvml_bytes < found.nvml_bytes]
+    return int(0.95 * found.nvml_bytes) if smaller else 0
+
+
+def supported() -> str:
+    """The names of the table, for people."""
+    return ", ".join(accelerators())
+
+
+def unsupported(name: str) -> str | None:
+    """Why an accelerator of another maker is refused, and what to do; None for what may be an NVIDIA GPU."""
+    plain = "-".join(name.lower().replace("_", " ").replace("-", " ").split())
+    for maker, beginnings in _table()["unsupported"].items():
+        if any(plain == start or (plain.startswith(start) and _ends(plain, start)) for start in beginnings):
+            return (
+                f"{name!r} is an accelerator of {maker}, on which nothing here computes: NVIDIA GPUs do "
+                f"({supported()}, or another that Ray names), or processors (gpus: 0); a teacher may also run "
+                "elsewhere, as a server (teacher.endpoint)"
+            )
+    return None
+
+
+def _ends(name: str, start: str) -> bool:
+    """Whether ``start`` is a whole word of ``name``, or all of a word but what turns from letters to digits or back."""
+    following = name[len(start)]
+    return following in "-." or following.isdigit() != start[-1].isdigit()
+
+
+@functools.cache
+def _table() -> dict[str, Any]:
+    text = Path(__file__).with_name("accelerators.yaml").read_text(encoding="utf-8")
+    data: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return data
+
+
+def _accelerator(name: str, body: Mapping[str, Any]) -> Accelerator:
+    nvml = body["nvml_mib"] * MIB
+    major, _, minor = body["capability"].partition(".")
+    return Accelerator(
+        name=name,
+        ray=body["ray"],
+        products=tuple(body["products"]),
+        nvml_bytes=nvml,
+        memory_bytes=int(body["cuda_gib"] * GIB) if "cuda_gib" in body else nvml - int(LARGEST_GAP_GIB * GIB),
+        capability=(int(major), int(minor)),
+        tflops=body["tflops"],
+        fp8_tflops=body.get("fp8_tflops"),
+        bytes_per_second=body["gb_per_second"] * 1e9,
+        watts=body["watts"],
+        pod=(body["pod"]["cores"], body["pod"]["gib"]),
+        clouds=body["clouds"],
+        aliases=tuple(body.get("aliases", ())),
+    )
