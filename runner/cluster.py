@@ -7,6 +7,7 @@ when the first stage asks for it, and never for a run that has nothing to do.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -20,7 +21,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ import pyarrow as pa
 
 from runner import health, machine, quiet, signals, surroundings
 from runner.errors import EngineError, TutelageError, UserError, first_line
+from runner.hardware import accelerators, nvml
+from runner.hardware.accelerators import GIB
 from runner.spec.model import Hardware, StudentResources, TeacherResources
 from runner.store import Folder
 from runner.telemetry import METRICS
@@ -41,6 +44,8 @@ TRAIN_RESTARTS = 2
 CPUS_BESIDE_GPU = 4
 CONNECT_SECONDS = 5.0
 NODE_POLL_SECONDS = 1.0
+PROBE_SECONDS = 60.0
+"""For all nodes to tell the memory of their GPUs."""
 ACCELERATOR_SHARE = 0.001
 """Of an accelerator's mark on its node, as Ray itself takes it for ``accelerator_type``."""
 METRICS_PORT = "TUTELAGE_METRICS_PORT"
@@ -213,25 +218,79 @@ class Cluster:
             self._require_nodes(wanted, who, workers)
             return
         gpus, cpus = wanted.gpus * workers, (wanted.cpus or 1) * workers
-        have, cores = len(machine.gpu_names()) if gpus else 0, machine.usable_cores()
-        for what, asked, here in ((f"GPUs{_kind(wanted)}", gpus, have), ("processor cores", cpus, cores)):
-            if here < asked:
+        here = machine.gpus() if gpus else []
+        have, cores = len(here), machine.usable_cores()
+        for what, asked, found in ((f"GPUs{_kind(wanted)}", gpus, have), ("processor cores", cpus, cores)):
+            if found < asked:
                 each = f" for {workers} workers" if workers > 1 else ""
                 raise UserError(
-                    f"{who} asks for {asked} {what}{each}, this machine has {here or 'none'}; "
+                    f"{who} asks for {asked} {what}{each}, this machine has {found or 'none'}; "
                     "run it on a Ray cluster that has them (--address HOST:PORT), or ask for what is here"
                 )
+        if wanted.accelerator and here and (reason := _other_kind(wanted.accelerator, here)):
+            raise UserError(
+                f"{who}.accelerator: {reason}; run it on a Ray cluster that has them (--address HOST:PORT), or ask for "
+                "what is here"
+            )
 
     def _require_nodes(self, wanted: Resources, who: str, workers: int) -> None:
-        bundle = _bundle(wanted, wanted.cpus or 1)
         ray = self.start()
-        if _places(self._nodes(), bundle) >= workers:
-            return
+        if not self._has_room(wanted, workers):
+            self._wait_for_room(ray, wanted, who, workers)
+        if wanted.accelerator and self._in_rays_words(wanted) != wanted:
+            self._check_memory(wanted.accelerator, who)
+
+    def _has_room(self, wanted: Resources, workers: int) -> bool:
+        bundle = _bundle(self._in_rays_words(wanted), wanted.cpus or 1)
+        return _places(self._nodes(), bundle) >= workers
+
+    def _in_rays_words(self, wanted: Resources) -> Resources:
+        """With the accelerator by the name that nodes have: Ray's own, which does not tell all kinds apart, where nodes
+        have that alone; else the spec's, by which ``render`` tells the autoscaler of nodes before there are any.
+        """
+        if wanted.accelerator is None:
+            return wanted
+        other = replace(wanted, accelerator=accelerators.ray_name(wanted.accelerator))
+        nodes = self._nodes()
+        named, found = (any(_accelerator(one) in node for node in nodes) for one in (wanted, other))
+        return other if found and not named else wanted
+
+    def _check_memory(self, accelerator: str, who: str) -> None:
+        """:raises UserError: where nodes that Ray calls the same have GPUs with less memory than that accelerator."""
+        least, name = accelerators.least_bytes(accelerator), accelerators.ray_name(accelerator)
+        label = json.dumps({f"accelerator_type:{accelerator}": 1})
+        for memory in self._gpu_memory(f"accelerator_type:{name}") if least else ():
+            if memory < least:
+                found = f"with {memory / GIB:.0f} GiB" if memory else "whose memory could not be read"
+                raise UserError(
+                    f"{who}.accelerator: the cluster has a node of type {name} {found}, which Ray does not tell from "
+                    f"{accelerator}: start the nodes that are meant with `ray start --resources='{label}'`"
+                )
+
+    def _gpu_memory(self, resource: str) -> list[int]:
+        """The memory of a GPU of each node with that resource, in bytes as NVML tells it; 0 where it does not."""
+        ray = self.start()
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and resource in node["Resources"]]
+        here = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
+        asked = [ray.remote(num_cpus=0)(_first_gpu).options(scheduling_strategy=one).remote() for one in here]
+        done, _ = ray.wait(asked, num_returns=len(asked), timeout=PROBE_SECONDS) if asked else ([], [])
+        found = []
+        for one in asked:
+            try:
+                found.append(int(ray.get(one)) if one in done else 0)
+            except Exception:  # a node that goes away while it is asked, in one of Ray's many ways
+                found.append(0)
+        return found
+
+    def _wait_for_room(self, ray: Any, wanted: Resources, who: str, workers: int) -> None:
         end = time.monotonic() + self.patience
         # What waits for its place is what an autoscaler looks at.
+        bundle = _bundle(self._in_rays_words(wanted), wanted.cpus or 1)
         waiting = ray.util.placement_group([bundle] * workers, strategy="PACK")
         try:
-            while _places(self._nodes(), bundle) < workers:
+            while not self._has_room(wanted, workers):
                 if time.monotonic() >= end:
                     raise UserError(self._never(wanted, who, workers))
                 time.sleep(min(NODE_POLL_SECONDS, max(0.0, end - time.monotonic())))
@@ -248,6 +307,7 @@ class Cluster:
         )
 
     def _request(self, wanted: Resources) -> dict[str, Any]:
+        wanted = self._in_rays_words(wanted)
         request: dict[str, Any] = {"num_cpus": wanted.cpus or self._cores_for(wanted), "num_gpus": wanted.gpus}
         if wanted.accelerator:
             request["accelerator_type"] = wanted.accelerator
@@ -373,7 +433,7 @@ class Cluster:
         from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
 
-        request = self._request(wanted)
+        request, wanted = self._request(wanted), self._in_rays_words(wanted)
         cpus = wanted.cpus or max(1, min(request["num_cpus"], self._cores_for(Resources()) // workers))
         board = ray.remote(num_cpus=0, max_restarts=-1)(_Board).remote()
 
@@ -431,7 +491,8 @@ class Cluster:
         from ray import tune
         from ray.tune.schedulers import ASHAScheduler
 
-        place = tune.PlacementGroupFactory([_bundle(wanted, self._request(wanted)["num_cpus"])])
+        wanted, cpus = self._in_rays_words(wanted), self._request(wanted)["num_cpus"]
+        place = tune.PlacementGroupFactory([_bundle(wanted, cpus)])
         asked = _settings(space, first, trials, seed)
         function = tune.with_parameters(_trial, trial=trial, config=config, asked=asked)
         trainable = tune.with_resources(function, place)
@@ -509,6 +570,27 @@ def _has_checkpoint(storage: Folder) -> bool:
         return Result.from_path(storage.path(TRAIN_NAME)).checkpoint is not None
     except Exception:  # Ray says in many ways that there is nothing, or nothing whole
         return False
+
+
+def _other_kind(accelerator: str, here: list[nvml.Gpu]) -> str | None:
+    """Why Ray would never give this machine's GPUs to who asks for ``accelerator``; None where it would."""
+    from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
+
+    node = nvml.first() or here[0]
+    kind = NvidiaGPUAcceleratorManager._gpu_name_to_accelerator_type(node.name)
+    if kind != accelerators.ray_name(accelerator):
+        return f"{accelerator} is asked for, this machine's GPUs are {kind} ({node.name})"
+    small = next((gpu for gpu in here if gpu.memory < accelerators.least_bytes(accelerator)), None)
+    if small:
+        has = f"has {small.memory / GIB:.0f} GiB" if small.memory else "does not tell its memory"
+        return f"{accelerator} is asked for, {small.name} of this machine {has}"
+    return None
+
+
+def _first_gpu() -> int:
+    """What a node tells of its first GPU's memory, in bytes; 0 where it tells nothing."""
+    gpu = nvml.first()
+    return gpu.memory if gpu else 0
 
 
 def _kind(wanted: Resources) -> str:

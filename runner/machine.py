@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runner import __version__
+from runner.hardware import nvml
 
 DRIVERS = {"11": 450, "12": 525, "13": 580}
 """The oldest drivers for each CUDA: "minor version compatibility" in docs.nvidia.com/deploy/cuda-compatibility."""
@@ -102,13 +103,14 @@ def driver_is_old(driver: str, cuda: str) -> bool:
     return least is not None and number.isdigit() and int(number) < least
 
 
+def gpus() -> list[nvml.Gpu]:
+    """The NVIDIA GPUs that a Ray on this machine would find."""
+    return nvml.gpus()
+
+
 def gpu_names() -> list[str]:
-    """The NVIDIA GPUs of this machine, as the driver names them."""
-    names = []
-    for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
-        match = re.search(r"^Model:\s*(.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
-        names.append(match[1].strip() if match else "unknown")
-    return names
+    """Their names, as the driver gives them."""
+    return [gpu.name for gpu in gpus()]
 
 
 def cpu_flags() -> set[str]:

@@ -1,5 +1,6 @@
 """What the connection to Ray refuses before Ray is asked; Ray itself is started in the end-to-end tests."""
 
+import re
 import socket
 import time
 
@@ -8,18 +9,29 @@ import pytest
 from runner import machine
 from runner.cluster import Cluster, Resources, _chain, _has_checkpoint, _inventory, _places, _unreachable, _unwrapped
 from runner.errors import DataError, EngineError, UserError
+from runner.hardware import nvml
 from runner.store import Folder
 
 
+def gpus_here(monkeypatch, *gpus):
+    """This machine has these: their names, and memory in GiB."""
+    found = [nvml.Gpu(name, size * 2**30) for name, size in gpus]
+    monkeypatch.setattr(nvml, "gpus", lambda: found)
+    monkeypatch.setattr(nvml, "first", lambda: found[0] if found else None)
+
+
+T4 = ("Tesla T4", 15)
+
+
 def test_gpus_that_are_not_here_are_refused_before_anything_starts(monkeypatch):
-    monkeypatch.setattr(machine, "gpu_names", lambda: ["Tesla T4"])
+    gpus_here(monkeypatch, T4)
     Cluster().require(Resources(gpus=1, accelerator="T4"), "student.resources")
     with pytest.raises(UserError, match=r"teacher.resources asks for 2 GPUs \(H100\), this machine has 1"):
         Cluster().require(Resources(gpus=2, accelerator="H100"), "teacher.resources")
 
 
 def test_workers_are_counted_together(monkeypatch):
-    monkeypatch.setattr(machine, "gpu_names", lambda: ["Tesla T4"] * 2)
+    gpus_here(monkeypatch, T4, T4)
     monkeypatch.setattr(machine, "usable_cores", lambda: 4)
     Cluster().require(Resources(gpus=1), "student.resources", 2)
     Cluster().require(Resources(cpus=2), "student.resources", 2)
@@ -29,6 +41,41 @@ def test_workers_are_counted_together(monkeypatch):
         Cluster().require(Resources(cpus=3), "student.resources", 2)
     with pytest.raises(UserError, match="asks for 5 processor cores for 5 workers, this machine has 4"):
         Cluster().require(Resources(), "student.resources", 5)
+
+
+@pytest.mark.parametrize(
+    ("asked", "here", "said"),
+    [
+        ("H100", [T4, T4], "H100 is asked for, this machine's GPUs are T4 (Tesla T4)"),
+        (
+            "A100-80G",
+            [("NVIDIA A100-SXM4-40GB", 40)] * 2,
+            "A100-80G is asked for, NVIDIA A100-SXM4-40GB of this machine has 40",
+        ),
+        (
+            "A100-80G",
+            [("NVIDIA A100-SXM4-80GB", 0)] * 2,
+            "NVIDIA A100-SXM4-80GB of this machine does not tell its memory",
+        ),
+        ("A100-80G", [("NVIDIA A100-SXM4-80GB", 80)] * 2, None),
+        ("A100", [("NVIDIA A100-SXM4-80GB", 80)] * 2, None),
+        ("A100-40G", [("NVIDIA A100-SXM4-40GB", 40)] * 2, None),
+        ("H100", [("NVIDIA H100 NVL", 94)] * 2, None),
+        ("RTX-PRO-6000", [("NVIDIA RTX PRO 6000 Blackwell Server Edition", 96)] * 2, None),
+        ("GeForce-RTX-4090", [("NVIDIA GeForce RTX 4090", 24)] * 2, None),
+        ("L40S", [("NVIDIA L4", 23)] * 2, "L40S is asked for, this machine's GPUs are L4 (NVIDIA L4)"),
+    ],
+)
+def test_another_kind_of_gpu_is_refused_instead_of_waited_for(monkeypatch, asked, here, said):
+    gpus_here(monkeypatch, *here)
+    wanted = Resources(gpus=2, accelerator=asked)
+    if said is None:
+        Cluster().require(wanted, "teacher.resources")
+        return
+    with pytest.raises(
+        UserError, match=re.escape(f"teacher.resources.accelerator: {said}" if "asked" in said else said)
+    ):
+        Cluster().require(wanted, "teacher.resources")
 
 
 NODES = [
@@ -68,6 +115,37 @@ def test_cores_that_nobody_named_are_those_of_the_nodes_that_fit(four_nodes):
     wanted = {"num_cpus": 2, "num_gpus": 1, "accelerator_type": "T4"}
     assert four_nodes._request(Resources(gpus=1, accelerator="T4")) == wanted
     assert four_nodes._request(Resources(cpus=7)) == {"num_cpus": 7, "num_gpus": 0}
+
+
+EIGHT = {"CPU": 96.0, "GPU": 8.0, "accelerator_type:A100": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "memory", "asked_of_ray", "said"),
+    [
+        ([EIGHT], [80], "A100", None),
+        ([EIGHT], [40], "A100", "a node of type A100 with 40 GiB, which Ray does not tell from A100-80G"),
+        ([EIGHT, EIGHT], [80, 40], "A100", "start the nodes that are meant with `ray start --resources="),
+        ([EIGHT], [0], "A100", "a node of type A100 whose memory could not be read"),
+        ([EIGHT | {"accelerator_type:A100-80G": 1.0}, EIGHT], [], "A100-80G", None),
+    ],
+)
+def test_what_ray_does_not_tell_apart_is_asked_of_the_nodes(monkeypatch, nodes, memory, asked_of_ray, said):
+    cluster, wanted = Cluster("10.0.0.1:6379"), Resources(cpus=4, gpus=2, accelerator="A100-80G")
+    monkeypatch.setattr(Cluster, "_nodes", lambda self: nodes)
+    monkeypatch.setattr(Cluster, "start", lambda self: None)
+    monkeypatch.setattr(Cluster, "_gpu_memory", lambda self, resource: [size * 2**30 for size in memory])
+    assert cluster._request(wanted)["accelerator_type"] == asked_of_ray
+    if said is None:
+        cluster.require(wanted, "teacher.resources")
+        return
+    with pytest.raises(UserError, match=said):
+        cluster.require(wanted, "teacher.resources")
+
+
+def test_an_autoscaler_is_asked_by_the_name_that_render_gave_its_nodes(monkeypatch):
+    monkeypatch.setattr(Cluster, "_nodes", lambda self: [{"CPU": 2.0}])
+    assert Cluster("x")._in_rays_words(Resources(gpus=1, accelerator="A100-80G")).accelerator == "A100-80G"
 
 
 def test_what_the_cluster_has_is_said_node_by_node():

@@ -134,8 +134,8 @@ def planned(spec: Path, tmp_path: Path, *overrides: str) -> Plan:
 
 
 def test_room_for_few_rows_is_said_and_what_may_not_fit_too(mixtral: Path, tmp_path: Path) -> None:
-    few = ["teacher.resources.accelerator=A100", "teacher.resources.gpus=4", "teacher.max_context=4096"]
-    plan = planned(mixtral, tmp_path, *few, "teacher.engine_options={gpu_memory_utilization: 0.643}")
+    few = ["teacher.resources.accelerator=A100", "teacher.resources.gpus=4", "teacher.max_context=512"]
+    plan = planned(mixtral, tmp_path, *few, "teacher.engine_options={gpu_memory_utilization: 0.634}")
     (note,) = (note for note in plan.notes if "rows at once" in note)
     assert plan.problems == [] and plan.teacher["memory"]["sequences"] < 64
     assert note.startswith(f"teacher.resources: the KV cache holds {plan.teacher['memory']['sequences']} rows at once")

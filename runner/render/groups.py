@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from runner.cluster import CPUS_BESIDE_GPU
+from runner.hardware.accelerators import known
 from runner.spec import Spec
 from runner.spec.model import Hardware, StudentResources, TeacherResources
 
@@ -18,18 +19,8 @@ CPUS_WITHOUT_GPU = 8
 GIB_PER_CORE, LEAST_GIB = 4, 8
 """Memory of a pod without GPUs: an engine and its cache, or a training."""
 
-# Cores and GiB for each GPU. They fit beside what a node needs for itself on the smallest machine that each
-# cloud has with that GPU (and at least eight cores).
-PER_GPU: dict[str | None, tuple[int, int]] = {
-    None: (6, 20),
-    "T4": (6, 20),
-    "L4": (6, 20),
-    "A10G": (6, 20),
-    "A100": (10, 64),
-    "A100-80G": (10, 64),
-    "H100": (10, 160),
-    "H200": (10, 180),
-}
+PER_UNKNOWN_GPU = (6, 20)
+"""Cores and GiB for each GPU of a kind that the spec does not name, or that is not known here."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +99,8 @@ def _group(
     most: int,
 ) -> Group:
     """``least`` is 0: once labelling is done nobody needs the teacher, and nobody the student before."""
-    each, gib_each = PER_GPU.get(asked.accelerator, PER_GPU[None])
+    gpu = known(asked.accelerator)
+    each, gib_each = gpu.pod if gpu else PER_UNKNOWN_GPU
     cores = max(cpus, asked.gpus * each)
     gib = asked.gpus * gib_each if asked.gpus else max(LEAST_GIB, cores * GIB_PER_CORE)
     return Group(name, place, asked.accelerator, asked.gpus, cpus, cores, gib, start, 0, most)

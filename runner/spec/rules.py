@@ -230,8 +230,18 @@ def _accelerator_has_gpus(part: str) -> Rule:
         if resources["accelerator"] is not None and resources["gpus"] == 0:
             message = f"{resources['accelerator']} is asked for, but gpus is 0: set gpus to 1 or more"
             yield (part, "resources", "accelerator"), message
+        yield from _accelerator_is_supported((part, "resources", "accelerator"), resources["accelerator"])
 
     return rule
+
+
+def _accelerator_is_supported(path: KeyPath, accelerator: str | None) -> Found:
+    if accelerator is None:
+        return
+    from runner.hardware.accelerators import unsupported  # only now: most specs name none
+
+    if message := unsupported(accelerator):
+        yield path, message
 
 
 def _hardware_makes_sense(spec: dict[str, Any]) -> Found:
@@ -244,6 +254,7 @@ def _hardware_makes_sense(spec: dict[str, Any]) -> Found:
         if one["accelerator"] is not None and one["gpus"] == 0:
             message = f"{one['accelerator']} is asked for, but gpus is 0: set gpus to 1 or more"
             yield (*path, "accelerator"), message
+        yield from _accelerator_is_supported((*path, "accelerator"), one["accelerator"])
 
 
 def _catalog_knows(part: str) -> Rule:

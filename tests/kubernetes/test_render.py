@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 
 from runner.cli import main
 from runner.errors import EngineError, SpecError, UserError
-from runner.plan import ACCELERATORS
+from runner.hardware.accelerators import accelerators
 from runner.render import Wish, render
 from runner.render.clouds import CLOUDS, lack, placement
-from runner.render.groups import PER_GPU
 from runner.render.manifest import RAY_VERSION
 from runner.render.names import LONGEST, kubernetes_name
 from runner.render.yaml_text import to_yaml
@@ -268,7 +267,7 @@ def test_a_spec_that_no_config_map_holds_is_an_error(write: Any) -> None:
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
-@pytest.mark.parametrize("accelerator", [name for name in PER_GPU if name])
+@pytest.mark.parametrize("accelerator", accelerators())
 def test_an_accelerator_is_placed_or_refused_with_what_there_is(cloud: str, accelerator: str) -> None:
     one = CLOUDS[cloud]
     if accelerator in one.nodes:
@@ -281,9 +280,9 @@ def test_an_accelerator_is_placed_or_refused_with_what_there_is(cloud: str, acce
         assert field == "accelerator" and "T4" in message and "--cloud" in message
 
 
-def test_every_accelerator_that_the_plan_knows_has_a_size_and_a_cloud() -> None:
-    sizes = {name for name in PER_GPU if name}
-    assert sizes == set(ACCELERATORS) == {name for cloud in CLOUDS.values() for name in cloud.nodes}
+def test_every_accelerator_of_the_table_has_a_cloud() -> None:
+    assert set(accelerators()) == {name for cloud in CLOUDS.values() for name in cloud.nodes}
+    assert CLOUDS["plain"].nodes.keys() == set(accelerators())
 
 
 def test_nodes_with_too_few_gpus_are_left_out() -> None:
