@@ -46,7 +46,7 @@ def test_the_published_case_fits_two_h100(mixtral: Path, tmp_path: Path, capsys:
     out = capsys.readouterr().out
     assert "rows       40 train, 2 test; 0 dropped" in out
     assert "weights 43.5 GiB and about 4.4 GiB to work with, on each of 2 x H100" in out
-    assert "where vLLM takes 92% of 79.1 GiB: 72.8 GiB; 24.9 GiB are left for the KV cache" in out
+    assert "where vLLM takes 92% of 79.1 GiB: 72.8 GiB; 24.9 GiB are left for the KV cache: 1,024 rows at once" in out
     assert "after about 4:37 in which the engine starts" in out
     assert "42 rows to label, 0 answers already there" in out
     assert "load > label > vote > train > evaluate > benchmark" in out

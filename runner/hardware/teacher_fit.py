@@ -90,6 +90,7 @@ def judge(asked: Asked, facts: ModelFacts, row: Row | None = None) -> Verdict:
         )
     elif row is not None:
         verdict.sequences = found.sequences(row.shared, row.own)
+        verdict.arithmetic += f": {verdict.sequences:,} rows at once"
         verdict.notes += _few(asked, verdict.sequences)
     return verdict
 
