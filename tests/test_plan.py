@@ -145,6 +145,28 @@ def test_room_for_few_rows_is_said_and_what_may_not_fit_too(mixtral: Path, tmp_p
     assert not any("fit" in note or "rows at once" in note for note in planned(mixtral, tmp_path).notes)
 
 
+@pytest.mark.parametrize(
+    ("name", "gpus", "weights"),
+    [
+        ("financial-sentiment", "2 x H100", "weights 43.5 GiB and"),
+        ("financial-sentiment-h200", "1 x H200", "weights 87.0 GiB and"),
+        ("financial-sentiment-awq", "1 x A100-80G", "weights 23.0 GiB (AWQ, 4 bits) and"),
+        ("financial-sentiment-24gb", "1 x L4", "weights 14.2 GiB and"),
+    ],
+)
+def test_each_shipped_spec_for_gpus_is_fine_and_fits(
+    mixtral: Path, tmp_path: Path, name: str, gpus: str, weights: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = mixtral.with_name(f"{name}.yaml")
+    assert main(["validate", str(path)]) == 0
+    check_models(load_spec(path))
+    plan = planned(path, tmp_path)
+    arithmetic = plan.teacher["memory"]["arithmetic"]
+    assert weights in arithmetic and f"on each of {gpus}, " in arithmetic
+    assert plan.problems == [] and plan.teacher["memory"]["sequences"] >= 64
+    assert not any("resources" in note for note in plan.notes)
+
+
 def test_an_engines_start_is_paid_for_and_the_times_are_of_a_gpu(mixtral: Path, tmp_path: Path) -> None:
     one, two = (
         planned(mixtral, tmp_path, f"teacher.resources.accelerator={name}").teacher for name in ("H100", "H200")
@@ -161,6 +183,19 @@ def test_bf16_on_a_gpu_without_it_is_a_problem(mixtral: Path, tmp_path: Path) ->
     (problem,) = planned(mixtral, tmp_path, *on_t4, "teacher.engine_options={dtype: bfloat16}").problems
     assert problem.startswith("teacher.engine_options.dtype: T4 does not compute in bfloat16 (compute capability 7.5")
     assert planned(mixtral, tmp_path, *on_t4).teacher["memory"]["dtype"] == "float16"
+
+
+@pytest.mark.parametrize("option", ["quantization: fp8", "enable_expert_parallel: true", "pipeline_parallel_size: 2"])
+def test_options_that_change_what_lies_where_are_said_to_be_not_counted(
+    mixtral: Path, tmp_path: Path, option: str
+) -> None:
+    plan = planned(mixtral, tmp_path, "teacher.resources.gpus=1", f"teacher.engine_options={{{option}}}")
+    name = option.partition(":")[0]
+    assert plan.problems == [] and plan.teacher["memory"]["arithmetic"].startswith(f"unknown: engine_options.{name}")
+    said = f"teacher.resources: memory is not counted, for engine_options.{name} changes what lies where"
+    assert said in plan.notes
+    one = planned(mixtral, tmp_path, "teacher.engine_options={pipeline_parallel_size: 1}")
+    assert one.teacher["memory"]["sequences"] == 1024
 
 
 def test_a_student_that_does_not_fit_its_gpu_is_told_to_learn_in_parts(mixtral: Path, tmp_path: Path) -> None:

@@ -36,6 +36,21 @@ NO_FP16 = {"gemma2", "gemma3", "gemma3_text", "glm4"}
 _STATES = ("mamba", "ssm_", "linear_", "attn_layer_period", "layers_block_type", "block_types", "hybrid", "index_topk")
 
 
+NOT_COUNTED = {
+    "cpu_offload_gb",
+    "data_parallel_size",
+    "decode_context_parallel_size",
+    "enable_expert_parallel",
+    "enable_lora",
+    "hf_overrides",
+    "kv_cache_memory_bytes",
+    "pipeline_parallel_size",
+    "quantization",
+    "speculative_config",
+}
+"""Options of vLLM that change what lies where, in ways that are not counted here."""
+
+
 @dataclass(frozen=True)
 class Cache:
     """A KV cache on each GPU: bytes for one token, over all layers, and tokens in a block."""
@@ -160,6 +175,8 @@ def fit(
     :raises UnknownArchitectureError: when it cannot be counted, with the reason.
     :raises IndivisibleError: when it cannot be spread over so many GPUs.
     """
+    if others := sorted(name for name in NOT_COUNTED if _changes(name, options.get(name))):
+        raise UnknownArchitectureError(f"engine_options.{others[0]} changes what lies where")
     layout = layout_of(config)
     check_divides(config, parts, gpus, layout)
     dtype = computing_dtype(config, gpu, options)
@@ -179,6 +196,11 @@ def fit(
         dtype=dtype,
         layout=layout,
     )
+
+
+def _changes(option: str, value: Any) -> bool:
+    """Whether the option is set to what is not its default."""
+    return bool(value) and not (option.endswith("_size") and value == 1)
 
 
 def computing_dtype(config: Mapping[str, Any], gpu: Accelerator | None, options: Mapping[str, Any]) -> str:

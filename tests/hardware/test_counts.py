@@ -9,8 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
+from safetensors.numpy import save_file
 
+from runner import models
 from runner.hardware.architecture import UnknownArchitectureError, active_parameters, kv_heads, parts
 from runner.hardware.layouts import IndivisibleError, check_divides, layout_of, weight_bytes
 from runner.hardware.memory import NO_FP16, UTILISATION, cache_of
@@ -117,6 +120,24 @@ def test_an_architecture_that_is_not_known_is_asked_of_transformers_once(
     assert sum(part.out * part.inner * count for part, count in found.items()) * 2 == sum(meta_bytes(folder).values())
     (folder / "config.json").unlink()
     assert parts_of(config, folder) == found, "kept from the first time"
+
+
+def test_packed_weights_in_a_folder_are_counted_by_what_they_hold(folder: Path) -> None:
+    config = config_of("llama", vocab_size=64, num_hidden_layers=1, quantization_config=AWQ)
+    (written(folder, config) / "tokenizer_config.json").write_text("{}")
+    attention = {"q_proj": (1024, 1024), "k_proj": (1024, 256), "v_proj": (1024, 256), "o_proj": (1024, 1024)}
+    linear = attention | {"gate_proj": (1024, 3072), "up_proj": (1024, 3072), "down_proj": (3072, 1024)}
+    half = {"embed": (64, 1024), "head": (64, 1024), "n1": (1024,), "n2": (1024,), "n3": (1024,)}
+    weights: dict[str, Any] = {name: numpy.zeros(shape, "float16") for name, shape in half.items()}
+    for name, (inner, out) in linear.items():
+        weights[f"{name}.qweight"] = numpy.zeros((inner, out // 8), "int32")
+        weights[f"{name}.qzeros"] = numpy.zeros((inner // 128, out // 8), "int32")
+        weights[f"{name}.scales"] = numpy.zeros((inner // 128, out), "float16")
+    save_file(weights, folder / "model.safetensors")
+    facts = models.describe(str(folder))
+    expected = weight_bytes(parts(config), 1, 4, layout_of(config), "float16")
+    assert facts.weight_bytes == sum(expected.values())
+    assert facts.parameters == sum(part.out * part.inner * count for part, count in parts(config).items())
 
 
 @pytest.mark.parametrize(
