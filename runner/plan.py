@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from runner import machine, models, third_parties, vocabulary
 from runner.errors import EngineError, ModelError
-from runner.hardware.accelerators import GIB, known
+from runner.hardware.accelerators import GIB, known, of_product
 from runner.hardware.teacher_fit import Asked, Row, Verdict, judge
 from runner.hardware.throughput import Work, row_seconds, start_seconds
 from runner.hardware.training_memory import too_large
@@ -139,10 +139,23 @@ def check_models(spec: Spec, elsewhere: bool = False) -> None:
             raise EngineError(reason)
         if elsewhere and not one.teacher.resources.gpus:
             continue
+        if not elsewhere:
+            one = _with_gpus_here(one)
         if one.teacher.engine == "vllm" and one.teacher.endpoint is None:
             problems = _memory(one, models.describe(one.teacher.model, one.teacher.revision, one.base))[1]
             if problems:
                 raise EngineError("; ".join(problems))
+
+
+def _with_gpus_here(spec: Spec) -> Spec:
+    """Where the spec takes any GPU, it will be one of this machine: its kind, if it is known here."""
+    resources, here = spec.teacher.resources, []
+    if resources.gpus and resources.accelerator is None:
+        here = machine.gpus()
+    kind = of_product(here[0].name) if here else None
+    if kind is None:
+        return spec
+    return replace(spec, teacher=replace(spec.teacher, resources=replace(resources, accelerator=kind.name)))
 
 
 def _no_student(spec: Spec) -> str | None:

@@ -13,6 +13,7 @@ import pytest
 from runner import machine, models
 from runner.cli import main
 from runner.errors import DataError, EngineError
+from runner.hardware import nvml
 from runner.plan import GIB, Plan, check_models, make_plan, plan_text
 from runner.reading import row_id
 from runner.spec import Spec, load_spec
@@ -89,6 +90,16 @@ def test_memory_is_counted_on_each_gpu(mixtral: Path, accelerator: str, gpus: in
     else:
         with pytest.raises(EngineError, match=f"{gpus} x {accelerator}"):
             check_models(spec)
+
+
+def test_any_gpu_is_one_of_this_machine_where_nothing_else_is_said(
+    mixtral: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "gpus", lambda: [nvml.Gpu("Tesla T4", 15 * GIB)] * 2)
+    spec = load_spec(mixtral, ["teacher.resources.accelerator=null"])
+    with pytest.raises(EngineError, match="on each of 2 x T4"):
+        check_models(spec)
+    check_models(spec, elsewhere=True)
 
 
 def test_the_memory_of_another_machine_is_not_this_ones(mixtral: Path) -> None:

@@ -65,6 +65,11 @@ def known(name: str | None) -> Accelerator | None:
     return found or next((one for one in accelerators().values() if name in one.aliases), None)
 
 
+def of_product(product: str) -> Accelerator | None:
+    """The kind of a GPU that NVML gives that name; None where nothing is known of it."""
+    return next((one for one in accelerators().values() if product in one.products), None)
+
+
 def ray_name(name: str) -> str:
     """The name by which Ray knows nodes with that accelerator."""
     found = known(name)
