@@ -661,10 +661,8 @@ def _train_worker(settings: dict[str, Any]) -> dict[str, Any]:
         if rank == 0:
             board.show.remote(progress)
 
-    def wrap(model: Any) -> Any:
-        # Some encoders have weights that no loss reaches (a pooler, say), and those are not waited for.
-        unused = {"find_unused_parameters": True}
-        return ray.train.torch.prepare_model(model, parallel_strategy_kwargs=unused) if size > 1 else model
+    def wrap(model: Any, **options: Any) -> Any:
+        return ray.train.torch.prepare_model(model, parallel_strategy_kwargs=options) if size > 1 else model
 
     def keep(write: Callable[[Path], None]) -> None:
         try:
