@@ -118,3 +118,22 @@ def batch_figures(ran: Sequence[tuple[int, int]]) -> dict[str, float | int] | No
         return None
     rows, tokens = sum(rows for rows, _ in ran), sum(rows * longest for rows, longest in ran)
     return {"batches": len(ran), "rows": rows / len(ran), "tokens": tokens / len(ran)}
+
+
+def mean_figures(figures: Sequence[dict[str, float | int]]) -> dict[str, float | int] | None:
+    """Those of :func:`batch_figures` for several lots of batches together."""
+    if not (batches := sum(lot["batches"] for lot in figures)):
+        return None
+    means = {name: sum(lot[name] * lot["batches"] for lot in figures) / batches for name in ("rows", "tokens")}
+    return {"batches": batches, **means}
+
+
+def halved_warning(times: int, tokens: int) -> list[str]:
+    """What to say where batches were halved for want of memory, down to so many tokens; nothing where they were not."""
+    if not times:
+        return []
+    return [
+        f"the GPU's memory ran out {times} time{'s' if times > 1 else ''} over the student's batches, which were "
+        f"halved to {tokens:,} tokens and done again, so that no result is missing; something else may be using that "
+        "GPU (`nvidia-smi` shows what)"
+    ]

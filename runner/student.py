@@ -419,6 +419,11 @@ class Student:
             return self.in_flight.budget.tokens
         return TOKENS_PER_BATCH if self.lanes == 1 else TOKENS_PER_LANE[self.runtime]
 
+    def rows_per_batch(self, texts: Sequence[str]) -> int:
+        """How many of such texts, of a mean length, a batch has tokens for."""
+        tokens = sum(map(len, tokenize(self.tokenizer, texts, self.max_length)))
+        return max(1, self.tokens_per_batch * len(texts) // max(1, tokens))
+
     def predict(
         self,
         texts: Sequence[str],

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from runner import inflight, student, training
 from runner.batches import TOKENS_PER_BATCH, Budget, batch_figures, device_tokens, length_batches, shared_batches
 from runner.errors import ModelError
 from runner.inflight import InFlight, PinnedTransfers, within_memory
+from runner.stages import apply, benchmark
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -311,6 +313,59 @@ def test_memory_of_a_gpu_counts_what_is_reserved_and_the_context() -> None:
     assert inflight.peak_mb(13_500_000_000, 16_000_000_000, 2_000_000_000, 3_000_000_000) == pytest.approx(3500)
     assert inflight.peak_mb(15_000_000_000, 16_000_000_000, 2_000_000_000, 2_000_000_000) == pytest.approx(2000)
     assert inflight.peak_memory_mb(CPU) is None
+
+
+def test_a_benchmark_on_an_accelerator_says_what_was_in_its_batches(
+    model: student.Student, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = TEXTS[:30]
+    model.compute_in_flight(model.logits.model, StandIn(), Budget(400))  # type: ignore[attr-defined]
+    trained = type("Opens", (), {"open": lambda self: model})()
+    found = benchmark.measure(trained, texts, [1, 4, 256])
+    assert [row["batch_size"] for row in found["throughput"]] == [1, 4, 256, None]
+    one, four, many, full = (row["batch"] for row in found["throughput"])
+    assert one["rows"] == 1 and one["batches"] == 30 and 3 < four["rows"] <= 4
+    assert 4 < many["rows"] < 256 and many["tokens"] <= 400  # a budget of tokens, not 256 rows
+    assert full["rows"] == pytest.approx(many["rows"]) and full["batches"] >= 6  # the texts are taken again
+    assert found["texts_per_second"] == max(row["texts_per_second"] for row in found["throughput"])
+    assert found["batch"] in (one, four, many, full) and found["tokens_per_batch"] == 400
+    assert found["memory_ran_out"] == 0
+
+
+def test_a_benchmark_on_a_processor_times_the_texts_once(model: student.Student) -> None:
+    model.lanes = 1
+    found = benchmark._throughput(model, TEXTS, [8, 256])
+    assert [row["batch_size"] for row in found] == [8, 256]
+    assert found[0]["batch"]["batches"] == 12 and found[1]["batch"]["tokens"] <= TOKENS_PER_BATCH
+    assert sum(row["batch"]["rows"] * row["batch"]["batches"] for row in found) == pytest.approx(2 * len(TEXTS))
+
+
+def test_a_corpus_says_what_was_in_its_batches_and_that_they_were_halved(
+    model: student.Student, tmp_path: Path
+) -> None:
+    classifier = model.logits.model  # type: ignore[attr-defined]
+
+    class Small(torch.nn.Module):
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
+            if input_ids.numel() > 150:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return classifier(input_ids=input_ids, attention_mask=attention_mask)
+
+    model.compute_in_flight(Small(), StandIn(), Budget(512))
+    table = pa.table({"text": pa.array(TEXTS, pa.large_string())})
+    part = {"file": 0, "number": 0, "name": "a.parquet", "rows": 90, "table": apply._as_bytes(table), "counts": None}
+    worker, tally = apply.Predictor(None, 0.0, str(tmp_path)), apply.Tally()  # type: ignore[arg-type]
+    worker.__dict__["_student"] = model
+    for done in worker(pa.Table.from_pylist([part], schema=apply.PART)):
+        for line in done.to_pylist():
+            tally.add(line)
+    summary = tally.summary()
+    assert summary["rows"] == sum(summary["labels"].values()) == 90
+    assert summary["batch"]["batches"] * summary["batch"]["rows"] == pytest.approx(90)
+    assert summary["batch"]["tokens"] <= 150
+    [warning] = summary["warnings"]
+    assert warning.startswith(f"the GPU's memory ran out {model.halved} time") and "no result is missing" in warning
+    assert f"halved to {model.tokens_per_batch} tokens" in warning
 
 
 def rows_of(count: int) -> training.Rows:

@@ -46,7 +46,7 @@ def test_the_autoscaler_knows_nodes_that_satisfy_the_spec_before_there_are_any(
     assert nodes["teacher"]["resources"] == {"CPU": 4, "GPU": 2, "memory": 320 * GIB, "accelerator_type:H100": 1}
     assert nodes["student"]["resources"] == {"CPU": 4, "GPU": 1, "memory": 20 * GIB, "accelerator_type:T4": 1}
     assert (nodes["teacher"]["min_workers"], nodes["teacher"]["max_workers"]) == (0, 4)
-    assert (nodes["student"]["min_workers"], nodes["student"]["max_workers"]) == (0, 2)
+    assert (nodes["student"]["min_workers"], nodes["student"]["max_workers"]) == (0, 1)
     for name, part in (("teacher", spec.teacher.resources), ("student", spec.student.resources)):
         fits = [kind for kind, node in nodes.items() if fit(node["resources"], asked(part))]
         assert fits == [name]
