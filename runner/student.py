@@ -33,7 +33,7 @@ from runner import machine, pooling, shortcuts, vocabulary
 from runner.batches import TOKENS_PER_BATCH, TOKENS_PER_LANE, Budget, length_batches, padded
 from runner.errors import ModelError, first_line
 from runner.finite import NOT_FINITE
-from runner.inflight import InFlight, Transfers, budget_of, peak_memory_mb, transfers_of
+from runner.inflight import InFlight, PinnedTransfers, Transfers, budget_of, peak_memory_mb, transfers_of
 from runner.models.folder import positions, writes_text
 from runner.runtimes import Form, Logits, open_session
 
@@ -377,8 +377,8 @@ class Student:
             )
         found = cls(TorchLogits(model, on), tokenizer, label_names(model.config), longest, on, chosen, "torch", lanes)
         found.fell_back = fell_back
-        if on.type != "cpu":
-            found.compute_in_flight(model, transfers_of(on), budget_of(on))
+        if isinstance(transfers := transfers_of(on), PinnedTransfers):
+            found.compute_in_flight(model, transfers, budget_of(on))
         found.reload = None if chosen == "fp32" else lambda: load_classifier(folder)
         return found
 

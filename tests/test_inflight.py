@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from runner import inflight, student, training
@@ -242,6 +244,46 @@ def model(tiny_model: Path, tmp_path: Path) -> Iterator[student.Student]:
     yield student.Student.load(tmp_path / "student", 64, "fp32")
 
 
+def test_a_gpus_facts_are_asked_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = SimpleNamespace(major=7, minor=5, total_memory=int(14.56 * GIB))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda on: facts)
+    assert inflight.budget_of(torch.device("cuda")) == Budget(8192)
+    assert type(inflight.transfers_of(torch.device("cuda"))) is PinnedTransfers
+    figures = {"memory_reserved": 2e9, "max_memory_reserved": 3e9, "mem_get_info": (13.5e9, 16e9)}
+    for name, figure in figures.items():
+        monkeypatch.setattr(torch.cuda, name, lambda on, figure=figure: figure)
+    assert inflight.peak_memory_mb(torch.device("cuda")) == pytest.approx(3500)
+
+
+def test_a_student_that_is_loaded_onto_an_accelerator_computes_in_flight(
+    model: student.Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device, expected = StandIn(), model.predict(TEXTS)
+    monkeypatch.setattr(student, "transfers_of", lambda on: device)
+    monkeypatch.setattr(student, "budget_of", lambda on: Budget(500))
+    found = student.Student.load(tmp_path / "student", 64, "fp32")
+    assert found.predict(TEXTS) == pytest.approx(expected, abs=1e-4) and found.tokens_per_batch == 500
+    assert sum(line.startswith("waited") for line in device.log) > 3
+    assert model.in_flight is None  # on a processor each lane has a batch
+
+
+def test_an_encoder_whose_gpu_is_small_gives_the_same_vectors(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = student.Encoder.load(tiny_model)
+    expected, whole = encoder.embed(TEXTS), encoder.model.forward
+
+    def small(**inputs: torch.Tensor) -> Any:
+        if inputs["input_ids"].numel() > 150:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(**inputs)
+
+    encoder.model.forward = small
+    monkeypatch.setattr(student, "transfers_of", lambda on: StandIn())
+    monkeypatch.setattr(student, "budget_of", lambda on: Budget(8192))
+    assert encoder.embed(TEXTS) == pytest.approx(expected, abs=1e-4)
+
+
 def test_a_student_in_flight_says_the_same(model: student.Student) -> None:
     expected = model.predict(TEXTS)
     device = StandIn()
@@ -391,6 +433,20 @@ def test_held_out_rows_are_answered_also_where_memory_runs_out(tiny_model: Path)
     loop.bare.forward = small
     torch.testing.assert_close(loop.logits(loop.held_out_ids), expected, rtol=1e-4, atol=1e-5)
     assert loop.budget.halved > 0
+
+
+def test_a_training_over_an_accelerators_transfers_ends_at_the_same_weights(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = training.Fit(tiny_model, ("bad", "good"), 2, 1e-3, 8, 32, "fp32", 0, accumulate=2)
+    expected = training.fit(fit, rows_of(40), rows_of(40), tmp_path / "plain")
+    device = StandIn()
+    monkeypatch.setattr(training, "transfers_of", lambda on: device)
+    found = training.fit(fit, rows_of(40), rows_of(40), tmp_path / "sent")
+    assert device.pinned > 2 * 10 * 3  # ids, mask and row numbers of each part of ten steps
+    plain, sent = (load_file(tmp_path / name / "model.safetensors") for name in ("plain", "sent"))
+    assert all(torch.equal(plain[name], sent[name]) for name in plain)
+    assert [epoch["train_loss"] for epoch in found["history"]] == [e["train_loss"] for e in expected["history"]]
 
 
 def test_a_step_fetches_nothing_from_the_device(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

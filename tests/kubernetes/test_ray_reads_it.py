@@ -64,7 +64,7 @@ def fit(has: dict[str, float], wants: dict[str, float]) -> bool:
     [
         ({"CPU": 4, "GPU": 2, "accelerator_type:H100": 0.001}, 1, {"teacher": 1}),
         ({"CPU": 4, "GPU": 2, "accelerator_type:H100": 0.001}, 9, {"teacher": 4}),
-        ({"CPU": 4, "GPU": 1, "accelerator_type:T4": 0.001}, 2, {"student": 2}),
+        ({"CPU": 4, "GPU": 1, "accelerator_type:T4": 0.001}, 2, {"student": 1}),  # as many as the spec has workers
         ({"CPU": 1}, 1, {"student": 1}),  # a teacher's node could do it too, for many times the price
         ({"CPU": 4, "GPU": 1, "accelerator_type:A100": 0.001}, 1, {}),
     ],
