@@ -103,8 +103,8 @@ class Worker:
     """This process's place among the workers, and what is done for it by those who started it.
 
     ``wrap(model, **options)`` makes a model train in step with theirs, by torch's DistributedDataParallel with these
-    options. ``keep(write)`` has a folder written and keeps it as the
-    newest checkpoint, on all workers at once; ``restore(read)`` has it read, where there is one.
+    options. ``keep(write)`` has a folder written and keeps it as the newest checkpoint, on all workers at once;
+    ``restore(read)`` has it read, where there is one.
     """
 
     rank: int = 0
