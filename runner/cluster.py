@@ -28,6 +28,7 @@ from typing import Any
 import pyarrow as pa
 
 from runner import health, machine, quiet, signals, surroundings
+from runner.device_errors import is_device_error
 from runner.errors import EngineError, TutelageError, UserError, first_line
 from runner.hardware import accelerators, nvml
 from runner.hardware.accelerators import GIB
@@ -743,10 +744,8 @@ def _train_worker(settings: dict[str, Any]) -> dict[str, Any]:
         if rank == 0:
             board.show.remote(progress)
 
-    def wrap(model: Any) -> Any:
-        # Some encoders have weights that no loss reaches (a pooler, say), and those are not waited for.
-        unused = {"find_unused_parameters": True}
-        return ray.train.torch.prepare_model(model, parallel_strategy_kwargs=unused) if size > 1 else model
+    def wrap(model: Any, **options: Any) -> Any:
+        return ray.train.torch.prepare_model(model, parallel_strategy_kwargs=options) if size > 1 else model
 
     def keep(write: Callable[[Path], None]) -> None:
         try:
@@ -754,10 +753,7 @@ def _train_worker(settings: dict[str, Any]) -> dict[str, Any]:
                 write(Path(folder))
                 ray.train.report({}, checkpoint=ray.train.Checkpoint.from_directory(folder))
         except (OSError, RuntimeError) as error:
-            raise UserError(
-                f"a checkpoint of the training cannot be kept in the run folder: {first_line(error)}; "
-                "one takes five times the room of the weights, in a folder that all workers reach"
-            ) from error
+            raise _not_kept(error) from error
 
     def restore(read: Callable[[Path], None]) -> None:
         if found := ray.train.get_checkpoint():
@@ -767,6 +763,20 @@ def _train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     loop, config = settings["loop"], settings["config"]
     result: dict[str, Any] = loop(config, report, rank=rank, size=size, wrap=wrap, keep=keep, restore=restore)
     return result
+
+
+def _not_kept(error: OSError | RuntimeError) -> UserError:
+    """Why there is no checkpoint: a GPU's error is told by the first call that waits for it, which may well be here."""
+    if is_device_error(error):
+        return UserError(
+            f"the GPU failed in training, which showed as a checkpoint was written: {first_line(error)}; the same "
+            "command goes on from the checkpoint before. Where it fails again, `nvidia-smi` on that node tells whether "
+            "the GPU is sound and who uses its memory"
+        )
+    return UserError(
+        f"a checkpoint of the training cannot be kept in the run folder: {first_line(error)}; "
+        "one takes five times the room of the weights, in a folder that all workers reach"
+    )
 
 
 def _settings(space: dict[str, Any], first: dict[str, Any], trials: int, seed: int) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from runner import machine, models, third_parties, vocabulary
+from runner import gradient_traffic, machine, models, third_parties, vocabulary
 from runner.errors import EngineError, ModelError
 from runner.hardware.accelerators import GIB, known, of_product
 from runner.hardware.teacher_fit import Asked, Row, Verdict, judge
@@ -104,6 +104,8 @@ def make_plan(spec: Spec, run: Folder) -> Plan:
     found = vocabulary.count_before(spec, [row["text"] for row in train.rows.values()])
     student["unknown_tokens"] = found and asdict(found)
     notes += [said] if (said := vocabulary.warning(spec.student.model, found, "train texts")) else []
+    learned = [row["text"] for row in train.rows.values()]
+    notes += gradient_traffic.warnings(spec, learned, _flops(spec.student.resources, CPU_STUDENT_TFLOPS))
     return Plan(stages, rows, teacher, student, _apply(spec, texts), problems, notes)
 
 

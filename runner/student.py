@@ -30,22 +30,15 @@ from transformers.models.auto.modeling_auto import (
 from transformers.utils import logging as transformers_logging
 
 from runner import machine, pooling, shortcuts, vocabulary
+from runner.batches import TOKENS_PER_BATCH, TOKENS_PER_LANE, Budget, length_batches, padded
 from runner.errors import ModelError, first_line
 from runner.finite import NOT_FINITE
+from runner.inflight import InFlight, PinnedTransfers, Transfers, budget_of, peak_memory_mb, transfers_of
 from runner.models.folder import positions, writes_text
 from runner.runtimes import Form, Logits, open_session
 
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
-
-TOKENS_PER_BATCH = 2048
-"""Padded tokens in one batch. On CPUs larger batches fall out of the cache and gain nothing."""
-
-TOKENS_PER_LANE = {"torch": 1024, "openvino": 1024, "onnx": 512, "onnx-int8": 384}
-"""The same where batches are worked on side by side, a core for each: what is fastest, by the runtime."""
-
-FEWEST_TOKENS = 256
-"""Batches become smaller towards the end, so that all lanes end together, but no smaller than this."""
 
 WINDOW = 4096
 """Texts that are tokenised together, and sorted by length among themselves."""
@@ -299,45 +292,6 @@ def check_weights(model: Any, folder: Path) -> None:
             )
 
 
-def pad(ids: Sequence[Sequence[int]], pad_id: int, on: torch.device) -> dict[str, torch.Tensor]:
-    """``input_ids`` and ``attention_mask``, both ``(len(ids), longest)``, int64."""
-    tokens, mask = padded(ids, pad_id)
-    return {"input_ids": torch.from_numpy(tokens).to(on), "attention_mask": torch.from_numpy(mask).to(on)}
-
-
-def padded(ids: Sequence[Sequence[int]], pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Token ids and attention mask, both ``(len(ids), longest)``, int64."""
-    longest = max(len(row) for row in ids)
-    tokens = np.full((len(ids), longest), pad_id, dtype=np.int64)
-    mask = np.zeros((len(ids), longest), dtype=np.int64)
-    for index, row in enumerate(ids):
-        tokens[index, : len(row)] = row
-        mask[index, : len(row)] = 1
-    return tokens, mask
-
-
-def length_batches(lengths: Sequence[int], tokens: int, rows: int | None = None, lanes: int = 1) -> Iterator[list[int]]:
-    """Row numbers, longest first, in batches of at most ``tokens`` padded tokens (and ``rows`` rows).
-
-    For several lanes they become smaller towards the end (guided self-scheduling, Polychronopoulos and Kuck 1987), so
-    that all lanes end at about the same time: by halves, since oneDNN makes and keeps code for each new shape.
-    """
-    batch: list[int] = []
-    longest, left, most = 0, sum(lengths), tokens
-    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if batch and ((len(batch) + 1) * longest > most or len(batch) == rows):
-            yield batch
-            batch = []
-        if not batch:
-            longest = lengths[index]
-            while lanes > 1 and most >= 2 * FEWEST_TOKENS and most * 2 * lanes > left:
-                most //= 2
-        batch.append(index)
-        left -= lengths[index]
-    if batch:
-        yield batch
-
-
 class TorchLogits:
     """A torch classifier as every runtime is called: ids and mask ``(rows, longest)``, int64, to float32 logits."""
 
@@ -377,6 +331,9 @@ class Student:
     """Loads the classifier in fp32, for texts that have no finite answer in less; None where it is in fp32 already."""
     recomputed: int = 0
     """Texts whose answers were computed again, so far."""
+    in_flight: InFlight | None = None
+    """What computes logits on an accelerator; None where ``logits`` does, one batch in each lane."""
+    _ran: list[tuple[int, int]] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @classmethod
@@ -420,8 +377,52 @@ class Student:
             )
         found = cls(TorchLogits(model, on), tokenizer, label_names(model.config), longest, on, chosen, "torch", lanes)
         found.fell_back = fell_back
+        if isinstance(transfers := transfers_of(on), PinnedTransfers):
+            found.compute_in_flight(model, transfers, budget_of(on))
         found.reload = None if chosen == "fp32" else lambda: load_classifier(folder)
         return found
+
+    def compute_in_flight(self, model: Any, transfers: Transfers, budget: Budget) -> None:
+        """From here on compute as on an accelerator: the next batch while the last one's answer is fetched."""
+        self.in_flight = self._flight(model, transfers, budget)
+
+    def _flight(self, model: Any, transfers: Transfers, budget: Budget) -> InFlight:
+        def logits(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = model(input_ids=ids, attention_mask=mask).logits
+            return found
+
+        return InFlight(logits, transfers, budget, self._pad_id, self._note)
+
+    @contextmanager
+    def recorded(self) -> Iterator[list[tuple[int, int]]]:
+        """Meanwhile, the rows and the padded length of each batch that is computed."""
+        ran: list[tuple[int, int]] = []
+        self._ran = ran
+        try:
+            yield ran
+        finally:
+            self._ran = None
+
+    def _note(self, rows: int, longest: int) -> None:
+        if (ran := self._ran) is not None:
+            ran.append((rows, longest))
+
+    @property
+    def halved(self) -> int:
+        """How often the batches were halved so far because the accelerator's memory ran out."""
+        return self.in_flight.budget.halved if self.in_flight else 0
+
+    @property
+    def tokens_per_batch(self) -> int:
+        """Padded tokens that a batch has at most."""
+        if self.in_flight is not None:
+            return self.in_flight.budget.tokens
+        return TOKENS_PER_BATCH if self.lanes == 1 else TOKENS_PER_LANE[self.runtime]
+
+    def rows_per_batch(self, texts: Sequence[str]) -> int:
+        """How many of such texts, of a mean length, a batch has tokens for."""
+        tokens = sum(map(len, tokenize(self.tokenizer, texts, self.max_length)))
+        return max(1, self.tokens_per_batch * len(texts) // max(1, tokens))
 
     def predict(
         self,
@@ -444,6 +445,11 @@ class Student:
         self, texts: Sequence[str], batch_rows: int | None = None
     ) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
         """Row numbers and their probabilities, batch by batch, as many at once as there are lanes."""
+        if self.in_flight is not None:
+            with closing(self._batched(texts, batch_rows)) as batches:
+                for rows, ids, logits in self.in_flight.answers(batches):
+                    yield rows, self._to_probabilities(ids, logits)
+            return
         waiting: deque[tuple[list[int], Future[NDArray[np.float32]]]] = deque()
         threads = torch.get_num_threads()
         with closing(self._batched(texts, batch_rows)) as batches:
@@ -491,7 +497,6 @@ class Student:
         """Row numbers and token ids of texts of like length; the next window is tokenised meanwhile."""
         first = min(FIRST_WINDOW * self.lanes, WINDOW)
         windows = list(pairwise([0, *range(first, len(texts), WINDOW), len(texts)]))
-        tokens = TOKENS_PER_BATCH if self.lanes == 1 else TOKENS_PER_LANE[self.runtime]
 
         def tokenised(start: int, end: int) -> Future[list[list[int]]]:
             return self._tokeniser.submit(tokenize, self.tokenizer, texts[start:end], self.max_length)
@@ -501,7 +506,8 @@ class Student:
             ids, last = ahead.result(), number == len(windows)
             if not last:
                 ahead = tokenised(*windows[number])
-            for batch in length_batches([len(row) for row in ids], tokens, batch_rows, self.lanes if last else 1):
+            tokens, lanes = self.tokens_per_batch, self.lanes if last else 1
+            for batch in length_batches([len(row) for row in ids], tokens, batch_rows, lanes):
                 yield [start + index for index in batch], [ids[index] for index in batch]
 
     def inputs(self, texts: Sequence[str]) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
@@ -511,11 +517,15 @@ class Student:
         return [self._padded([ids[index] for index in batch]) for batch in batches]
 
     def gpu_memory_mb(self) -> float | None:
-        """The most memory that this process held on its GPU, in MB; None on a processor."""
-        return torch.cuda.max_memory_allocated(self.device) / 1e6 if self.device.type == "cuda" else None
+        """The most memory that this process took of its GPU, in MB; None on a processor."""
+        return peak_memory_mb(self.device)
 
     def _probabilities(self, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        logits = self.logits(*self._padded(ids))
+        tokens, mask = self._padded(ids)
+        self._note(*tokens.shape)
+        return self._to_probabilities(ids, self.logits(tokens, mask))
+
+    def _to_probabilities(self, ids: Sequence[Sequence[int]], logits: NDArray[np.float32]) -> NDArray[np.float32]:
         rows = np.flatnonzero(~np.isfinite(logits).all(axis=1))
         if len(rows):
             logits = logits.copy()
@@ -529,17 +539,30 @@ class Student:
         with self._lock:  # several lanes may come here at once, and one copy of the weights is enough
             if (in_fp32 := self._in_fp32) is None:
                 return nothing
-            logits = in_fp32(*self._padded(ids))
+            logits = in_fp32(ids)
             finite = np.isfinite(logits).all(axis=1, keepdims=True)
             self.recomputed += int(finite.sum())
         return np.where(finite, logits, nothing)
 
     @cached_property
-    def _in_fp32(self) -> TorchLogits | None:
-        return TorchLogits(self.reload().to(self.device).eval(), self.device) if self.reload else None
+    def _in_fp32(self) -> Callable[[Sequence[Sequence[int]]], NDArray[np.float32]] | None:
+        if self.reload is None:
+            return None
+        model = self.reload().to(self.device).eval()
+        if self.in_flight is not None:
+            # In fp32 the same batch takes twice the memory: it has a budget of its own.
+            budget = Budget(max(1, self.in_flight.budget.tokens // 2))
+            flight = self._flight(model, self.in_flight.transfers, budget)
+            return lambda ids: flight.launch(ids)()
+        logits = TorchLogits(model, self.device)
+        return lambda ids: logits(*self._padded(ids))
+
+    @property
+    def _pad_id(self) -> int:
+        return self.tokenizer.pad_token_id or 0
 
     def _padded(self, ids: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        return padded(ids, self.tokenizer.pad_token_id or 0)
+        return padded(ids, self._pad_id)
 
 
 def _with_cores(cores: int, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -577,15 +600,19 @@ class Encoder:
         """Vectors of length 1, ``(len(texts), width)``, float32: the mean of the last hidden states over tokens."""
         ids = tokenize(self.tokenizer, texts, max_length)
         found = np.empty((len(ids), self.model.config.hidden_size), dtype=np.float32)
-        with torch.inference_mode():
-            for batch in length_batches([len(row) for row in ids], TOKENS_PER_BATCH):
-                inputs = pad([ids[index] for index in batch], self.tokenizer.pad_token_id or 0, self.device)
-                mask = inputs["attention_mask"].unsqueeze(-1)
-                mean = (self.model(**inputs).last_hidden_state * mask).sum(1) / mask.sum(1)
-                found[batch] = torch.nn.functional.normalize(mean, dim=-1).cpu().numpy()
+        flight = InFlight(
+            self._vectors, transfers_of(self.device), budget_of(self.device), self.tokenizer.pad_token_id or 0
+        )
+        batches = length_batches([len(row) for row in ids], flight.budget.tokens)
+        for batch, _, vectors in flight.answers((batch, [ids[index] for index in batch]) for batch in batches):
+            found[batch] = vectors
         if not np.isfinite(found).all():
             raise ModelError("the encoder's vectors are not finite numbers: its weights are damaged; take another")
         return found
+
+    def _vectors(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        states, shown = self.model(input_ids=ids, attention_mask=mask).last_hidden_state, mask.unsqueeze(-1)
+        return torch.nn.functional.normalize((states * shown).sum(1) / shown.sum(1), dim=-1)
 
 
 def save_student(model: Any, tokenizer: Any, folder: Path, max_length: int) -> None:

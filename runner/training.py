@@ -22,15 +22,17 @@ import torch
 from numpy.typing import NDArray
 from transformers import get_linear_schedule_with_warmup, set_seed
 
-from runner import dropout, head_start, linear_head, machine, recipes, student
+from runner import dropout, gradient_sync, head_start, linear_head, machine, recipes, student
+from runner.batches import padded, shared_batches
 from runner.errors import ModelError, UserError, first_line
 from runner.finite import Diverged, NotFinite
+from runner.inflight import Ids, budget_of, out_of_memory, transfers_of, within_memory
 from runner.shortcuts import SeenEmbedding
 
 _LAYER = re.compile(r"\.(?:layer|layers|h|block)\.(\d+)\.")
 
 PACE = 8
-"""Steps from one look at the clock to the next."""
+"""Steps from one look at the clock, and at what the device has summed up, to the next."""
 
 TRIED_TEXTS = 4
 """Texts that are read in half precision before anything is learned, besides the longest: short and long ones."""
@@ -100,26 +102,31 @@ class Epoch:
 class Worker:
     """This process's place among the workers, and what is done for it by those who started it.
 
-    ``wrap`` makes a model train in step with theirs. ``keep(write)`` has a folder written and keeps it as the
-    newest checkpoint, on all workers at once; ``restore(read)`` has it read, where there is one.
+    ``wrap(model, **options)`` makes a model train in step with theirs, by torch's DistributedDataParallel with these
+    options. ``keep(write)`` has a folder written and keeps it as the newest checkpoint, on all workers at once;
+    ``restore(read)`` has it read, where there is one.
     """
 
     rank: int = 0
     size: int = 1
-    wrap: Callable[[Any], Any] = lambda model: model
+    wrap: Callable[..., Any] = lambda model, **options: model
     keep: Callable[[Callable[[Path], None]], None] = lambda write: None
     restore: Callable[[Callable[[Path], None]], None] = lambda read: None
 
 
 @dataclass
 class Course:
-    """How far training has come. ``steps`` and ``seconds`` are those of the epoch that is not finished yet."""
+    """How far training has come. ``steps`` and ``seconds`` are those of the epoch that is not finished yet.
+
+    ``skipped`` counts the steps of all epochs whose gradients a loss scale left out, as they were not finite numbers.
+    """
 
     history: list[Epoch] = field(default_factory=list)
     steps: int = 0
     seconds: float = 0.0
     seen: int = 0
     resumes: int = 0
+    skipped: int = 0
 
 
 def default_learning_rate(parameters: int) -> float:
@@ -159,6 +166,11 @@ def soft_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Ten
     return -(targets * torch.log_softmax(logits.float(), dim=-1)).sum(dim=-1).mean()
 
 
+def loss_scale(precision: str, on: torch.device) -> torch.amp.GradScaler:
+    """What keeps small gradients in fp16's range, on GPUs; disabled in other precisions and on processors."""
+    return torch.amp.GradScaler(on.type, enabled=precision == "fp16" and on.type == "cuda")
+
+
 def fit(
     config: Fit,
     train: Rows,
@@ -182,10 +194,30 @@ def fit(
     ``fell_back`` says why.
 
     :raises UserError: when the checkpoint cannot be read.
-    :raises ModelError: when weights, loss or answers are not finite numbers in fp32.
+    :raises ModelError: when weights, loss or answers are not finite numbers in fp32, or the GPU's memory runs out.
     """
     machine.keep_freed_memory()
-    worker = worker or Worker()
+    try:
+        return _fit_in_some_precision(config, train, held_out, save_to, worker or Worker(), report)
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise ModelError(
+            f"{config.model}: the GPU's memory does not hold a part of a training step: {first_line(error)}; set "
+            f"student.accumulate higher than {config.accumulate}, which computes a step in parts, or "
+            "student.max_length lower"
+        ) from error
+
+
+def _fit_in_some_precision(
+    config: Fit,
+    train: Rows,
+    held_out: Rows,
+    save_to: Path,
+    worker: Worker,
+    report: Callable[[int, int, Course], None],
+) -> dict[str, Any]:
+    """One training, done again in fp32 where it comes to numbers that are not finite in less."""
     try:
         return _fit(config, train, held_out, save_to, worker, report)
     except NotFinite as error:
@@ -243,6 +275,8 @@ def _fit(
         "fell_back": loop.fell_back,
         "device": str(loop.device),
         "workers": loop.worker.size,
+        "steps": loop.steps,
+        "skipped_steps": course.skipped,
         "resumes": course.resumes,
         "parameters": loop.parameters,
         "truncated_rows": loop.truncated,
@@ -267,6 +301,7 @@ class _Loop:
         set_seed(config.seed)
         self.config, self.worker = config, worker
         self.device = student.device()
+        self.transfers, self.budget = transfers_of(self.device), budget_of(self.device)
         self.precision = student.pick_precision(config.precision, self.device)
         self.fell_back: str | None = None  # why it is fp32, where another precision was wanted
         self.tokenizer = student.load_tokenizer(config.model)
@@ -281,7 +316,7 @@ class _Loop:
         self._leave_out_unseen()
         self.began = self.kept = time.perf_counter()
         self.head = self._fit_head() if config.start == "head" else None
-        self.model = worker.wrap(self.bare.to(self.device))
+        self.model = self._shared(self.bare.to(self.device))
         self.held_out = torch.from_numpy(held_out.targets)
         self.confidence = torch.from_numpy(recipes.confidence(held_out.targets))
         self.worth = recipes.worth(held_out.targets)
@@ -290,15 +325,18 @@ class _Loop:
         if self.device.type == "cpu":
             dropout.put_in(self.bare)
         self.optimizer = torch.optim.AdamW(self._groups(), lr=self.learning_rate, fused=True)
-        steps = config.epochs * len(self.batches(0))
-        self.schedule = get_linear_schedule_with_warmup(self.optimizer, max(1, steps // 10), steps)
-        self.scaler = torch.amp.GradScaler(enabled=self.precision == "fp16" and self.device.type == "cuda")
+        self.steps = config.epochs * len(self.batches(0))
+        self.schedule = get_linear_schedule_with_warmup(self.optimizer, max(1, self.steps // 10), self.steps)
+        self.scaler = loss_scale(self.precision, self.device)
         self.course = Course()
         self.best: dict[str, torch.Tensor] = {}
         self.tail: dict[str, torch.Tensor] = {}  # the sum of the weights at the ends of later epochs
-        self.loss = 0.0  # of this worker's rows in this epoch, summed
+        # Of this worker's rows in this epoch, summed, and the rows whose loss is not a finite number. Both stay on the
+        # device, which the host would wait for at every part of a step.
+        self.loss, self.lost = self._sums()
         self.tried = 0  # steps in this process, and how many of them had gradients that are not finite
         self.unusable = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.skipped = 0  # steps in the processes before this one
         self.cost = 0.0  # of the last checkpoint, in seconds
         if worker.rank:
             set_seed(config.seed + worker.rank)  # each worker drops out other units
@@ -319,6 +357,27 @@ class _Loop:
             self.bare.to(self.device)
         elif reason := student.works_in(self.bare.to(self.device), self.precision, tried, self.device):
             self.fell_back, self.precision = f"{reason}, in {self.precision}", "fp32"
+
+    def _shared(self, model: Any) -> Any:
+        """The model as the workers train it together."""
+        if self.worker.size == 1:
+            return self.worker.wrap(model)
+
+        def loss() -> torch.Tensor:  # of the same text on all workers, which must all come to the same
+            return soft_cross_entropy(model(**self._inputs(self.ids[:1])).logits, self.targets[:1])
+
+        wrapped = self.worker.wrap(model, **gradient_sync.ddp_options(model, loss, self.device))
+        gradient_sync.compress(wrapped, self.precision, self.device)
+        return wrapped
+
+    def _sums(self) -> tuple[torch.Tensor, torch.Tensor]:
+        nothing = torch.zeros((), dtype=torch.float64, device=self.device)
+        return nothing, nothing.clone()
+
+    def _inputs(self, ids: Ids) -> dict[str, torch.Tensor]:
+        """Padded token ids and mask on the device, as a model takes them."""
+        tokens = self.transfers.to_device(*padded(ids, self.tokenizer.pad_token_id or 0))
+        return dict(zip(("input_ids", "attention_mask"), tokens, strict=True))
 
     def _leave_out_unseen(self) -> None:
         """Train only the word vectors of tokens that the texts have."""
@@ -398,7 +457,8 @@ class _Loop:
 
     def learn(self, batch: list[int]) -> None:
         """One step on ``batch``, which the workers share."""
-        self.loss += self.gradients(batch)
+        loss, lost = self.gradients(batch)
+        self.loss, self.lost = self.loss + loss, self.lost + lost
         self.scaler.unscale_(self.optimizer)
         norm = self._clip()
         self.unusable += ~torch.isfinite(norm)
@@ -410,25 +470,32 @@ class _Loop:
         self.course.seen += len(batch)
         self.course.steps += 1
 
-    def gradients(self, batch: list[int]) -> float:
-        """Add up the gradient of the mean loss over ``batch``, on all workers; the sum of this worker's losses."""
+    def gradients(self, batch: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Add up the gradient of the mean loss over ``batch``, on all workers.
+
+        Returns the sum of this worker's losses, and of how many rows they are not finite numbers and not in the sum;
+        both float64, and on the device.
+        """
         size, pieces = self.worker.size, self.worker.size * self.config.accumulate
         shares = [batch[piece::pieces] for piece in range(self.worker.rank, pieces, size)]
         # With fewer rows than workers, one that has none computes a row that does not count: the others wait for it.
         mine = [(rows, len(rows)) for rows in shares if rows] or [(batch[:1], 0)]
-        pad_id = self.tokenizer.pad_token_id or 0
-        total = 0.0
+        total, lost = self._sums()
         for number, (rows, count) in enumerate(mine, 1):
-            inputs = student.pad([self.ids[i] for i in rows], pad_id, self.device)
+            inputs = self._inputs([self.ids[i] for i in rows])
+            [places] = self.transfers.to_device(np.array(rows))
             # Gradients travel once a step, with the last part.
             with self.model.no_sync() if number < len(mine) and size > 1 else nullcontext():
                 with self._autocast():
                     logits = self.model(**inputs).logits
-                loss = soft_cross_entropy(logits, self.targets[rows])
+                loss = soft_cross_entropy(logits, self.targets[places])
                 # Workers' gradients are averaged, parts' are added up: each counts by its rows.
                 self.scaler.scale(loss * (count * size / len(batch))).backward()  # type: ignore[no-untyped-call]
-            total += float(loss.detach()) * count
-        return total
+            found = loss.detach().double()
+            finite = torch.isfinite(found)
+            total = total + torch.where(finite, found, 0.0) * count
+            lost = lost + torch.where(finite, 0.0, 1.0) * count
+        return total, lost
 
     def check(self, over: bool = False) -> None:
         """Whether the gradients so far were finite numbers; the same on all workers, whose gradients are.
@@ -439,23 +506,31 @@ class _Loop:
         :raises NotFinite: when they were not.
         """
         unusable, scaled = int(self.unusable), self.scaler.is_enabled()
+        self.course.skipped = self.skipped + unusable
         if unusable and (not scaled or self.scaler.get_scale() < 1 or (over and 2 * unusable > self.tried)):
             steps = f"the gradients of {unusable} of {self.tried} steps are not finite numbers"
             raise NotFinite(f"{steps}, in epoch {len(self.course.history) + 1}", self.precision)
 
     def finish_epoch(self) -> None:
-        """Evaluate, write down the epoch's figures, and keep the weights if they are the best so far."""
+        """Evaluate, write down the epoch's figures, and keep the weights if they are the best so far.
+
+        :raises NotFinite: when losses are not finite numbers that no loss scale left out, or no loss is.
+        """
         course, rows = self.course, len(self.ids)
-        loss = self._sum(torch.tensor(self.loss, dtype=torch.float64, device=self.device))
+        loss, lost = self._sum(torch.stack([self.loss, self.lost])).tolist()
         seconds = time.perf_counter() - self.began
         number = len(course.history) + 1
-        course.history.append(Epoch(number, float(loss) / rows, *self.evaluate(), seconds, rows / seconds))
+        if lost and (not self.scaler.is_enabled() or lost >= rows):
+            what = f"the loss of {lost:.0f} of {rows} texts is not a finite number"
+            raise NotFinite(f"{what}, in epoch {number}", self.precision)
+        course.history.append(Epoch(number, loss / (rows - lost), *self.evaluate(), seconds, rows / seconds))
         if self.worker.rank == 0 and chosen_epoch(course.history, self.worth) is course.history[-1]:
             self.best = copy.deepcopy(self.bare.state_dict())
         if self.config.average and number > self.before_tail:
             for name, value in self.bare.state_dict().items():
                 self.tail[name] = self.tail[name] + value if name in self.tail else value.clone()
-        course.steps, course.seconds, self.loss = 0, 0.0, 0.0
+        course.steps, course.seconds = 0, 0.0
+        self.loss, self.lost = self._sums()
 
     @property
     def before_tail(self) -> int:
@@ -499,15 +574,17 @@ class _Loop:
         return self._sum(logits)
 
     def _answers(self, ids: Sequence[list[int]], first: int, every: int) -> Iterator[tuple[list[int], torch.Tensor]]:
-        """Row numbers and their logits, of every so many batches."""
+        """Row numbers and their logits, of every so many batches; they stay on the device."""
         self.bare.eval()
-        pad_id = self.tokenizer.pad_token_id or 0
-        batches = list(student.length_batches([len(row) for row in ids], student.TOKENS_PER_BATCH))
-        for batch in batches[first::every]:
-            inputs = student.pad([ids[i] for i in batch], pad_id, self.device)
+
+        def logits(piece: Ids) -> torch.Tensor:
             with torch.inference_mode(), self._autocast():
-                found = self.bare(**inputs).logits.float()
-            yield batch, found
+                found: torch.Tensor = self.bare(**self._inputs(piece)).logits.float()
+            return found
+
+        for batch in shared_batches([len(row) for row in ids], self.budget.tokens, first, every):
+            pieces = within_memory(self.budget, [ids[i] for i in batch], logits, self.transfers.make_room)
+            yield batch, pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
     def _sum(self, values: torch.Tensor) -> torch.Tensor:
         """The sum over all workers, in place."""
@@ -539,7 +616,7 @@ class _Loop:
                 {**parts, **how, "best": self.best, "tail": self.tail, "course": asdict(self.course)}, folder / "all.pt"
             )
         cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
-        own = {"loss": self.loss, "cpu": torch.get_rng_state(), "cuda": cuda}
+        own = {"loss": float(self.loss), "lost": float(self.lost), "cpu": torch.get_rng_state(), "cuda": cuda}
         torch.save(own, folder / f"worker-{self.worker.rank}.pt")
 
     def load(self, folder: Path) -> None:
@@ -562,9 +639,11 @@ class _Loop:
         self.best, self.tail = (
             {name: value.to(self.device) for name, value in state[part].items()} for part in ("best", "tail")
         )
-        self.loss = own["loss"]
+        for total, name in ((self.loss, "loss"), (self.lost, "lost")):
+            total.fill_(own.get(name, 0.0))  # earlier versions did not count the lost ones
         history = [Epoch(**epoch) for epoch in state["course"].pop("history")]
         self.course = Course(**state["course"] | {"history": history, "resumes": state["course"]["resumes"] + 1})
+        self.skipped = self.course.skipped
         torch.set_rng_state(own["cpu"])
         if own["cuda"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(own["cuda"], self.device)
@@ -572,7 +651,7 @@ class _Loop:
     def _fall_back(self, why: str | None) -> None:
         """Compute in fp32 from here on, as the training that is gone on with did."""
         self.precision, self.fell_back = "fp32", why
-        self.scaler = torch.amp.GradScaler(enabled=False)
+        self.scaler = loss_scale("fp32", self.device)
 
     def _parts(self) -> dict[str, Any]:
         """What training changes, by its name in a checkpoint."""

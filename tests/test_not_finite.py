@@ -207,6 +207,19 @@ def test_09_a_student_that_overflows_in_half_precision_is_trained_in_fp32(
     assert summary["warnings"][-1] in job.said.getvalue()
 
 
+def test_09_steps_that_a_loss_scale_leaves_out_are_told(
+    job: Any, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**24)
+    monkeypatch.setattr(training, "loss_scale", lambda precision, on: scaler)
+    _, summary = run_train(job, f"student.model={tiny_model}", "student.epochs=30", "student.precision=fp16")
+    assert summary["precision"] == "fp16" and summary["steps"] == 30 and 0 < summary["skipped_steps"] < 15
+    said = f"the loss scale left out {summary['skipped_steps']} of 30 steps, whose gradients overflowed in fp16"
+    assert said in job.said.getvalue()
+
+
 def test_09_a_training_that_overflows_on_its_way_is_done_again_in_fp32(tiny_model: Path, tmp_path: Path) -> None:
     """One text of many overflows, which is not among those that are tried before."""
     folder, rows = damaged_student(tiny_model, tmp_path / "s", "zebra in training"), rows_to_learn(40)

@@ -28,6 +28,7 @@ from transformers import (
 )
 
 from runner import models, student
+from runner.batches import FEWEST_TOKENS, length_batches, padded
 from runner.errors import ModelError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -61,7 +62,7 @@ def folder(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_batches_hold_every_row_once_and_no_more_tokens_than_allowed(
     lengths: list[int], tokens: int, rows: int | None, lanes: int
 ) -> None:
-    batches = list(student.length_batches(lengths, tokens, rows, lanes))
+    batches = list(length_batches(lengths, tokens, rows, lanes))
     assert sorted(itertools.chain(*batches)) == list(range(len(lengths)))
     padded = [len(batch) * max(lengths[i] for i in batch) for batch in batches]
     assert all(size <= tokens or len(batch) == 1 for size, batch in zip(padded, batches, strict=True))
@@ -70,16 +71,16 @@ def test_batches_hold_every_row_once_and_no_more_tokens_than_allowed(
 
 
 def test_short_texts_share_a_batch() -> None:
-    assert list(student.length_batches([4, 100, 4, 4], 100)) == [[1], [0, 2, 3]]
-    assert list(student.length_batches([5] * 5, 1000, rows=2)) == [[0, 1], [2, 3], [4]]
+    assert list(length_batches([4, 100, 4, 4], 100)) == [[1], [0, 2, 3]]
+    assert list(length_batches([5] * 5, 1000, rows=2)) == [[0, 1], [2, 3], [4]]
 
 
 def test_lanes_end_together_for_their_batches_become_smaller() -> None:
-    sizes = [10 * len(batch) for batch in student.length_batches([10] * 1000, 1024, lanes=2)]
+    sizes = [10 * len(batch) for batch in length_batches([10] * 1000, 1024, lanes=2)]
     assert sizes[0] == 1020
     assert sizes == sorted(sizes, reverse=True)
-    assert sizes[-1] <= student.FEWEST_TOKENS
-    assert {10 * len(batch) for batch in student.length_batches([10] * 1000, 1024)} == {1020, 820}
+    assert sizes[-1] <= FEWEST_TOKENS
+    assert {10 * len(batch) for batch in length_batches([10] * 1000, 1024)} == {1020, 820}
 
 
 def test_what_cannot_be_encoded_becomes_a_blank() -> None:
@@ -99,9 +100,9 @@ def test_texts_are_cut_and_hold_no_control_token(tiny_model: Path) -> None:
 
 
 def test_padding_is_masked() -> None:
-    made = student.pad([[5, 6, 7], [8]], 9, torch.device("cpu"))
-    assert made["input_ids"].tolist() == [[5, 6, 7], [8, 9, 9]]
-    assert made["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    ids, mask = padded([[5, 6, 7], [8]], 9)
+    assert ids.tolist() == [[5, 6, 7], [8, 9, 9]]
+    assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
 
 
 def test_predictions_do_not_depend_on_the_batch(folder: Path) -> None:

@@ -279,7 +279,7 @@ def plain(model: Path, folder: Path) -> Path:
 
 def gradients(loop: training._Loop, batch: list[int]) -> tuple[float, list[torch.Tensor]]:
     loop.model.eval()
-    total = loop.gradients(batch)
+    total = float(loop.gradients(batch)[0])
     found = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in loop.bare.parameters()]
     loop.optimizer.zero_grad()
     return total, found

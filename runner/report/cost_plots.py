@@ -105,7 +105,7 @@ def break_even(report: dict[str, Any]) -> str | None:
 def throughput(measured: Sequence[dict[str, Any]]) -> str:
     """Texts per second by batch size; the best one stands out."""
     speeds = [entry["texts_per_second"] for entry in measured]
-    sizes = [str(entry["batch_size"]) for entry in measured]
+    sizes = ["full" if entry["batch_size"] is None else str(entry["batch_size"]) for entry in measured]
 
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -118,7 +118,7 @@ def throughput(measured: Sequence[dict[str, Any]]) -> str:
         axes.margins(x=0.1)
         axes.yaxis.set_major_locator(NullLocator())
         axes.spines["left"].set_visible(False)
-        axes.set(xlabel="texts in a batch", ylabel="texts per second")
+        axes.set(xlabel="texts in a batch, at most", ylabel="texts per second")
 
     said = ", ".join(f"{number(speed)} at {size}" for speed, size in zip(speeds, sizes, strict=True))
     return draw("throughput", f"The student's texts per second by batch size: {said}.", 2.9, paint)

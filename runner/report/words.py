@@ -225,7 +225,9 @@ def training(train: dict[str, Any]) -> str:
         said += f", {number(sum(rates) / len(rates))} texts a second"
     if resumes:
         said += f"; it was interrupted, and went on from a checkpoint {resumes} time{'s' if resumes > 1 else ''}"
-    return " ".join([f"{said}.", *_recipe(train)])
+    skipped = train.get("skipped_steps")
+    left_out = f"Its loss scale left out {skipped:,} of {train['steps']:,} steps, which overflowed." if skipped else ""
+    return " ".join([f"{said}.", *([left_out] if left_out else []), *_recipe(train)])
 
 
 def _recipe(train: dict[str, Any]) -> list[str]:

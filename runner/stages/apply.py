@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from runner import finite
+from runner.batches import batch_figures, halved_warning, mean_figures
 from runner.cluster import Cluster, Resources
 from runner.errors import DataError
 from runner.progress import Progress
@@ -181,6 +182,10 @@ class Tally:
     abstained: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     recomputed: int = 0
+    halved: int = 0
+    tokens_per_batch: list[int] = field(default_factory=list)
+    batches: list[dict[str, float]] = field(default_factory=list)
+    """Of parts that an accelerator computed: how often batches were halved, to what, and what was in them."""
     precision: str = ""
     labels: Counter[str] = field(default_factory=Counter)
     parts: dict[tuple[int, int], str] = field(default_factory=dict)
@@ -200,6 +205,10 @@ class Tally:
             self.reasons.update(counts.get("reasons", {}))  # parts of earlier versions have none
             self.recomputed += counts.get("recomputed", 0)
             self.precision = counts.get("precision", self.precision)
+            if counts.get("batches") and not done["reused"]:
+                self.halved += counts["halved"]
+                self.tokens_per_batch.append(counts["tokens_per_batch"])
+                self.batches.append(counts["batches"])
             self.parts[done["file"], done["number"]] = done["name"]
 
     def summary(self) -> dict[str, Any]:
@@ -213,7 +222,11 @@ class Tally:
             "abstained": self.abstained,
             "abstained_by_reason": dict(self.reasons.most_common()),
             "recomputed": self.recomputed,
-            "warnings": finite.said_of(self.reasons[finite.NOT_FINITE], self.rows, self.recomputed, self.precision),
+            "batch": mean_figures(self.batches),
+            "warnings": [
+                *finite.said_of(self.reasons[finite.NOT_FINITE], self.rows, self.recomputed, self.precision),
+                *halved_warning(self.halved, min(self.tokens_per_batch, default=0)),
+            ],
             "reused": self.reused,
             "seconds": round(now - self._start, 3),
             "texts_per_second": new / (now - since) if new else None,
@@ -317,15 +330,20 @@ class Predictor:
         places: dict[str, int] = {}
         which = np.array([places.setdefault(text, len(places)) for text in texts])  # equal texts are predicted once
         found = np.empty((len(places), len(self._student.labels)), dtype=np.float32)
-        shown, done, last, before = 0, 0, time.monotonic(), self._student.recomputed
-        for rows, probabilities in self._student.batches(list(places)):
-            found[rows] = probabilities
-            done += len(rows)
-            if time.monotonic() - last >= SHOW_SECONDS and done < len(places):
-                yield _done(part, done - shown, None, reused=False)
-                shown, last = done, time.monotonic()
+        shown, done, last = 0, 0, time.monotonic()
+        before, halved = self._student.recomputed, self._student.halved
+        with self._student.recorded() as ran:
+            for rows, probabilities in self._student.batches(list(places)):
+                found[rows] = probabilities
+                done += len(rows)
+                if time.monotonic() - last >= SHOW_SECONDS and done < len(places):
+                    yield _done(part, done - shown, None, reused=False)
+                    shown, last = done, time.monotonic()
         written, counts = self._labelled(table, texts, found[which])
         counts |= {"recomputed": self._student.recomputed - before, "precision": self._student.precision}
+        if self._student.in_flight:
+            counts |= {"halved": self._student.halved - halved, "tokens_per_batch": self._student.tokens_per_batch}
+            counts["batches"] = batch_figures(ran)
         buffer = pa.BufferOutputStream()
         pq.write_table(written.replace_schema_metadata({COUNTS: json.dumps(counts)}), buffer)
         self._out.write(part["name"], buffer.getvalue().to_pybytes())

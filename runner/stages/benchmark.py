@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import time
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from runner import finite, machine
+from runner.batches import batch_figures
 from runner.cluster import Resources
 from runner.economics import DIRECT_OUTPUT, Asked, OneOff, labelling_usd, usd_per_million, work_out
 from runner.spec import Spec
@@ -32,6 +34,10 @@ WARM_UP = 8
 LATENCY_RUNS = 200
 ENERGY_SECONDS = 10.0
 """For how long the student works while its energy is measured: power is sampled once a second."""
+
+BATCHES, MOST_TEXTS = 8, 100_000
+"""How many batches of each size an accelerator is timed over at least, by taking the texts again, and of how many texts
+at most: a benchmark's texts are often fewer than one of its batches holds."""
 
 COUNTED = "counted by the teacher's tokenizer, over this run's own prompts and answers"
 
@@ -197,10 +203,14 @@ def measure(
     throughput = _throughput(model, texts, batch_sizes)
     peak = _peak_memory_mb()  # before codecarbon brings libraries of its own
     best = max(throughput, key=lambda row: row["texts_per_second"])
+    timed = _enough(model, texts, best["batch_size"])
     return {
         **latency,
         "throughput": throughput,
         "texts_per_second": best["texts_per_second"],
+        "batch": best["batch"],
+        "tokens_per_batch": model.tokens_per_batch,
+        "memory_ran_out": model.halved,
         "runtimes": [
             {"runtime": one.runtime, "throughput": _throughput(one.open(), texts, batch_sizes)} for one in others
         ],
@@ -211,7 +221,7 @@ def measure(
         "runtime": model.runtime,
         "hardware": machine.hardware(),
         "not_finite": max(row["not_finite"] for row in throughput),
-        "energy": carbon and _energy(lambda: model.predict(texts, batch_rows=best["batch_size"]), len(texts), carbon),
+        "energy": carbon and _energy(lambda: model.predict(timed, batch_rows=best["batch_size"]), len(timed), carbon),
     }
 
 
@@ -233,16 +243,32 @@ def _latency(model: Student, texts: list[str]) -> dict[str, Any]:
 
 
 def _throughput(model: Student, texts: list[str], batch_sizes: list[int]) -> list[dict[str, Any]]:
-    """Texts per second by the rows of a batch, each after a warm-up; how many had no finite answer."""
+    """Texts per second by the most rows that a batch may have, each after a warm-up; how many had no finite answer.
+
+    ``batch`` is what was in a batch (:func:`runner.batches.batch_figures`), which token budgets keep small. On an
+    accelerator the last ``batch_size`` is None: as many rows as its budget has tokens for, as a corpus is labelled.
+    """
     throughput: list[dict[str, Any]] = []
-    for size in batch_sizes:
-        model.predict(texts[: 2 * size], batch_rows=size)
-        start = time.perf_counter()
-        found = model.predict(texts, batch_rows=size)
-        rate = len(texts) / (time.perf_counter() - start)
-        without = int((finite.chosen(found) < 0).sum())
-        throughput.append({"batch_size": size, "texts_per_second": rate, "not_finite": without})
+    for size in [*batch_sizes, None] if model.in_flight else batch_sizes:
+        timed = _enough(model, texts, size)
+        model.predict(timed if size is None else timed[: 2 * size], batch_rows=size)
+        with model.recorded() as ran:
+            start = time.perf_counter()
+            found = model.predict(timed, batch_rows=size)
+            rate = len(timed) / (time.perf_counter() - start)
+        without = int((finite.chosen(found[: len(texts)]) < 0).sum())
+        row = {"batch_size": size, "texts_per_second": rate, "not_finite": without, "batch": batch_figures(ran)}
+        throughput.append(row)
     return throughput
+
+
+def _enough(model: Student, texts: list[str], size: int | None) -> list[str]:
+    """The texts that are timed; on an accelerator as often as makes :data:`BATCHES` batches of ``size`` rows."""
+    if model.in_flight is None or not texts:
+        return texts
+    full = model.rows_per_batch(texts)
+    wanted = min(MOST_TEXTS, BATCHES * (full if size is None else min(full, size)))
+    return texts * math.ceil(wanted / len(texts))
 
 
 def _energy(predict: Callable[[], object], rows: int, carbon: dict[str, Any]) -> dict[str, Any]:

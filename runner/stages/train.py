@@ -104,6 +104,12 @@ def run(context: Context) -> dict[str, Any]:
             f"({student.max_length} tokens): the student learned from their beginning",
             NAME,
         )
+    if result["skipped_steps"]:
+        context.progress.say(
+            f"the loss scale left out {result['skipped_steps']} of {result['steps']} steps, whose gradients overflowed "
+            f"in {result['precision']}",
+            NAME,
+        )
     later = [f"{student.model}: {why}; the student was trained in fp32 instead" for why in [result["fell_back"]] if why]
     counted = vocabulary.warning(student.model, vocabulary.Unknown(**result["unknown_tokens"]), TEXTS)
     later += [counted] if counted and not unknown else []

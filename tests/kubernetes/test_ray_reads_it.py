@@ -46,7 +46,7 @@ def test_the_autoscaler_knows_nodes_that_satisfy_the_spec_before_there_are_any(
     assert nodes["teacher"]["resources"] == {"CPU": 4, "GPU": 2, "memory": 320 * GIB, "accelerator_type:H100": 1}
     assert nodes["student"]["resources"] == {"CPU": 4, "GPU": 1, "memory": 20 * GIB, "accelerator_type:T4": 1}
     assert (nodes["teacher"]["min_workers"], nodes["teacher"]["max_workers"]) == (0, 4)
-    assert (nodes["student"]["min_workers"], nodes["student"]["max_workers"]) == (0, 2)
+    assert (nodes["student"]["min_workers"], nodes["student"]["max_workers"]) == (0, 1)
     for name, part in (("teacher", spec.teacher.resources), ("student", spec.student.resources)):
         fits = [kind for kind, node in nodes.items() if fit(node["resources"], asked(part))]
         assert fits == [name]
@@ -64,7 +64,7 @@ def fit(has: dict[str, float], wants: dict[str, float]) -> bool:
     [
         ({"CPU": 4, "GPU": 2, "accelerator_type:H100": 0.001}, 1, {"teacher": 1}),
         ({"CPU": 4, "GPU": 2, "accelerator_type:H100": 0.001}, 9, {"teacher": 4}),
-        ({"CPU": 4, "GPU": 1, "accelerator_type:T4": 0.001}, 2, {"student": 2}),
+        ({"CPU": 4, "GPU": 1, "accelerator_type:T4": 0.001}, 2, {"student": 1}),  # as many as the spec has workers
         ({"CPU": 1}, 1, {"student": 1}),  # a teacher's node could do it too, for many times the price
         ({"CPU": 4, "GPU": 1, "accelerator_type:A100": 0.001}, 1, {}),
     ],

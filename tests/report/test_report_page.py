@@ -325,6 +325,28 @@ def test_published_figures_stand_beside_ours(folder):
     )
 
 
+def test_what_was_in_a_batch_is_shown(folder):
+    """Also of a machine whose last batches hold as many texts as fit, beside a runtime that has no such batches."""
+    run = folder()
+    speed = run.benchmark["student"]
+    speed["runtimes"] = [{"runtime": "onnx", "throughput": list(speed["throughput"])}]
+    speed["throughput"] = [*speed["throughput"], {"batch_size": None, "texts_per_second": 9876.0}]
+    for row in speed["throughput"]:
+        row["batch"] = {"batches": 9, "rows": min(row["batch_size"] or 51.25, 51.25), "tokens": 2031.0}
+    speed |= {
+        "runtime": "torch",
+        "texts_per_second": 9876.0,
+        "batch": speed["throughput"][-1]["batch"],
+        "tokens_per_batch": 2048,
+    }
+    speed["memory_ran_out"] = 2
+    run.summaries["train"] |= {"steps": 800, "skipped_steps": 3}
+    _, page = page_of(run.write())
+    assert "as many as fit51.22,0319,876" in page.text and "12851.22,031585" in page.text
+    assert "Its memory ran out 2 times, and batches were halved to 2,048 tokens." in page.text
+    assert "Its loss scale left out 3 of 800 steps, which overflowed." in page.text
+
+
 def test_the_student_on_other_machines_and_in_other_runtimes(folder):
     run = folder()
     speed = run.benchmark["student"]

@@ -74,7 +74,7 @@ def test_the_tutorial_case_ships_as_promised() -> None:
     assert (spec.teacher.prompt, spec.teacher.votes) == ("cot", 3)
     assert (spec.teacher.resources.accelerator, spec.teacher.resources.gpus) == ("H100", 2)
     assert spec.teacher.resources.replicas == (1, 4)
-    assert (spec.student.resources.accelerator, spec.student.resources.workers) == ("T4", 2)
+    assert (spec.student.resources.accelerator, spec.student.resources.workers) == ("T4", 1)
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
