@@ -6,14 +6,14 @@ import json
 
 import pytest
 
-from tests.gpu import snapshot
-from tests.gpu.cases import KINDS, TEACHERS
+from . import snapshot
+from .cases import KINDS, TEACHERS
 
 
 def test_the_common_cases_are_started_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = json.loads(snapshot.KEPT.read_text(encoding="utf-8"))
     if kept["vllm"] != snapshot.version():
-        pytest.skip(f"the snapshot is of vLLM {kept['vllm']}: renew it with `python -m tests.gpu.snapshot`")
+        pytest.skip(f"the snapshot is of vLLM {kept['vllm']}: renew it with `python -m tests.accelerators.snapshot`")
     for name in snapshot.OF_USERS:
         monkeypatch.delenv(name, raising=False)
     found = snapshot.snapshot()
@@ -23,6 +23,6 @@ def test_the_common_cases_are_started_as_they_were(monkeypatch: pytest.MonkeyPat
         for case, facts in found[part].items()
         if kept[part].get(case) != facts
     ]
-    assert not differences, "; if it was meant: `python -m tests.gpu.snapshot`\n" + "\n".join(differences)
+    assert not differences, "; if it was meant: `python -m tests.accelerators.snapshot`\n" + "\n".join(differences)
     assert found == kept
     assert len(found["teachers"]) == 1 + len(KINDS) * len(TEACHERS)

@@ -1,8 +1,8 @@
-"""What the common cases on GPUs come to, as one JSON: ``python -m tests.gpu.snapshot`` from the repository's root.
+"""What the common cases on GPUs come to, as one JSON: ``python -m tests.accelerators.snapshot``, in the root folder.
 
-It writes ``tests/gpu/snapshot.json`` again. Do that after a change that is meant to alter what an engine is started
-with, or for another vLLM, and read the difference in `git diff`: each line of it changes what runs on somebody's GPUs.
-A value that all cases share stands once, under ``everywhere``.
+It writes ``snapshot.json``, beside this file, again. Do that after a change that is meant to alter what an engine is
+started with, or for another vLLM, and read the difference in `git diff`: each line of it changes what runs on
+somebody's GPUs. A value that all cases share stands once, under ``everywhere``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from runner.spec import load_spec
 from runner.stages.label import settings_of
 from runner.student import pick_precision
 from runner.teacher import vllm_config
-from tests.gpu.cases import KINDS, TEACHERS, write_configs
+
+from .cases import KINDS, TEACHERS, write_configs
 
 KEPT = Path(__file__).parent / "snapshot.json"
 SPEC = Path(__file__).parents[2] / "specs" / "financial-sentiment.yaml"
