@@ -112,8 +112,14 @@ def last_sentence(error: BaseException) -> str:
 
 def _declared_platform() -> Any:
     """vLLM's platform object, as one that has the GPUs of its ``gpu`` and ``count``; arguments stop at their config."""
-    # Asked for on import, and called only where something is computed; builds for other machines do not have it.
-    sys.modules.setdefault("vllm._C_stable_libtorch", types.ModuleType("vllm._C_stable_libtorch"))
+    import torch  # noqa: F401  # before vLLM's compiled parts
+
+    try:
+        import vllm._C_stable_libtorch
+    except (ImportError, OSError):
+        # vLLM's platform for CUDA imports its kernels, and calls them only where something is computed; builds for
+        # other machines have none, and without a driver they cannot be loaded.
+        sys.modules["vllm._C_stable_libtorch"] = types.ModuleType("vllm._C_stable_libtorch")
     # Imported while the platform is this machine's: they look for compiled kernels of a GPU's where it is one.
     import vllm.model_executor.model_loader.weight_utils  # noqa: F401
     from vllm.engine.arg_utils import EngineArgs
