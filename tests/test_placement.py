@@ -1,7 +1,8 @@
 """Where teachers are put on a real Ray cluster, whose nodes declare GPUs that they do not have.
 
 The label stage asks Ray as ever, with the model, the resources and the replicas of a spec; in its workers stands the
-engine without a model, behind the real actor, and each notes what Ray gave it. Nothing here runs on a GPU.
+engine without a model, behind the real actor, and each notes what Ray gave it. Nothing here runs on a GPU. The longer
+ones are of `make test-cluster`.
 """
 
 from __future__ import annotations
@@ -146,6 +147,7 @@ def test_two_replicas_a_node_and_no_gpu_twice(cluster: Any, model: Path, tmp_pat
         assert one["asked"] == 2
 
 
+@pytest.mark.cluster
 def test_replicas_come_as_there_is_work_and_never_more_than_allowed(cluster: Any, model: Path, tmp_path: Path) -> None:
     found = placed(cluster, model, tmp_path, gpus=2, replicas=[1, 3], rows=1_000)
     assert found.status == 0, found.said
@@ -156,6 +158,7 @@ def test_replicas_come_as_there_is_work_and_never_more_than_allowed(cluster: Any
     assert len({pid for pid, _ in found.calls}) > 1, "those that came later have worked"
 
 
+@pytest.mark.cluster
 def test_tensor_parallelism_never_spans_nodes(cluster: Any, model: Path, tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     (tmp_path / "more").mkdir()

@@ -1,7 +1,8 @@
 """A Mixtral of two layers and eight experts, with random weights, for real on the processor: alone and on two workers.
 
 Tensor parallelism is vLLM's own, by the same code as on GPUs: an engine in processes of its own, experts and heads
-divided among two workers. It computes on processors; nothing here runs on a GPU.
+divided among two workers. It computes on processors; nothing here runs on a GPU. Two engines are started, one after the
+other, so that this is of `make test-cluster`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ TOKENS = (5, 17, 300, 500)
 PROMPTS = [np.random.default_rng(n).integers(3, 512, 20 + n).tolist() for n in range(4)]
 SCRIPT = """\
 import json, queue, sys
+import psutil
 from pathlib import Path
 from runner.teacher.engine import Choice, Draw, Sampling
 from runner.teacher.vllm_engine import EngineSettings, VllmEngine
@@ -43,8 +45,10 @@ def main():
     assert not failed, failed
     replies = [found[number] for number in range(len(wants))]
     half = len(prompts)
-    print("FOUND " + json.dumps([[[one.logprobs[t] for t in tokens] for one in replies[:half]],
-                                 [one.text for one in replies[half:]]]), flush=True)
+    names = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+    workers = sum("Worker" in name for name in names)
+    scores = [[one.logprobs[t] for t in tokens] for one in replies[:half]]
+    print("FOUND " + json.dumps([scores, [one.text for one in replies[half:]], workers]), flush=True)
     engine.close()
 
 if __name__ == "__main__":
@@ -75,7 +79,7 @@ def mixtral(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def on(mixtral: Path, workers: int) -> Any:
-    """Log-probabilities of each prompt's tokens, and what is written behind it, of an engine with so many workers."""
+    """Log-probabilities of each prompt's tokens, what is written behind it, and how many processes compute."""
     given = json.dumps([str(mixtral), workers, PROMPTS, TOKENS])
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, given],
@@ -98,11 +102,13 @@ def by_transformers(mixtral: Path) -> np.ndarray[Any, Any]:
     return np.array([[float(row[token]) for token in TOKENS] for row in last])
 
 
+@pytest.mark.cluster
 @pytest.mark.timeout(900)
 def test_two_workers_say_what_one_says_and_what_transformers_computes(mixtral: Path) -> None:
     expected = by_transformers(mixtral)
     assert expected.std() > 0.5, "the model tells its tokens apart"
-    (alone, text_alone), (both, text_both) = on(mixtral, 1), on(mixtral, 2)
+    (alone, text_alone, _), (both, text_both, workers) = on(mixtral, 1), on(mixtral, 2)
+    assert workers == 2
     assert np.array(alone) == pytest.approx(expected, abs=2e-2)
     assert np.array(both) == pytest.approx(expected, abs=2e-2)
     assert text_both == text_alone and all(text.split() for text in text_both)
