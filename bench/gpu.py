@@ -113,7 +113,7 @@ def teachers(session: Session, machine: dict[str, Any], scratch: Path) -> None:
         found["plan"] = session.part("plan", job, f"{one.name}: what plan says")
         for contender in CONTENDERS:
             found[contender] = session.part("teacher", job | {"contender": contender}, f"{one.name}: {contender}")
-        found["ratios"] = gpu_teacher.rates([part for name in CONTENDERS if (part := found[name])])
+        found["ratios"] = gpu_teacher.rates([part for name in CONTENDERS if (part := found[name])], real)
         session.record["teachers"].append(found)
 
 
@@ -153,9 +153,8 @@ def students(session: Session) -> None:
     session.record["student"] = session.part("student", job, "student")
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
+def measure(options: argparse.Namespace, machine: dict[str, Any]) -> dict[str, Any]:
     """Measure, and return the record."""
-    machine = here()
     start = time.monotonic()
     record: dict[str, Any] = {"format": FORMAT, "date": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
     record |= {"what": REHEARSED if options.rehearse else "measured on GPUs", "rehearsal": options.rehearse}
@@ -211,7 +210,7 @@ def _part(name: str, job: dict[str, Any]) -> dict[str, Any]:
     import gpu_student
 
     parts = {"plan": gpu_teacher.planned, "teacher": gpu_teacher.run, "student": gpu_student.run}
-    return parts[name](job)
+    return here() if name == "machine" else parts[name](job)  # in a process of its own: it makes a CUDA context
 
 
 def main() -> int:
@@ -239,13 +238,16 @@ def main() -> int:
         return 0
     if options.rehearse:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    elif not here()["count"]:
+    machine, reason = _run("machine", {}, 120)
+    if machine is None:
+        parser.error(f"this machine could not be looked at: {reason}")
+    if not options.rehearse and not machine["count"]:
         print(
             "torch sees no GPU here: nothing is measured, and this is computed (--rehearse tries the bench without one)"
         )
         print("\n".join(gpu_computed.lines()))
         return int(options.record is not None)  # a record was asked for, and there is none
-    record = measure(options)
+    record = measure(options, machine)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print("\n".join([f"{value:14.4g}  {name}" for name, value in figures(record).items()]))

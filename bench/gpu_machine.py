@@ -38,19 +38,22 @@ def kind_of(product: str, gib: float) -> str | None:
 
 
 def used_gib() -> float | None:
-    """Memory in use on all GPUs together, by whichever process; None without one."""
-    import torch
+    """Memory in use on all GPUs together, by whichever process, as `nvidia-smi` has it; None where it says nothing.
 
-    if not torch.cuda.is_available():
+    Not torch's: asking would take some memory for a context of this process.
+    """
+    lines = _smi("memory.used", units=False)
+    if not lines or not all(line.strip().isdigit() for line in lines):
         return None
-    pairs = [torch.cuda.mem_get_info(number) for number in range(torch.cuda.device_count())]
-    return round(sum(total - free for free, total in pairs) / 2**30, 2)
+    return round(sum(map(int, lines)) / 1024, 2)
 
 
-def _smi(query: str) -> str | None:
-    command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"]
+def _smi(query: str, units: bool = True) -> list[str] | None:
+    """A line for each GPU."""
+    shown = "csv,noheader" if units else "csv,noheader,nounits"
+    command = ["nvidia-smi", f"--query-gpu={query}", f"--format={shown}"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip().splitlines()[0] if done.stdout.strip() else None
+    return done.stdout.strip().splitlines()

@@ -230,14 +230,17 @@ def _memory(seen: dict[str, Any], before: float | None) -> dict[str, Any]:
     return found | {"most_sequences": scheduler.max_num_seqs, "processes": os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"]}
 
 
-def rates(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Ours over each peer, of rows where answers are real, of tokens where they are random."""
+def rates(parts: Sequence[dict[str, Any]], real: bool) -> dict[str, float]:
+    """Ours over each peer: labels with prompt `direct`; with `cot` rows, or tokens where answers are random.
+
+    Random answers are unusable, and ours asks about them again where `LLM.chat` does not.
+    """
     by_name = {part["contender"]: part for part in parts}
     ours = by_name.pop("ours", None)
-    found = {}
-    for peer, part in by_name.items() if ours else ():
-        for prompt in PROMPTS:
-            for unit in ("rows_per_second", "tokens_per_second"):
-                if prompt in ours and prompt in part and part[prompt][unit]:
-                    found[f"{prompt}, {unit}, ours over {peer}"] = ours[prompt][unit] / part[prompt][unit]
-    return found
+    units = {"direct": "rows_per_second", "cot": "rows_per_second" if real else "tokens_per_second"}
+    return {
+        f"{prompt}, {unit}, ours over {peer}": ours[prompt][unit] / part[prompt][unit]
+        for peer, part in by_name.items()
+        for prompt, unit in units.items()
+        if ours
+    }

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
@@ -142,6 +143,9 @@ def test_two_replicas_a_node_and_no_gpu_twice(cluster: Any, model: Path, tmp_pat
         assert all(len(visible) == 2 for visible in workers)
         assert not set.intersection(*workers), "each GPU has one owner"
         assert set.union(*workers) <= set("01234")
+    answers = (tmp_path / "runs").glob("small/answers/*/*.parquet")
+    ids = [id_ for file in answers for id_ in pq.read_table(file).column("id").to_pylist()]
+    assert len(ids) == len(set(ids)) == 200, "every row once, however Ray cuts the batches"
     for one in found.workers:
         assert one["visible"].split(",") == one["gpus"], "CUDA sees what Ray gave"
         assert one["asked"] == 2
