@@ -5,6 +5,7 @@
 # make lint         ruff and mypy
 # make bench-teacher   the label stage against other ways to ask the same model
 # make bench-student   the student against plain transformers
+# make bench-gpu   teachers and students on this machine's GPUs; without one, what can be computed
 # make bench-few   recipe auto against each of the recipes it chooses from, where texts are few
 # make manifests    render the jobs of k8s/ again
 # make image-check   build the container image `cpu` and use it (needs root and buildah)
@@ -18,7 +19,7 @@ SPEC ?= specs/quickstart.yaml
 TEST_PROCESSES ?= 2
 PIP_QUIETLY := --quiet --disable-pip-version-check --no-compile
 
-.PHONY: quickstart test test-cluster test-signals lint manifests image-check lock setup clean bench-teacher bench-student bench-few
+.PHONY: quickstart test test-cluster test-signals lint manifests image-check lock setup clean bench-teacher bench-student bench-few bench-gpu
 .DEFAULT_GOAL := quickstart
 
 setup: $(VENV)/.ready
@@ -69,6 +70,9 @@ bench-student: setup $(VENV)/.runtimes
 
 bench-few: setup
 	$(BIN)/python bench/few.py
+
+bench-gpu: setup
+	$(BIN)/python bench/gpu.py
 
 manifests: setup
 	PATH="$(abspath $(BIN)):$$PATH" k8s/render.sh

@@ -235,11 +235,11 @@ def plain_trainer(model: Path, texts: Sequence[str], labels: Any, options: Mappi
         for ids, mask, label in zip(encoded["input_ids"], encoded["attention_mask"], labels, strict=True)
     ]
 
+    plain: dict[str, Any] = {"num_train_epochs": 1, "use_cpu": True, "report_to": "none", "disable_tqdm": True}
+
     def run() -> None:
         with tempfile.TemporaryDirectory() as scratch:
-            arguments = TrainingArguments(
-                scratch, num_train_epochs=1, use_cpu=True, report_to="none", disable_tqdm=True, **options or {}
-            )
+            arguments = TrainingArguments(scratch, **plain | dict(options or {}))
             fresh = AutoModelForSequenceClassification.from_pretrained(
                 model, local_files_only=True, num_labels=len(LABELS)
             )

@@ -121,14 +121,26 @@ def _validate(options: argparse.Namespace) -> int:
     problems = []
     for path in map(at_home, options.specs):
         try:
-            check_spec(path, options.set)
+            spec = check_spec(path, options.set)
+            words = _asked_vllm(spec) if options.deep else []
         except SpecError as error:
             problems += error.problems
         else:
-            _put(f"{path}: fine")
+            _put("\n".join([f"{path}: fine", *words]))
     for problem in problems:
         _put(str(problem), sys.stderr)
     return SpecError.exit_code if problems else 0
+
+
+def _asked_vllm(spec: Spec) -> list[str]:
+    """What vLLM says of the spec's teachers, a line each. :raises SpecError: where it refuses one."""
+    from runner.teacher import vllm_config
+
+    facts = vllm_config.report(spec)
+    refused = [one for one in facts if one["problem"]]
+    if refused:
+        raise SpecError([spec.places.problem(tuple(one["field"]), one["problem"]) for one in refused])
+    return vllm_config.lines(facts) or ["vLLM       was not asked: no teacher of this spec runs on GPUs"]
 
 
 def _plan(options: argparse.Namespace) -> int:
@@ -594,6 +606,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("name", metavar="NAME")
     sub = command("validate", _validate, "check specs and their data files, offline", "tutelage validate specs/*.yaml")
     sub.add_argument("specs", nargs="+", metavar="SPEC")
+    sub.add_argument(
+        "--deep", action="store_true", help="also ask vLLM, where it is installed, about teachers on GPUs: some 15 s"
+    )
     spec_options(sub)
     sub = command("plan", _plan, "say what a run would do and cost", "tutelage plan specs/quickstart.yaml")
     sub.add_argument("spec", metavar="SPEC")

@@ -355,7 +355,9 @@ class Cluster:
                 max_tasks_in_flight_per_actor=2 * concurrent,
                 enable_true_multi_threading=concurrent > 1,
             )
-            results = self._through(data, worker, arguments, wanted, strategy, None)
+            # A batch is a block as it is; beside GPUs Ray Data wants the number of its rows, and none of ours has more.
+            size = max(map(len, batches), default=1) if wanted.gpus else None
+            results = self._through(data, worker, arguments, wanted, strategy, size)
         with _watched(ray, notes, lambda found: heard(found["notes"]) if heard else None):
             yield from _drained(ray, results)
 

@@ -29,7 +29,7 @@ from runner.spec import Spec
 from runner.spec.model import StudentResources, Teacher, TeacherResources
 from runner.stages import label, load
 from runner.store import Folder
-from runner.teacher import calibrate, prompt
+from runner.teacher import calibrate, prompt, vllm_config
 from runner.teacher.budget import Spent, seconds_left, spent
 from runner.teacher.vllm_engine import engine_options
 from runner.tokens import CHARACTERS_PER_TOKEN, direct_requests, prompt_tokens, shown_task
@@ -67,6 +67,8 @@ class Plan:
     apply: dict[str, Any] | None = None
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    vllm: list[dict[str, Any]] = field(default_factory=list)
+    """What vLLM says of each teacher on GPUs: :func:`runner.teacher.vllm_config.report`."""
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as plain data."""
@@ -106,7 +108,9 @@ def make_plan(spec: Spec, run: Folder) -> Plan:
     notes += [said] if (said := vocabulary.warning(spec.student.model, found, "train texts")) else []
     learned = [row["text"] for row in train.rows.values()]
     notes += gradient_traffic.warnings(spec, learned, _flops(spec.student.resources, CPU_STUDENT_TFLOPS))
-    return Plan(stages, rows, teacher, student, _apply(spec, texts), problems, notes)
+    said_by_vllm = vllm_config.report(spec)
+    problems += vllm_config.problems(said_by_vllm)
+    return Plan(stages, rows, teacher, student, _apply(spec, texts), problems, notes, said_by_vllm)
 
 
 def _slow_choices(spec: Spec, facts: Mapping[str, Any]) -> list[str]:
@@ -494,6 +498,7 @@ def plan_text(plan: Plan, show_prompt: bool = False) -> str:
     lines.append("rows       {train} train, {test} test; {dropped} dropped".format(**plan.rows))
     for teacher in [plan.teacher, *plan.teacher.get("also", [])]:
         lines += _teacher_lines(teacher)
+    lines += vllm_config.lines(plan.vllm)
     if budget := plan.teacher.get("budget"):
         lines.append(_budget_line(budget, several="also" in plan.teacher))
     student = plan.student

@@ -289,7 +289,7 @@ def test_the_plan_as_json(job: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", str(job.path), "--json", "--runs-dir", str(job.runs_dir)]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found == make_plan(job.spec(), Folder(str(job.run.url))).to_dict()
-    assert found.keys() == {"stages", "rows", "teacher", "student", "apply", "problems", "notes"}
+    assert found.keys() == {"stages", "rows", "teacher", "student", "apply", "problems", "notes", "vllm"}
 
 
 def test_data_that_would_not_load_stops_the_plan(job: Any) -> None:

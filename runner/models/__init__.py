@@ -24,6 +24,7 @@ __all__ = [
     "Origin",
     "anywhere",
     "catalog_names",
+    "config_folder",
     "describe",
     "ensure",
     "hub_name",
@@ -230,6 +231,18 @@ def describe(ref: str, revision: str | None = None, base: Path | None = None, we
     if not weights and folder.problem(kind) and folder.has_tokenizer(kind):
         return _facts(catalog.Shape(), True)
     return _facts(folder.shape(kind), True, kind)
+
+
+def config_folder(ref: str, revision: str | None, base: Path | None) -> Path | None:
+    """The folder on this machine that has the model's ``config.json``, with or without its weights; None without one.
+
+    Offline. Raises ModelError as ``identity`` does.
+    """
+    kind = resolve(ref, revision, base)
+    if isinstance(kind, Entry):
+        kind = store.folder_of(kind)
+    here = hub.cached_config(kind.repo, kind.revision) if isinstance(kind, HubName) else kind
+    return here if here is not None and (here / "config.json").is_file() else None
 
 
 def no_student(ref: str, revision: str | None, base: Path | None, max_length: int) -> str | None:

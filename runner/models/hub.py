@@ -47,6 +47,14 @@ def cached(repo: str, revision: str | None, weights: bool = True) -> Path | None
     return None
 
 
+def cached_config(repo: str, revision: str | None) -> Path | None:
+    """The folder in the Hub's local cache with the model's ``config.json``, whatever else of it is there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    known = try_to_load_from_cache(repo, "config.json", revision=revision)
+    return Path(known).parent if isinstance(known, str) else None
+
+
 def fetch_files(entry: Entry, source: HubSource, work: Path, progress: Progress) -> dict[str, Path]:
     """The entry's files from the Hub. Raises Unreachable when they are not to be had from there."""
     from huggingface_hub import try_to_load_from_cache
