@@ -29,9 +29,9 @@ from runner.spec.prices import SHIPPED, load_prices
 from runner.stages import benchmark, label
 from runner.store import Folder
 from runner.student import load_tokenizer
+from runner.teacher.batch import ANSWERS
 from runner.teacher.budget import Spending, Spent, seconds_left, spent
 from runner.teacher.endpoint import EndpointEngine, check_host
-from runner.teacher.worker import ANSWERS
 
 
 def test_02_no_price_gives_no_money(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from runner.reading import row_id
 from runner.spec import Spec, load_spec
 from runner.stages import label
 from runner.store import Folder
-from runner.teacher.worker import ANSWERS
+from runner.teacher.batch import ANSWERS
 
 FINANCIAL = Path(__file__).parents[1] / "specs" / "financial-sentiment.yaml"
 SMALL = "catalog:smollm2-135m-instruct"

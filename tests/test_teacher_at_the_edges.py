@@ -22,6 +22,7 @@ from runner.stages import label
 from runner.store import Folder
 from runner.teacher import calibrate
 from runner.teacher.asking import Distribution
+from runner.teacher.batch import ANSWERS
 from runner.teacher.calibrate import content_free_texts
 from runner.teacher.endpoint import _reply
 from runner.teacher.engine import Choice, Draw, Reply, Sampling
@@ -29,7 +30,7 @@ from runner.teacher.labels import MOST_CHOICES, LabelTrie, NotFiniteError
 from runner.teacher.live import Finished, Live, Start
 from runner.teacher.prompt import Task, end_tokens
 from runner.teacher.vllm_engine import EngineSettings
-from runner.teacher.worker import ANSWERS, QUESTIONS, Asking, Labeller
+from runner.teacher.worker import QUESTIONS, Asking, Labeller
 
 TEACHER_LABELS = ("negative", "neutral", "positive")
 TEACHER_NOOP = ("teacher.engine=noop", "teacher.columns=[]")

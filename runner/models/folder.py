@@ -244,6 +244,12 @@ def quantised_by(path: Path) -> str | None:
     return str(found.get("quant_method")) if isinstance(found, dict) else None
 
 
+def attends_sparsely(path: Path) -> bool:
+    """Whether the model in a folder attends only to tokens that an indexer of its own chooses (DeepSeek-V3.2)."""
+    config = _json(path / "config.json")
+    return isinstance(config, dict) and "index_topk" in config
+
+
 def end_tokens(path: Path) -> list[int]:
     """The tokens with which a model in a folder ends its turn, as its configuration files name them; may be none.
 

@@ -32,6 +32,7 @@ from runner.stages.load import EXAMPLES, pool_key, vote_columns
 from runner.store import Folder, fingerprint
 from runner.teacher import prompt
 from runner.teacher.asking import counted, missing
+from runner.teacher.batch import ANSWERS
 from runner.teacher.budget import Spending, Spent, seconds_left, spent
 from runner.teacher.calibrate import content_free_texts
 from runner.teacher.endpoint import Endpoint, check_host
@@ -40,7 +41,7 @@ from runner.teacher.examples import Chooser, choose_spread
 from runner.teacher.live import Live, Start
 from runner.teacher.recorded import distribution
 from runner.teacher.vllm_engine import EngineSettings
-from runner.teacher.worker import ANSWERS, OVER_BUDGET, QUESTIONS, Asking, Labeller, cut_words
+from runner.teacher.worker import OVER_BUDGET, QUESTIONS, Asking, Labeller, cut_words
 from runner.telemetry import Meter, count_failures
 
 NAME = "label"

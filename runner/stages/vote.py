@@ -25,8 +25,9 @@ from runner.stages import label
 from runner.store import Folder
 from runner.teacher import calibrate, recorded
 from runner.teacher.asking import counted
+from runner.teacher.batch import is_finite
 from runner.teacher.votes import SMOOTHING, majority, probabilities
-from runner.teacher.worker import NOT_FINITE, is_finite
+from runner.teacher.worker import NOT_FINITE
 
 NAME = "vote"
 NEEDS = ("load", "label")

@@ -119,6 +119,7 @@ class EndpointEngine:
         allow_external: bool = False,
     ) -> None:
         self.tokenizer = tokenizer
+        self.block_tokens: int | None = None
         self._stopped = threading.Event()
         self._server = _Server(url, token, concurrency, allow_external)
         self._seconds = answer_seconds

@@ -43,20 +43,29 @@ Want = Choice | Draw
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back: the text of a :class:`Draw`, or the log-probabilities of a :class:`Choice`."""
+    """What came back: the text of a :class:`Draw`, or the log-probabilities of a :class:`Choice`.
+
+    ``cached``: tokens of the prompt that the engine had computed before; None where it does not say.
+    """
 
     text: str = ""
     tokens: int = 0
     logprobs: dict[int, float] = field(default_factory=dict)
+    cached: int | None = None
 
 
 Deliver = Callable[[Reply | Exception], None]
 
 
 class Engine(Protocol):
-    """A model that answers token prompts."""
+    """A model that answers token prompts.
+
+    ``block_tokens``: how many tokens of a prompt its cache keeps together, so that only whole blocks are reused; None
+    where it does not say.
+    """
 
     tokenizer: Any
+    block_tokens: int | None
 
     def submit(self, prompt: Sequence[int], want: Want, deliver: Deliver) -> None:
         """Take a request. ``deliver`` is called once, from another thread: it must be quick and not raise."""

@@ -20,9 +20,15 @@ class NoopTokenizer:
     eos_token_id = 0
     added_tokens_decoder: dict[int, Any] = {}  # noqa: RUF012  # the shape of a Hugging Face tokenizer
 
-    def __call__(self, text: str, **options: Any) -> dict[str, list[int]]:
+    def __call__(self, texts: Sequence[str], **options: Any) -> dict[str, list[list[int]]]:
         """Token ids from 1 up; equal words, equal ids."""
-        return {"input_ids": [zlib.crc32(word.encode()) % 2**31 + 1 for word in _WORD.findall(text)]}
+        return {
+            "input_ids": [[zlib.crc32(word.encode()) % 2**31 + 1 for word in _WORD.findall(text)] for text in texts]
+        }
+
+    def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str]:
+        """Their numbers: the words are not kept."""
+        return list(map(str, ids))
 
 
 class NoopEngine:
@@ -33,6 +39,7 @@ class NoopEngine:
 
     def __init__(self, labels: Sequence[str], seconds: float = 0.0) -> None:
         self.tokenizer = NoopTokenizer()
+        self.block_tokens: int | None = None
         self._labels, self._seconds = labels, seconds
 
     def submit(self, prompt: Sequence[int], want: Want, deliver: Deliver) -> None:

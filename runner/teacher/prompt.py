@@ -10,14 +10,12 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-# A tokenizer keeps how it reads control tokens as a setting of its own, and batches are rendered in several threads.
-_ONE_AT_A_TIME = threading.Lock()
+from runner.teacher.parts import part_tokenizer
 
 _MARK = "\u2402TEXT\u2403"
 _ANSWER_MARK = "\u2402ANSWER\u2403"
@@ -30,6 +28,11 @@ _CONTROL = re.compile(
 )
 _UNENCODABLE = re.compile("[\x00\ud800-\udfff]")
 _BLANKS = " \t\r\n\u2581"
+
+CONTROL_LEFT = "the text holds a control token of the model"
+
+MOST_STARS = 256
+"""How far a prompt is lengthened to fill blocks: where one holds hundreds of tokens, that would be a page of them."""
 
 PLACEHOLDERS = ("text", "labels", "examples", "instructions")
 PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
@@ -143,6 +146,7 @@ class Renderer:
 
     def __init__(self, tokenizer: Any, task: Task, align: int = 1) -> None:
         self.tokenizer, self.task = tokenizer, task
+        self._parts = part_tokenizer(tokenizer)
         added = {number: str(token) for number, token in tokenizer.added_tokens_decoder.items()}
         # Some tokenizers (Gemma, GPT-NeoX) also add runs of blanks and line ends: these say nothing.
         added = {number: token for number, token in added.items() if token.strip(_BLANKS)}
@@ -155,14 +159,14 @@ class Renderer:
         """What stands before a text and after it."""
         head, tail = render_chat(self.tokenizer, messages(self.task, _MARK)).split(_MARK)
         # The blank belongs to the text: tokenizers join it to the first word.
-        self.head = self._encode(head.rstrip(" "), control=True)
+        self.head = self._parts.whole(head.rstrip(" "))
         self._blank = " " if head.endswith(" ") else ""
-        self.tail = self._encode(tail, control=True)
+        self.tail = self._parts.trusted(tail)
 
     def _align(self, block: int) -> None:
         """Lengthen the instructions by a rule of asterisks until the fixed part fills whole blocks."""
         plain = self.task
-        for stars in range(2 * block):
+        for stars in range(MOST_STARS):
             self.task = replace(plain, filler=" ".join("*" * stars))
             self._take_apart()
             if len(self.head) % block == 0:
@@ -179,25 +183,24 @@ class Renderer:
             {"role": "user", "content": ask_again(self.task)},
         ]
         middle, end = render_chat(self.tokenizer, turns).split(_MARK)[1].split(_ANSWER_MARK)
-        return self._encode(middle, control=True), self._encode(end, control=True)
+        return self._parts.trusted(middle), self._parts.trusted(end)
 
     @property
     def fixed_tokens(self) -> int:
         """Tokens of a prompt besides the text."""
         return len(self.head) + len(self.tail)
 
-    def _encode(self, text: str, *, control: bool) -> list[int]:
-        with _ONE_AT_A_TIME:
-            encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=not control)
-        ids: list[int] = encoded["input_ids"]
-        return ids
-
     def text_ids(self, text: str) -> list[int]:
         """The text's own tokens. :raises ValueError: when a control token is left among them."""
-        ids = self._encode(self._blank + neutralise(text, self._added), control=False)
-        if self._added_ids.intersection(ids):
-            raise ValueError("the text holds a control token of the model")
-        return ids
+        found = self.all_text_ids([text])[0]
+        if found is None:
+            raise ValueError(CONTROL_LEFT)
+        return found
+
+    def all_text_ids(self, texts: Sequence[str]) -> list[list[int] | None]:
+        """Each text's own tokens, encoded together; None where a control token is left among them."""
+        found = self._parts.data([self._blank + neutralise(text, self._added) for text in texts])
+        return [None if self._added_ids.intersection(ids) else ids for ids in found]
 
     def prompt(self, text_ids: Sequence[int]) -> list[int]:
         """The whole prompt around a text's tokens."""
@@ -206,7 +209,7 @@ class Renderer:
     def prompt_again(self, text_ids: Sequence[int], first_answer: str, most: int) -> list[int]:
         """The prompt with an answer that named no label and the question which it is, in at most ``most`` tokens."""
         middle, end = self._second_question
-        said = self._encode(neutralise(first_answer, self._added), control=False)
+        (said,) = self._parts.data([neutralise(first_answer, self._added)])
         room = most - len(self.head) - len(text_ids) - len(middle) - len(end)
         return [*self.head, *text_ids, *middle, *said[: max(0, room)], *end]
 
@@ -216,8 +219,24 @@ class Renderer:
         return sum(map(len, self._second_question)) - len(self.tail)
 
     def label_ids(self) -> list[list[int]]:
-        """Each label as the model would write it at the start of its turn."""
-        return [self._encode(label, control=False) for label in self.task.labels]
+        """Each label as the model would write it at the start of its turn: with the blank that the chat template puts
+        before an answer, if it does."""
+        before = _before_answer(self.tokenizer)
+        return self._parts.data([before + label for label in self.task.labels])
+
+    def seam(self, text: str) -> str | None:
+        """Where the prompt around ``text`` differs from its joint encoding, for people; None where it does not.
+
+        A difference does no harm by itself, but the model may never have seen such tokens side by side.
+        """
+        apart = self.prompt(self.text_ids(text))
+        joint = self._parts.whole(render_chat(self.tokenizer, messages(self.task, neutralise(text, self._added))))
+        if apart == joint:
+            return None
+        pairs = enumerate(zip(apart, joint, strict=False))
+        place = next((n for n, (one, other) in pairs if one != other), min(len(apart), len(joint)))
+        said = (self.tokenizer.convert_ids_to_tokens(ids[max(0, place - 1) : place + 3]) for ids in (apart, joint))
+        return "{} where the whole prompt has {}".format(*map(" ".join, said))
 
 
 def render_chat(tokenizer: Any, turns: list[dict[str, str]]) -> str:
@@ -245,6 +264,20 @@ def end_tokens(tokenizer: Any, named: Sequence[int] = ()) -> list[int]:
     found = [tokenizer.eos_token_id, *named, *_after_answer(tokenizer)[:1]]
     size = max([len(tokenizer) if hasattr(tokenizer, "__len__") else 2**31, *(number + 1 for number in added)])
     return list(dict.fromkeys(one for one in found if one is not None and 0 <= one < size))
+
+
+def _before_answer(tokenizer: Any) -> str:
+    """The blanks that the chat template puts between the end of a prompt and an answer to it."""
+    if not tokenizer.chat_template:
+        return ""
+    turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": _ANSWER_MARK}]
+    try:
+        asked = tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
+        whole = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=False)
+    except Exception:  # a template raises whatever its author chose
+        return ""
+    between: str = whole.removeprefix(asked).split(_ANSWER_MARK)[0] if whole.startswith(asked) else ""
+    return between if not between.strip() else ""
 
 
 def _after_answer(tokenizer: Any) -> list[int]:

@@ -6,10 +6,12 @@ step (continuous batching), whoever they belong to.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
 import queue
 import threading
+import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,14 +20,18 @@ from typing import Any
 
 from runner import machine
 from runner.errors import EngineError
-from runner.models.folder import quantised_by
-from runner.teacher.engine import Choice, Deliver, Draw, Reply, Want
+from runner.models.folder import attends_sparsely, quantised_by
+from runner.teacher.engine import Choice, Deliver, Draw, Reply, Sampling, Want
 from runner.teacher.engine_errors import Written, advice, gpu_answers, is_fatal
 
-BLOCK_TOKENS = 32
-"""Prefix caching reuses whole blocks. vLLM's CPU default, 128, wastes much of a 200-token prefix."""
+BLOCK_TOKENS, SPARSE_BLOCK_TOKENS = 32, 64
+"""Prefix caching reuses whole blocks. vLLM's CPU default, 128, wastes much of a 200-token prefix. Kernels for sparse
+attention (DeepSeek-V3.2) know no smaller ones than 64."""
 
 CPU_CACHE_BYTES = 2**30
+
+OLDEST_WITH_FLASH_ATTENTION = 80
+"""CUDA's compute capability, times ten."""
 
 FATAL = 70
 """Exit status of a process whose engine is dead."""
@@ -54,7 +60,7 @@ def engine_options(settings: EngineSettings, folder: Path | None = None) -> dict
     chosen: dict[str, Any] = {
         "max_model_len": settings.max_context,
         "tensor_parallel_size": max(1, settings.gpus),
-        "block_size": BLOCK_TOKENS,
+        "block_size": SPARSE_BLOCK_TOKENS if folder and attends_sparsely(folder) else BLOCK_TOKENS,
         "enable_prefix_caching": True,
         "seed": settings.seed,
         "disable_log_stats": True,
@@ -76,7 +82,7 @@ def _half_alone(folder: Path | None) -> bool:
 
 
 def block_tokens(settings: EngineSettings) -> int:
-    """Tokens in a block of the engine's cache; 1 where vLLM is left to choose."""
+    """Tokens in a block of the engine's cache, as it is asked for; 1 where vLLM is left to choose."""
     size = engine_options(settings)["block_size"]
     return size if isinstance(size, int) else 1
 
@@ -88,6 +94,7 @@ class VllmEngine:
     """
 
     tokenizer: Any
+    block_tokens: int | None = None
 
     def __init__(self, folder: Path, settings: EngineSettings) -> None:
         self._inbox: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
@@ -118,6 +125,8 @@ class VllmEngine:
         try:
             engine = _start(folder, settings)
             self.tokenizer = engine.get_tokenizer()
+            # Not always the one that was asked for: a hybrid model's blocks hold a whole state, hundreds of tokens.
+            self.block_tokens = engine.vllm_config.cache_config.block_size
         except BaseException as error:  # vLLM raises whatever its layers raise
             self._failed = EngineError(f"the teacher's engine could not start: {advice(error, written.lines())}")
             return
@@ -136,6 +145,7 @@ class _Loop:
 
     def __init__(self, engine: Any, inbox: queue.SimpleQueue[_Request | None], on_gpu: bool) -> None:
         self._engine, self._inbox, self._on_gpu = engine, inbox, on_gpu
+        self._requests = _Requests(engine)
         self._running: dict[str, _Request] = {}
         self._suspects: list[_Request] = []
         self._numbers = map(str, itertools.count())
@@ -169,13 +179,11 @@ class _Loop:
         return True
 
     def _add(self, request: _Request) -> None:
-        from vllm.inputs.engine import tokens_input
-
         number = next(self._numbers)
         try:
-            prompt = tokens_input(list(request.prompt))
+            made = self._requests.make(number, list(request.prompt), request.want)
             # The engine makes the name unique; its output carries ours again.
-            self._engine.add_request(number, prompt, _parameters(request.want))
+            self._engine.add_request(number, made, made.sampling_params)
         except Exception as error:  # a request that vLLM refuses harms no other
             self._leave_if_fatal(error)
             request.deliver(error)
@@ -200,9 +208,47 @@ class _Loop:
             os._exit(FATAL)
 
 
+class _Requests:
+    """vLLM's requests. It checks the parameters of the first of each kind and fills them in, which takes a tenth of a
+    millisecond; the others are copies of that one, with a prompt and a seed of their own.
+    """
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self._first: dict[tuple[int, ...] | Sampling, Any] = {}
+
+    def make(self, number: str, prompt: list[int], want: Want) -> Any:
+        """A request named ``number``. :raises ValueError: when vLLM refuses its parameters, or it is too long."""
+        kind = want.tokens if isinstance(want, Choice) else want.sampling
+        if kind not in self._first:
+            self._first[kind] = self._checked(number, prompt, want)
+        self._check(prompt)
+        request = copy.copy(self._first[kind])
+        request.request_id, request.prompt_token_ids, request.arrival_time = number, prompt, time.time()
+        if isinstance(want, Draw):
+            request.sampling_params = copy.copy(request.sampling_params)
+            request.sampling_params.seed = want.seed
+        return request
+
+    def _checked(self, number: str, prompt: list[int], want: Want) -> Any:
+        from vllm.inputs.engine import tokens_input
+
+        tasks = self._engine.get_supported_tasks()
+        return self._engine.input_processor.process_inputs(number, tokens_input(prompt), _parameters(want), tasks)
+
+    def _check(self, prompt: list[int]) -> None:
+        """What vLLM checks of every prompt. :raises ValueError: where one would break the step for all."""
+        most = self._engine.model_config.max_model_len
+        if not 0 < len(prompt) < most:
+            raise ValueError(f"a prompt of {len(prompt)} tokens does not fit into a context of {most}")
+        self._engine.renderer.validate_token_ids(prompt)
+
+
 def _start(folder: Path, settings: EngineSettings) -> Any:
-    # In this process: the actor is the process that Ray restarts, and nothing outlives it.
-    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0" if settings.gpus <= 1 else "1")
+    # On a GPU in a process of its own: its scheduler and the launches of its kernels would wait for the interpreter
+    # lock behind tokenising, and the GPU for them. On processors in this one, which has the cores anyway. Ray ends the
+    # actor's whole process group, so that nothing outlives it.
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "1" if settings.gpus else "0")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -212,10 +258,20 @@ def _start(folder: Path, settings: EngineSettings) -> Any:
         # Compiling takes a minute or more and gains nothing that could be measured on CPUs.
         os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
     from vllm.engine.arg_utils import EngineArgs
+    from vllm.platforms import current_platform
     from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.llm_engine import LLMEngine
 
-    arguments = EngineArgs(model=str(folder), **engine_options(settings, folder))
+    if settings.gpus == 0 and not current_platform.is_cpu():
+        raise EngineError(
+            f"teacher.resources.gpus is 0, and the vLLM that is installed computes on {current_platform.device_name} "
+            "alone, where no GPU was reserved for it: ask for gpus: 1, or install vLLM for processors"
+        )
+    options = engine_options(settings, folder)
+    if settings.gpus and not current_platform.has_device_capability(OLDEST_WITH_FLASH_ATTENTION):
+        # What vLLM would take on a T4 is compiled at the first start, with an nvcc that images do not have.
+        options = {"attention_backend": "TRITON_ATTN"} | options
+    arguments = EngineArgs(model=str(folder), **options)
     return LLMEngine.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
 
 
@@ -256,6 +312,6 @@ def _outcome(want: Want, output: Any) -> Reply | EngineError:
 def _reply(want: Want, output: Any) -> Reply:
     answer = output.outputs[0]
     if isinstance(want, Draw):
-        return Reply(answer.text, len(answer.token_ids))
+        return Reply(answer.text, len(answer.token_ids), cached=output.num_cached_tokens)
     found = answer.logprobs[0]
     return Reply(tokens=1, logprobs={token: found[token].logprob for token in want.tokens})

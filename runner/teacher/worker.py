@@ -7,11 +7,8 @@ never waits for the last row of one. Knows no Ray: the cluster calls it, from se
 
 from __future__ import annotations
 
-import math
 import os
 import queue
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,31 +20,18 @@ import pyarrow as pa
 from runner import models
 from runner.errors import EngineError, TutelageError, first_line
 from runner.models import folder
-from runner.store import Folder, fingerprint
+from runner.store import Folder
 from runner.teacher import calibrate
 from runner.teacher.asking import REASK_TOKENS, Ask, Ballot, Conversation, Distribution, Votes
+from runner.teacher.batch import Batch, Clock
 from runner.teacher.endpoint import TOKEN_VARIABLE, Endpoint, EndpointEngine
-from runner.teacher.engine import Engine, Reply, Sampling
+from runner.teacher.engine import Draw, Engine, Reply, Sampling
 from runner.teacher.examples import CHOSEN
 from runner.teacher.labels import LabelTrie, NotFiniteError
 from runner.teacher.live import Finished, Start, Tell, silent
 from runner.teacher.noop_engine import NoopEngine
-from runner.teacher.prompt import Example, Renderer, Task, end_tokens
+from runner.teacher.prompt import CONTROL_LEFT, Example, Renderer, Task, end_tokens
 from runner.teacher.vllm_engine import EngineSettings, VllmEngine, block_tokens
-
-_RECORD: list[tuple[str, pa.DataType]] = [
-    ("vote", pa.int32()),
-    ("attempt", pa.int32()),
-    ("text", pa.large_string()),
-    ("label_probabilities", pa.list_(pa.float64())),
-    ("prompt_tokens", pa.int64()),
-    ("output_tokens", pa.int64()),
-]
-ANSWERS = pa.schema([("id", pa.string()), ("kind", pa.string()), *_RECORD, ("seconds", pa.float64())])
-"""One line for each raw reply. ``kind`` is ``row`` or ``content-free``; ``vote`` counts from 0; ``attempt`` is 1
-where the teacher was asked again; ``text`` is what it wrote (prompt ``cot``); ``label_probabilities`` are the
-engine's own, uncalibrated, in the order of ``task.labels`` (prompt ``direct``); ``seconds`` is the reply's share of
-the engine's time."""
 
 EARLIER = pa.list_(pa.struct([("vote", pa.int32()), ("attempt", pa.int32()), ("text", pa.large_string())]))
 QUESTIONS = pa.schema(
@@ -75,6 +59,16 @@ NOT_FINITE = (
 
 UNDER_WAY = 1024
 """Requests of one batch that are in the engine at once: with many labels a row takes hundreds, each a whole prompt."""
+
+PROBE = "Net sales rose to EUR 9 million."
+TOO_SHORT_TO_KEEP = (
+    "the engine keeps {block} tokens of a prompt together, and what all prompts share has {shared}: it is computed again "
+    "for every row. More examples or longer instructions, up to {block} tokens, would cost nothing"
+)
+NOTHING_KEPT = (
+    "the engine kept nothing of the {shared} tokens that all prompts share, and computes them again for every row: "
+    "it has no prefix cache for this model"
+)
 
 RENDERERS = 10_000
 """Sets of examples whose prompt is kept ready."""
@@ -121,7 +115,7 @@ class Labeller:
         self._tell, start = tell, Start(tell)
         self._asking, self._settings, self._over = asking, settings, over
         self._answers = Folder(answers)
-        self._clock = _Clock()
+        self._clock = Clock()
         self._begun = False
         self._renderers: dict[tuple[int, ...], Renderer] = {}
         self._failed: TutelageError | None = None
@@ -129,8 +123,8 @@ class Labeller:
             self._engine, self._folder = _open(engine, (model, revision), asking.task, settings, endpoint, start)
             # The part that all rows share is lengthened to whole blocks of the cache; with examples of each row's own
             # it is short, and ends somewhere else.
-            align = 1 if asking.pool else block_tokens(settings)
-            self._renderer = Renderer(self._engine.tokenizer, asking.task, align)
+            block = self._engine.block_tokens or block_tokens(settings)
+            self._renderer = Renderer(self._engine.tokenizer, asking.task, 1 if asking.pool else block)
             self._trie = self._label_trie() if asking.task.kind == "direct" else None
             if self._room(self._renderer) <= 0:
                 raise EngineError(
@@ -141,6 +135,8 @@ class Labeller:
             start.begin("warm-up")
             self._warm_up()
             start.end()
+            for warning in self._doubts():
+                tell({"warning": warning})
         except TutelageError as error:
             # Raised from the constructor it would count as a dead actor and be tried again.
             self._failed = error
@@ -156,45 +152,35 @@ class Labeller:
             return pa.Table.from_pylist([{"id": id_, **late} for id_ in batch["id"].to_pylist()], schema=RESULTS)
         self._begun = True
         self._clock.begin()
-        errors: dict[str, str] = {}
-        talks: dict[str, Conversation] = {}
         rows = batch.to_pylist()
-        name, stored = self._stored(rows)
-        for row in rows:
-            earlier = [*(row["earlier"] or ()), *filter(is_finite, stored[row["id"]])]
-            try:
-                talks[row["id"]] = self._conversation(row | {"earlier": earlier})
-            except ValueError as error:
-                errors[row["id"]] = str(error)
+        questions, errors = Batch(rows, self._answers, self._clock), {}
+        talks: dict[str, Conversation] = {}
+        for row, found in zip(rows, self._all_text_ids(rows), strict=True):
+            if isinstance(found, str):
+                errors[row["id"]] = found
+            else:
+                talks[row["id"]] = self._conversation(row | {"earlier": questions.earlier(row)}, found)
         counted = Finished(self._tell, rows[0]["id"])
-        kinds = {row["id"]: row["kind"] for row in rows}
-        errors |= self._converse(talks, lambda id_: counted.add() if kinds[id_] == "row" else None)
-        self._store(name, talks, kinds)
-        results = [
-            {"id": id_, "error": errors.get(id_), **_tokens(stored[id_], talks.get(id_))}
-            for id_ in batch["id"].to_pylist()
-        ]
+
+        def finished(id_: str) -> None:
+            questions.finished(id_, talks[id_])
+            if questions.counts(id_):
+                counted.add()
+
+        errors |= self._converse(talks, finished)
+        questions.close(talks)
+        self._clock.end()
+        results = [{"id": row["id"], "error": errors.get(row["id"]), **questions.tokens(row["id"])} for row in rows]
         return pa.Table.from_pylist(results, schema=RESULTS)
 
-    def _stored(self, rows: Sequence[Mapping[str, Any]]) -> tuple[str, dict[str, list[dict[str, Any]]]]:
-        """The name of the file for this batch, and what an actor stored of it that died before it could say so."""
-        found: dict[str, list[dict[str, Any]]] = {row["id"]: [] for row in rows}
-        while self._answers.exists(name := _file_name(rows, found)):
-            for line in self._answers.read_table(name).to_pylist():
-                found[line["id"]].append(line)
-        return name, found
-
-    def _conversation(self, row: Mapping[str, Any]) -> Conversation:
-        """:raises ValueError: when the text does not fit into the context."""
-        renderer = self._renderer_for(tuple(row["examples"] or ()))
-        # A calibration text of random words says as little when it is cut.
-        truncate = self._asking.truncate or row["kind"] == "content-free"
-        text_ids = self._text_ids(row["text"], renderer, truncate)
+    def _conversation(self, row: Mapping[str, Any], text_ids: list[int]) -> Conversation:
+        renderer = self._renderer_for(row)
         if self._trie is not None:
             return Distribution(renderer.prompt(text_ids), self._trie, row["earlier"])
         return Votes(row["id"], text_ids, self._ballot(renderer), row["earlier"])
 
-    def _renderer_for(self, examples: tuple[int, ...]) -> Renderer:
+    def _renderer_for(self, row: Mapping[str, Any]) -> Renderer:
+        examples = tuple(row["examples"] or ())
         if not examples:
             return self._renderer
         renderer = self._renderers.get(examples)
@@ -212,18 +198,36 @@ class Labeller:
         how = (asking.task.labels, asking.votes, asking.early_stop, asking.sampling, asking.seed)
         return Ballot(renderer, *how, self._settings.max_context)
 
-    def _text_ids(self, text: str, renderer: Renderer, truncate: bool) -> list[int]:
-        room = self._room(renderer)
-        if len(text) > room * CHARACTERS_PER_TOKEN:
-            if not truncate:
-                raise ValueError(f"too long: {len(text)} characters do not fit into {max(0, room)} tokens")
-            text = text[: max(0, room) * CHARACTERS_PER_TOKEN]
-        ids = renderer.text_ids(text)
+    def _all_text_ids(self, rows: Sequence[Mapping[str, Any]]) -> list[list[int] | str]:
+        """Each row's text in tokens, or why it cannot be asked about. Texts with the same prompt are encoded together:
+        that takes half as long as one by one."""
+        found: list[list[int] | str] = [""] * len(rows)
+        together: dict[int, tuple[Renderer, list[int]]] = {}
+        for place, row in enumerate(rows):
+            renderer = self._renderer_for(row)
+            room = max(0, self._room(renderer))
+            if len(row["text"]) > room * CHARACTERS_PER_TOKEN and not self._cuts(row):
+                found[place] = f"too long: {len(row['text'])} characters do not fit into {room} tokens"
+            else:
+                together.setdefault(id(renderer), (renderer, []))[1].append(place)
+        for renderer, places in together.values():
+            room = max(0, self._room(renderer))
+            texts = [rows[place]["text"][: room * CHARACTERS_PER_TOKEN] for place in places]
+            for place, ids in zip(places, renderer.all_text_ids(texts), strict=True):
+                found[place] = self._fitted(ids, room, self._cuts(rows[place]))
+        return found
+
+    def _cuts(self, row: Mapping[str, Any]) -> bool:
+        """Whether a text that is too long is cut. One of random words, for calibration, says as little when it is."""
+        return self._asking.truncate or row["kind"] == "content-free"
+
+    @staticmethod
+    def _fitted(ids: list[int] | None, room: int, cut: bool) -> list[int] | str:
+        if ids is None:
+            return CONTROL_LEFT
         if len(ids) <= room:
             return ids
-        if truncate and room > 0:
-            return ids[:room]
-        raise ValueError(f"too long: the text has {len(ids)} tokens, there is room for {max(0, room)}")
+        return ids[:room] if cut and room else f"too long: the text has {len(ids)} tokens, there is room for {room}"
 
     def _room(self, renderer: Renderer) -> int:
         """Tokens that a text may have."""
@@ -275,22 +279,36 @@ class Labeller:
                     errors[id_] = NOT_FINITE
             requests += put(id_, more)
 
-    def _store(self, name: str, talks: Mapping[str, Conversation], kinds: Mapping[str, str]) -> None:
-        lines = [{"id": id_, "kind": kinds[id_]} | record for id_, talk in talks.items() for record in talk.records]
-        seconds = self._clock.end()
-        if lines:
-            share = seconds / len(lines)
-            table = pa.Table.from_pylist([line | {"seconds": share} for line in lines], schema=ANSWERS)
-            self._answers.write_table(name, table)
-
     def _warm_up(self) -> None:
         """The first request fills the cache with the part that all prompts share; its answer is not kept."""
-        talk = self._conversation({"id": "warm-up", "kind": "", "text": "warm-up", "earlier": (), "examples": ()})
+        row: dict[str, Any] = {"id": "warm-up", "kind": "", "earlier": (), "examples": ()}
+        talk = self._conversation(row, self._renderer.text_ids("warm-up"))
         failed = self._converse({"warm-up": talk})
         # A model may fail at one text only: that it fails at all of them will be seen soon enough.
         if failed and failed["warm-up"] != NOT_FINITE:
             raise EngineError(f"the teacher's engine could not answer: {failed['warm-up']}")
-        self._clock = _Clock()
+        self._clock = Clock()
+
+    def _doubts(self) -> list[str]:
+        """What makes this teacher slower or less sure than it could be, as the tokenizer and a second request tell."""
+        found = []
+        if self._asking.task.template is None and (seam := self._renderer.seam(PROBE)):
+            found.append(f"the teacher's tokenizer cuts the prompt in other tokens than the model knows: {seam}")
+        block, shared = self._engine.block_tokens, len(self._renderer.head)
+        if block is None:
+            return found
+        if shared < block:
+            return [*found, TOO_SHORT_TO_KEEP.format(block=block, shared=shared)]
+        cached = self._cached_tokens()
+        return found if cached else [*found, NOTHING_KEPT.format(shared=shared)]
+
+    def _cached_tokens(self) -> int | None:
+        """How many tokens of a second prompt the engine did not have to compute again."""
+        inbox: queue.SimpleQueue[Reply | Exception] = queue.SimpleQueue()
+        one = Draw(Sampling(temperature=0.0, top_p=1.0, top_k=0, max_tokens=1), seed=0)
+        self._engine.submit(self._renderer.prompt(self._renderer.text_ids(PROBE)), one, inbox.put)
+        reply = inbox.get()
+        return None if isinstance(reply, Exception) else reply.cached
 
     def _label_trie(self) -> LabelTrie:
         try:
@@ -338,46 +356,6 @@ def cut_words(model: str, revision: str | None, weights: bool, words: list[str])
 
     place = models.ensure(model, revision, who="teacher.model", weights=weights)
     return calibrate.tokens(load_tokenizer(place), words)
-
-
-def is_finite(answer: Mapping[str, Any]) -> bool:
-    """Whether a stored answer's probabilities, if it has any, are numbers: earlier versions stored NaN too."""
-    return all(map(math.isfinite, answer["label_probabilities"] or ()))
-
-
-class _Clock:
-    """Shares the engine's time out among batches that overlap, so that the shares add up to the time."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open = 0
-        self._since = 0.0
-
-    def begin(self) -> None:
-        """A batch goes in."""
-        with self._lock:
-            if not self._open:
-                self._since = time.perf_counter()
-            self._open += 1
-
-    def end(self) -> float:
-        """A batch came out: the time since the one before it did, or since the engine began to work."""
-        with self._lock:
-            now = time.perf_counter()
-            taken, self._since = now - self._since, now
-            self._open -= 1
-            return taken
-
-
-def _file_name(rows: Sequence[Mapping[str, Any]], stored: Mapping[str, Sequence[Any]]) -> str:
-    """The same for the same rows with as many answers: a batch that is done again finds what was stored of it."""
-    told = [[row["id"], len(row["earlier"] or ()) + len(stored[row["id"]])] for row in rows]
-    return f"{fingerprint(told)}.parquet"
-
-
-def _tokens(stored: Sequence[Mapping[str, Any]], talk: Conversation | None) -> dict[str, int]:
-    records = [*stored, *(talk.records if talk else ())]
-    return {name: sum(one[name] for one in records) for name in ("prompt_tokens", "output_tokens")}
 
 
 def _post(

@@ -19,8 +19,8 @@ from runner.stages import vote
 from runner.stages.vote import Verdict, count_votes
 from runner.store import Folder
 from runner.teacher.answers import read_label
+from runner.teacher.batch import ANSWERS
 from runner.teacher.calibrate import STRENGTH
-from runner.teacher.worker import ANSWERS
 
 LABELS = ("negative", "neutral", "positive")
 REPOSITORY = Path(__file__).parents[2]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from runner import models
 from runner.teacher.labels import LabelTrie
+from runner.teacher.parts import part_tokenizer
 from runner.teacher.prompt import Example, Renderer, Task, ask_again, messages, neutralise, render_chat
 
 EXAMPLES = (Example("Sales doubled.", "positive", "More sales."), Example("It makes\npaper.", "neutral", ""))
@@ -128,9 +129,8 @@ def test_a_hostile_text_holds_no_control_token(tokenizer: Any, text: str) -> Non
 def test_the_tokenizer_reads_control_tokens_as_characters_too(tokenizer: Any) -> None:
     """The second line of defence, for control tokens that ``neutralise`` would not know."""
     special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
-    renderer = Renderer(tokenizer, TASK)
     assert special
-    assert not control_ids(tokenizer, renderer._encode(" ".join(special), control=False))
+    assert not control_ids(tokenizer, part_tokenizer(tokenizer).data([" ".join(special)])[0])
 
 
 PIECES = """\

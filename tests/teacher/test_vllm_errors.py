@@ -48,6 +48,15 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 class Engine:
     """Ends every request in the first step, with what ``output`` makes of its name."""
 
+    model_config = SimpleNamespace(max_model_len=64)
+    renderer = SimpleNamespace(validate_token_ids=lambda ids: None)
+    input_processor = SimpleNamespace(
+        process_inputs=lambda number, prompt, parameters, tasks: SimpleNamespace(sampling_params=parameters)
+    )
+
+    def get_supported_tasks(self) -> tuple[str, ...]:
+        return ("generate",)
+
     def __init__(self, output: Any = None, in_step: Exception | None = None, in_add: Exception | None = None) -> None:
         self.output, self.in_step, self.in_add = output, in_step, in_add
         self.waiting: list[str] = []
@@ -83,7 +92,7 @@ def replies(engine: Engine, want: Any = DRAW, rows: int = 2, on_gpu: bool = Fals
 
 
 def output(number: str, *answers: Any) -> Any:
-    return SimpleNamespace(request_id=number, finished=True, outputs=list(answers))
+    return SimpleNamespace(request_id=number, finished=True, outputs=list(answers), num_cached_tokens=None)
 
 
 def answer(logprobs: Any = None, reason: str | None = "length") -> Any:
@@ -146,6 +155,8 @@ def test_without_its_thread_the_process_ends(
     ended: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     class Silent(Engine):
+        vllm_config = SimpleNamespace(cache_config=SimpleNamespace(block_size=32))
+
         def get_tokenizer(self) -> str:
             return "tokenizer"
 
