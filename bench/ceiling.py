@@ -8,8 +8,6 @@ of its own, as it does on GPUs; the model has two layers of 64, random weights, 
 teacher named. What counts is the processor time of the actor's process per row, start and warm-up left out: its inverse
 is the rate above which no GPU can be kept busy by one actor. The engine's process is not counted: its Python (the
 scheduler) runs beside the actor's, and on a processor it computes the model as well.
-
-The peer is vLLM's own `LLM.chat` on the same engine with one token per answer, counted in the same way.
 """
 
 from __future__ import annotations
@@ -35,10 +33,10 @@ OUT = ROOT / "bench" / "out" / "gpu.json"
 AT_LEAST = 2500
 """Rows a second on a core of 3 GHz."""
 BATCH, THREADS = 64, 16
-WORDS = (
-    "the company said quarterly net sales rose fell by percent to euro million from a year earlier and operating "
-    "profit margin improved declined while the board expects demand for its products in Finland to remain stable"
-).split()
+WORDS = """
+the company said quarterly net sales rose fell by percent to euro million from a year earlier and operating profit
+margin improved declined while the board expects demand for its products in Finland to remain stable
+"""
 
 
 def main() -> None:
@@ -94,6 +92,7 @@ def measure(model: Path, rows: int, rounds: int, scratch: Path) -> list[float]:
             f"here, where a processor computes the model, {rows / took:.0f}",
             flush=True,
         )
+    labeller.close()
     return rates
 
 
@@ -115,7 +114,7 @@ def timed(work: Callable[[], None]) -> tuple[float, float]:
 def sentences(count: int, seed: int) -> list[str]:
     """Texts of 15 to 35 words, all different."""
     chance = random.Random(seed)
-    return [f"{number} " + " ".join(chance.choices(WORDS, k=chance.randint(15, 35))) for number in range(count)]
+    return [f"{number} " + " ".join(chance.choices(WORDS.split(), k=chance.randint(15, 35))) for number in range(count)]
 
 
 def questions(texts: list[str], prefix: str) -> pa.Table:

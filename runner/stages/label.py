@@ -23,6 +23,8 @@ import pyarrow.compute as pc
 from runner import models
 from runner.cluster import Resources
 from runner.errors import EngineError
+from runner.hardware.accelerators import known
+from runner.hardware.memory import largest_step
 from runner.progress import clock
 from runner.reading import row_id
 from runner.spec import Spec
@@ -41,6 +43,7 @@ from runner.teacher.examples import Chooser, choose_spread
 from runner.teacher.live import Live, Start
 from runner.teacher.recorded import distribution
 from runner.teacher.vllm_engine import EngineSettings
+from runner.teacher.votes import still_needed
 from runner.teacher.worker import OVER_BUDGET, QUESTIONS, Asking, Labeller, cut_words
 from runner.telemetry import Meter, count_failures
 
@@ -50,8 +53,16 @@ NEEDS = ("load",)
 READING = 3
 """Of answers: a change looks at stored answers again, and asks only where they have become unusable."""
 
-CONCURRENT_BATCHES = 4
-"""Batches inside one engine at once: while the last rows of one are finished, those of the next fill it."""
+CONCURRENT_BATCHES, MOST_CONCURRENT_BATCHES = 4, 64
+"""Batches inside one engine at once, at the least and at most: while the last rows of one are finished, those of the
+others fill it. Each has a thread."""
+
+IN_HAND = 2.0
+"""Requests that an actor has in hand for each that its engine computes at once. A batch waits for its slowest row, so
+that of the rows in hand little more than half are in the engine (recorded answers: mean 42 tokens, p95 70)."""
+
+UNKNOWN_GPU_SEQUENCES = 256
+"""What vLLM computes at once on GPUs of less than 70 GiB."""
 
 CHOOSING_ROWS, CHOOSERS = 2048, 64
 """Rows of a batch whose examples are chosen together, and the most workers that do it."""
@@ -153,10 +164,10 @@ def _label(context: Context, rows: pa.Table, columns: list[str], whole: Spec, nu
     waiting = pending(spec, _in_order(asked), found)
     if not len(waiting):
         return _finish(context, asked, found, {}, 0)
-    failures = _generate(context, waiting, store, _seconds_for(context, rows, whole, number))
+    failures, doubts = _generate(context, waiting, store, _seconds_for(context, rows, whole, number))
     answered = waiting.filter(pc.invert(pc.is_in(waiting["id"], value_set=pa.array(list(failures), pa.string()))))
     generated = pc.sum(pc.equal(answered["kind"], "row")).as_py() or 0
-    return _finish(context, asked, read_answers(store), failures, generated)
+    return _finish(context, asked, read_answers(store), failures, generated, doubts)
 
 
 def _together(context: Context, summaries: list[dict[str, Any]]) -> dict[str, Any]:
@@ -333,14 +344,16 @@ def _recorded(rows: pa.Table, places: list[int], labels: Sequence[str]) -> pa.Ta
     return pa.Table.from_pylist(lines, schema=ANSWERS)
 
 
-def _generate(context: Context, waiting: pa.Table, store: Folder, seconds: float) -> dict[str, str]:
+def _generate(
+    context: Context, waiting: pa.Table, store: Folder, seconds: float
+) -> tuple[dict[str, str], Sequence[str]]:
     """Ask the teacher for so many ``seconds``; answers go to the store as they come.
 
-    Returns the rows that failed, with reasons.
+    Returns the rows that failed, with reasons, and what the engines warned of.
     """
     teacher = context.spec.teacher
     if seconds <= 0:
-        return _not_asked(context, waiting)
+        return _not_asked(context, waiting), ()
     waiting, asking = _with_examples(context, waiting)
     content_free = waiting.filter(pc.equal(waiting["kind"], "content-free"))["id"].combine_chunks()
     rows = len(waiting) - len(content_free)
@@ -365,7 +378,7 @@ def _generate(context: Context, waiting: pa.Table, store: Folder, seconds: float
         },
         wanted,
         teacher.resources.replicas,
-        CONCURRENT_BATCHES,
+        concurrent_batches(teacher, len(batches)),
         live.heard,
     )
     failures: dict[str, str] = {}
@@ -386,7 +399,7 @@ def _generate(context: Context, waiting: pa.Table, store: Folder, seconds: float
             check_failures(lost, done, rows, teacher.max_failure_rate)
     if over:
         _tell_used_up(context, over)
-    return failures
+    return failures, live.warnings
 
 
 def _not_asked(context: Context, waiting: pa.Table) -> dict[str, str]:
@@ -519,6 +532,21 @@ def wanted_resources(teacher: Teacher) -> Resources:
     return Resources.of(resources)
 
 
+def concurrent_batches(teacher: Teacher, batches: int) -> int:
+    """How many batches an actor has in hand: enough to keep its engine full, and no more than its share of the
+    ``batches``, so that one replica leaves something to the others."""
+    if not teacher.resources.gpus:
+        return CONCURRENT_BATCHES
+    gpu = known(teacher.resources.accelerator)
+    step = largest_step(gpu, teacher.engine_options, teacher.max_context) if gpu else None
+    sequences = step.sequences if step else teacher.engine_options.get("max_num_seqs", UNKNOWN_GPU_SEQUENCES)
+    votes = still_needed([], teacher.votes) if teacher.early_stop else teacher.votes
+    requests = votes if teacher.prompt == "cot" else 1
+    wanted = math.ceil(IN_HAND * sequences / requests / teacher.batch_size)
+    share = math.ceil(batches / teacher.resources.replicas[1])
+    return max(CONCURRENT_BATCHES, min(wanted, share, MOST_CONCURRENT_BATCHES))
+
+
 def asking_of(spec: Spec) -> Asking:
     """How the spec's teacher is asked."""
     teacher = spec.teacher
@@ -557,7 +585,12 @@ def check_failures(failures: Mapping[str, str], done: int, total: int, allowed: 
 
 
 def _finish(
-    context: Context, asked: pa.Table, found: pa.Table, failures: Mapping[str, str], generated: int
+    context: Context,
+    asked: pa.Table,
+    found: pa.Table,
+    failures: Mapping[str, str],
+    generated: int,
+    doubts: Sequence[str] = (),
 ) -> dict[str, Any]:
     spec = context.spec
     mine = found.filter(pc.is_in(found["id"], value_set=asked["id"].combine_chunks()))
@@ -576,7 +609,8 @@ def _finish(
     if off:
         raise RuntimeError(f"{-off} rows have neither an answer nor a reason")
     check_failures(of_rows, len(rows), len(rows), spec.teacher.max_failure_rate)
-    warnings = _uncalibrated(asked, {id_: reason for id_, reason in reasons.items() if id_ not in of_rows})
+    calibrating = {id_: reason for id_, reason in reasons.items() if id_ not in of_rows}
+    warnings = [*doubts, *_uncalibrated(asked, calibrating)]
     context.progress.warn(warnings, NAME)
     answers = mine.filter(pc.equal(mine["kind"], "row"))
     answered = pc.count_distinct(answers["id"]).as_py()

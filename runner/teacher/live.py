@@ -82,7 +82,8 @@ class Finished:
 class Live:
     """What the workers of a stage have told, in ``progress``: rows that are finished before their batch is.
 
-    A batch is known by its first row. One that a worker died over is told anew by the next.
+    A batch is known by its first row. One that a worker died over is told anew by the next. ``warnings``: what the
+    engines warned of, for the end of the stage.
     """
 
     def __init__(self, progress: Progress, stage: str) -> None:
@@ -92,12 +93,15 @@ class Live:
         self._open: dict[str, int] = {}
         self._arrived: set[str] = set()
         self._rows = self._most = 0
+        self.warnings: list[str] = []
 
     def heard(self, notes: Iterable[Mapping[str, Any]]) -> None:
         """Take in what was told since the last time; time has passed in any case."""
         for note in notes:
             if "step" in note:
                 self._stepped(note)
+            elif "warning" in note:
+                self._warned(note["warning"])
             elif note["batch"] not in self._arrived:
                 self._open[note["batch"]] = note["rows"]
         self._show()
@@ -109,6 +113,11 @@ class Live:
             self._arrived.update(ids)
             self._open = {batch: rows for batch, rows in self._open.items() if batch not in self._arrived}
         self._show()
+
+    def _warned(self, warning: str) -> None:
+        """All replicas warn of the same."""
+        if warning not in self.warnings:
+            self.warnings.append(warning)
 
     def _show(self) -> None:
         with self._lock:

@@ -20,6 +20,7 @@ from typing import Any
 
 from runner import models
 from runner.errors import ModelError
+from runner.hardware.accelerators import MIB, accelerators, known
 from runner.spec import Spec
 from runner.stages import label
 from runner.teacher.vllm_engine import EngineSettings
@@ -40,22 +41,10 @@ class Gpu:
     memory_mib: int
 
 
-# Compute capabilities: developer.nvidia.com/cuda-gpus. Memory as `nvidia-smi` shows it: pull request 2797 of
-# github.com/modal-labs/modal-client (T4 to H100), issue 10278 of github.com/NVIDIA/TensorRT-LLM (B200); of the H200
-# the 141 GB of its data sheet. vLLM looks at no more than whether a GPU has 70 GiB, and whether its name says A100.
-GPUS = {
-    "T4": Gpu("Tesla T4", (7, 5), 15360),
-    "L4": Gpu("NVIDIA L4", (8, 9), 23034),
-    "A10": Gpu("NVIDIA A10", (8, 6), 23028),
-    "A10G": Gpu("NVIDIA A10G", (8, 6), 23028),
-    "A100": Gpu("NVIDIA A100-SXM4-40GB", (8, 0), 40960),
-    "A100-40G": Gpu("NVIDIA A100-SXM4-40GB", (8, 0), 40960),
-    "A100-80G": Gpu("NVIDIA A100-SXM4-80GB", (8, 0), 81920),
-    "L40S": Gpu("NVIDIA L40S", (8, 9), 46068),
-    "H100": Gpu("NVIDIA H100 80GB HBM3", (9, 0), 81559),
-    "H200": Gpu("NVIDIA H200", (9, 0), 143771),
-    "B200": Gpu("NVIDIA B200", (10, 0), 183359),
-}
+def gpu_of(kind: str) -> Gpu | None:
+    """The kind of GPU of that name in a spec; None where it is not known here."""
+    found = known(kind)
+    return None if found is None else Gpu(found.products[0], found.capability, found.nvml_bytes // MIB)
 
 
 @dataclass(frozen=True)
@@ -140,15 +129,16 @@ def _case(spec: Spec) -> Case | Answer:
     kind = teacher.resources.accelerator
     if kind is None:
         return Answer(not_asked="teacher.resources names no accelerator")
-    if kind not in GPUS:
-        return Answer(not_asked=f"{kind} is not among the GPUs that are known here ({', '.join(GPUS)})")
+    gpu = gpu_of(kind)
+    if gpu is None:
+        return Answer(not_asked=f"{kind} is not among the GPUs that are known here ({', '.join(accelerators())})")
     try:
         folder = models.config_folder(teacher.model, teacher.revision, spec.base)
     except ModelError as error:
         return Answer(not_asked=str(error))
     if folder is None:
         return Answer(not_asked="the model's config.json is not on this machine")
-    return Case(str(folder), label.settings_of(teacher), GPUS[kind])
+    return Case(str(folder), label.settings_of(teacher), gpu)
 
 
 def _refusal(spec: Spec, reason: str) -> str:

@@ -6,6 +6,7 @@ step (continuous batching), whoever they belong to.
 
 from __future__ import annotations
 
+import atexit
 import copy
 import itertools
 import os
@@ -121,10 +122,13 @@ class VllmEngine:
         self._thread.join()
 
     def _run(self, folder: Path, settings: EngineSettings) -> None:
+        from runner.student import load_tokenizer  # in the actor only: the driver needs no torch
+
         written = Written()
         try:
             engine = _start(folder, settings)
-            self.tokenizer = engine.get_tokenizer()
+            # Not vLLM's, which is a pool: each thread that finds it busy has it copied, which takes a second.
+            self.tokenizer = load_tokenizer(folder)
             # Not always the one that was asked for: a hybrid model's blocks hold a whole state, hundreds of tokens.
             self.block_tokens = engine.vllm_config.cache_config.block_size
         except BaseException as error:  # vLLM raises whatever its layers raise
@@ -132,8 +136,11 @@ class VllmEngine:
             return
         finally:
             self._ready.set()
+        # Else an exit would wait for the engine's own process, which waits for this one.
+        atexit.register(engine.engine_core.shutdown)
         try:
             _Loop(engine, self._inbox, settings.gpus > 0).run()
+            engine.engine_core.shutdown()
         except BaseException:
             # Without this thread every row would wait for ever.
             traceback.print_exc()

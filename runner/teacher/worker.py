@@ -62,8 +62,8 @@ UNDER_WAY = 1024
 
 PROBE = "Net sales rose to EUR 9 million."
 TOO_SHORT_TO_KEEP = (
-    "the engine keeps {block} tokens of a prompt together, and what all prompts share has {shared}: it is computed again "
-    "for every row. More examples or longer instructions, up to {block} tokens, would cost nothing"
+    "the engine keeps {block} tokens of a prompt together, and what all prompts share has {shared}: it is computed "
+    "again for every row. More examples or longer instructions, up to {block} tokens, would cost nothing"
 )
 NOTHING_KEPT = (
     "the engine kept nothing of the {shared} tokens that all prompts share, and computes them again for every row: "
@@ -197,6 +197,10 @@ class Labeller:
         asking = self._asking
         how = (asking.task.labels, asking.votes, asking.early_stop, asking.sampling, asking.seed)
         return Ballot(renderer, *how, self._settings.max_context)
+
+    def close(self) -> None:
+        """Stop the engine."""
+        self._engine.close()
 
     def _all_text_ids(self, rows: Sequence[Mapping[str, Any]]) -> list[list[int] | str]:
         """Each row's text in tokens, or why it cannot be asked about. Texts with the same prompt are encoded together:

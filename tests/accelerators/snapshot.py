@@ -52,7 +52,7 @@ def _teachers(folders: Mapping[str, Path]) -> dict[str, Any]:
         for model, gpus in TEACHERS:
             spec, name = _spec(kind, gpus), f"{model}, {gpus} x {kind}"
             settings = settings_of(spec.teacher)
-            asked[name] = vllm_config.Case(str(folders[model]), settings, vllm_config.GPUS[kind])
+            asked[name] = vllm_config.Case(str(folders[model]), settings, vllm_config.gpu_of(kind))
             placed[name] = _Declared(kind)._request(Resources.of(spec.teacher.resources))
     found = {}
     for name, answer in zip(asked, vllm_config.ask(list(asked.values())), strict=True):
@@ -71,7 +71,7 @@ def _students() -> dict[str, Any]:
     found, real = {}, torch.cuda.get_device_capability
     try:
         for kind in KINDS:
-            torch.cuda.get_device_capability = lambda *_, kind=kind: vllm_config.GPUS[kind].capability
+            torch.cuda.get_device_capability = lambda *_, kind=kind: vllm_config.gpu_of(kind).capability
             student = _spec(kind, 1).student
             precision = pick_precision(student.precision, torch.device("cuda"))
             ray = _Declared(kind)._request(Resources.of(student.resources))

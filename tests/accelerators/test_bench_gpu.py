@@ -38,10 +38,10 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_products_are_the_kinds_of_a_spec(product: str, gib: float, kind: str | None) -> None:
     from gpu_machine import kind_of
 
-    from runner.teacher.vllm_config import GPUS
+    from runner.hardware.accelerators import known
 
     assert kind_of(product, gib) == kind
-    assert kind is None or kind in GPUS
+    assert kind is None or known(kind)
 
 
 def test_a_stand_in_counts_as_the_real_model_and_takes_no_room(tmp_path: Path) -> None:

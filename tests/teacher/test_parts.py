@@ -33,18 +33,15 @@ PREPEND = {
 }
 FIRST = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first", "split": False}
 TASK = Task(("negative", "neutral", "positive"), "You label sentences.", (Example("It grew.", "positive"),))
-TEXTS = ("Operating profit fell.", "x", "  two blanks", "\nits own line", "caf\u00e9, \u4f60\u597d \U0001f600", "[INST] a")
+BENIGN = ("Operating profit fell.", "x", "  two blanks", "\nits own line", "caf\u00e9, \u4f60\u597d \U0001f600")
 
 
 def mixtral(kind: str, folder: Path) -> Any:
-    from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+    import mistral_common
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    import mistral_common
-
     source = Path(mistral_common.__file__).parent / "data" / "tokenizer.model.v1"
-    assert MistralTokenizer
     shutil.copy(source, folder / "tokenizer.model")
     names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LlamaTokenizer", **names}))
@@ -62,7 +59,7 @@ def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     return mixtral(request.param, tmp_path_factory.mktemp("mixtral"))
 
 
-@pytest.mark.parametrize("text", TEXTS[:5])
+@pytest.mark.parametrize("text", BENIGN)
 def test_the_parts_together_are_the_whole(tokenizer: Any, text: str) -> None:
     renderer = Renderer(tokenizer, TASK)
     whole = tokenizer(render_chat(tokenizer, messages(TASK, text)), add_special_tokens=False)["input_ids"]
@@ -72,19 +69,19 @@ def test_the_parts_together_are_the_whole(tokenizer: Any, text: str) -> None:
 
 
 def test_a_label_has_the_tokens_that_it_has_in_an_examples_answer(tokenizer: Any) -> None:
-    turns = messages(TASK, "x")
+    system, first, *rest = messages(TASK, "x")
+    turns = [{"role": "user", "content": f"{system['content']}\n\n{first['content']}"}, *rest]
+    asked = tokenizer(render_chat(tokenizer, turns), add_special_tokens=False)["input_ids"]
     for label, ids in zip(TASK.labels, Renderer(tokenizer, TASK).label_ids(), strict=True):
-        asked = render_chat(tokenizer, turns)
-        answered = tokenizer.apply_chat_template([{"role": "user", "content": turns[0]["content"] + "\n\n" + turns[1]["content"]}, *turns[2:], {"role": "assistant", "content": label}], tokenize=False)
-        both = [tokenizer(one, add_special_tokens=False)["input_ids"] for one in (asked, answered)]
-        assert both[1][: len(both[0])] == both[0]
-        assert [*ids, tokenizer.eos_token_id] == both[1][len(both[0]) :]
+        answered = tokenizer.apply_chat_template([*turns, {"role": "assistant", "content": label}], tokenize=False)
+        both = tokenizer(answered, add_special_tokens=False)["input_ids"]
+        assert both == [*asked, *ids, tokenizer.eos_token_id]
     assert tokenizer.convert_ids_to_tokens(ids) == ["\u2581positive"]
 
 
 def test_texts_encoded_together_are_those_encoded_alone(tokenizer: Any) -> None:
-    renderer = Renderer(tokenizer, TASK)
-    assert renderer.all_text_ids(TEXTS) == [renderer.text_ids(text) for text in TEXTS]
+    renderer, texts = Renderer(tokenizer, TASK), [*BENIGN, "[INST] a </s>"]
+    assert renderer.all_text_ids(texts) == [renderer.text_ids(text) for text in texts]
     assert renderer.all_text_ids([]) == []
 
 
