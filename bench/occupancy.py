@@ -56,7 +56,7 @@ class Simulated:
     def submit(self, prompt: Sequence[int], want: Any, deliver: Callable[[Any], None]) -> None:
         """A request; its answer is as long as its prompt and seed say."""
         chance = np.random.default_rng([sum(prompt) % 2**31, want.seed])
-        tokens = int(np.clip(round(chance.lognormal(np.log(MEAN_TOKENS) - 0.045, 0.3)), 8, MOST_TOKENS))
+        tokens = int(np.clip(round(chance.lognormal(np.log(MEAN_TOKENS) - 0.06, 0.35)), 8, MOST_TOKENS))
         self._inbox.put((tokens, deliver))
 
     def close(self) -> None:
@@ -109,19 +109,20 @@ def labelled(batches: Iterable[pa.Table], concurrent: int, sequences: int) -> Si
     return engine
 
 
-def compare(rows: int, replicas: int = 1) -> tuple[Simulated, Simulated]:
+def compare(rows: int) -> tuple[Simulated, Simulated]:
     """The headline spec with so many ``rows`` for one replica: as the label stage feeds it, and all at once."""
     from runner.spec import load_spec
     from runner.stages.label import concurrent_batches
     from runner.teacher.worker import QUESTIONS
 
-    teacher = load_spec(str(ROOT / "specs" / "financial-sentiment.yaml")).teacher
+    spec = load_spec(str(ROOT / "specs" / "financial-sentiment.yaml"))
+    teacher = spec.teacher
     lines = [
         {"id": str(row), "kind": "row", "text": f"row {row}", "earlier": None, "examples": None} for row in range(rows)
     ]
     table, size = pa.Table.from_pylist(lines, schema=QUESTIONS), teacher.batch_size
     batches = [table.slice(start, size) for start in range(0, rows, size)]
-    ours = labelled(batches, concurrent_batches(teacher, len(batches) * replicas), 1024)
+    ours = labelled(batches, concurrent_batches(teacher, len(batches)), 1024)
     return ours, labelled(batches, len(batches), 1024)
 
 

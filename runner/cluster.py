@@ -348,9 +348,12 @@ class Cluster:
             arguments = arguments | {"tell": _Teller(notes)}
         with _data(ray):
             data = ray.data.from_arrow(batches)
+            most = max(replicas[0], min(replicas[1], len(batches)))
             strategy = ray.data.ActorPoolStrategy(
                 min_size=replicas[0],
-                max_size=max(replicas[0], min(replicas[1], len(batches))),
+                max_size=most,
+                # All that have room start at once: one after the other, each would wait for the start of the last.
+                initial_size=max(replicas[0], min(most, _places(self._nodes(), _bundle(wanted, wanted.cpus or 1)))),
                 max_concurrent_calls_per_actor=concurrent,
                 max_tasks_in_flight_per_actor=2 * concurrent,
                 enable_true_multi_threading=concurrent > 1,

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 from runner import models
+from runner.hardware.throughput import CHARACTERS_PER_TOKEN
 from runner.spec import Spec
-from runner.tokens import CHARACTERS_PER_TOKEN
 
 NETWORK = 25e9 / 8
 """Bytes a second between nodes: "up to 25 Gbit/s" is what EC2 gives a g4dn.xlarge, which has one T4 (AWS's page on G4

@@ -18,7 +18,7 @@ from runner import gradient_traffic, machine, models, third_parties, vocabulary
 from runner.errors import EngineError, ModelError
 from runner.hardware.accelerators import GIB, known, of_product
 from runner.hardware.teacher_fit import Asked, Row, Verdict, judge
-from runner.hardware.throughput import Work, row_seconds, start_seconds
+from runner.hardware.throughput import ANSWER_TOKENS, CHARACTERS_PER_TOKEN, Work, row_seconds, start_seconds
 from runner.hardware.training_memory import too_large
 from runner.held_out import held_out_size
 from runner.pipeline import steps
@@ -32,7 +32,7 @@ from runner.store import Folder
 from runner.teacher import calibrate, prompt, vllm_config
 from runner.teacher.budget import Spent, seconds_left, spent
 from runner.teacher.vllm_engine import engine_options
-from runner.tokens import CHARACTERS_PER_TOKEN, direct_requests, prompt_tokens, shown_task
+from runner.tokens import direct_requests, prompt_tokens, shown_task
 from runner.training_plan import TrainingPlan
 
 WATTS_PER_CORE = 10.0
@@ -51,9 +51,6 @@ CPU_TEACHER_TFLOPS, CPU_STUDENT_TFLOPS = 0.23, 0.08
 """Per core with bf16 in hardware, measured on 2 cores: a 1.5 B teacher, and fine-tuning with small batches."""
 AMX_TEACHER_TFLOPS = 0.4
 """The same teacher where the core has AMX: an estimate from runs of 2 to 10 rows a second."""
-
-ANSWER_TOKENS = 45
-"""Of a chain-of-thought answer: the recorded ones of Mixtral have 42 on average, and 70 at the 95th percentile."""
 
 
 @dataclass(frozen=True)

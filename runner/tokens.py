@@ -13,6 +13,7 @@ from typing import Any
 
 from runner import models
 from runner.errors import ModelError
+from runner.hardware.throughput import CHARACTERS_PER_TOKEN
 from runner.reading import read_rows
 from runner.sources import source_of
 from runner.spec import Spec
@@ -25,7 +26,6 @@ from runner.vocabulary import tokenizer_in
 SAMPLE = 200
 """Texts that are counted."""
 
-CHARACTERS_PER_TOKEN = 4
 MARKUP = 5
 """Tokens that each turn costs besides its content."""
 _WORDS = re.compile(r"[^\W_]+|\W|_")

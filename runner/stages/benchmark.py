@@ -16,13 +16,14 @@ from runner import finite, machine
 from runner.batches import batch_figures
 from runner.cluster import Resources
 from runner.economics import DIRECT_OUTPUT, Asked, OneOff, labelling_usd, usd_per_million, work_out
+from runner.hardware.throughput import CHARACTERS_PER_TOKEN
 from runner.spec import Spec
 from runner.spec.prices import prices_of
 from runner.stage import Context
 from runner.stages.export import Trained, not_chosen, trained
 from runner.stages.label import task_of
 from runner.teacher.prompt import messages
-from runner.tokens import CHARACTERS_PER_TOKEN, prompt_tokens, recorded_answer_tokens
+from runner.tokens import prompt_tokens, recorded_answer_tokens
 
 if TYPE_CHECKING:
     from runner.student import Student

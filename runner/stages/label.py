@@ -27,6 +27,7 @@ from runner.hardware.accelerators import known
 from runner.hardware.memory import largest_step
 from runner.progress import clock
 from runner.reading import row_id
+from runner.replicas import worth_starting
 from runner.spec import Spec
 from runner.spec.model import Budget, Teacher
 from runner.stage import Context
@@ -42,7 +43,7 @@ from runner.teacher.engine import Sampling
 from runner.teacher.examples import Chooser, choose_spread
 from runner.teacher.live import Live, Start
 from runner.teacher.recorded import distribution
-from runner.teacher.vllm_engine import EngineSettings
+from runner.teacher.vllm_engine import EngineSettings, engine_options
 from runner.teacher.votes import still_needed
 from runner.teacher.worker import OVER_BUDGET, QUESTIONS, Asking, Labeller, cut_words
 from runner.telemetry import Meter, count_failures
@@ -57,9 +58,10 @@ CONCURRENT_BATCHES, MOST_CONCURRENT_BATCHES = 4, 64
 """Batches inside one engine at once, at the least and at most: while the last rows of one are finished, those of the
 others fill it. Each has a thread."""
 
-IN_HAND = 2.0
+IN_HAND = 4.0
 """Requests that an actor has in hand for each that its engine computes at once. A batch waits for its slowest row, so
-that of the rows in hand little more than half are in the engine (recorded answers: mean 42 tokens, p95 70)."""
+that of the rows in hand about half are in the engine, and fewer towards the end of a job (recorded answers: mean 42
+tokens, p95 70)."""
 
 UNKNOWN_GPU_SEQUENCES = 256
 """What vLLM computes at once on GPUs of less than 70 GiB."""
@@ -362,7 +364,8 @@ def _generate(
     wanted, (model, revision), endpoint = _place(context, live)
     size = teacher.batch_size
     batches = [waiting.slice(start, size) for start in range(0, len(waiting), size)]
-    spending = Spending(store, teacher.resources.replicas[1], seconds)
+    replicas = teacher.resources.replicas[0], _replicas_for(context.spec, waiting)
+    spending = Spending(store, replicas[1], seconds)
     results = context.cluster.map_batches(
         batches,
         Labeller,
@@ -377,15 +380,15 @@ def _generate(
             "over": spending.over if math.isfinite(seconds) else None,
         },
         wanted,
-        teacher.resources.replicas,
-        concurrent_batches(teacher, len(batches)),
+        replicas,
+        concurrent_batches(teacher, len(batches), replicas[1]),
         live.heard,
     )
     failures: dict[str, str] = {}
     lost: dict[str, str] = {}
     context.progress.doing(NAME, "starting Ray")
     done = over = 0
-    with spending, _meter(context, wanted, len(batches)) as meter:
+    with spending, _meter(context, wanted, min(replicas[1], len(batches))) as meter:
         for result in results:
             failures |= _reasons(result)
             # Nobody wants a label of calibration texts: neither are they rows when they fail.
@@ -453,11 +456,10 @@ def _count(meter: Meter, result: pa.Table, content_free: pa.Array) -> None:
     meter.tick()
 
 
-def _meter(context: Context, wanted: Resources, batches: int) -> Meter:
+def _meter(context: Context, wanted: Resources, replicas: int) -> Meter:
     """For as many replicas as there may be: fewer at times cost less, and so does ``teacher.budget`` count them."""
     teacher = context.spec.teacher
-    least, most = teacher.resources.replicas
-    replicas = max(least, min(most, batches))
+    replicas = max(teacher.resources.replicas[0], replicas)
     price = None if teacher.price_per_hour is None else teacher.price_per_hour * replicas
     return Meter(context.cluster, context.progress, NAME, wanted.gpus * replicas, price)
 
@@ -532,9 +534,15 @@ def wanted_resources(teacher: Teacher) -> Resources:
     return Resources.of(resources)
 
 
-def concurrent_batches(teacher: Teacher, batches: int) -> int:
+def _replicas_for(spec: Spec, waiting: pa.Table) -> int:
+    """The most replicas that these rows pay for."""
+    characters = pc.mean(pc.utf8_length(waiting["text"])).as_py() or 0.0
+    return worth_starting(spec, engine_options(settings_of(spec.teacher)), len(waiting), characters)
+
+
+def concurrent_batches(teacher: Teacher, batches: int, replicas: int = 1) -> int:
     """How many batches an actor has in hand: enough to keep its engine full, and no more than its share of the
-    ``batches``, so that one replica leaves something to the others."""
+    ``batches``, so that one of the ``replicas`` leaves something to the others."""
     if not teacher.resources.gpus:
         return CONCURRENT_BATCHES
     gpu = known(teacher.resources.accelerator)
@@ -543,7 +551,7 @@ def concurrent_batches(teacher: Teacher, batches: int) -> int:
     votes = still_needed([], teacher.votes) if teacher.early_stop else teacher.votes
     requests = votes if teacher.prompt == "cot" else 1
     wanted = math.ceil(IN_HAND * sequences / requests / teacher.batch_size)
-    share = math.ceil(batches / teacher.resources.replicas[1])
+    share = math.ceil(batches / replicas)
     return max(CONCURRENT_BATCHES, min(wanted, share, MOST_CONCURRENT_BATCHES))
 
 
