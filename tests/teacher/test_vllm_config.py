@@ -159,7 +159,7 @@ def test_plan_and_validate_tell_what_vllm_refuses(
     path = spec_on("T4", ", engine_options: {dtype: bfloat16}")
     assert main(["plan", str(path), "--runs-dir", str(job.runs_dir)]) == 1
     out = capsys.readouterr().out
-    [line] = [line for line in out.splitlines() if line.startswith("problem")]
+    [line] = [line for line in out.splitlines() if line.startswith("problem") and "vLLM refuses" in line]
     assert "teacher.model: vLLM refuses" in line and "on 1 x T4: Bfloat16 is only supported" in line
     assert "Change teacher.model, teacher.resources or teacher.engine_options" in line
     assert main(["validate", "--deep", str(path)]) == 2
@@ -184,7 +184,7 @@ def test_where_it_cannot_be_asked_the_reason_is_told(spec_on: Callable[..., Path
     path = spec_on("H100")
     for override, reason in (
         ("teacher.resources.accelerator=null", "teacher.resources names no accelerator"),
-        ("teacher.resources.accelerator=TPU-V4", "TPU-V4 is not among the GPUs that are known here"),
+        ("teacher.resources.accelerator=V100", "V100 is not among the GPUs that are known here"),
         ("teacher.model=nobody/has-this", "the model's config.json is not on this machine"),
     ):
         [facts] = vllm_config.report(load_spec(path, [override]))

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from runner import student
 from runner.errors import EngineError
 from runner.teacher import vllm_engine
 from runner.teacher.engine import Choice, Draw, Sampling
@@ -156,14 +157,13 @@ def test_without_its_thread_the_process_ends(
 ) -> None:
     class Silent(Engine):
         vllm_config = SimpleNamespace(cache_config=SimpleNamespace(block_size=32))
-
-        def get_tokenizer(self) -> str:
-            return "tokenizer"
+        engine_core = SimpleNamespace(shutdown=lambda: None)
 
     def broken(self: Any) -> None:
         raise MemoryError("what nobody has thought of")
 
     monkeypatch.setattr(vllm_engine, "_start", lambda folder, settings: Silent())
+    monkeypatch.setattr(student, "load_tokenizer", lambda folder: "tokenizer")
     monkeypatch.setattr(vllm_engine._Loop, "run", broken)
     monkeypatch.setattr(vllm_engine.threading, "excepthook", lambda arguments: None)
     engine = vllm_engine.VllmEngine(tmp_path, vllm_engine.EngineSettings(max_context=64, gpus=0, seed=0))
@@ -231,7 +231,8 @@ def test_flashinfers_sampler_is_off_unless_asked_for(
     for name in ("VLLM_ENABLE_V1_MULTIPROCESSING", "VLLM_LOGGING_LEVEL", "VLLM_NO_USAGE_STATS", "DO_NOT_TRACK"):
         monkeypatch.setenv(name, "0")
     monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
-    monkeypatch.delenv("VLLM_USE_FLASHINFER_SAMPLER", raising=False)
+    monkeypatch.setenv("VLLM_USE_FLASHINFER_SAMPLER", "")  # so that it is taken away again at the end
+    monkeypatch.delenv("VLLM_USE_FLASHINFER_SAMPLER")
     if own:
         monkeypatch.setenv("VLLM_USE_FLASHINFER_SAMPLER", own)
     with suppress(Exception):  # there is no model in this folder
