@@ -113,9 +113,8 @@ class Batch:
             for id_, talk in self._waiting.items()
             for record in talk.records
         ]
-        seconds = self._clock.lap()
         if lines:
-            share = seconds / len(lines)
+            share = self._clock.lap() / len(lines)
             table = pa.Table.from_pylist([line | {"seconds": share} for line in lines], schema=ANSWERS)
             self._answers.write_table(self._name, table)
         for line in lines:
