@@ -5,7 +5,7 @@
 # make lint         ruff and mypy
 # make bench-teacher   the label stage against other ways to ask the same model
 # make bench-student   the student against plain transformers
-# make bench-gpu   teachers and students on this machine's GPUs; without one, what can be computed
+# make bench-gpu   what can be computed and simulated of GPUs; teachers and students on those of this machine
 # make bench-few   recipe auto against each of the recipes it chooses from, where texts are few
 # make manifests    render the jobs of k8s/ again
 # make image-check   build the container image `cpu` and use it (needs root and buildah)
@@ -71,7 +71,10 @@ bench-student: setup $(VENV)/.runtimes
 bench-few: setup
 	$(BIN)/python bench/few.py
 
-bench-gpu: setup
+bench-gpu: setup $(VENV)/.tools
+	$(BIN)/python bench/truth.py
+	$(BIN)/python bench/occupancy.py
+	$(BIN)/python bench/ceiling.py
 	$(BIN)/python bench/gpu.py
 
 manifests: setup

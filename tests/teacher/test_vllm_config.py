@@ -15,7 +15,7 @@ from runner.spec import load_spec
 from runner.teacher import vllm_config
 from runner.teacher.vllm_config import Answer, Case, ask, gpu_of
 from runner.teacher.vllm_dry_run import last_sentence
-from runner.teacher.vllm_engine import EngineSettings
+from runner.teacher.vllm_engine import EngineSettings, engine_options
 
 pytest.importorskip("vllm")
 
@@ -47,6 +47,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answer]:
     cases = {
         "bf16 on a T4": _case(root, "T4", dtype="bfloat16"),
         "a T4": _case(root, "T4"),
+        "a T4, as the user wants": _case(root, "T4", attention_backend="FLEX_ATTENTION"),
         "an L4": _case(root, "L4"),
         "an A100 of 80 GB": _case(root, "A100-80G"),
         "an H100": _case(root, "H100"),
@@ -93,6 +94,19 @@ def test_what_it_chooses_follows_the_gpu(said: dict[str, Answer]) -> None:
     assert said["an H100"].options["seed"] == 7
     for name in ("an H100", "two GPUs"):
         assert said[name].environment["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
+        assert said[name].environment["VLLM_ENABLE_V1_MULTIPROCESSING"] == "1", "beside the actor, and not in it"
+
+
+def test_on_a_t4_attention_needs_no_compiler(said: dict[str, Answer]) -> None:
+    assert said["a T4"].options["attention_backend"] == "TRITON_ATTN"
+    assert "attention_backend" not in said["an L4"].options
+    assert said["a T4, as the user wants"].options["attention_backend"] == "FLEX_ATTENTION"
+
+
+def test_sparse_attention_has_blocks_of_64(tmp_path: Path) -> None:
+    folder = Path(_case(tmp_path, "H100", config={"index_topk": 2048}).folder)
+    assert engine_options(EngineSettings(2048, 1, 7), folder)["block_size"] == 64
+    assert engine_options(EngineSettings(2048, 1, 7), Path(_case(tmp_path, "H100").folder))["block_size"] == 32
 
 
 def test_a_folder_without_a_model_is_told_by_vllm(said: dict[str, Answer]) -> None:

@@ -10,6 +10,7 @@ import queue
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,6 +45,15 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(vllm_engine.os, "_exit", leave)
     return statuses
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """What a start sets does not last."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 class Engine:
@@ -231,8 +241,7 @@ def test_flashinfers_sampler_is_off_unless_asked_for(
     for name in ("VLLM_ENABLE_V1_MULTIPROCESSING", "VLLM_LOGGING_LEVEL", "VLLM_NO_USAGE_STATS", "DO_NOT_TRACK"):
         monkeypatch.setenv(name, "0")
     monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
-    monkeypatch.setenv("VLLM_USE_FLASHINFER_SAMPLER", "")  # so that it is taken away again at the end
-    monkeypatch.delenv("VLLM_USE_FLASHINFER_SAMPLER")
+    monkeypatch.delenv("VLLM_USE_FLASHINFER_SAMPLER", raising=False)
     if own:
         monkeypatch.setenv("VLLM_USE_FLASHINFER_SAMPLER", own)
     with suppress(Exception):  # there is no model in this folder
@@ -247,3 +256,37 @@ def test_an_engine_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(vllm_engine, "_start", start)
     with pytest.raises(EngineError, match=r"set teacher\.max_context to what the model holds"):
         vllm_engine.VllmEngine(tmp_path, vllm_engine.EngineSettings(max_context=64, gpus=0, seed=0))
+
+
+def test_a_teacher_without_gpus_takes_none_that_nobody_gave_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The vLLM for CUDA takes GPU 0 whatever it was given."""
+    import vllm.platforms
+
+    cuda = SimpleNamespace(is_cpu=lambda: False, device_name="cuda")
+    monkeypatch.setattr(vllm.platforms, "current_platform", cuda, raising=False)
+    with pytest.raises(EngineError, match=r"gpus is 0, and the vLLM .* computes on cuda alone.*ask for gpus: 1"):
+        vllm_engine.VllmEngine(tmp_path, vllm_engine.EngineSettings(max_context=64, gpus=0, seed=0))
+
+
+def test_requests_of_a_kind_are_copies_of_the_first_with_their_own_prompt_and_seed() -> None:
+    class Checks(Engine):
+        checked = 0
+
+        class input_processor:  # as vLLM's engine has it
+            @staticmethod
+            def process_inputs(number: str, prompt: Any, parameters: Any, tasks: Any) -> Any:
+                Checks.checked += 1
+                return SimpleNamespace(sampling_params=parameters)
+
+    requests = vllm_engine._Requests(Checks())
+    one, two = (
+        requests.make(name, [1, 2, place], Draw(DRAW.sampling, seed=place)) for place, name in ((7, "a"), (8, "b"))
+    )
+    assert (one.request_id, one.prompt_token_ids, one.sampling_params.seed) == ("a", [1, 2, 7], 7)
+    assert (two.request_id, two.prompt_token_ids, two.sampling_params.seed) == ("b", [1, 2, 8], 8)
+    three, four = (requests.make("c", [1], Choice(tokens)) for tokens in ((3, 4), (5, 6)))
+    assert [one.sampling_params.logprob_token_ids for one in (three, four)] == [[3, 4], [5, 6]]
+    assert Checks.checked == 3
+    for prompt in ([], [1] * 64):
+        with pytest.raises(ValueError, match="does not fit into a context of 64"):
+            requests.make("d", prompt, DRAW)
