@@ -80,7 +80,7 @@ def measure(model: Path, rows: int, rounds: int, scratch: Path) -> list[float]:
 
     spec = load_spec(str(ROOT / "specs" / "quickstart.yaml"), ["teacher.prompt=direct"])
     labeller = Labeller("vllm", str(model), asking_of(spec), settings_of(spec.teacher), str(scratch / "answers"))
-    labeller(questions(sentences(BATCH, seed=-1), "warm-up"))
+    labeller(questions(sentences(BATCH, seed=rounds), "warm-up"))
     rates = []
     for number in range(rounds):
         texts = sentences(rows, seed=number)

@@ -245,6 +245,10 @@ class Cluster:
         bundle = _bundle(self._in_rays_words(wanted), wanted.cpus or 1)
         return _places(self._nodes(), bundle) >= workers
 
+    def _room(self, wanted: Resources) -> int:
+        """How many workers that are given what they ask for the nodes hold, if nobody else uses them."""
+        return _places(self._nodes(), _bundle(self._in_rays_words(wanted), self._request(wanted)["num_cpus"]))
+
     def _in_rays_words(self, wanted: Resources) -> Resources:
         """With the accelerator by the name that nodes have: Ray's own, which does not tell all kinds apart, where nodes
         have that alone; else the spec's, by which ``render`` tells the autoscaler of nodes before there are any.
@@ -353,7 +357,7 @@ class Cluster:
                 min_size=replicas[0],
                 max_size=most,
                 # All that have room start at once: one after the other, each would wait for the start of the last.
-                initial_size=max(replicas[0], min(most, _places(self._nodes(), _bundle(wanted, wanted.cpus or 1)))),
+                initial_size=max(replicas[0], min(most, self._room(wanted))),
                 max_concurrent_calls_per_actor=concurrent,
                 max_tasks_in_flight_per_actor=2 * concurrent,
                 enable_true_multi_threading=concurrent > 1,

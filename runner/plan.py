@@ -24,6 +24,7 @@ from runner.held_out import held_out_size
 from runner.pipeline import steps
 from runner.progress import clock
 from runner.reading import count_rows
+from runner.replicas import worth_starting
 from runner.sources import source_of
 from runner.spec import Spec
 from runner.spec.model import StudentResources, Teacher, TeacherResources
@@ -86,7 +87,7 @@ def make_plan(spec: Spec, run: Folder) -> Plan:
     problems += [reason] if (reason := _no_student(spec)) else []
     teacher = teachers[0][0]
     if spec.teacher.engine != "recorded":
-        teacher["budget"] = _budget(spec, run)
+        teacher["budget"] = _budget(spec, run, max(teacher["replicas"]["held"], teacher["replicas"]["at_work_most"]))
     if spec.teacher.also:
         teacher["also"] = [facts for facts, _ in teachers[1:]]
     rows = {
@@ -106,12 +107,18 @@ def make_plan(spec: Spec, run: Folder) -> Plan:
     learned = [row["text"] for row in train.rows.values()]
     notes += gradient_traffic.warnings(spec, learned, _flops(spec.student.resources, CPU_STUDENT_TFLOPS))
     said_by_vllm = vllm_config.report(spec)
-    problems += vllm_config.problems(said_by_vllm)
+    # Where this program has found a fault itself, vLLM would tell the same one again, in other words.
+    problems = list(dict.fromkeys(problems)) or vllm_config.problems(said_by_vllm)
     return Plan(stages, rows, teacher, student, _apply(spec, texts), problems, notes, said_by_vllm)
 
 
 def _slow_choices(spec: Spec, facts: Mapping[str, Any]) -> list[str]:
     teacher, notes = spec.teacher, []
+    if not facts.get("size_known", True):
+        notes.append(
+            f"teacher.model: how large {teacher.model} is cannot be told before it is here, so that its memory is not "
+            "counted and times are those of a model of 7 B: `tutelage models pull` fetches it"
+        )
     if teacher.engine == "vllm" and teacher.prompt == "cot" and not teacher.resources.gpus and teacher.top_p < 1:
         notes.append(
             "teacher.top_p below 1 sorts the whole vocabulary for every sequence at every step, which on processors "
@@ -196,7 +203,7 @@ def _teacher(spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence[str]) 
         work = per_row + read_again + output * (DECODING if teacher.prompt == "cot" else 1)
         seconds = calls * 2 * (facts.active_parameters or 7e9) * work / _flops(teacher.resources)
         basis = "rough, from arithmetic"
-    replicas = _replicas(teacher, todo)
+    replicas = _replicas(spec, todo, texts)
     hours = seconds / 3600 / replicas["at_work"]
     start = _start_hours(teacher, facts, verdict) if todo else 0.0
     held = (hours + start) * replicas["held"]
@@ -216,27 +223,31 @@ def _teacher(spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence[str]) 
         "replicas": replicas,
         "basis": basis,
         "gpu_hours": held * teacher.resources.gpus,
-        "kwh": seconds / 3600 * _watts(teacher.resources) / 1000,
+        "kwh": (held if teacher.resources.gpus else seconds / 3600) * _watts(teacher.resources) / 1000,
+        "size_known": bool(facts.active_parameters) or teacher.engine != "vllm",
         "usd": teacher.price_per_hour and held * teacher.price_per_hour,
         "engine_options": engine_options(label.settings_of(teacher)),
         "prompt": prompt.messages(shown, texts[0] if texts else ""),
     }, problems
 
 
-def _replicas(teacher: Teacher, rows: int) -> dict[str, int]:
+def _replicas(spec: Spec, rows: int, texts: Sequence[str]) -> dict[str, int]:
     """How many are held at least, how many of those have a batch of the ``rows``, and how many have one at most."""
-    least, most = teacher.resources.replicas
-    batches = max(1, math.ceil(rows / teacher.batch_size))
+    teacher = spec.teacher
+    characters = sum(map(len, texts)) / max(1, len(texts))
+    most = worth_starting(spec, engine_options(label.settings_of(teacher)), rows, characters)
+    least, batches = teacher.resources.replicas[0], max(1, math.ceil(rows / teacher.batch_size))
     return {"held": least, "at_work": min(least, batches), "at_work_most": min(most, batches)}
 
 
-def _budget(spec: Spec, run: Folder) -> dict[str, float] | None:
-    """The hours that all teachers together may label, and what is left of them; None without a budget."""
-    hours = seconds_left(spec.teacher, Spent()) / 3600
+def _budget(spec: Spec, run: Folder, replicas: int) -> dict[str, float] | None:
+    """The hours that all teachers together may label on so many ``replicas``, and what is left of them; None without a
+    budget."""
+    hours = seconds_left(spec.teacher, Spent(), replicas) / 3600
     if not math.isfinite(hours):
         return None
     before = spent(label.answers_folder(run, one) for one in spec.teachers())
-    return {"hours": hours, "left_hours": seconds_left(spec.teacher, before) / 3600}
+    return {"hours": hours, "left_hours": seconds_left(spec.teacher, before, replicas) / 3600}
 
 
 def _no_room(teacher: Teacher, fixed: int) -> str | None:

@@ -84,7 +84,8 @@ def test_19_one_budget_for_all_teachers_in_all_commands(job: Any) -> None:
     assert [share(0), share(1), share(2)] == [1000, 1500, 3000]
     stores[1].write_json("spent.json", {"seconds": 3000.5, "replica_seconds": 3000.5})
     assert share(2) == 0
-    assert label._generate(replace(context, spec=spec.teachers()[2]), waiting(context, spec, 2), stores[2], 0.0)
+    third, asked = replace(context, spec=spec.teachers()[2]), waiting(context, spec, 2)
+    assert label._generate(third, asked, stores[2], 0.0, 1)[0], "each row has its reason"
     assert not context.cluster._started, "an engine that may ask nothing is not started"
     plan = make_plan(spec, job.run)
     assert plan.teacher["budget"] == {"hours": 1.0, "left_hours": 0.0}

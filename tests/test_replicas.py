@@ -9,6 +9,7 @@ import pytest
 from runner.replicas import worth_starting
 from runner.spec import load_spec
 from runner.stages.label import CONCURRENT_BATCHES, concurrent_batches, settings_of
+from runner.teacher.budget import Spent, seconds_left
 from runner.teacher.vllm_engine import engine_options
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -80,3 +81,10 @@ def test_four_batches_in_hand_would_leave_it_half_empty(monkeypatch: pytest.Monk
     monkeypatch.setattr("runner.stages.label.concurrent_batches", lambda *_: CONCURRENT_BATCHES)
     ours, full = occupancy.compare(2_264)
     assert ours.filled / ours.seconds < 0.6 * full.filled / full.seconds
+
+
+def test_a_budget_in_usd_is_that_of_the_replicas_that_are_started() -> None:
+    spec = load_spec(str(HEADLINE), ["teacher.resources.replicas=[1, 64]", "teacher.budget.usd=20"])
+    price = spec.teacher.price_per_hour
+    assert price and seconds_left(spec.teacher, Spent(), worth(2_264)) == pytest.approx(20 / price * 3600)
+    assert seconds_left(spec.teacher, Spent(), 64) == pytest.approx(20 / price * 3600 / 64)

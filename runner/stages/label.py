@@ -166,7 +166,9 @@ def _label(context: Context, rows: pa.Table, columns: list[str], whole: Spec, nu
     waiting = pending(spec, _in_order(asked), found)
     if not len(waiting):
         return _finish(context, asked, found, {}, 0)
-    failures, doubts = _generate(context, waiting, store, _seconds_for(context, rows, whole, number))
+    replicas = _replicas_for(spec, waiting)
+    seconds = _seconds_for(context, rows, whole, number, replicas)
+    failures, doubts = _generate(context, waiting, store, seconds, replicas)
     answered = waiting.filter(pc.invert(pc.is_in(waiting["id"], value_set=pa.array(list(failures), pa.string()))))
     generated = pc.sum(pc.equal(answered["kind"], "row")).as_py() or 0
     return _finish(context, asked, read_answers(store), failures, generated, doubts)
@@ -214,8 +216,8 @@ def probe(context: Context, rows: int) -> None:
         if len(waiting):
             step = max(1, len(waiting) // rows)
             sample = waiting.take(list(range(0, len(waiting), step))[:rows])
-            here = replace(context, spec=spec)
-            _generate(here, sample, store, _seconds_for(here, loaded, context.spec, number))
+            here, replicas = replace(context, spec=spec), _replicas_for(spec, sample)
+            _generate(here, sample, store, _seconds_for(here, loaded, context.spec, number, replicas), replicas)
 
 
 def answers_folder(run: Folder, spec: Spec) -> Folder:
@@ -347,9 +349,9 @@ def _recorded(rows: pa.Table, places: list[int], labels: Sequence[str]) -> pa.Ta
 
 
 def _generate(
-    context: Context, waiting: pa.Table, store: Folder, seconds: float
+    context: Context, waiting: pa.Table, store: Folder, seconds: float, most: int
 ) -> tuple[dict[str, str], Sequence[str]]:
-    """Ask the teacher for so many ``seconds``; answers go to the store as they come.
+    """Ask ``most`` replicas of the teacher for so many ``seconds``; answers go to the store as they come.
 
     Returns the rows that failed, with reasons, and what the engines warned of.
     """
@@ -364,8 +366,8 @@ def _generate(
     wanted, (model, revision), endpoint = _place(context, live)
     size = teacher.batch_size
     batches = [waiting.slice(start, size) for start in range(0, len(waiting), size)]
-    replicas = teacher.resources.replicas[0], _replicas_for(context.spec, waiting)
-    spending = Spending(store, replicas[1], seconds)
+    replicas = teacher.resources.replicas[0], most
+    spending = Spending(store, most, seconds)
     results = context.cluster.map_batches(
         batches,
         Labeller,
@@ -381,14 +383,14 @@ def _generate(
         },
         wanted,
         replicas,
-        concurrent_batches(teacher, len(batches), replicas[1]),
+        concurrent_batches(teacher, len(batches), most),
         live.heard,
     )
     failures: dict[str, str] = {}
     lost: dict[str, str] = {}
     context.progress.doing(NAME, "starting Ray")
     done = over = 0
-    with spending, _meter(context, wanted, min(replicas[1], len(batches))) as meter:
+    with spending, _meter(context, wanted, most) as meter:
         for result in results:
             failures |= _reasons(result)
             # Nobody wants a label of calibration texts: neither are they rows when they fail.
@@ -419,14 +421,14 @@ def _tell_used_up(context: Context, rows: int) -> None:
     context.progress.tell("budget_used_up", NAME, words, rows=rows)
 
 
-def _seconds_for(context: Context, rows: pa.Table, whole: Spec, number: int) -> float:
-    """How long the teacher of that number may label: what is left of the run's budget, divided among the teachers that
-    still have something to be asked."""
+def _seconds_for(context: Context, rows: pa.Table, whole: Spec, number: int, replicas: int | None = None) -> float:
+    """How long the teacher of that number may label on so many ``replicas``: what is left of the run's budget, divided
+    among the teachers that still have something to be asked."""
     teachers, budget = whole.teachers(), whole.teacher.budget
     if budget == Budget(usd=None, hours=None):
         return math.inf
     before = spent(answers_folder(context.run, one) for one in teachers)
-    left = seconds_left(whole.teacher, before)
+    left = seconds_left(whole.teacher, before, replicas)
     seconds = left / (1 + sum(_is_waiting(replace(context, spec=one), rows) for one in teachers[number + 1 :]))
     context.progress.tell(
         "budget", NAME, _budget_words(left, before), usd=budget.usd, hours=budget.hours, seconds=round(seconds, 3)
@@ -459,7 +461,6 @@ def _count(meter: Meter, result: pa.Table, content_free: pa.Array) -> None:
 def _meter(context: Context, wanted: Resources, replicas: int) -> Meter:
     """For as many replicas as there may be: fewer at times cost less, and so does ``teacher.budget`` count them."""
     teacher = context.spec.teacher
-    replicas = max(teacher.resources.replicas[0], replicas)
     price = None if teacher.price_per_hour is None else teacher.price_per_hour * replicas
     return Meter(context.cluster, context.progress, NAME, wanted.gpus * replicas, price)
 
@@ -535,9 +536,11 @@ def wanted_resources(teacher: Teacher) -> Resources:
 
 
 def _replicas_for(spec: Spec, waiting: pa.Table) -> int:
-    """The most replicas that these rows pay for."""
+    """The most replicas that these rows pay for; each has a batch at the least."""
     characters = pc.mean(pc.utf8_length(waiting["text"])).as_py() or 0.0
-    return worth_starting(spec, engine_options(settings_of(spec.teacher)), len(waiting), characters)
+    worth = worth_starting(spec, engine_options(settings_of(spec.teacher)), len(waiting), characters)
+    batches = math.ceil(len(waiting) / spec.teacher.batch_size)
+    return max(spec.teacher.resources.replicas[0], min(worth, batches))
 
 
 def concurrent_batches(teacher: Teacher, batches: int, replicas: int = 1) -> int:

@@ -45,14 +45,17 @@ def spent(stores: Iterable[Folder]) -> Spent:
     return sum(found, Spent())
 
 
-def seconds_left(teacher: Teacher, before: Spent) -> float:
-    """How long one may go on labelling, by the clock; infinity without a budget, 0 where it is used up."""
+def seconds_left(teacher: Teacher, before: Spent, replicas: int | None = None) -> float:
+    """How long one may go on labelling, by the clock; infinity without a budget, 0 where it is used up.
+
+    ``replicas``: how many there will be at most; None: as many as the spec allows.
+    """
     limits = [math.inf]
     if teacher.budget.hours is not None:
         limits.append(teacher.budget.hours * 3600 - before.seconds)
     if teacher.budget.usd is not None and teacher.price_per_hour:
         replica_seconds = teacher.budget.usd / teacher.price_per_hour * 3600 - before.replica_seconds
-        limits.append(replica_seconds / teacher.resources.replicas[1])
+        limits.append(replica_seconds / (replicas or teacher.resources.replicas[1]))
     return max(0.0, min(limits))
 
 

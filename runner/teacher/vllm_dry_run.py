@@ -106,6 +106,9 @@ def last_sentence(error: BaseException) -> str:
     told = [line for line in lines if not line.startswith("For further information visit")]
     found = (told[-1] if told else type(error).__name__).partition(" [type=")[0]
     found = found.removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    # Pydantic names the field on a line of its own, before what is wrong with it.
+    if len(told) > 1 and "[type=" in told[-1] and told[-2].isidentifier():
+        found = f"{told[-2]}: {found}"
     whole = found[:MOST].rpartition(". ")[0] if len(found) > MOST else ""
     return f"{whole}." if whole else found[:MOST]
 

@@ -11,6 +11,7 @@ import copy
 import itertools
 import os
 import queue
+import sys
 import threading
 import time
 import traceback
@@ -33,6 +34,9 @@ CPU_CACHE_BYTES = 2**30
 
 OLDEST_WITH_FLASH_ATTENTION = 80
 """CUDA's compute capability, times ten."""
+
+WATCH_SECONDS = 1.0
+"""From one look at the engine's own process to the next."""
 
 FATAL = 70
 """Exit status of a process whose engine is dead."""
@@ -100,7 +104,7 @@ class VllmEngine:
     def __init__(self, folder: Path, settings: EngineSettings) -> None:
         self._inbox: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._failed: EngineError | None = None
-        self._ready = threading.Event()
+        self._ready, self._over = threading.Event(), threading.Event()
         # vLLM ties its computing threads to the thread that starts it: that one must also step.
         self._thread = threading.Thread(target=self._run, args=(folder, settings), name="vllm", daemon=True)
         self._thread.start()
@@ -126,9 +130,11 @@ class VllmEngine:
 
         written = Written()
         try:
-            engine = _start(folder, settings)
             # Not vLLM's, which is a pool: each thread that finds it busy has it copied, which takes a second.
             self.tokenizer = load_tokenizer(folder)
+            engine = _start(folder, settings)
+            # Else an exit would wait for the engine's own process, which waits for this one.
+            atexit.register(self._shut_down, engine)
             # Not always the one that was asked for: a hybrid model's blocks hold a whole state, hundreds of tokens.
             self.block_tokens = engine.vllm_config.cache_config.block_size
         except BaseException as error:  # vLLM raises whatever its layers raise
@@ -136,15 +142,27 @@ class VllmEngine:
             return
         finally:
             self._ready.set()
-        # Else an exit would wait for the engine's own process, which waits for this one.
-        atexit.register(engine.engine_core.shutdown)
+        if (process := getattr(engine.engine_core, "resources", None)) is not None:
+            threading.Thread(target=self._watch, args=(process,), name="vllm-watch", daemon=True).start()
         try:
             _Loop(engine, self._inbox, settings.gpus > 0).run()
-            engine.engine_core.shutdown()
+            atexit.unregister(self._shut_down)
+            self._shut_down(engine)
         except BaseException:
             # Without this thread every row would wait for ever.
             traceback.print_exc()
             os._exit(FATAL)
+
+    def _watch(self, process: Any) -> None:
+        """End this process when the engine's own is gone: vLLM's client would wait for it for ever (0.32)."""
+        while not self._over.wait(WATCH_SECONDS):
+            if process.engine_dead:
+                print("the engine's process is gone", file=sys.stderr, flush=True)
+                os._exit(FATAL)
+
+    def _shut_down(self, engine: Any) -> None:
+        self._over.set()
+        engine.engine_core.shutdown()
 
 
 class _Loop:
@@ -271,7 +289,7 @@ def _start(folder: Path, settings: EngineSettings) -> Any:
 
     if settings.gpus == 0 and not current_platform.is_cpu():
         raise EngineError(
-            f"teacher.resources.gpus is 0, and the vLLM that is installed computes on {current_platform.device_name} "
+            f"teacher.resources.gpus is 0, and the vLLM that is installed computes on {_devices(current_platform)} "
             "alone, where no GPU was reserved for it: ask for gpus: 1, or install vLLM for processors"
         )
     options = engine_options(settings, folder)
@@ -280,6 +298,11 @@ def _start(folder: Path, settings: EngineSettings) -> Any:
         options = {"attention_backend": "TRITON_ATTN"} | options
     arguments = EngineArgs(model=str(folder), **options)
     return LLMEngine.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
+
+
+def _devices(platform: Any) -> str:
+    """What vLLM calls the devices that it computes on; of a GPU build on a machine without one it names none."""
+    return str(platform.device_name or "GPUs")
 
 
 def _parameters(want: Want) -> Any:

@@ -60,11 +60,14 @@ NOT_FINITE = (
 UNDER_WAY = 1024
 """Requests of one batch that are in the engine at once: with many labels a row takes hundreds, each a whole prompt."""
 
-PROBE = "Net sales rose to EUR 9 million."
+PROBE = "Net sales rose in the second quarter of the year"
 TOO_SHORT_TO_KEEP = (
     "the engine keeps {block} tokens of a prompt together, and what all prompts share has {shared}: it is computed "
-    "again for every row. More examples or longer instructions, up to {block} tokens, would cost nothing"
+    "again for every row. "
 )
+PUT_LAST = "Put {{text}} at the end of teacher.template"
+SHOW_ALIKE = "task.examples.select: diverse shows all rows the same examples"
+SHOW_MORE = "More examples or longer instructions, up to {block} tokens, would cost nothing"
 NOTHING_KEPT = (
     "the engine kept nothing of the {shared} tokens that all prompts share, and computes them again for every row: "
     "it has no prefix cache for this model"
@@ -215,8 +218,8 @@ class Labeller:
             else:
                 together.setdefault(id(renderer), (renderer, []))[1].append(place)
         for renderer, places in together.values():
-            room = max(0, self._room(renderer))
-            texts = [rows[place]["text"][: room * CHARACTERS_PER_TOKEN] for place in places]
+            room = self._room(renderer)
+            texts = [rows[place]["text"][: max(0, room) * CHARACTERS_PER_TOKEN] for place in places]
             for place, ids in zip(places, renderer.all_text_ids(texts), strict=True):
                 found[place] = self._fitted(ids, room, self._cuts(rows[place]))
         return found
@@ -229,9 +232,11 @@ class Labeller:
     def _fitted(ids: list[int] | None, room: int, cut: bool) -> list[int] | str:
         if ids is None:
             return CONTROL_LEFT
-        if len(ids) <= room:
+        if len(ids) <= room:  # and so never where there is none
             return ids
-        return ids[:room] if cut and room else f"too long: the text has {len(ids)} tokens, there is room for {room}"
+        if cut and room > 0:
+            return ids[:room]
+        return f"too long: the text has {len(ids)} tokens, there is room for {max(0, room)}"
 
     def _room(self, renderer: Renderer) -> int:
         """Tokens that a text may have."""
@@ -295,16 +300,21 @@ class Labeller:
 
     def _doubts(self) -> list[str]:
         """What makes this teacher slower or less sure than it could be, as the tokenizer and a second request tell."""
-        found = []
-        if self._asking.task.template is None and (seam := self._renderer.seam(PROBE)):
-            found.append(f"the teacher's tokenizer cuts the prompt in other tokens than the model knows: {seam}")
+        task = self._asking.task
+        try:
+            seam = None if task.template else self._renderer.seam(PROBE)
+        except ValueError:  # a word of the probe is a control token of this model
+            return []
+        found = (
+            [f"the teacher's tokenizer cuts the prompt in other tokens than the model knows: {seam}"] if seam else []
+        )
         block, shared = self._engine.block_tokens, len(self._renderer.head)
-        if block is None:
+        if block is None or self._settings.options.get("enable_prefix_caching") is False:
             return found
         if shared < block:
-            return [*found, TOO_SHORT_TO_KEEP.format(block=block, shared=shared)]
-        cached = self._cached_tokens()
-        return found if cached else [*found, NOTHING_KEPT.format(shared=shared)]
+            way = PUT_LAST if task.template else SHOW_ALIKE if self._asking.pool else SHOW_MORE
+            return [*found, TOO_SHORT_TO_KEEP.format(block=block, shared=shared) + way.format(block=block)]
+        return found if self._cached_tokens() else [*found, NOTHING_KEPT.format(shared=shared)]
 
     def _cached_tokens(self) -> int | None:
         """How many tokens of a second prompt the engine did not have to compute again."""

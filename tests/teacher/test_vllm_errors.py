@@ -10,6 +10,7 @@ import queue
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -48,8 +49,9 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.fixture(autouse=True)
-def environment() -> Iterator[None]:
-    """What a start sets does not last."""
+def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """There is no model with a tokenizer; and what a start sets does not last."""
+    monkeypatch.setattr(student, "load_tokenizer", lambda folder: "tokenizer")
     before = dict(os.environ)
     yield
     os.environ.clear()
@@ -173,7 +175,6 @@ def test_without_its_thread_the_process_ends(
         raise MemoryError("what nobody has thought of")
 
     monkeypatch.setattr(vllm_engine, "_start", lambda folder, settings: Silent())
-    monkeypatch.setattr(student, "load_tokenizer", lambda folder: "tokenizer")
     monkeypatch.setattr(vllm_engine._Loop, "run", broken)
     monkeypatch.setattr(vllm_engine.threading, "excepthook", lambda arguments: None)
     engine = vllm_engine.VllmEngine(tmp_path, vllm_engine.EngineSettings(max_context=64, gpus=0, seed=0))
@@ -190,6 +191,7 @@ def test_why_an_engine_of_several_processes_did_not_start_is_said(tmp_path: Path
     code = f"""
         import subprocess, sys
         from pathlib import Path
+        from runner import student
         from runner.teacher import vllm_engine
 
         def start(folder, settings):
@@ -199,7 +201,7 @@ def test_why_an_engine_of_several_processes_did_not_start_is_said(tmp_path: Path
             raise RuntimeError({SENTENCE!r})
 
         print("RuntimeError: of before", file=sys.stderr, flush=True)
-        vllm_engine._start = start
+        vllm_engine._start, student.load_tokenizer = start, lambda folder: "tokenizer"
         try:
             vllm_engine.VllmEngine(Path("."), vllm_engine.EngineSettings(max_context=64, gpus=2, seed=0))
         except vllm_engine.EngineError as error:
@@ -266,6 +268,48 @@ def test_a_teacher_without_gpus_takes_none_that_nobody_gave_it(monkeypatch: pyte
     monkeypatch.setattr(vllm.platforms, "current_platform", cuda, raising=False)
     with pytest.raises(EngineError, match=r"gpus is 0, and the vLLM .* computes on cuda alone.*ask for gpus: 1"):
         vllm_engine.VllmEngine(tmp_path, vllm_engine.EngineSettings(max_context=64, gpus=0, seed=0))
+
+
+def test_an_engine_whose_own_process_is_gone_ends_this_one(
+    ended: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """vLLM's client waits for ever where the process was killed without a word."""
+    process = SimpleNamespace(engine_dead=False)
+
+    class Waiting(Engine):
+        vllm_config = SimpleNamespace(cache_config=SimpleNamespace(block_size=32))
+        engine_core = SimpleNamespace(shutdown=lambda: None, resources=process)
+
+    monkeypatch.setattr(vllm_engine, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(vllm_engine, "_start", lambda folder, settings: Waiting())
+    monkeypatch.setattr(vllm_engine.threading, "excepthook", lambda arguments: None)
+    engine = vllm_engine.VllmEngine(tmp_path, vllm_engine.EngineSettings(max_context=64, gpus=1, seed=0))
+    time.sleep(0.1)
+    assert ended == []
+    process.engine_dead = True
+    for _ in range(500):
+        if ended:
+            break
+        time.sleep(0.01)
+    assert ended == [vllm_engine.FATAL]
+    engine.close()
+
+
+def test_an_engine_that_is_closed_is_no_dead_one(
+    ended: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = SimpleNamespace(engine_dead=False)
+
+    class Closing(Engine):
+        vllm_config = SimpleNamespace(cache_config=SimpleNamespace(block_size=32))
+        engine_core = SimpleNamespace(shutdown=lambda: setattr(process, "engine_dead", True), resources=process)
+
+    monkeypatch.setattr(vllm_engine, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(vllm_engine, "_start", lambda folder, settings: Closing())
+    vllm_engine.VllmEngine(tmp_path, vllm_engine.EngineSettings(max_context=64, gpus=1, seed=0)).close()
+    assert process.engine_dead
+    time.sleep(0.1)
+    assert ended == []
 
 
 def test_requests_of_a_kind_are_copies_of_the_first_with_their_own_prompt_and_seed() -> None:
