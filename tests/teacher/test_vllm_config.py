@@ -170,17 +170,27 @@ def spec_on(job: Any, model: str) -> Callable[..., Path]:
 def test_plan_and_validate_tell_what_vllm_refuses(
     spec_on: Callable[..., Path], job: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = spec_on("T4", ", engine_options: {dtype: bfloat16}")
+    path = spec_on("T4", ", engine_options: {kv_cache_dtype: fp9}")
     assert main(["plan", str(path), "--runs-dir", str(job.runs_dir)]) == 1
     out = capsys.readouterr().out
-    [line] = [line for line in out.splitlines() if line.startswith("problem") and "vLLM refuses" in line]
-    assert "teacher.model: vLLM refuses" in line and "on 1 x T4: Bfloat16 is only supported" in line
+    [line] = [line for line in out.splitlines() if line.startswith("problem")]
+    assert "teacher.model: vLLM refuses" in line and "on 1 x T4: cache_dtype: Input should be 'auto'" in line
     assert "Change teacher.model, teacher.resources or teacher.engine_options" in line
     assert main(["validate", "--deep", str(path)]) == 2
     said = capsys.readouterr().err
     place = len(path.read_text().splitlines())
     assert said.startswith(f"{path}:{place}:") and "teacher.model: vLLM refuses" in said
     assert main(["validate", str(path)]) == 0, "without --deep vLLM is not asked"
+
+
+def test_a_fault_that_this_program_has_found_is_not_told_twice(
+    spec_on: Callable[..., Path], job: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main(["plan", str(spec_on("T4", ", engine_options: {dtype: bfloat16}")), "--runs-dir", str(job.runs_dir)]) == 1
+    )
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("problem")]
+    assert "does not compute in bfloat16" in line
 
 
 def test_the_plan_tells_what_vllm_accepts(
