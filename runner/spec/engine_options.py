@@ -63,7 +63,7 @@ class Expected:
 
 
 def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 1
+    return type(value) is int and 1 <= value < 2**63  # more is no number of vLLM's, nor one that floats hold
 
 
 def _is_share(value: Any) -> bool:
