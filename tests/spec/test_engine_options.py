@@ -14,7 +14,24 @@ from runner.spec import load_spec
 from runner.spec.engine_options import known_options, ours, read_here, refused, wrong_value
 
 SHORT = Path(__file__).parents[1] / "specs" / "good" / "shortest.yaml"
-ODD: list[Any] = [0, -1, 1.5, True, False, "", "64", "nope", [], {}, [64], None, float("nan"), float("inf"), 2**40, 10**400]
+ODD: list[Any] = [
+    0,
+    -1,
+    1.5,
+    True,
+    False,
+    "",
+    "64",
+    "nope",
+    [],
+    {},
+    [64],
+    None,
+    float("nan"),
+    float("inf"),
+    2**40,
+    10**400,
+]
 
 
 def test_each_is_an_option_of_vllm_that_a_spec_may_set() -> None:
