@@ -189,6 +189,20 @@ def test_an_engines_start_is_paid_for_and_the_times_are_of_a_gpu(mixtral: Path, 
     assert two["hours"] < one["hours"] and "bandwidth" in one["basis"]
 
 
+def test_a_context_over_the_models_own_is_one_problem(mixtral: Path, tmp_path: Path) -> None:
+    said = (
+        "teacher.max_context: 40000 tokens are more than mistralai/Mixtral-8x7B-Instruct-v0.1 reads (32768): "
+        "set it to 32768 or less"
+    )
+    problems = planned(mixtral, tmp_path, "teacher.max_context=40000").problems
+    assert [one for one in problems if "teacher.max_context" in one] == [said]
+    assert not any("does not fit" in one for one in problems)
+    with pytest.raises(EngineError) as caught:
+        check_models(load_spec(mixtral, ["teacher.max_context=40000"]))
+    assert str(caught.value) == said
+    assert planned(mixtral, tmp_path, "teacher.max_context=32768").problems == []
+
+
 def test_bf16_on_a_gpu_without_it_is_a_problem(mixtral: Path, tmp_path: Path) -> None:
     on_t4 = ["teacher.resources.accelerator=T4", "teacher.resources.gpus=8"]
     (problem,) = planned(mixtral, tmp_path, *on_t4, "teacher.engine_options={dtype: bfloat16}").problems

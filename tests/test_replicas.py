@@ -52,6 +52,9 @@ def test_where_nothing_is_known_all_that_the_spec_allows_may_start(override: str
         (("teacher.resources.accelerator=A100-80G",), 1000, 1, 8),
         (("teacher.resources.accelerator=null",), 1000, 1, 8),
         (("teacher.engine_options={max_num_seqs: 64}",), 1000, 1, CONCURRENT_BATCHES),
+        (("teacher.engine_options={max_num_seqs: null}",), 1000, 1, 32),  # null: vLLM chooses, as where it is left out
+        (("teacher.engine_options={max_num_seqs: null}", "teacher.resources.accelerator=V100"), 1000, 1, 8),
+        (("teacher.engine_options={max_num_seqs: 512}", "teacher.resources.accelerator=V100"), 1000, 1, 16),
         (("teacher.batch_size=1",), 5000, 1, 64),
         (("teacher.resources={cpus: 2}",), 1000, 1, CONCURRENT_BATCHES),
     ],

@@ -7,7 +7,8 @@ makers' accelerators are told apart, because nothing here computes on them.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,15 +96,72 @@ def supported() -> str:
 
 def unsupported(name: str) -> str | None:
     """Why an accelerator of another maker is refused, and what to do; None for what may be an NVIDIA GPU."""
-    plain = "-".join(name.lower().replace("_", " ").replace("-", " ").split())
+    plain = "-".join(_words(name))
     for maker, beginnings in _table()["unsupported"].items():
-        if any(plain == start or (plain.startswith(start) and _ends(plain, start)) for start in beginnings):
+        if any(_begins(plain, start) for start in beginnings):
             return (
                 f"{name!r} is an accelerator of {maker}, on which nothing here computes: NVIDIA GPUs do "
                 f"({supported()}, or another that Ray names), or processors (gpus: 0); a teacher may also run "
                 "elsewhere, as a server (teacher.endpoint)"
             )
     return None
+
+
+def misspelt(name: str) -> str | None:
+    """Why another spelling of a kind that is known here is refused, with the right one; None for any other name.
+
+    Names are compared letter by letter by Ray, so that ``h100`` would be waited for in vain.
+    """
+    if known(name):
+        return None
+    found = _spellings().get(_plain(name))
+    if found is None:
+        return None
+    return f"there is no accelerator {name!r} (did you mean {found}?); known names are {supported()}"
+
+
+def _words(name: str) -> list[str]:
+    return name.lower().replace("_", " ").replace("-", " ").split()
+
+
+_UNSAID = re.compile(r"nvidia|tesla|gpu|sxm\d?|pcie|nvl|hbm\d?e?")
+"""What a product's name has besides the kind: maker, line, and how it is mounted."""
+
+
+def _plain(name: str) -> str:
+    """A name without case, separators, and what does not tell kinds apart: ``NVIDIA A100-SXM4-80GB`` is ``a10080g``."""
+    kept = [word for word in _words(name) if not _UNSAID.fullmatch(word)]
+    return re.sub(r"(?<=\d)gb?$", "g", "".join(kept))
+
+
+@functools.cache
+def _spellings() -> Mapping[str, str]:
+    """Kinds by their plain names: their own first, then those of products, then the labels of clouds' nodes."""
+    found: dict[str, str] = {}
+    for names in (_own_names, _product_names, _label_names):
+        for one in accelerators().values():
+            for name in names(one):
+                found.setdefault(_plain(name), one.name)
+    return found
+
+
+def _own_names(one: Accelerator) -> Iterable[str]:
+    return (one.name, *one.aliases)
+
+
+def _product_names(one: Accelerator) -> Iterable[str]:
+    return one.products
+
+
+def _label_names(one: Accelerator) -> Iterable[str]:
+    return (label for cloud in ("gke", "plain") for label in one.clouds.get(cloud, ()))
+
+
+def _begins(name: str, start: str) -> bool:
+    """Whether a name begins with ``start``: with a whole word, or with any letters where ``start`` ends in ``*``."""
+    if start.endswith("*"):
+        return name.startswith(start[:-1])
+    return name == start or (name.startswith(start) and _ends(name, start))
 
 
 def _ends(name: str, start: str) -> bool:

@@ -51,6 +51,7 @@ _LLAMA_LIKE = {
 }
 _ROUTED = {"mixtral", "qwen2_moe", "qwen3_moe"}
 """Each token goes to some of several experts."""
+_HEADS = ("num_attention_heads", "n_head", "n_heads")
 _NORMS = {"gemma2": 4, "gemma3_text": 4}
 """Norms a layer, where they are not 2."""
 _QK_NORMS = {"qwen3", "qwen3_moe", "gemma3_text"}
@@ -58,30 +59,75 @@ _TIED = {"gemma", "gemma2", "gemma3_text"}
 """Where config.json says nothing of ``tie_word_embeddings``, these tie them, by transformers' defaults."""
 
 
+MOST_LAYERS = 10_000
+"""More than any model has; config.json may hold any number."""
+
+
 def knows(config: Mapping[str, Any]) -> bool:
     """Whether :func:`parts` can tell the weights of such a model."""
-    return config.get("model_type") in _LLAMA_LIKE
+    return str(config.get("model_type")) in _LLAMA_LIKE
+
+
+def positive(config: Mapping[str, Any], name: str) -> int | None:
+    """A field's whole number, None where there is none or null.
+
+    :raises UnknownArchitectureError: when it holds anything else, or a number under 1.
+    """
+    value = config.get(name)
+    if value is None:
+        return None
+    if type(value) is not int or value < 1:
+        raise UnknownArchitectureError(
+            f"config.json says {name}: {repr(value)[:60]}, where a whole number of 1 or more is expected"
+        )
+    return value
+
+
+def unless_zero(config: Mapping[str, Any], name: str) -> int | None:
+    """As :func:`positive`, but 0 says, like null, that the model has none of it (experts, a latent vector)."""
+    return None if config.get(name) == 0 else positive(config, name)
 
 
 def whole(config: Mapping[str, Any], *names: str) -> int:
-    """The first of the fields that holds a whole number. :raises UnknownArchitectureError: when none does."""
+    """The first of the fields that is there. :raises UnknownArchitectureError: when none is, or as :func:`positive`."""
     for name in names:
-        if type(config.get(name)) is int:
-            return int(config[name])
+        if (value := positive(config, name)) is not None:
+            return value
     raise UnknownArchitectureError(f"config.json has no {names[0]}")
+
+
+def names_in(config: Mapping[str, Any], name: str) -> list[Any]:
+    """What a field lists; nothing where it is not there. :raises UnknownArchitectureError: when it holds no list."""
+    value = config.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list | tuple):
+        raise UnknownArchitectureError(f"config.json says {name}: {repr(value)[:60]}, where a list is expected")
+    return list(value)
 
 
 def head_size(config: Mapping[str, Any]) -> int:
     """Numbers in a head's key. :raises UnknownArchitectureError: when config.json does not tell."""
-    if type(config.get("head_dim")) is int:
-        return int(config["head_dim"])
-    return whole(config, "hidden_size", "n_embd", "dim") // whole(config, "num_attention_heads", "n_head", "n_heads")
+    if size := positive(config, "head_dim"):
+        return size
+    hidden, heads = whole(config, "hidden_size", "n_embd", "dim"), whole(config, *_HEADS)
+    if hidden < heads:
+        raise UnknownArchitectureError(f"config.json divides a hidden size of {hidden} among {heads} heads")
+    return hidden // heads
 
 
 def kv_heads(config: Mapping[str, Any]) -> int:
     """Heads that have keys and values of their own (vllm/transformers_utils/model_arch_config_convertor.py)."""
     names = ("n_head_kv", "num_kv_heads", "num_key_value_heads", "multi_query_group_num", "num_attention_groups")
-    return whole(config, *names, "num_attention_heads", "n_head", "n_heads")
+    return whole(config, *names, *_HEADS)
+
+
+def layers_of(config: Mapping[str, Any]) -> int:
+    """How many layers a model has. :raises UnknownArchitectureError: as :func:`whole`, or for an impossible number."""
+    layers = whole(config, "num_hidden_layers", "n_layer", "n_layers")
+    if layers > MOST_LAYERS:
+        raise UnknownArchitectureError(f"config.json describes {layers} layers")
+    return layers
 
 
 def parts(config: Mapping[str, Any]) -> Counter[Part]:
@@ -89,14 +135,14 @@ def parts(config: Mapping[str, Any]) -> Counter[Part]:
 
     :raises UnknownArchitectureError: for a ``model_type`` that is not written like Llama's, or lacks what it needs.
     """
-    kind = config.get("model_type")
+    kind = str(config.get("model_type"))
     if kind not in _LLAMA_LIKE:
         raise UnknownArchitectureError(f"model_type {kind!r} is not known here")
     hidden, vocabulary = whole(config, "hidden_size"), whole(config, "vocab_size")
     found: Counter[Part] = Counter({Part(vocabulary, hidden, "vocabulary"): 1, Part(hidden, 1, "whole"): 1})
     if not config.get("tie_word_embeddings", kind in _TIED):
         found[Part(vocabulary, hidden, "vocabulary")] += 1
-    for layer in range(whole(config, "num_hidden_layers")):
+    for layer in range(layers_of(config)):
         found += _attention(config, kind)
         found += _feed_forward(config, kind, layer)
     return found
@@ -111,7 +157,7 @@ def active_parameters(config: Mapping[str, Any]) -> int:
         return total
     hidden, experts = whole(config, "hidden_size"), whole(config, "num_local_experts", "num_experts")
     each = 3 * hidden * whole(config, "intermediate_size" if kind == "mixtral" else "moe_intermediate_size")
-    sparse = sum(not _is_dense(config, kind, layer) for layer in range(whole(config, "num_hidden_layers")))
+    sparse = sum(not _is_dense(config, kind, layer) for layer in range(layers_of(config)))
     return total - sparse * (experts - whole(config, "num_experts_per_tok")) * each
 
 
@@ -153,8 +199,8 @@ def _is_dense(config: Mapping[str, Any], kind: str, layer: int) -> bool:
     """Whether this layer has no experts (``decoder_sparse_step`` and ``mlp_only_layers`` of Qwen's models)."""
     if kind == "mixtral":
         return False
-    step = config.get("decoder_sparse_step", 1)
-    return layer in (config.get("mlp_only_layers") or ()) or (layer + 1) % step != 0
+    step = positive(config, "decoder_sparse_step") or 1
+    return layer in names_in(config, "mlp_only_layers") or (layer + 1) % step != 0
 
 
 def _gated(hidden: int, inner: int, biased: bool) -> Counter[Part]:

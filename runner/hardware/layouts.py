@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from runner.hardware.architecture import Part, UnknownArchitectureError, kv_heads, whole
+from runner.hardware.architecture import Part, UnknownArchitectureError, kv_heads, names_in, whole
 
 VOCABULARY_PADDING = 64
 """``DEFAULT_VOCAB_PADDING_SIZE`` in vllm/model_executor/layers/vocab_parallel_embedding.py."""
@@ -56,27 +56,62 @@ class Layout:
 def layout_of(config: Mapping[str, Any]) -> Layout:
     """The layout that config.json names. :raises UnknownArchitectureError: for one that is not known here."""
     found = config.get("quantization_config")
-    if not isinstance(found, Mapping):
+    if found is None:
         return Layout()
+    if not isinstance(found, Mapping):
+        raise UnknownArchitectureError(f"its quantization_config is no mapping: {repr(found)[:60]}")
     method = str(found.get("quant_method"))
     _check_left_alone(config, found)
-    if found.get("desc_act"):
-        raise UnknownArchitectureError("this vLLM refuses GPTQ with desc_act: true")
-    if method in ("awq", "gptq"):
-        bits, group = whole(found, "bits", "w_bit"), whole(found, "group_size", "q_group_size")
-        return Layout("awq" if method == "awq" else "gptq", bits, max(group, 0))
+    if method == "awq":
+        return Layout("awq", _bits(found, "AWQ", (4,)), _group(found))
+    if method == "gptq":
+        return _gptq(found)
     if method == "fp8":
-        block = found.get("weight_block_size")
         static = found.get("activation_scheme") == "static"
-        return Layout("fp8", 8, block=tuple(block) if block else None, static=static)
+        return Layout("fp8", 8, block=_block(found.get("weight_block_size")), static=static)
     if method == "compressed-tensors":
         return _compressed(found)
     raise UnknownArchitectureError(f"weights quantised by {method!r} are not counted here")
 
 
+def _gptq(found: Mapping[str, Any]) -> Layout:
+    """``AutoGPTQConfig`` of vllm/model_executor/layers/quantization/auto_gptq.py."""
+    group = _group(found)
+    if found.get("desc_act") and group:  # with one group for all inputs their order does not matter
+        raise UnknownArchitectureError("this vLLM refuses GPTQ with desc_act: true, but for group_size: -1")
+    if found.get("sym") is False:
+        raise UnknownArchitectureError("this vLLM refuses GPTQ with sym: false")
+    if found.get("dynamic"):
+        raise UnknownArchitectureError("its GPTQ has rules for single layers (dynamic), which are not counted here")
+    return Layout("gptq", _bits(found, "GPTQ", (4, 8)), group)
+
+
+def _bits(found: Mapping[str, Any], method: str, kinds: tuple[int, ...]) -> int:
+    """Bits of a weight. :raises UnknownArchitectureError: for a number of which vLLM has no kernel (``TYPE_MAP``)."""
+    bits = whole(found, "bits", "w_bit")
+    if bits not in kinds:
+        raise UnknownArchitectureError(f"this vLLM has no {method} of {bits} bits")
+    return bits
+
+
+def _group(found: Mapping[str, Any]) -> int:
+    """Inputs for each scale, 0 for all together, which is written as -1."""
+    name = next((name for name in ("group_size", "q_group_size") if found.get(name) is not None), "group_size")
+    return 0 if found.get(name) == -1 else whole(found, name)
+
+
+def _block(found: Any) -> tuple[int, int] | None:
+    if found is None:
+        return None
+    sizes = tuple(found) if isinstance(found, list | tuple) else ()
+    if len(sizes) != 2 or any(type(size) is not int or size < 1 for size in sizes):
+        raise UnknownArchitectureError(f"its weight_block_size is not two whole numbers: {repr(found)[:60]}")
+    return sizes[0], sizes[1]
+
+
 def _check_left_alone(config: Mapping[str, Any], found: Mapping[str, Any]) -> None:
     """:raises UnknownArchitectureError: when the build leaves linear layers alone: which ones is not counted here."""
-    names = [str(name) for key in _LISTS for name in found.get(key) or ()]
+    names = [str(name) for key in _LISTS for name in names_in(found, key)]
     routed = any(key in config for key in ("num_local_experts", "num_experts", "n_routed_experts"))
     usual = _NEVER_QUANTISED | ({"gate", "router", "shared_expert_gate"} if routed else set())
     others = [name for name in names if re.split(r"[.:$]", name.rstrip("$"))[-1] not in usual]
@@ -85,41 +120,48 @@ def _check_left_alone(config: Mapping[str, Any], found: Mapping[str, Any]) -> No
 
 
 def _compressed(found: Mapping[str, Any]) -> Layout:
-    groups = list((found.get("config_groups") or {}).values())
-    weights = groups[0].get("weights") if len(groups) == 1 else None
-    if not isinstance(weights, Mapping):
-        raise UnknownArchitectureError("its compressed-tensors have several groups, which are not counted here")
+    given = found.get("config_groups")
+    groups = list(given.values()) if isinstance(given, Mapping) else []
+    if len(groups) != 1 or not isinstance(groups[0], Mapping) or not isinstance(groups[0].get("weights"), Mapping):
+        raise UnknownArchitectureError("its compressed-tensors do not have one config_group, and no other is counted")
+    weights, activations = groups[0]["weights"], groups[0].get("input_activations") or {}
+    if not isinstance(activations, Mapping):
+        raise UnknownArchitectureError(f"its input_activations are no mapping: {repr(activations)[:60]}")
     bits, kind, strategy = weights.get("num_bits"), weights.get("type"), weights.get("strategy")
-    activations = groups[0].get("input_activations") or {}
     static = bool(activations) and not activations.get("dynamic", False)
     if kind == "float" and bits == 8 and strategy in ("tensor", "channel"):
         return Layout("fp8", 8, channels=strategy == "channel", static=static)
     if kind == "int" and bits == 8 and activations and strategy == "channel":
         return Layout("int8", 8, static=static)
     if kind == "int" and bits in (4, 8) and not activations and strategy in ("group", "channel"):
-        group = weights.get("group_size") or 0
-        return Layout("packed", bits, max(0, group) if strategy == "group" else 0, zeros=not weights["symmetric"])
+        if type(weights.get("symmetric")) is not bool:
+            raise UnknownArchitectureError("its compressed-tensors do not say whether they are symmetric")
+        return Layout("packed", bits, _group(weights) if strategy == "group" else 0, zeros=not weights["symmetric"])
     raise UnknownArchitectureError(f"compressed-tensors of {bits} bits ({kind}, {strategy}) are not counted here")
 
 
 def check_divides(config: Mapping[str, Any], parts: Counter[Part], gpus: int, layout: Layout) -> None:
     """:raises IndivisibleError: when vLLM would refuse to spread the model over ``gpus``, with the sizes that do."""
-    heads = whole(config, "num_attention_heads", "n_head", "n_heads")
+    if reason := _obstacle(config, parts, gpus, layout):
+        fits = [size for size in (1, 2, 4, 8, 16) if _obstacle(config, parts, size, layout) is None]
+        raise IndivisibleError(f"{reason}: {_or(fits)} can" if fits else f"{reason}, nor among any other number")
+
+
+def _obstacle(config: Mapping[str, Any], parts: Counter[Part], gpus: int, layout: Layout) -> str | None:
+    """What of the model cannot be divided among ``gpus``."""
+    heads, keys = whole(config, "num_attention_heads", "n_head", "n_heads"), kv_heads(config)
     if heads % gpus:
-        fits = [size for size in (1, 2, 4, 8, 16) if heads % size == 0]
-        raise IndivisibleError(f"its {heads} attention heads cannot be divided among {gpus} GPUs: {_or(fits)} can")
-    keys = kv_heads(config)
+        return f"its {heads} attention heads cannot be divided among {gpus} GPUs"
     if keys % gpus and gpus % keys:
-        raise IndivisibleError(f"its {keys} key-value heads can neither be divided among {gpus} GPUs nor repeated")
+        return f"its {keys} key-value heads can neither be divided among {gpus} GPUs nor repeated"
     for part in parts:
         size = part.inner if part.split == "rows" else part.out
         if part.split in ("columns", "rows") and size % gpus:
-            raise IndivisibleError(f"its layers of {size} neurons cannot be divided among {gpus} GPUs")
+            return f"its layers of {size} neurons cannot be divided among {gpus} GPUs"
         inner = part.inner // gpus if part.split == "rows" else part.inner
         if part.linear and layout.group and inner % layout.group:
-            raise IndivisibleError(
-                f"its quantisation groups of {layout.group} weights cannot be divided among {gpus} GPUs"
-            )
+            return f"its quantisation groups of {layout.group} weights cannot be divided among {gpus} GPUs"
+    return None
 
 
 def _or(sizes: list[int]) -> str:

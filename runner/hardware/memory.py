@@ -14,11 +14,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.hardware.accelerators import GIB, Accelerator
-from runner.hardware.architecture import Part, UnknownArchitectureError, head_size, kv_heads, whole
+from runner.hardware.architecture import (
+    Part,
+    UnknownArchitectureError,
+    head_size,
+    kv_heads,
+    layers_of,
+    names_in,
+    positive,
+    unless_zero,
+    whole,
+)
 from runner.hardware.layouts import SIZES, Layout, check_divides, layout_of, weight_bytes
 
 UTILISATION = 0.92
 """``gpu_memory_utilization`` of vllm/config/cache.py."""
+BLOCK_TOKENS = 16
+"""Of a block of the cache where vLLM is left to choose (``DEFAULT_BLOCK_SIZE`` of vllm/config/cache.py)."""
+FP8_CACHES = {"fp8", "fp8_e4m3", "fp8_e5m2"}
+"""Of ``CacheDType`` in vllm/config/cache.py those of one byte for each number, and nothing else."""
 FEW_SEQUENCES = 64
 """With fewer texts in hand at once an engine is mostly waiting for memory: each step reads all weights for them."""
 CUDA_BYTES = int(0.6 * GIB)
@@ -38,17 +52,24 @@ _STATES = ("mamba", "ssm_", "linear_", "attn_layer_period", "layers_block_type",
 
 NOT_COUNTED = {
     "cpu_offload_gb",
+    "cpu_offload_params",
     "data_parallel_size",
     "decode_context_parallel_size",
     "enable_expert_parallel",
     "enable_lora",
+    "enable_prefix_caching",
     "hf_overrides",
     "kv_cache_memory_bytes",
+    "kv_offloading_size",
+    "num_gpu_blocks_override",
+    "offload_group_size",
+    "offload_params",
     "pipeline_parallel_size",
+    "prefill_context_parallel_size",
     "quantization",
     "speculative_config",
 }
-"""Options of vLLM that change what lies where, in ways that are not counted here."""
+"""Options of vLLM that change what lies where, or how much of it is shared, in ways that are not counted here."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +91,13 @@ def cache_of(config: Mapping[str, Any], gpus: int, size: int, block: int) -> Cac
     ``size``: bytes of a number. Layers that see a window are counted whole: at most too much.
     :raises UnknownArchitectureError: for models that keep other states than keys and values.
     """
-    kinds = [str(kind) for kind in config.get("layer_types") or ()]
+    kinds = [str(kind) for kind in names_in(config, "layer_types")]
     states = [key for key in config if key.startswith(_STATES) and config[key]]
     if states or any("attention" not in kind or "linear" in kind for kind in kinds):
         raise UnknownArchitectureError("it keeps other states than keys and values, which are not counted here")
     layers = _layers(config, kinds)
-    if type(config.get("kv_lora_rank")) is int:  # one latent vector for keys and values of all heads, on every GPU
-        return Cache(layers * (config["kv_lora_rank"] + whole(config, "qk_rope_head_dim")) * size, block)
+    if latent := unless_zero(config, "kv_lora_rank"):  # one vector for keys and values of all heads, on every GPU
+        return Cache(layers * (latent + whole(config, "qk_rope_head_dim")) * size, block)
     keys = max(1, kv_heads(config) // gpus)
     return Cache(layers * keys * 2 * head_size(config) * size, block)
 
@@ -84,9 +105,9 @@ def cache_of(config: Mapping[str, Any], gpus: int, size: int, block: int) -> Cac
 def _layers(config: Mapping[str, Any], kinds: list[str]) -> int:
     """How many layers' pages a block takes: those of two kinds come in groups of one size, padded where they do not
     divide (``_get_kv_cache_groups_uniform_page_size`` of vllm/v1/core/kv_cache_utils.py)."""
-    layers = whole(config, "num_hidden_layers", "n_layer", "n_layers")
-    pattern = config.get("sliding_window_pattern")
-    if not kinds and type(pattern) is int:
+    layers = layers_of(config)
+    pattern = unless_zero(config, "sliding_window_pattern")
+    if not kinds and pattern:
         kinds = ["full_attention" if (layer + 1) % pattern == 0 else "sliding_attention" for layer in range(layers)]
     counts = sorted(Counter(kinds).values())
     if len(counts) < 2 or not config.get("sliding_window"):
@@ -104,26 +125,43 @@ class Steps:
 
 
 def largest_step(gpu: Accelerator, options: Mapping[str, Any], max_context: int) -> Steps:
-    """vLLM's defaults for ``LLM`` by memory and name (vllm/engine/arg_utils.py), under the spec's own options."""
+    """vLLM's defaults for ``LLM`` by memory and name, under the spec's own options.
+
+    ``_set_default_max_num_seqs_and_batched_tokens_args`` of vllm/engine/arg_utils.py. With chunked prefill, which is
+    vLLM's default on GPUs, a step may be shorter than a context.
+    """
     large = gpu.memory_bytes >= 70 * GIB and gpu.ray != "A100"
     tokens, sequences = (16_384, 1_024) if large else (8_192, 256)
-    tokens = int(options.get("max_num_batched_tokens") or max(tokens, max_context))
-    return Steps(tokens, min(int(options.get("max_num_seqs") or sequences), tokens))
+    if options.get("performance_mode") == "throughput":
+        tokens, sequences = 2 * tokens, 2 * sequences
+    sequences = _given(options, "max_num_seqs", sequences)
+    if options.get("enable_chunked_prefill") is False:  # prompts are read whole, so that the longest is one step
+        tokens = max(tokens, max_context)
+    tokens = _given(options, "max_num_batched_tokens", min(tokens, sequences * max_context))
+    return Steps(tokens, min(sequences, tokens))
 
 
-def reserve(config: Mapping[str, Any], gpus: int, step: Steps, graphs: bool = True) -> int:
-    """Bytes on each GPU that are neither weights nor KV cache. An estimate, and rather too much.
+def _given(options: Mapping[str, Any], name: str, default: Any) -> Any:
+    """The spec's value; ``default`` where there is none, or null, which leaves the choice to vLLM."""
+    value = options.get(name)
+    return default if value is None else value
+
+
+def reserve(config: Mapping[str, Any], gpus: int, step: Steps, graphs: bool = True, size: int = 2) -> int:
+    """Bytes on each GPU that are neither weights nor KV cache, computing with numbers of ``size`` bytes.
+
+    An estimate, and rather too much.
 
     The largest step holds each token's hidden state four times over (residual, norm, layer's input and output) and
     what a feed-forward layer makes of it (gate and way up beside each other, and their product; with experts for each
     of those that a token is sent to, vllm/model_executor/layers/fused_moe), or all sequences' logits.
     """
     hidden = whole(config, "hidden_size", "n_embd", "dim")
-    experts = config.get("num_experts_per_tok")
-    inner = config.get("moe_intermediate_size") if experts else None
-    inner = inner or config.get("intermediate_size") or 4 * hidden
-    times = experts if type(experts) is int else 1
-    token = 2 * (4 * hidden + times * (3 * inner // gpus + (hidden if times > 1 else 0)))
+    experts = unless_zero(config, "num_experts_per_tok")
+    inner = unless_zero(config, "moe_intermediate_size") if experts else None
+    inner = inner or positive(config, "intermediate_size") or 4 * hidden
+    times = experts or 1
+    token = size * (4 * hidden + times * (3 * inner // gpus + (hidden if times > 1 else 0)))
     logits = LOGIT_COPIES * 4 * step.sequences * whole(config, "vocab_size")
     peers = PEER_BYTES if gpus > 1 else 0
     return CUDA_BYTES + peers + (GRAPH_BYTES if graphs else 0) + max(step.tokens * token, logits)
@@ -182,25 +220,32 @@ def fit(
     dtype = computing_dtype(config, gpu, options)
     if dtype not in SIZES:
         raise UnknownArchitectureError(f"dtype {dtype} is not known here")
-    kept = str(options.get("kv_cache_dtype") or "auto")
-    if kept != "auto" and kept not in SIZES and not kept.startswith("fp8"):
+    kept = str(_given(options, "kv_cache_dtype", "auto"))
+    if kept != "auto" and kept not in SIZES and kept not in FP8_CACHES:
         raise UnknownArchitectureError(f"a KV cache in {kept} is not counted here")
     size = SIZES[dtype] if kept == "auto" else SIZES.get(kept, 1)
     step = largest_step(gpu, options, max_context)
     return Fit(
         weights=weight_bytes(parts, gpus, kv_heads(config), layout, dtype),
-        reserve=reserve(config, gpus, step, graphs=not options.get("enforce_eager")),
-        budget=int(gpu.memory_bytes * float(options.get("gpu_memory_utilization") or UTILISATION)),
-        cache=cache_of(config, gpus, size, int(options.get("block_size") or 16)),
+        reserve=reserve(config, gpus, step, graphs=not options.get("enforce_eager"), size=SIZES[dtype]),
+        budget=int(gpu.memory_bytes * utilisation(options)),
+        cache=cache_of(config, gpus, size, _given(options, "block_size", BLOCK_TOKENS)),
         step=step,
         dtype=dtype,
         layout=layout,
     )
 
 
+def utilisation(options: Mapping[str, Any]) -> float:
+    """The share of a GPU's memory that vLLM takes."""
+    return float(_given(options, "gpu_memory_utilization", UTILISATION))
+
+
 def _changes(option: str, value: Any) -> bool:
     """Whether the option is set to what is not its default."""
-    return bool(value) and not (option.endswith("_size") and value == 1)
+    if option == "enable_prefix_caching":
+        return value is False
+    return bool(value) and not (option.endswith("_parallel_size") and value == 1)
 
 
 def computing_dtype(config: Mapping[str, Any], gpu: Accelerator | None, options: Mapping[str, Any]) -> str:
@@ -208,10 +253,10 @@ def computing_dtype(config: Mapping[str, Any], gpu: Accelerator | None, options:
 
     vllm/config/model.py, ``_resolve_auto_dtype``: a model in fp32 is computed in half precision.
     """
-    asked = str(options.get("dtype") or "auto").removeprefix("torch.")
+    asked = str(_given(options, "dtype", "auto")).removeprefix("torch.")
     if asked != "auto":
         return {"half": "float16", "float": "float32"}.get(asked, asked)
     own = str(config.get("dtype") or config.get("torch_dtype") or "float32").removeprefix("torch.")
-    can = ["bfloat16"] * (gpu is None or gpu.bf16) + ["float16"] * (config.get("model_type") not in NO_FP16)
+    can = ["bfloat16"] * (gpu is None or gpu.bf16) + ["float16"] * (str(config.get("model_type")) not in NO_FP16)
     can.append("float32")
     return own if own in can and own != "float32" else can[0]

@@ -14,12 +14,14 @@ from typing import Any
 from runner.hardware.accelerators import GIB, Accelerator, accelerators
 from runner.hardware.architecture import Part, UnknownArchitectureError
 from runner.hardware.layouts import IndivisibleError
-from runner.hardware.memory import FEW_SEQUENCES, UTILISATION, Fit, fit
+from runner.hardware.memory import FEW_SEQUENCES, UTILISATION, Fit, Steps, fit, utilisation
 from runner.hardware.weights import parts_of
 from runner.models import ModelFacts
 
 SMALL_STEP = {"max_num_batched_tokens": 2048, "max_num_seqs": 128}
 """Options of vLLM that leave more room for the cache; steps are smaller, and there are more of them."""
+SCALED_ALREADY = {"default", "su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling"}
+"""Kinds of rotary positions whose factor vLLM does not apply to ``max_position_embeddings`` (vllm/config/model.py)."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Verdict:
 
 def judge(asked: Asked, facts: ModelFacts, row: Row | None = None) -> Verdict:
     """Whether the model fits into what is asked for; with ``row``, also how many rows are in hand at once."""
+    if reason := context_too_long(asked.model, asked.max_context, facts, asked.options):
+        return Verdict("not counted: the context is longer than the model's", problems=[reason])
     if facts.config is None:
         return _undivided(asked, facts)
     try:
@@ -91,8 +95,34 @@ def judge(asked: Asked, facts: ModelFacts, row: Row | None = None) -> Verdict:
     elif row is not None:
         verdict.sequences = found.sequences(row.shared, row.own)
         verdict.arithmetic += f": {verdict.sequences:,} rows at once"
-        verdict.notes += _few(asked, verdict.sequences)
+        verdict.notes += _few(asked, verdict.sequences, found.step)
     return verdict
+
+
+def context_too_long(model: str, max_context: int, facts: ModelFacts, options: Mapping[str, Any]) -> str | None:
+    """Why a teacher cannot read ``max_context`` tokens: vLLM refuses more than the model has positions for.
+
+    None where it can, where the model's own number is not known, or where something else stretches it
+    (``_get_and_verify_max_len`` of vllm/config/model.py).
+    """
+    if facts.context is None or max_context <= facts.context or options.get("hf_overrides"):
+        return None
+    config = facts.config or {}
+    if config.get("model_max_length") is not None or _stretched(config):
+        return None
+    return (
+        f"teacher.max_context: {max_context} tokens are more than {model} reads ({facts.context}): "
+        f"set it to {facts.context} or less"
+    )
+
+
+def _stretched(config: Mapping[str, Any]) -> bool:
+    """Whether rotary positions are scaled by a factor that ``max_position_embeddings`` does not have in it yet."""
+    found = config.get("rope_scaling") or config.get("rope_parameters")
+    if not isinstance(found, Mapping):
+        return found is not None
+    kinds = [one for one in found.values() if isinstance(one, Mapping)] or [found]  # one for all layers, or for each
+    return any(str(one.get("rope_type", one.get("type", "default"))) not in SCALED_ALREADY for one in kinds)
 
 
 def _undivided(asked: Asked, facts: ModelFacts) -> Verdict:
@@ -107,7 +137,7 @@ def _undivided(asked: Asked, facts: ModelFacts) -> Verdict:
 
 
 def _arithmetic(asked: Asked, found: Fit) -> str:
-    gpu, share = asked.gpu, float(asked.options.get("gpu_memory_utilization") or UTILISATION)
+    gpu, share = asked.gpu, utilisation(asked.options)
     quantised = f" ({found.layout.name})" if found.layout.name else ""
     left = f"; {found.room / GIB:.1f} GiB are left for the KV cache" if found.room > 0 else ""
     return (
@@ -127,9 +157,16 @@ def _wrong_dtype(asked: Asked, found: Fit) -> list[str]:
     return []
 
 
-def _few(asked: Asked, sequences: int) -> list[str]:
-    if sequences >= min(FEW_SEQUENCES, int(asked.options.get("max_num_seqs") or FEW_SEQUENCES)):
+def _few(asked: Asked, sequences: int, step: Steps) -> list[str]:
+    if sequences >= FEW_SEQUENCES:
         return []
+    if sequences == step.sequences:  # the cache holds as many, or more
+        given = asked.options.get("max_num_seqs") == sequences
+        option = "max_num_seqs" if given else "max_num_batched_tokens"
+        return [
+            f"teacher.engine_options.{option}: a step has {sequences} rows at most, and under {FEW_SEQUENCES} a GPU "
+            "mostly waits for its own memory: raise it, or leave it out"
+        ]
     return [
         f"teacher.resources: the KV cache holds {sequences} rows at once, and under {FEW_SEQUENCES} a GPU mostly waits "
         "for its own memory: take more or larger GPUs, a quantised build, or engine_options.kv_cache_dtype: fp8"
@@ -138,14 +175,22 @@ def _few(asked: Asked, sequences: int) -> list[str]:
 
 def _smaller_step(asked: Asked, facts: ModelFacts, parts: Counter[Part]) -> str:
     assert facts.config is not None
-    options = {**asked.options, **SMALL_STEP}
-    less = fit(facts.config, parts, asked.gpu, asked.gpus, asked.max_context, options)
-    if less.holds(asked.max_context):
-        return (
-            f"With engine_options: {{max_num_batched_tokens: {SMALL_STEP['max_num_batched_tokens']}, "
-            f"max_num_seqs: {SMALL_STEP['max_num_seqs']}}} it should. {_would_do(asked, facts, parts)}"
-        )
+    smaller = _small_step(asked)
+    less = fit(facts.config, parts, asked.gpu, asked.gpus, asked.max_context, {**asked.options, **smaller})
+    if smaller and less.holds(asked.max_context):
+        told = ", ".join(f"{name}: {value}" for name, value in smaller.items())
+        return f"With engine_options: {{{told}}} it should. {_would_do(asked, facts, parts)}"
     return _would_do(asked, facts, parts)
+
+
+def _small_step(asked: Asked) -> dict[str, int]:
+    """Options for a smaller step than is asked for: no more than that, and whole contexts where prompts are read whole
+    (vllm/config/scheduler.py refuses less)."""
+    small = dict(SMALL_STEP)
+    if asked.options.get("enable_chunked_prefill") is False:
+        small["max_num_batched_tokens"] = max(small["max_num_batched_tokens"], asked.max_context)
+    now = {name: asked.options.get(name) for name in small}
+    return {name: size for name, size in small.items() if (mine := now[name]) is None or mine > size}
 
 
 def would_do(facts: ModelFacts, parts: Counter[Part], max_context: int, options: Mapping[str, Any]) -> dict[str, int]:

@@ -83,7 +83,7 @@ def shape(path: Path) -> Shape:
     hidden = _whole(config, "hidden_size", "n_embd", "dim")
     files = [_counted(file) for file in sorted(path.glob("*.safetensors"))]
     parameters, active = _parameters(config, sum(numbers for numbers, _ in files))
-    decoder = any("CausalLM" in str(name) for name in config.get("architectures") or [])
+    decoder = any("CausalLM" in name for name in _architectures(config))
     each = _whole(config, "head_dim") or (hidden // heads if hidden and heads else None)
     return Shape(
         parameters=parameters,
@@ -212,12 +212,17 @@ def positions(config: Mapping[str, Any]) -> int | None:
 
 def writes_text(config: Mapping[str, Any]) -> bool:
     """Whether the architecture that config.json names is made to write text."""
-    written = [str(name) for name in config.get("architectures") or []]
+    written = _architectures(config)
     # FlaubertWithLMHeadModel and its like are encoders.
     return any(
         "CausalLM" in name or "ConditionalGeneration" in name or ("LMHead" in name and "WithLMHead" not in name)
         for name in written
     )
+
+
+def _architectures(config: Mapping[str, Any]) -> list[str]:
+    found = config.get("architectures")
+    return [str(name) for name in found] if isinstance(found, list) else []
 
 
 def no_student(path: Path, max_length: int) -> str | None:
@@ -226,7 +231,7 @@ def no_student(path: Path, max_length: int) -> str | None:
     if not isinstance(config, dict):
         return None
     if writes_text(config):
-        return f"student.model: {path} is a generative model ({config['architectures'][0]}); name an encoder"
+        return f"student.model: {path} is a generative model ({_architectures(config)[0]}); name an encoder"
     return too_long(max_length, positions(config))
 
 

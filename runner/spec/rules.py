@@ -153,6 +153,18 @@ def _options_exist(spec: dict[str, Any]) -> Found:
             yield (*path, name), f"vLLM has no option {name!r}{did_you_mean(name, sorted(known))}"
 
 
+def _options_are_possible(spec: dict[str, Any]) -> Found:
+    """The values that this program computes with, whichever engine they are for: a wrong one never gets further."""
+    options, path = spec["teacher"]["engine_options"], ("teacher", "engine_options")
+    if not options:
+        return
+    from runner.spec.engine_options import wrong_value
+
+    for name, value in options.items():
+        if message := wrong_value(name, value):
+            yield (*path, name), message
+
+
 def _endpoint_stands_alone(spec: dict[str, Any]) -> Found:
     teacher = spec["teacher"]
     path = ("teacher", "endpoint")
@@ -238,9 +250,9 @@ def _accelerator_has_gpus(part: str) -> Rule:
 def _accelerator_is_supported(path: KeyPath, accelerator: str | None) -> Found:
     if accelerator is None:
         return
-    from runner.hardware.accelerators import unsupported  # only now: most specs name none
+    from runner.hardware.accelerators import misspelt, unsupported  # only now: most specs name none
 
-    if message := unsupported(accelerator):
+    if message := unsupported(accelerator) or misspelt(accelerator):
         yield path, message
 
 
@@ -413,6 +425,7 @@ RULES: tuple[tuple[Rule, tuple[KeyPath, ...]], ...] = (
     (_reasons_go_with_columns, _fields("teacher", "columns", "reasons")),
     (_template_is_whole, _fields("teacher", "template")),
     (_options_exist, _fields("teacher", "engine", "engine_options")),
+    (_options_are_possible, _fields("teacher", "engine_options")),
     (
         _endpoint_stands_alone,
         _fields("teacher", "endpoint", "engine", "engine_options", "resources.gpus"),

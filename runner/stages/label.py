@@ -549,8 +549,10 @@ def concurrent_batches(teacher: Teacher, batches: int, replicas: int = 1) -> int
     if not teacher.resources.gpus:
         return CONCURRENT_BATCHES
     gpu = known(teacher.resources.accelerator)
-    step = largest_step(gpu, teacher.engine_options, teacher.max_context) if gpu else None
-    sequences = step.sequences if step else teacher.engine_options.get("max_num_seqs", UNKNOWN_GPU_SEQUENCES)
+    asked = teacher.engine_options.get("max_num_seqs")  # null, or left out: vLLM chooses
+    sequences = UNKNOWN_GPU_SEQUENCES if asked is None else asked
+    if gpu:
+        sequences = largest_step(gpu, teacher.engine_options, teacher.max_context).sequences
     votes = still_needed([], teacher.votes) if teacher.early_stop else teacher.votes
     requests = votes if teacher.prompt == "cot" else 1
     wanted = math.ceil(IN_HAND * sequences / requests / teacher.batch_size)

@@ -6,7 +6,7 @@ import pytest
 from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
 from ray.util import accelerators as rays
 
-from runner.hardware.accelerators import GIB, accelerators, known, least_bytes, ray_name, unsupported
+from runner.hardware.accelerators import GIB, accelerators, known, least_bytes, misspelt, ray_name, unsupported
 
 PRODUCTS = [(product, one.name) for one in accelerators().values() for product in one.products]
 
@@ -47,7 +47,13 @@ OTHERS = {value for key, value in vars(rays).items() if key.isupper() and isinst
 
 
 @pytest.mark.parametrize(
-    "name", [*sorted(OTHERS), "MI300X", "gaudi2", "tpu-v5e", "v5litepod-8", "inf2.xlarge", "M1-Max"]
+    "name",
+    [
+        *sorted(OTHERS),
+        *("MI300X", "gaudi2", "tpu-v5e", "v5litepod-8", "inf2.xlarge", "M1-Max", "HL-225", "HL-325L", "HL-205"),
+        *("gfx90a", "gfx942", "gfx1100", "Arc A770", "Flex-170", "v4", "v3-8", "v2-8", "TPUv5e", "MI50", "MI60"),
+        *("W7900", "Radeon PRO W7900", "7900XTX", "RX 7900 XTX", "MI455X"),
+    ],
 )
 def test_other_makers_accelerators_are_refused_with_what_is_supported(name: str) -> None:
     message = unsupported(name)
@@ -55,6 +61,40 @@ def test_other_makers_accelerators_are_refused_with_what_is_supported(name: str)
     assert "H100" in message and "teacher.endpoint" in message
 
 
-@pytest.mark.parametrize("name", [*sorted(NVIDIA), *accelerators(), "GeForce-RTX-4090", "M60", "M10", "GH200", "V100"])
+MAY_BE = [*sorted(NVIDIA), *accelerators(), "A100-40G", "GeForce-RTX-4090", "RTX-6000-Ada", "RTX A6000", "M60", "M10"]
+MAY_BE += ["GH200", "V100", "L40", "H20", "B300", "A2", "A16", "A30", "A40", "P4", "T4G", "GB200", "something-else"]
+
+
+@pytest.mark.parametrize("name", MAY_BE)
 def test_what_may_be_an_nvidia_gpu_is_not(name: str) -> None:
     assert unsupported(name) is None
+    assert misspelt(name) is None, "names that are not known here are passed on to Ray"
+
+
+SPELLINGS = {
+    "h100": "H100",
+    "NVIDIA H100": "H100",
+    "H100-80GB": "H100",
+    "H100 SXM5": "H100",
+    "nvidia-h100-80gb": "H100",
+    "A100-80GB": "A100-80G",
+    "A100_80G": "A100-80G",
+    "a100-80g": "A100-80G",
+    "NVIDIA-A100-SXM4-80GB": "A100-80G",
+    "A100-40GB": "A100",
+    "a100": "A100",
+    "Tesla T4": "T4",
+    "nvidia-tesla-t4": "T4",
+    "nvidia h200": "H200",
+    "H200-141GB": "H200",
+    "l40s": "L40S",
+    "A10g": "A10G",
+    " H100": "H100",
+}
+
+
+@pytest.mark.parametrize("name", [*SPELLINGS, *(product for product, kind in PRODUCTS if product != kind)])
+def test_another_spelling_of_a_known_kind_is_refused_with_the_right_one(name: str) -> None:
+    message = misspelt(name)
+    expected = SPELLINGS.get(name) or dict(PRODUCTS)[name]
+    assert message and f"{name!r} (did you mean {expected}?)" in message and "\n" not in message
