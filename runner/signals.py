@@ -10,10 +10,12 @@ from __future__ import annotations
 import _thread
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -55,11 +57,22 @@ def listening() -> Iterator[None]:
         if handler is not signal.SIG_IGN:
             signal.signal(number, _heard)
     _stop.listening = True
+    hook = sys.unraisablehook
+    sys.unraisablehook = partial(_swallowed, hook)
     try:
         yield
     finally:
         _stop.listening = False
+        sys.unraisablehook = hook
         _set(before)
+
+
+def _swallowed(hook: Callable[[Any], object], what: Any) -> None:
+    """Where nothing can be raised (what runs around a fork, ``__del__``), Python prints what was, and goes on: of a stop,
+    which is raised again, nobody needs to read."""
+    ours = issubclass(what.exc_type, KeyboardInterrupt) if _stop.number else what.exc_value is _stop.cause
+    if not (stopping() and ours):
+        hook(what)
 
 
 @contextmanager

@@ -129,6 +129,46 @@ def test_16_a_signal_is_raised_again_until_it_has_arrived(number: int, kind: str
     assert (done.returncode, done.stderr) == (0, "")
 
 
+SWALLOWED = """
+import os, signal, sys, time
+from runner import signals
+
+class Dying:
+    def __init__(self, error=None):
+        self.error = error
+    def __del__(self):
+        if self.error:
+            raise self.error
+        os.kill(os.getpid(), int(sys.argv[1]))
+        time.sleep(0.2)
+
+signals.AGAIN_SECONDS = 0.5
+with signals.listening():
+    Dying(ValueError("of somebody else"))
+    try:
+        Dying()
+        time.sleep(30)
+    except KeyboardInterrupt as error:
+        print(type(signals.left(error)).__name__)
+    Dying(ValueError("of somebody else, too"))
+Dying(KeyboardInterrupt("when all is over"))
+"""
+
+
+@pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, "KeyboardInterrupt"), (signal.SIGTERM, "Terminated")])
+def test_16_a_signal_that_python_swallows_is_not_printed(number: int, kind: str) -> None:
+    """In a finalizer, or in what runs around a fork, nothing can be raised: Python prints it, and goes on."""
+    command = [sys.executable, "-c", SWALLOWED, str(int(number))]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert (done.returncode, done.stdout) == (0, f"{kind}\n"), done.stderr
+    told = [line for line in done.stderr.splitlines() if line.startswith(("ValueError", "KeyboardInterrupt", "runner"))]
+    assert told == [
+        "ValueError: of somebody else",
+        "ValueError: of somebody else, too",
+        "KeyboardInterrupt: when all is over",
+    ]
+
+
 def test_16_handlers_of_a_library_do_not_stay() -> None:
     with signals.listening():
         before = signal.getsignal(signal.SIGTERM)
