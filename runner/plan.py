@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from runner import gradient_traffic, machine, models, third_parties, vocabulary
 from runner.errors import EngineError, ModelError
 from runner.hardware.accelerators import GIB, known, of_product
-from runner.hardware.teacher_fit import Asked, Row, Verdict, judge
+from runner.hardware.teacher_fit import Asked, Row, Verdict, context_too_long, judge
 from runner.hardware.throughput import ANSWER_TOKENS, CHARACTERS_PER_TOKEN, Work, row_seconds, start_seconds
 from runner.hardware.training_memory import too_large
 from runner.held_out import held_out_size
@@ -400,6 +400,9 @@ def _memory(spec: Spec, facts: models.ModelFacts) -> tuple[dict[str, Any], list[
         return {"arithmetic": "the server's own"}, []
     if verdict := _verdict(spec, facts):
         return _told(verdict)
+    teacher = spec.teacher
+    if reason := context_too_long(teacher.model, teacher.max_context, facts, teacher.engine_options):
+        return {"arithmetic": "not counted: the context is longer than the model's"}, [reason]
     if facts.weight_bytes is None:
         return {"arithmetic": "unknown: the model is not on this machine"}, []
     wide = 2 if engine_options(label.settings_of(spec.teacher)).get("dtype") in ("float32", "float") else 1

@@ -68,7 +68,7 @@ def listening() -> Iterator[None]:
 
 
 def _swallowed(hook: Callable[[Any], object], what: Any) -> None:
-    """Where nothing can be raised (``__del__``, what runs around a fork), Python prints what was, and goes on. Of a stop
+    """Where nothing can be raised (``__del__``, code around a fork), Python prints what was, and goes on. Of a stop
     nobody needs to read it: it is raised again."""
     ours = issubclass(what.exc_type, KeyboardInterrupt) if _stop.number else what.exc_value is _stop.cause
     if not (stopping() and ours):

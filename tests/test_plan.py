@@ -102,9 +102,9 @@ def test_any_gpu_is_one_of_this_machine_where_nothing_else_is_said(
     check_models(spec, elsewhere=True)
 
 
-def test_the_memory_of_another_machine_is_not_this_ones(mixtral: Path) -> None:
-    overrides = ["teacher.resources.gpus=0", "teacher.resources.accelerator=null", "teacher.max_context=1048576"]
-    spec = load_spec(mixtral, overrides)
+def test_the_memory_of_another_machine_is_not_this_ones(mixtral: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "memory_bytes", lambda: 16 * GIB)
+    spec = load_spec(mixtral, ["teacher.resources.gpus=0", "teacher.resources.accelerator=null"])
     check_models(spec, elsewhere=True)
     with pytest.raises(EngineError, match="this machine's memory"):
         check_models(spec)
@@ -310,3 +310,16 @@ def test_data_that_would_not_load_stops_the_plan(job: Any) -> None:
     job.csv("test.csv", [("A.", "neutral", *["neutral"] * 3)])
     with pytest.raises(DataError, match="have the one label"):
         make_plan(job.spec(), job.run)
+
+
+@pytest.mark.parametrize("resources", ["{cpus: 2}", "{gpus: 1}", "{gpus: 1, accelerator: L4}"])
+def test_a_context_that_the_model_does_not_have_is_a_problem_wherever_it_runs(job: Any, resources: str) -> None:
+    spec = job.spec(
+        "teacher.engine=vllm",
+        "teacher.columns=[]",
+        'teacher.model="catalog:smollm2-135m-instruct"',
+        "teacher.max_context=9000",
+        f"teacher.resources={resources}",
+    )
+    (problem,) = make_plan(spec, job.run).problems
+    assert problem.startswith("teacher.max_context: 9000 tokens are more than") and "set it to 8192 or less" in problem
