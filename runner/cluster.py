@@ -42,7 +42,6 @@ RESTARTS = 20
 TRAIN_NAME, SEARCH_NAME, TRIALS = "train", "search", "trials.json"
 TRAIN_RESTARTS = 2
 """Of training workers that die, all together, before the run gives up; the next run goes on where they were."""
-CPUS_BESIDE_GPU = 4
 CONNECT_SECONDS = 5.0
 NODE_POLL_SECONDS = 1.0
 PROBE_SECONDS = 60.0
@@ -57,6 +56,12 @@ LET_IN = (
     "token)"
 )
 """What to do about a cluster that refuses."""
+
+
+def cores_beside(gpus: int) -> int:
+    """Cores for a worker with so many GPUs: its engine's process and one for each GPU of several are always busy, and
+    texts are tokenised beside them."""
+    return 2 + 2 * gpus
 
 
 @dataclass(frozen=True)
@@ -319,11 +324,14 @@ class Cluster:
         return request
 
     def _cores_for(self, wanted: Resources) -> int:
-        """All cores of the largest node that has what else is wanted; beside GPUs a few, if it has them."""
+        """All cores of the largest node that has what else is wanted; beside GPUs a few, and no more than their share
+        of the node, so that cores never leave a GPU idle."""
         kinds = [name for name, asked in (("GPU", wanted.gpus), (_accelerator(wanted), wanted.accelerator)) if asked]
-        cores = [int(node.get("CPU", 0)) for node in self._nodes() if all(kind in node for kind in kinds)]
-        most = max(1, *cores) if cores else 1
-        return min(CPUS_BESIDE_GPU, most) if wanted.gpus else most
+        nodes = [node for node in self._nodes() if all(kind in node for kind in kinds)]
+        if wanted.gpus:
+            shares = [int(node.get("CPU", 0) * wanted.gpus / node["GPU"]) for node in nodes]
+            return max(1, min(cores_beside(wanted.gpus), max(shares, default=1)))
+        return max([1, *(int(node.get("CPU", 0)) for node in nodes)])
 
     def _nodes(self) -> list[dict[str, float]]:
         """The resources of each node that is alive, whoever uses them."""

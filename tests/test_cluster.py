@@ -111,7 +111,7 @@ def test_what_a_cluster_holds_is_counted_by_whole_nodes(bundle, places):
 
 def test_cores_that_nobody_named_are_those_of_the_nodes_that_fit(four_nodes):
     assert four_nodes._request(Resources()) == {"num_cpus": 64, "num_gpus": 0}
-    assert four_nodes._request(Resources(gpus=2)) == {"num_cpus": 4, "num_gpus": 2}
+    assert four_nodes._request(Resources(gpus=2)) == {"num_cpus": 6, "num_gpus": 2}
     wanted = {"num_cpus": 2, "num_gpus": 1, "accelerator_type": "T4"}
     assert four_nodes._request(Resources(gpus=1, accelerator="T4")) == wanted
     assert four_nodes._request(Resources(cpus=7)) == {"num_cpus": 7, "num_gpus": 0}
@@ -141,6 +141,22 @@ def test_what_ray_does_not_tell_apart_is_asked_of_the_nodes(monkeypatch, nodes, 
         return
     with pytest.raises(UserError, match=said):
         cluster.require(wanted, "teacher.resources")
+
+
+@pytest.mark.parametrize(
+    ("node", "gpus", "cores"),
+    [
+        ({"CPU": 64.0, "GPU": 8.0}, 1, 4),
+        ({"CPU": 64.0, "GPU": 8.0}, 8, 18),
+        ({"CPU": 8.0, "GPU": 8.0}, 1, 1),
+        ({"CPU": 8.0, "GPU": 4.0}, 2, 4),
+        ({"CPU": 1.0, "GPU": 2.0}, 1, 1),
+    ],
+)
+def test_cores_never_leave_a_gpu_idle(monkeypatch, node, gpus, cores):
+    monkeypatch.setattr(Cluster, "_nodes", lambda self: [node, {"CPU": 96.0}])
+    assert Cluster("x")._request(Resources(gpus=gpus))["num_cpus"] == cores
+    assert Cluster("x")._room(Resources(gpus=gpus)) == node["GPU"] // gpus or cores == 1
 
 
 def test_an_autoscaler_is_asked_by_the_name_that_render_gave_its_nodes(monkeypatch):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from runner.cluster import CPUS_BESIDE_GPU
+from runner.cluster import cores_beside
 from runner.hardware.accelerators import known
 from runner.spec import Spec
 from runner.spec.model import Hardware, StudentResources, TeacherResources
@@ -87,7 +87,7 @@ def _runs_a_teacher(spec: Spec) -> bool:
 
 
 def _cpus(asked: int | None, gpus: int) -> int:
-    return asked or (CPUS_BESIDE_GPU if gpus else CPUS_WITHOUT_GPU)
+    return asked or (cores_beside(gpus) if gpus else CPUS_WITHOUT_GPU)
 
 
 def _group(

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from runner.cluster import CPUS_BESIDE_GPU, Cluster, Resources
+from runner.cluster import Cluster, Resources, cores_beside
 from runner.spec import load_spec
 from runner.stages.label import settings_of
 from runner.student import pick_precision
@@ -104,7 +104,7 @@ def snapshot() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         return {
             "vllm": version(),
-            "cpus_beside_gpu": CPUS_BESIDE_GPU,
+            "cores_beside": {str(gpus): cores_beside(gpus) for gpus in (1, 2, 4, 8)},
             "teachers": _with_common(_teachers(write_configs(Path(scratch)))),
             "students": _with_common(_students()),
         }
