@@ -59,7 +59,7 @@ class Seen(Labeller):
         note |= {"asked": arguments["settings"].gpus}
         with open(f"{NOTES}/{os.getpid()}.json", "w") as handle:
             json.dump(note, handle)
-        settings = replace(arguments["settings"], options={"seconds": 0.05})
+        settings = replace(arguments["settings"], options={"seconds": 0.3})
         super().__init__(**{**arguments, "engine": "noop", "settings": settings})
 
     def __call__(self, batch):
@@ -115,7 +115,7 @@ class Placed:
 
 
 def placed(cluster: Any, model: Path, root: Path, gpus: int, replicas: list[int], rows: int) -> Placed:
-    """Label some rows; each batch of four takes a fifth of a second."""
+    """Label some rows; each batch of four takes more than a second, so that no worker comes too late."""
     notes = root / "notes"
     notes.mkdir()
     (root / "train.csv").write_text("\n".join(["text", *(f"Sales of unit {n} rose." for n in range(rows))]))

@@ -91,9 +91,10 @@ def test_13_a_job_that_never_began_claims_nothing(tmp_path: Path) -> None:
 
 
 AGAIN = """
-import os, sys, time
+import os, signal, sys, time
 from runner import signals
 
+signal.signal(int(sys.argv[1]), signal.SIG_DFL)  # under nohup, or in a shell's background, it is ignored
 number, kind = int(sys.argv[1]), {"KeyboardInterrupt": KeyboardInterrupt, "Terminated": signals.Terminated}[sys.argv[2]]
 signals.AGAIN_SECONDS = 0.2
 swallowed = 0
@@ -123,7 +124,7 @@ assert swallowed == 2
     [(signal.SIGINT, "KeyboardInterrupt"), (signal.SIGTERM, "Terminated"), (signal.SIGHUP, "Terminated")],
 )
 def test_16_a_signal_is_raised_again_until_it_has_arrived(number: int, kind: str) -> None:
-    """In a process of its own: what other tests have imported has threads, which may take a signal."""
+    """In a process of its own, where the signal is not ignored."""
     command = [sys.executable, "-c", AGAIN, str(int(number)), kind]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -142,6 +143,7 @@ class Dying:
         os.kill(os.getpid(), int(sys.argv[1]))
         time.sleep(0.2)
 
+signal.signal(int(sys.argv[1]), signal.SIG_DFL)  # as above
 signals.AGAIN_SECONDS = 0.5
 with signals.listening():
     Dying(ValueError("of somebody else"))

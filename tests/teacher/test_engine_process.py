@@ -25,8 +25,14 @@ WORK = """
     from runner.teacher.engine import Choice, Draw, Sampling
     from runner.teacher.vllm_engine import EngineSettings, VllmEngine
 
+    def is_engine(process):
+        try:
+            return "VLLM" in " ".join(process.cmdline())
+        except psutil.Error:  # it has ended
+            return False
+
     def children():
-        return [one for one in psutil.Process().children(recursive=True) if "VLLM" in " ".join(one.cmdline())]
+        return list(filter(is_engine, psutil.Process().children(recursive=True)))
 
     def answer(engine, want):
         inbox = queue.SimpleQueue()
@@ -53,7 +59,7 @@ WORK = """
         queue.SimpleQueue().get()  # as an actor waits: for ever
     elif sys.argv[2] == "close":
         engine.close()
-        assert not [one for one in children() if one.is_running() and one.status() != "zombie"]
+        assert not children()
 """
 
 
