@@ -34,6 +34,7 @@ teacher:
   engine: vllm
   model: {model}
   batch_size: 4
+  max_context: 1024
   calibration: none
   resources: {{accelerator: GPUX, gpus: {gpus}, cpus: 1, replicas: {replicas}}}
 student: {{model: "catalog:all-minilm-l6-v2"}}

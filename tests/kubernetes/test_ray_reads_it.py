@@ -14,7 +14,7 @@ from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
 from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
 from ray.autoscaler.v2.utils import ResourceRequestUtil
 
-from runner.cluster import Cluster, Resources
+from runner.cluster import Cluster, Resources, cores_beside
 from runner.render import Wish, render
 from runner.spec import Spec, load_spec
 
@@ -34,7 +34,11 @@ def cluster(spec: Spec) -> dict[str, Any]:
 
 def asked(part: Any) -> dict[str, float]:
     """What a worker of a part of the spec asks of Ray."""
-    return {"CPU": part.cpus or 4, "GPU": part.gpus, f"accelerator_type:{part.accelerator}": 0.001}
+    return {
+        "CPU": part.cpus or cores_beside(part.gpus),
+        "GPU": part.gpus,
+        f"accelerator_type:{part.accelerator}": 0.001,
+    }
 
 
 def test_the_autoscaler_knows_nodes_that_satisfy_the_spec_before_there_are_any(
@@ -43,7 +47,7 @@ def test_the_autoscaler_knows_nodes_that_satisfy_the_spec_before_there_are_any(
     found = _derive_autoscaling_config_from_ray_cr({"metadata": {"name": "x", "namespace": "y"}, "spec": cluster})
     nodes = found["available_node_types"]
     assert nodes["headgroup"]["resources"]["CPU"] == 0
-    assert nodes["teacher"]["resources"] == {"CPU": 4, "GPU": 2, "memory": 320 * GIB, "accelerator_type:H100": 1}
+    assert nodes["teacher"]["resources"] == {"CPU": 6, "GPU": 2, "memory": 320 * GIB, "accelerator_type:H100": 1}
     assert nodes["student"]["resources"] == {"CPU": 4, "GPU": 1, "memory": 20 * GIB, "accelerator_type:T4": 1}
     assert (nodes["teacher"]["min_workers"], nodes["teacher"]["max_workers"]) == (0, 4)
     assert (nodes["student"]["min_workers"], nodes["student"]["max_workers"]) == (0, 1)
