@@ -182,7 +182,7 @@ def test_04_the_losses_have_the_width_of_the_page_and_a_busy_machine_is_said(rep
     before = page[: page.index('aria-label="Training by epoch"')]
     section = before[before.rindex("<h2") : before.rindex("<div")]
     assert section.count("<div") == section.count("</div>"), "it stands beside nothing"
-    assert before[before.rindex("<div") :].startswith('<div class="card scroll"'), "and where it is too wide, it moves"
+    assert before[before.rindex("<div") :].startswith('<div class="card scroll'), "and where it is too wide, it moves"
     assert "The machine was busy while speed was measured: one text in twenty took 34 times" in page
 
 
