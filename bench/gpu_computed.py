@@ -16,6 +16,7 @@ CASES = (("mixtral-8x7b", 1), ("mixtral-8x7b", 2), ("mixtral-8x7b", 4), ("qwen2.
 def lines() -> Iterator[str]:
     """A line for each kind of GPU and teacher."""
     from runner import models
+    from runner.hardware.accelerators import accelerators
     from runner.plan import _memory
     from runner.stages.label import settings_of
     from runner.teacher import vllm_config
@@ -24,13 +25,13 @@ def lines() -> Iterator[str]:
     cases: list[tuple[str, dict[str, Any], list[str]]] = []
     asked = []
     with tempfile.TemporaryDirectory() as scratch:
-        for kind, gpu in vllm_config.GPUS.items():
+        for kind in accelerators():
             for name, gpus in CASES:
                 model, _ = teacher(known[name], Path(scratch))
                 # As with real weights: without them the spec would name another way to load.
                 spec = spec_for({"model": model, "real": True, "gpus": gpus, "kind": kind, "max_tokens": 128}, "cot")
                 cases.append((f"{gpus} x {kind:<9} {name:<13}", *_memory(spec, models.describe(model))))
-                asked.append(vllm_config.Case(str(models.ensure(model)), settings_of(spec.teacher), gpu))
+                asked.append(vllm_config.Case(str(models.ensure(model)), settings_of(spec.teacher), kind))
         answers = vllm_config.ask(asked)
     for (who, memory, problems), answer in zip(cases, answers, strict=True):
         have = memory.get("have_gib")

@@ -607,7 +607,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("validate", _validate, "check specs and their data files, offline", "tutelage validate specs/*.yaml")
     sub.add_argument("specs", nargs="+", metavar="SPEC")
     sub.add_argument(
-        "--deep", action="store_true", help="also ask vLLM, where it is installed, about teachers on GPUs: some 15 s"
+        "--deep", action="store_true", help="also ask vLLM, where it is installed, about teachers on GPUs: 10 to 50 s"
     )
     spec_options(sub)
     sub = command("plan", _plan, "say what a run would do and cost", "tutelage plan specs/quickstart.yaml")

@@ -66,7 +66,7 @@ def cores_beside(gpus: int) -> int:
 
 @dataclass(frozen=True)
 class Resources:
-    """What one worker asks for. ``cpus`` None means: all cores of the node without a GPU, else 4 if it has them."""
+    """What one worker asks for. ``cpus`` None means: all cores of the node without a GPU, else :func:`cores_beside`."""
 
     cpus: int | None = None
     gpus: int = 0

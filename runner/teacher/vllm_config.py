@@ -20,7 +20,7 @@ from typing import Any
 
 from runner import models
 from runner.errors import ModelError
-from runner.hardware.accelerators import MIB, accelerators, known
+from runner.hardware.accelerators import accelerators, known
 from runner.spec import Spec
 from runner.stages import label
 from runner.teacher.vllm_engine import EngineSettings
@@ -33,27 +33,13 @@ MARK = "vllm-config: "
 
 
 @dataclass(frozen=True)
-class Gpu:
-    """A kind of GPU as its driver describes it: product name, compute capability, memory in MiB."""
-
-    product: str
-    capability: tuple[int, int]
-    memory_mib: int
-
-
-def gpu_of(kind: str) -> Gpu | None:
-    """The kind of GPU of that name in a spec; None where it is not known here."""
-    found = known(kind)
-    return None if found is None else Gpu(found.products[0], found.capability, found.nvml_bytes // MIB)
-
-
-@dataclass(frozen=True)
 class Case:
-    """One engine: the folder with its ``config.json``, what it is started with, and the kind of GPU."""
+    """One engine: the folder with its ``config.json``, what it is started with, and the kind of GPU by a name of the
+    table of accelerators."""
 
     folder: str
     settings: EngineSettings
-    gpu: Gpu
+    gpu: str
 
 
 @dataclass(frozen=True)
@@ -129,8 +115,7 @@ def _case(spec: Spec) -> Case | Answer:
     kind = teacher.resources.accelerator
     if kind is None:
         return Answer(not_asked="teacher.resources names no accelerator")
-    gpu = gpu_of(kind)
-    if gpu is None:
+    if known(kind) is None:
         return Answer(not_asked=f"{kind} is not among the GPUs that are known here ({', '.join(accelerators())})")
     try:
         folder = models.config_folder(teacher.model, teacher.revision, spec.base)
@@ -138,7 +123,7 @@ def _case(spec: Spec) -> Case | Answer:
         return Answer(not_asked=str(error))
     if folder is None:
         return Answer(not_asked="the model's config.json is not on this machine")
-    return Case(str(folder), label.settings_of(teacher), gpu)
+    return Case(str(folder), label.settings_of(teacher), kind)
 
 
 def _refusal(spec: Spec, reason: str) -> str:

@@ -18,8 +18,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from runner.hardware.accelerators import Accelerator, known
 from runner.teacher import vllm_engine
-from runner.teacher.vllm_config import MARK, Answer, Gpu
+from runner.teacher.vllm_config import MARK, Answer
 
 MOST = 400
 """Characters of a refusal."""
@@ -43,9 +44,8 @@ def main() -> None:
     before = dict(os.environ)
     answers = []
     for case in cases:
-        gpu = Gpu(case["gpu"]["product"], tuple(case["gpu"]["capability"]), case["gpu"]["memory_mib"])
         settings = vllm_engine.EngineSettings(**case["settings"])
-        declared.gpu, declared.count = gpu, settings.gpus
+        declared.gpu, declared.count = known(case["gpu"]), settings.gpus
         os.environ.clear()
         # As Ray gives them to a worker; its own numbers do not matter here.
         os.environ.update(before | {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(settings.gpus)))})
@@ -132,7 +132,7 @@ def _declared_platform() -> Any:
     from vllm.platforms.interface import DeviceCapability
 
     class Declared(CudaPlatformBase):  # type: ignore[misc]  # vLLM has no types
-        gpu: Gpu
+        gpu: Accelerator
         count: int
 
         @classmethod
@@ -141,11 +141,11 @@ def _declared_platform() -> Any:
 
         @classmethod
         def get_device_name(cls, device_id: int = 0) -> str:
-            return cls.gpu.product
+            return cls.gpu.products[0]
 
         @classmethod
         def get_device_total_memory(cls, device_id: int = 0) -> int:
-            return cls.gpu.memory_mib * 2**20
+            return cls.gpu.nvml_bytes
 
         @classmethod
         def is_fully_connected(cls, device_ids: list[int]) -> bool:

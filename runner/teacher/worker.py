@@ -1,8 +1,8 @@
 """The actor that labels: holds an engine, takes batches of texts, stores the raw answers as they come.
 
 An answer file is the answers and their own checkpoint in one atomic write: what is in ``answers/`` is never
-asked again, and a batch that was cut off leaves nothing. Several batches are in the engine at once, so that it
-never waits for the last row of one. Knows no Ray: the cluster calls it, from several threads.
+asked again. Several batches are in the engine at once, so that it never waits for the last row of one. Knows no
+Ray: the cluster calls it, from several threads.
 """
 
 from __future__ import annotations
@@ -176,6 +176,10 @@ class Labeller:
         results = [{"id": row["id"], "error": errors.get(row["id"]), **questions.tokens(row["id"])} for row in rows]
         return pa.Table.from_pylist(results, schema=RESULTS)
 
+    def close(self) -> None:
+        """Stop the engine."""
+        self._engine.close()
+
     def _conversation(self, row: Mapping[str, Any], text_ids: list[int]) -> Conversation:
         renderer = self._renderer_for(row)
         if self._trie is not None:
@@ -200,10 +204,6 @@ class Labeller:
         asking = self._asking
         how = (asking.task.labels, asking.votes, asking.early_stop, asking.sampling, asking.seed)
         return Ballot(renderer, *how, self._settings.max_context)
-
-    def close(self) -> None:
-        """Stop the engine."""
-        self._engine.close()
 
     def _all_text_ids(self, rows: Sequence[Mapping[str, Any]]) -> list[list[int] | str]:
         """Each row's text in tokens, or why it cannot be asked about. Texts with the same prompt are encoded together:
@@ -302,6 +302,7 @@ class Labeller:
         """What makes this teacher slower or less sure than it could be, as the tokenizer and a second request tell."""
         task = self._asking.task
         try:
+            text_ids = self._renderer.text_ids(PROBE)
             seam = None if task.template else self._renderer.seam(PROBE)
         except ValueError:  # a word of the probe is a control token of this model
             return []
@@ -314,13 +315,14 @@ class Labeller:
         if shared < block:
             way = PUT_LAST if task.template else SHOW_ALIKE if self._asking.pool else SHOW_MORE
             return [*found, TOO_SHORT_TO_KEEP.format(block=block, shared=shared) + way.format(block=block)]
-        return found if self._cached_tokens() else [*found, NOTHING_KEPT.format(shared=shared)]
+        cached = self._cached_tokens(self._renderer.prompt(text_ids))
+        return found if cached else [*found, NOTHING_KEPT.format(shared=shared)]
 
-    def _cached_tokens(self) -> int | None:
-        """How many tokens of a second prompt the engine did not have to compute again."""
+    def _cached_tokens(self, prompt: Sequence[int]) -> int | None:
+        """How many tokens of a prompt the engine did not have to compute again."""
         inbox: queue.SimpleQueue[Reply | Exception] = queue.SimpleQueue()
         one = Draw(Sampling(temperature=0.0, top_p=1.0, top_k=0, max_tokens=1), seed=0)
-        self._engine.submit(self._renderer.prompt(self._renderer.text_ids(PROBE)), one, inbox.put)
+        self._engine.submit(prompt, one, inbox.put)
         reply = inbox.get()
         return None if isinstance(reply, Exception) else reply.cached
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.cluster import Cluster, Resources, cores_beside
+from runner.hardware.accelerators import accelerators
 from runner.spec import load_spec
 from runner.stages.label import settings_of
 from runner.student import pick_precision
@@ -52,7 +53,7 @@ def _teachers(folders: Mapping[str, Path]) -> dict[str, Any]:
         for model, gpus in TEACHERS:
             spec, name = _spec(kind, gpus), f"{model}, {gpus} x {kind}"
             settings = settings_of(spec.teacher)
-            asked[name] = vllm_config.Case(str(folders[model]), settings, vllm_config.gpu_of(kind))
+            asked[name] = vllm_config.Case(str(folders[model]), settings, kind)
             placed[name] = _Declared(kind)._request(Resources.of(spec.teacher.resources))
     found = {}
     for name, answer in zip(asked, vllm_config.ask(list(asked.values())), strict=True):
@@ -71,7 +72,7 @@ def _students() -> dict[str, Any]:
     found, real = {}, torch.cuda.get_device_capability
     try:
         for kind in KINDS:
-            torch.cuda.get_device_capability = lambda *_, kind=kind: vllm_config.gpu_of(kind).capability
+            torch.cuda.get_device_capability = lambda *_, kind=kind: accelerators()[kind].capability
             student = _spec(kind, 1).student
             precision = pick_precision(student.precision, torch.device("cuda"))
             ray = _Declared(kind)._request(Resources.of(student.resources))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,20 @@ def test_a_stand_in_counts_as_the_real_model_and_takes_no_room(tmp_path: Path) -
     assert found["mixtral-8x7b"].kv_bytes_per_token == 2 * 32 * 8 * 128 * 2
     for file in tmp_path.rglob("*.safetensors"):
         assert file.stat().st_blocks * 512 < 10**6
+
+
+def test_without_a_gpu_it_prints_what_can_be_computed_of_each_kind() -> None:
+    from runner.hardware.accelerators import accelerators
+
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, str(BENCH / "gpu.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr
+    head, *lines = done.stdout.splitlines()
+    assert head.startswith("torch sees no GPU here: nothing is measured")
+    assert {line.split()[2] for line in lines} == set(accelerators())
+    [line] = [line for line in lines if line.split()[:4] == ["2", "x", "H100", "mixtral-8x7b"]]
+    assert " fits " in line and "vLLM: bfloat16, 1024 sequences, 16384 tokens a step" in line
 
 
 def _record(rate: float, rehearsal: bool = False) -> dict[str, Any]:

@@ -48,9 +48,9 @@ class Scripted:
 
 @pytest.fixture
 def actor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    def make(engine: Scripted, kind: str = "direct", **more: Any) -> Labeller:
+    def make(engine: Scripted, kind: str = "direct", template: str | None = None, **more: Any) -> Labeller:
         monkeypatch.setattr(worker, "_open", lambda *_: (engine, None))
-        task = Task(LABELS, "Label it.", (), kind)
+        task = Task(LABELS, "Label it.", (), kind, template)
         asking = Asking(task, 3, True, Sampling(temperature=0.8, top_p=1.0, top_k=20, max_tokens=64), 0)
         made = Labeller("vllm", "", asking, EngineSettings(4096, 0, 0), str(tmp_path / "answers"), **more)
         assert made._failed is None
@@ -120,6 +120,18 @@ def test_a_prefix_that_is_not_kept_is_said(actor: Any, block: int | None, cached
     actor(Scripted(block=block, cached=cached), tell=notes.append)
     found = [note["warning"] for note in notes if "warning" in note]
     assert [one.startswith(warned) for one in found] == ([True] if warned else [])
+
+
+@pytest.mark.parametrize("template", [None, "Label it: {text}"])
+def test_a_model_that_has_a_word_of_the_probe_for_a_control_token_starts_all_the_same(
+    actor: Any, template: str | None
+) -> None:
+    engine = Scripted(block=1)
+    [[number]] = engine.tokenizer(["sales"])["input_ids"]
+    engine.tokenizer.added_tokens_decoder = {number: "its own spelling"}
+    notes: list[dict[str, Any]] = []
+    actor(engine, tell=notes.append, template=template)
+    assert [note for note in notes if "warning" in note] == []
 
 
 def test_replicas_that_warn_of_the_same_are_heard_once() -> None:

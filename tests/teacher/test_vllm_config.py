@@ -13,7 +13,7 @@ import pytest
 from runner.cli import main
 from runner.spec import load_spec
 from runner.teacher import vllm_config
-from runner.teacher.vllm_config import Answer, Case, ask, gpu_of
+from runner.teacher.vllm_config import Answer, Case, ask
 from runner.teacher.vllm_dry_run import last_sentence
 from runner.teacher.vllm_engine import EngineSettings, engine_options
 
@@ -37,7 +37,7 @@ def _case(root: Path, kind: str, gpus: int = 1, config: dict[str, Any] | None = 
     folder = root / f"{kind}-{len(list(root.iterdir()))}"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(SMALL | (config or {})))
-    return Case(str(folder), EngineSettings(2048, gpus, 7, options=options), gpu_of(kind))
+    return Case(str(folder), EngineSettings(2048, gpus, 7, options=options), kind)
 
 
 @pytest.fixture(scope="module")
