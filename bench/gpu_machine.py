@@ -23,18 +23,17 @@ def here() -> dict[str, Any]:
     if found["count"]:
         one = torch.cuda.get_device_properties(0)
         found |= {"product": one.name, "gpu_gib": round(one.total_memory / 2**30, 1)}
-        found |= {"capability": [one.major, one.minor], "kind": kind_of(one.name, one.total_memory / 2**30)}
+        found |= {"capability": [one.major, one.minor], "kind": kind_of(one.name)}
         found["clocks"] = _smi("clocks.max.sm,clocks.max.mem,power.limit,pcie.link.gen.max")
     return found
 
 
-def kind_of(product: str, gib: float) -> str | None:
-    """The name that a spec has for a GPU, from what its driver calls it; memory tells the two kinds of A100 apart."""
-    words = product.replace("-", " ").split()
-    if "A100" in words:
-        return "A100-80G" if gib > 60 else "A100"
-    known = ("B200", "H200", "H100", "L40S", "A10G", "A10", "L4", "T4")
-    return next((kind for kind in known if kind in words), None)
+def kind_of(product: str) -> str | None:
+    """The name that a spec has for a GPU, from what its driver calls it."""
+    from runner.hardware.accelerators import of_product
+
+    found = of_product(product)
+    return found and found.name
 
 
 def used_gib() -> float | None:

@@ -5,15 +5,10 @@ from __future__ import annotations
 _KINDS = frozenset({"AcceleratorError", "OutOfMemoryError", "DistBackendError"})
 """Of torch: kernels and the driver, the GPU's memory, NCCL."""
 
-_WORDS = (
-    "CUDA error",
-    "CUDA out of memory",
-    "CUBLAS_STATUS_",
-    "CUDNN_STATUS_",
-    "NCCL error",
-    "NCCL Error",
-    "HIP error",
-)
+BROKEN = ("CUDA error", "Triton Error [CUDA]", "CUBLAS_STATUS_", "CUDNN_STATUS_", "NCCL error", "NCCL Error")
+"""In errors after which nothing can be computed on that GPU any more by this process."""
+
+_WORDS = (*BROKEN, "CUDA out of memory", "HIP error")
 """In those that torch raises as plain RuntimeError."""
 
 

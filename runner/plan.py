@@ -43,8 +43,8 @@ USABLE = 0.9
 """The share of this machine's memory that a teacher on its processor may take."""
 USEFUL = 0.4
 """The share of a GPU's dense peak that is reached where nothing more exact is known."""
-STEP_SECONDS = 0.022
-"""Of a training step, however fast the GPU: what the host does for forward, backward and optimizer of 12 layers."""
+STEP_SECONDS = 12 * gradient_traffic.HOST_SECONDS_PER_LAYER
+"""Of a training step of 12 layers, however fast the GPU."""
 UNKNOWN_TFLOPS, UNKNOWN_WATTS = 50.0, 300.0
 """Of a GPU of which nothing is known here: useful operations, and power."""
 
@@ -101,10 +101,10 @@ def make_plan(spec: Spec, run: Folder) -> Plan:
     notes += [note for one, _ in teachers for note in one.get("memory", {}).get("notes", ())]
     facts = models.describe(spec.student.model, spec.student.revision, spec.base)
     notes += [said] if (said := too_large(spec.student, facts)) else []
-    found = vocabulary.count_before(spec, [row["text"] for row in train.rows.values()])
+    learned = [row["text"] for row in train.rows.values()]
+    found = vocabulary.count_before(spec, learned)
     student["unknown_tokens"] = found and asdict(found)
     notes += [said] if (said := vocabulary.warning(spec.student.model, found, "train texts")) else []
-    learned = [row["text"] for row in train.rows.values()]
     notes += gradient_traffic.warnings(spec, learned, _flops(spec.student.resources, CPU_STUDENT_TFLOPS))
     said_by_vllm = vllm_config.report(spec)
     # Where this program has found a fault itself, vLLM would tell the same one again, in other words.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -13,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.hardware.architecture import Part, UnknownArchitectureError, knows, parts
-from runner.models.store import cache_dir
+from runner.models.store import cache_dir, remember
 
 FORMAT = 1
 """Of what is kept: another number, and nothing kept before counts."""
@@ -36,7 +34,7 @@ def parts_of(config: Mapping[str, Any], folder: Path | None) -> Counter[Part]:
     from runner.hardware.meta import meta_parts
 
     found = meta_parts(folder, config)
-    _write(note, found)
+    remember(note, [{"part": asdict(part), "count": count} for part, count in found.items()])
     return found
 
 
@@ -51,14 +49,3 @@ def _read(note: Path) -> Counter[Part] | None:
         return Counter({Part(**one["part"]): int(one["count"]) for one in kept})
     except (OSError, ValueError, TypeError, KeyError):
         return None
-
-
-def _write(note: Path, found: Counter[Part]) -> None:
-    try:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=note.parent, suffix=".tmp")
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            json.dump([{"part": asdict(part), "count": count} for part, count in found.items()], stream)
-        os.replace(name, note)
-    except OSError:
-        return  # only slower next time

@@ -8,10 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
 import struct
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from typing import Any
 from runner.errors import ModelError
 from runner.hardware import architecture
 from runner.models.catalog import Shape
-from runner.models.store import cache_dir
+from runner.models.store import cache_dir, remember
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _COUNTED = (".json", ".safetensors", ".txt", ".model", ".jinja")
@@ -136,20 +134,9 @@ def digest(path: Path, weights: bool = True) -> str:
         with file.open("rb") as stream:
             now[file.name] = [*stamp, hashlib.file_digest(stream, "sha256").hexdigest()]
     if now != remembered:
-        _remember(note, now)
+        remember(note, now)
     lines = "".join(f"{name}\0{value[3]}\n" for name, value in sorted(now.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def _remember(note: Path, value: dict[str, list[Any]]) -> None:
-    try:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=note.parent, suffix=".tmp")
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            json.dump(value, stream)
-        os.replace(name, note)
-    except OSError:
-        return  # only slower next time
 
 
 def _shards(path: Path) -> set[str]:

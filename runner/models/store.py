@@ -7,12 +7,14 @@ This module does not know where models come from.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from runner.errors import ModelError
 from runner.models.catalog import Entry, Progress
@@ -24,6 +26,18 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 def cache_dir() -> Path:
     """``$TUTELAGE_CACHE``, or ``~/.cache/tutelage``."""
     return Path(at_home(os.environ.get("TUTELAGE_CACHE") or "~/.cache/tutelage")).absolute()
+
+
+def remember(note: Path, value: Any) -> None:
+    """Keep ``value`` as JSON in a file of the cache, whole or not at all; where it cannot be kept, it is not."""
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=note.parent, suffix=".tmp")
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            json.dump(value, stream)
+        os.replace(name, note)
+    except OSError:
+        return  # only slower next time
 
 
 def folder_of(entry: Entry) -> Path:

@@ -27,7 +27,7 @@ from runner.hardware.accelerators import known
 from runner.hardware.memory import largest_step
 from runner.progress import clock
 from runner.reading import row_id
-from runner.replicas import worth_starting
+from runner.replicas import first_requests, worth_starting
 from runner.spec import Spec
 from runner.spec.model import Budget, Teacher
 from runner.stage import Context
@@ -44,7 +44,6 @@ from runner.teacher.examples import Chooser, choose_spread
 from runner.teacher.live import Live, Start
 from runner.teacher.recorded import distribution
 from runner.teacher.vllm_engine import EngineSettings, engine_options
-from runner.teacher.votes import still_needed
 from runner.teacher.worker import OVER_BUDGET, QUESTIONS, Asking, Labeller, cut_words
 from runner.telemetry import Meter, count_failures
 
@@ -536,11 +535,9 @@ def wanted_resources(teacher: Teacher) -> Resources:
 
 
 def _replicas_for(spec: Spec, waiting: pa.Table) -> int:
-    """The most replicas that these rows pay for; each has a batch at the least."""
+    """The most replicas that these rows pay for."""
     characters = pc.mean(pc.utf8_length(waiting["text"])).as_py() or 0.0
-    worth = worth_starting(spec, engine_options(settings_of(spec.teacher)), len(waiting), characters)
-    batches = math.ceil(len(waiting) / spec.teacher.batch_size)
-    return max(spec.teacher.resources.replicas[0], min(worth, batches))
+    return worth_starting(spec, engine_options(settings_of(spec.teacher)), len(waiting), characters)
 
 
 def concurrent_batches(teacher: Teacher, batches: int, replicas: int = 1) -> int:
@@ -553,9 +550,7 @@ def concurrent_batches(teacher: Teacher, batches: int, replicas: int = 1) -> int
     sequences = UNKNOWN_GPU_SEQUENCES if asked is None else asked
     if gpu:
         sequences = largest_step(gpu, teacher.engine_options, teacher.max_context).sequences
-    votes = still_needed([], teacher.votes) if teacher.early_stop else teacher.votes
-    requests = votes if teacher.prompt == "cot" else 1
-    wanted = math.ceil(IN_HAND * sequences / requests / teacher.batch_size)
+    wanted = math.ceil(IN_HAND * sequences / first_requests(teacher) / teacher.batch_size)
     share = math.ceil(batches / replicas)
     return max(CONCURRENT_BATCHES, min(wanted, share, MOST_CONCURRENT_BATCHES))
 

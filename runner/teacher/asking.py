@@ -16,7 +16,7 @@ from runner.teacher.answers import read_label
 from runner.teacher.engine import Choice, Draw, Reply, Sampling, Want
 from runner.teacher.labels import LabelTrie, NotFiniteError
 from runner.teacher.prompt import Renderer
-from runner.teacher.votes import still_needed
+from runner.teacher.votes import next_votes
 
 REASK_TOKENS = 32
 """The second question wants a label and nothing else."""
@@ -193,7 +193,7 @@ def counted(
     """The votes that count, in order: as many of ``total`` as were needed, even where more are stored."""
     found = readings(records, labels)
     votes: list[str | None] = []
-    while need := _need(votes, total, early_stop):
+    while need := next_votes(votes, total, early_stop):
         got = [found[vote].label for vote in range(len(votes), len(votes) + need) if vote in found]
         votes += got
         if len(got) < need:
@@ -207,17 +207,13 @@ def missing(
     """The votes to ask for now: the number of each and, where it is asked again, its unusable answer."""
     found = readings(records, labels)
     votes: list[str | None] = []
-    while need := _need(votes, total, early_stop):
+    while need := next_votes(votes, total, early_stop):
         wanted = range(len(votes), len(votes) + need)
         open_ = [(vote, found[vote].answer if vote in found else None) for vote in wanted if not _settled(found, vote)]
         if open_:
             return open_
         votes += [found[vote].label for vote in wanted]
     return []
-
-
-def _need(votes: Sequence[str | None], total: int, early_stop: bool) -> int:
-    return still_needed(votes, total) if early_stop else total - len(votes)
 
 
 def _settled(found: Mapping[int, Reading], vote: int) -> bool:

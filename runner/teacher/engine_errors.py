@@ -11,8 +11,7 @@ import re
 import stat
 from collections.abc import Sequence
 
-_BROKEN = ("CUDA error", "Triton Error [CUDA]", "CUBLAS_STATUS_", "CUDNN_STATUS_", "NCCL error", "NCCL Error")
-"""In errors after which nothing can be computed on that GPU any more by this process."""
+from runner.device_errors import BROKEN
 
 _CAUSE = re.compile(r"\b(?:[A-Za-z_]\w*\.)*([A-Z]\w*(?:Error|Exception)): (.+)")
 _NOT_THE_CAUSE = ("initialization failed", "see root cause", "see stack trace")
@@ -20,7 +19,7 @@ _NOT_THE_CAUSE = ("initialization failed", "see root cause", "see stack trace")
 
 def is_fatal(error: Exception) -> bool:
     """Whether the engine is dead: its own process is gone, or the GPU's context is broken."""
-    return type(error).__name__ == "EngineDeadError" or any(words in str(error) for words in _BROKEN)
+    return type(error).__name__ == "EngineDeadError" or any(words in str(error) for words in BROKEN)
 
 
 def gpu_answers() -> bool:

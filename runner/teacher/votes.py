@@ -31,6 +31,11 @@ def still_needed(votes: Sequence[str | None], total: int) -> int:
     return (remaining - lead) // 2 + 1 if remaining else 0
 
 
+def next_votes(votes: Sequence[str | None], total: int, early_stop: bool) -> int:
+    """How many votes are drawn next, at once: with ``early_stop`` those of :func:`still_needed`, else all that lack."""
+    return still_needed(votes, total) if early_stop else total - len(votes)
+
+
 def majority(votes: Sequence[str | None]) -> str | None:
     """The label with most votes; None when labels tie or no vote names one."""
     ranked = Counter(vote for vote in votes if vote is not None).most_common(2)

@@ -11,7 +11,7 @@ import pytest
 
 from runner.hardware.accelerators import accelerators
 from runner.hardware.memory import largest_step
-from runner.teacher.vllm_config import Case, ask, gpu_of
+from runner.teacher.vllm_config import Case, ask
 from runner.teacher.vllm_engine import EngineSettings
 
 from .test_counts import config_of
@@ -52,7 +52,7 @@ def test_under_options_the_step_is_vllms(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     asked = []
     for kind, context, options in CASES:
-        gpu = gpu_of(kind)
+        gpu = kind
         assert gpu is not None
         asked.append(Case(str(tmp_path), EngineSettings(context, 1, 0, options=options), gpu))
     differ, compared = [], 0

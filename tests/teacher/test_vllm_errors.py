@@ -62,6 +62,8 @@ class Engine:
     """Ends every request in the first step, with what ``output`` makes of its name."""
 
     model_config = SimpleNamespace(max_model_len=64)
+    vllm_config = SimpleNamespace(cache_config=SimpleNamespace(block_size=32))
+    engine_core = SimpleNamespace(shutdown=lambda: None)
     renderer = SimpleNamespace(validate_token_ids=lambda ids: None)
     input_processor = SimpleNamespace(
         process_inputs=lambda number, prompt, parameters, tasks: SimpleNamespace(sampling_params=parameters)
@@ -167,14 +169,10 @@ def test_after_an_error_the_gpu_is_asked(ended: list[int], monkeypatch: pytest.M
 def test_without_its_thread_the_process_ends(
     ended: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    class Silent(Engine):
-        vllm_config = SimpleNamespace(cache_config=SimpleNamespace(block_size=32))
-        engine_core = SimpleNamespace(shutdown=lambda: None)
-
     def broken(self: Any) -> None:
         raise MemoryError("what nobody has thought of")
 
-    monkeypatch.setattr(vllm_engine, "_start", lambda folder, settings: Silent())
+    monkeypatch.setattr(vllm_engine, "_start", lambda folder, settings: Engine())
     monkeypatch.setattr(vllm_engine._Loop, "run", broken)
     monkeypatch.setattr(vllm_engine.threading, "excepthook", lambda arguments: None)
     engine = vllm_engine.VllmEngine(tmp_path, vllm_engine.EngineSettings(max_context=64, gpus=0, seed=0))
@@ -277,7 +275,6 @@ def test_an_engine_whose_own_process_is_gone_ends_this_one(
     process = SimpleNamespace(engine_dead=False)
 
     class Waiting(Engine):
-        vllm_config = SimpleNamespace(cache_config=SimpleNamespace(block_size=32))
         engine_core = SimpleNamespace(shutdown=lambda: None, resources=process)
 
     monkeypatch.setattr(vllm_engine, "WATCH_SECONDS", 0.01)
@@ -301,7 +298,6 @@ def test_an_engine_that_is_closed_is_no_dead_one(
     process = SimpleNamespace(engine_dead=False)
 
     class Closing(Engine):
-        vllm_config = SimpleNamespace(cache_config=SimpleNamespace(block_size=32))
         engine_core = SimpleNamespace(shutdown=lambda: setattr(process, "engine_dead", True), resources=process)
 
     monkeypatch.setattr(vllm_engine, "WATCH_SECONDS", 0.01)
