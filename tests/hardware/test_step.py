@@ -50,11 +50,9 @@ def test_the_common_cases_have_the_steps_of_the_snapshot() -> None:
 def test_under_options_the_step_is_vllms(tmp_path: Path) -> None:
     config = config_of("llama", max_position_embeddings=32_768)
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    asked = []
-    for kind, context, options in CASES:
-        gpu = kind
-        assert gpu is not None
-        asked.append(Case(str(tmp_path), EngineSettings(context, 1, 0, options=options), gpu))
+    asked = [
+        Case(str(tmp_path), EngineSettings(context, 1, 0, options=options), kind) for kind, context, options in CASES
+    ]
     differ, compared = [], 0
     for (kind, context, options), answer in zip(CASES, ask(asked, 400), strict=True):
         assert answer.not_asked is None, answer.not_asked
