@@ -19,7 +19,7 @@ from runner.errors import EngineError, ModelError
 from runner.hardware.accelerators import GIB, known, of_product
 from runner.hardware.teacher_fit import Asked, Row, Verdict, context_too_long, judge
 from runner.hardware.throughput import ANSWER_TOKENS, CHARACTERS_PER_TOKEN, Work, row_seconds, start_seconds
-from runner.hardware.training_memory import too_large
+from runner.hardware.training_memory import emulated, too_large
 from runner.held_out import held_out_size
 from runner.pipeline import steps
 from runner.progress import clock
@@ -100,7 +100,7 @@ def make_plan(spec: Spec, run: Folder) -> Plan:
     notes = [*warnings, *_slow_choices(spec, teacher), *([student["advice"]] if student["advice"] else [])]
     notes += [note for one, _ in teachers for note in one.get("memory", {}).get("notes", ())]
     facts = models.describe(spec.student.model, spec.student.revision, spec.base)
-    notes += [said] if (said := too_large(spec.student, facts)) else []
+    notes += [said for said in (too_large(spec.student, facts), emulated(spec.student)) if said]
     learned = [row["text"] for row in train.rows.values()]
     found = vocabulary.count_before(spec, learned)
     student["unknown_tokens"] = found and asdict(found)

@@ -14,7 +14,7 @@ from typing import Any
 from runner.hardware.accelerators import GIB, Accelerator, accelerators
 from runner.hardware.architecture import Part, UnknownArchitectureError
 from runner.hardware.layouts import IndivisibleError
-from runner.hardware.memory import FEW_SEQUENCES, UTILISATION, Fit, Steps, fit, utilisation
+from runner.hardware.memory import FEW_SEQUENCES, Fit, Steps, fit, utilisation
 from runner.hardware.weights import parts_of
 from runner.models import ModelFacts
 
@@ -129,7 +129,7 @@ def _undivided(asked: Asked, facts: ModelFacts) -> Verdict:
     """Of a model of which only the size is known: divided evenly, and without its cache."""
     if facts.weight_bytes is None:
         return Verdict("unknown: the model is not on this machine")
-    each, take = facts.weight_bytes / asked.gpus, UTILISATION * asked.gpu.memory_bytes
+    each, take = facts.weight_bytes / asked.gpus, utilisation(asked.options) * asked.gpu.memory_bytes
     arithmetic = f"weights {each / GIB:.1f} GiB on each of {asked.gpus} x {asked.gpu.name}: {take / GIB:.1f} GiB"
     if each > take:
         return Verdict(arithmetic, problems=[f"teacher.resources: {asked.model} does not fit: {arithmetic}"])

@@ -67,3 +67,17 @@ def too_large(student: Student, facts: ModelFacts) -> str | None:
         f"student.resources: {texts} texts of {student.max_length} tokens at once take about {need / GIB:.1f} GiB in "
         f"training, and {gpu.name} has {gpu.memory_bytes / GIB:.1f} GiB: {advice}"
     )
+
+
+def emulated(student: Student) -> str | None:
+    """What to say where the GPU of the spec does not multiply in the student's precision; None where it does.
+
+    torch computes bf16 on every GPU, and below compute capability 8.0 without the units that make it fast.
+    """
+    gpu = known(student.resources.accelerator) if student.resources.gpus else None
+    if gpu is None or gpu.bf16 or student.precision != "bf16":
+        return None
+    return (
+        f"student.precision: {gpu.name} has no hardware for bf16 (compute capability "
+        f"{'.'.join(map(str, gpu.capability))}, 8.0 is needed), so that it is slow: set auto, which takes fp16 there"
+    )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -15,6 +16,7 @@ from runner.hardware.layouts import IndivisibleError, check_divides, layout_of
 from runner.hardware.memory import Steps, fit, reserve
 from runner.hardware.meta import meta_model
 from runner.hardware.teacher_fit import Asked, Row, Verdict, judge
+from runner.hardware.training_memory import emulated
 from runner.models import ModelFacts
 
 from .test_counts import AWQ, FP8, GPTQ, config_of
@@ -229,3 +231,22 @@ def test_a_smaller_step_is_advised_where_it_would_do(options: dict[str, Any], ad
     (note,) = judged(config, context=4096, gpus=1, gpu_memory_utilization=share, **options).notes
     assert "may not fit" in note and (f"With engine_options: {advised} it should" in note) == (advised is not None)
     assert advised is not None or "With engine_options" not in note
+
+
+def test_of_a_model_whose_size_alone_is_known_the_share_of_the_gpu_counts() -> None:
+    sized = ModelFacts(None, None, 18 * 1024**3, None, None, None, 4096, None, present=True)
+    whole = judge(Asked("the-model", accelerators()["L4"], 1, 2048, {}), sized, None)
+    half = judge(Asked("the-model", accelerators()["L4"], 1, 2048, {"gpu_memory_utilization": 0.5}), sized, None)
+    assert not whole.problems
+    assert "does not fit: weights 18.0 GiB on each of 1 x L4: 10.8 GiB" in half.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("gpu", "precision", "said"),
+    [("T4", "bf16", True), ("T4", "auto", False), ("T4", "fp16", False), ("L4", "bf16", False), (None, "bf16", False)],
+)
+def test_bf16_without_hardware_for_it_is_told(gpu: str | None, precision: str, said: bool) -> None:
+    resources = SimpleNamespace(accelerator=gpu, gpus=1 if gpu else 0)
+    found = emulated(cast(Any, SimpleNamespace(resources=resources, precision=precision)))
+    assert (found is not None) == said
+    assert found is None or found.startswith("student.precision: T4 has no hardware for bf16 (compute capability 7.5")
