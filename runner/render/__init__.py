@@ -8,7 +8,8 @@
     groups.py      from the spec's resources to groups of pods, in numbers
     clouds.py      the nodes that have an accelerator, on each cloud
     pods.py        a hardened pod for each of the groups
-    cost.py        what an hour costs at most, and what the plan expects
+    lifetime.py    how long the pods may be there
+    cost.py        what an hour and the whole costs at most, and what the plan expects
     manifest.py    all of it together: the ConfigMap and the RayJob
     yaml_text.py   plain data as YAML
 

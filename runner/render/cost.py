@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 
 from runner.plan import estimate, hourly_usd, make_plan
+from runner.render.lifetime import HOUR_SECONDS, kept_seconds, worst_seconds
 from runner.render.wish import Wish
 from runner.spec import Spec, check_files
 from runner.store import Folder
 
 
 def cost_line(spec: Spec, wish: Wish) -> str:
-    """USD an hour with all pods up, and until the deadline; the prices are the spec's own."""
+    """USD with all pods up: an hour, one attempt, and the worst case. The prices are the spec's own."""
     teacher, student, further = hourly_usd(spec)
     known = {"teacher": teacher, "student": student, "benchmark.hardware": further or None}
     parts = [f"{name} {usd:.2f}" for name, usd in known.items() if usd is not None]
@@ -22,8 +24,16 @@ def cost_line(spec: Spec, wish: Wish) -> str:
     if not any(usd is not None for usd in known.values()):
         return "; ".join(parts)
     total = sum(usd or 0 for usd in known.values())
-    most = f"at most USD {total:.2f} an hour ({', '.join(parts)}; the head is not counted)"
-    return f"{most}, USD {total * wish.hours:.2f} until the deadline of {wish.hours} h"
+    most = f"at most USD {_cents(total)} an hour ({', '.join(parts)}; the head is not counted)"
+    attempt = f"USD {_cents(total * wish.hours)} for an attempt that reaches its deadline of {wish.hours} h"
+    worst = _cents(total * worst_seconds(wish) / HOUR_SECONDS)
+    after = f", {kept_seconds(wish) // 60} minutes after the end included" if kept_seconds(wish) else ""
+    return f"{most}; {attempt}; USD {worst} if all attempts do, {wish.retries + 1} of them{after}"
+
+
+def _cents(usd: float) -> str:
+    """Rounded up: nothing costs more than what stands here."""
+    return f"{math.ceil(round(usd * 100, 6)) / 100:.2f}"
 
 
 def plan_line(spec: Spec) -> str:

@@ -28,7 +28,7 @@ class Group:
     """Pods that are alike, for what stands at ``place`` of the spec. ``ray_cpus`` is what Ray may give away, ``cores``
     and ``gib`` what the pod has.
 
-    There are ``start`` of them at once, later ``least`` to ``most``.
+    There are ``least`` of them at first, and never more than ``most``.
     """
 
     name: str
@@ -38,7 +38,6 @@ class Group:
     ray_cpus: int
     cores: int
     gib: int
-    start: int
     least: int
     most: int
 
@@ -62,24 +61,24 @@ def with_cpus(spec: Spec) -> Spec:
 def groups_of(spec: Spec, fixed: bool = False) -> tuple[Group, ...]:
     """The groups that ``spec`` (``with_cpus``) needs; ``fixed`` for a cluster that does not scale.
 
+    Where it scales none of them has a pod at first. KubeRay submits a job once all first pods are ready: the job would
+    wait for GPUs that it may not need any more, and its own wait for nodes would not have begun.
+
     A teacher that is recorded, random or on a server of its own needs no pods; what it does need runs on the
-    student's. The student's come up when they are asked for, which the teacher's pods would only wait for.
+    student's.
     """
     teacher, student = spec.teacher.resources, spec.student.resources
     runs, groups = _runs_a_teacher(spec), []
     if runs:
-        at_once, most = teacher.replicas
+        least, most = teacher.replicas
         place = ("teacher", "resources")
-        groups.append(_group("teacher", place, teacher, teacher.cpus or 1, at_once, most))
+        groups.append(_group("teacher", place, teacher, teacher.cpus or 1, least if fixed else most))
     callers = 1 if runs or spec.teacher.engine != "vllm" else teacher.cpus or 1
-    later = runs and not fixed
     cpus = max(student.cpus or 1, callers)
-    place = ("student", "resources")
-    groups.append(_group("student", place, student, cpus, 0 if later else student.workers, student.workers))
+    groups.append(_group("student", ("student", "resources"), student, cpus, student.workers))
     for number, one in enumerate(spec.benchmark.hardware):
-        at = ("benchmark", "hardware", number)
-        groups.append(_group(f"benchmark-{number + 1}", at, one, one.cpus or 1, 1 if fixed else 0, 1))
-    return tuple(replace(group, least=group.start, most=group.start) if fixed else group for group in groups)
+        groups.append(_group(f"benchmark-{number + 1}", ("benchmark", "hardware", number), one, one.cpus or 1, 1))
+    return tuple(replace(group, least=group.most) if fixed else group for group in groups)
 
 
 def _runs_a_teacher(spec: Spec) -> bool:
@@ -95,12 +94,10 @@ def _group(
     place: tuple[str | int, ...],
     asked: TeacherResources | StudentResources | Hardware,
     cpus: int,
-    start: int,
     most: int,
 ) -> Group:
-    """``least`` is 0: once labelling is done nobody needs the teacher, and nobody the student before."""
     gpu = known(asked.accelerator)
     each, gib_each = gpu.pod if gpu else PER_UNKNOWN_GPU
     cores = max(cpus, asked.gpus * each)
     gib = asked.gpus * gib_each if asked.gpus else max(LEAST_GIB, cores * GIB_PER_CORE)
-    return Group(name, place, asked.accelerator, asked.gpus, cpus, cores, gib, start, 0, most)
+    return Group(name, place, asked.accelerator, asked.gpus, cpus, cores, gib, 0, most)

@@ -12,12 +12,15 @@ from runner.render.clouds import CLOUDS, lack
 from runner.render.cost import cost_line, plan_line
 from runner.render.groups import Group, groups_of, with_cpus
 from runner.render.inside import SPEC_FILE, Inside, inside
+from runner.render.lifetime import HOUR_SECONDS, IDLE_SECONDS, NODE_SECONDS, kept_seconds
 from runner.render.names import kubernetes_name
 from runner.render.pods import (
     API_MOUNT,
     CONTAINER_SECURITY,
     SPEC_MOUNT,
     TMP_MOUNT,
+    WITHOUT_GPU,
+    environment,
     head_pod,
     resources,
     submitter_pod,
@@ -30,12 +33,6 @@ from runner.spec import Spec
 RAY_VERSION = "2.60.0"
 """Of the images; KubeRay wants to know it before it turns token authentication on."""
 
-NODE_SECONDS = 1800
-"""That a node may take to come up, with its image: those with GPUs are slow."""
-IDLE_SECONDS = 600
-"""Without work before a pod is given back: more than a stage without Ray takes, less than a GPU's hour costs."""
-KEPT_SECONDS = 600
-"""The cluster stays that long after its job, for a look at Ray's logs."""
 REDIS_PASSWORD_KEY = "redis-password"
 
 
@@ -107,40 +104,54 @@ def _labels(name: str) -> dict[str, str]:
 
 
 def _job(found: Inside, wish: Wish, name: str, config_map: str) -> dict[str, Any]:
-    # Kueue admits a job as one size and takes none that scales.
-    scales = wish.queue is None
-    groups = groups_of(found.spec, fixed=not scales)
-    image = wish.image_for(any(group.gpus for group in groups))
     options = f"--address auto --wait {NODE_SECONDS} --runs-dir {wish.runs_dir}"
+    scales = _scales(wish)
+    groups = groups_of(found.spec, fixed=not scales)
+    with_gpus = any(group.gpus for group in groups)
     return {
         # A fixed path: nothing of the spec gets near the shell that reads this line.
         "entrypoint": f"tutelage run {SPEC_MOUNT}/{SPEC_FILE} {options}",
         "submissionMode": "K8sJobMode",
         "backoffLimit": wish.retries,
-        "activeDeadlineSeconds": wish.hours * 3600,
+        "activeDeadlineSeconds": wish.hours * HOUR_SECONDS,
+        # A head that never comes up, for want of its image or of a node, is tried again rather than waited for.
+        "preRunningDeadlineSeconds": NODE_SECONDS,
         "shutdownAfterJobFinishes": True,
-        "ttlSecondsAfterFinished": KEPT_SECONDS,
+        "ttlSecondsAfterFinished": kept_seconds(wish),
         **({} if scales else {"suspend": True}),
-        "submitterPodTemplate": submitter_pod(image, _labels(name)),
-        "rayClusterSpec": {
-            "rayVersion": RAY_VERSION,
-            "authOptions": {"mode": "token"},
-            "enableInTreeAutoscaling": scales,
-            **({"autoscalerOptions": _autoscaler()} if scales else {}),
-            **_fault_tolerance(wish),
-            "headGroupSpec": {
-                "serviceType": "ClusterIP",
-                "enableIngress": False,
-                "rayStartParams": {"num-cpus": "0"},
-                "template": head_pod(wish, image, config_map, _labels(name), scales),
-            },
-            "workerGroupSpecs": [
-                # What several could do starts a node of the student's, not of the teacher's or the benchmark's.
-                _workers(group, wish, image, config_map, name)
-                | ({"priority": int(group.name == "student")} if scales else {})
-                for group in groups
-            ],
+        "submitterPodTemplate": submitter_pod(wish.head_image_for(with_gpus), _labels(name)),
+        "rayClusterSpec": _cluster(groups, with_gpus, wish, config_map, _labels(name)),
+    }
+
+
+def _scales(wish: Wish) -> bool:
+    """Kueue admits a job as one size and takes none that scales."""
+    return wish.queue is None
+
+
+def _cluster(
+    groups: tuple[Group, ...], with_gpus: bool, wish: Wish, config_map: str, labels: dict[str, str]
+) -> dict[str, Any]:
+    scales = _scales(wish)
+    return {
+        "rayVersion": RAY_VERSION,
+        "authOptions": {"mode": "token"},
+        "enableInTreeAutoscaling": scales,
+        **({"autoscalerOptions": _autoscaler()} if scales else {}),
+        **_fault_tolerance(wish),
+        "headGroupSpec": {
+            "serviceType": "ClusterIP",
+            "enableIngress": False,
+            # Left out, Ray would count for itself what the node has.
+            "rayStartParams": {"num-cpus": "0", "num-gpus": "0"},
+            "template": head_pod(wish, wish.head_image_for(with_gpus), config_map, labels, scales),
         },
+        "workerGroupSpecs": [
+            # What several could do starts a node of the student's, not of the teacher's or the benchmark's.
+            _workers(group, wish, wish.image_for(with_gpus), config_map, labels)
+            | ({"priority": int(group.name == "student")} if scales else {})
+            for group in groups
+        ],
     }
 
 
@@ -149,7 +160,7 @@ def _autoscaler() -> dict[str, Any]:
         "version": "v2",
         "idleTimeoutSeconds": IDLE_SECONDS,
         "imagePullPolicy": "IfNotPresent",
-        "env": [{"name": "HOME", "value": "/tmp"}],
+        "env": environment({"HOME": "/tmp", **WITHOUT_GPU}),
         "resources": resources("500m", "1Gi"),
         "securityContext": CONTAINER_SECURITY,
         "volumeMounts": [TMP_MOUNT, API_MOUNT],
@@ -166,14 +177,14 @@ def _fault_tolerance(wish: Wish) -> dict[str, Any]:
     return {"gcsFaultToleranceOptions": options}
 
 
-def _workers(group: Group, wish: Wish, image: str, config_map: str, name: str) -> dict[str, Any]:
+def _workers(group: Group, wish: Wish, image: str, config_map: str, labels: dict[str, str]) -> dict[str, Any]:
     return {
         "groupName": group.name,
-        "replicas": group.start,
+        "replicas": group.least,
         "minReplicas": group.least,
         "maxReplicas": group.most,
         "rayStartParams": _ray_start(group),
-        "template": worker_pod(group, wish, image, config_map, _labels(name)),
+        "template": worker_pod(group, wish, image, config_map, labels),
     }
 
 
@@ -181,7 +192,7 @@ def _ray_start(group: Group) -> dict[str, str]:
     """What Ray is told of such a node. The autoscaler reads it too, before there is a node that could be asked."""
     params = {"num-cpus": str(group.ray_cpus), "num-gpus": str(group.gpus)}
     if group.accelerator:
-        # KubeRay puts this between other words of a command line: hence the quotes within the quotes.
-        kind = json.dumps({f"accelerator_type:{group.accelerator}": 1})
-        params["resources"] = json.dumps(kind)
+        # KubeRay puts this between other words of a command line, hence the quotes. It and Ray's autoscaler strip them
+        # and read the JSON.
+        params["resources"] = f"'{json.dumps({f'accelerator_type:{group.accelerator}': 1})}'"
     return params

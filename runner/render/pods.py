@@ -12,6 +12,7 @@ from typing import Any
 from runner.render.clouds import CLOUDS, placement
 from runner.render.groups import Group
 from runner.render.inside import MODELS_FOLDER
+from runner.render.lifetime import GRACE_SECONDS, LOST_NODE_SECONDS
 from runner.render.wish import MOUNT, Wish
 
 USER = 10001
@@ -20,6 +21,16 @@ SPEC_MOUNT = "/etc/tutelage"
 HEAD_ACCOUNT, WORKER_ACCOUNT = "tutelage-head", "tutelage-worker"
 TOKEN_MOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 HEAD_PORTS = {"gcs-server": 6379, "dashboard": 8265, "client": 10001}
+
+WITHOUT_GPU = {"NVIDIA_VISIBLE_DEVICES": "void"}
+"""For NVIDIA's container runtime, which may show all GPUs of a node to a container that asked for none."""
+
+# What a cluster's autoscaler may not move to another node: it would start anew, and the head's end is the job's.
+_STAYS = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
+_LOST_NODE: list[dict[str, Any]] = [
+    {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": LOST_NODE_SECONDS}
+    for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+]
 
 CONTAINER_SECURITY: dict[str, Any] = {
     "allowPrivilegeEscalation": False,
@@ -52,29 +63,48 @@ _API_VOLUME: dict[str, Any] = {
 }
 
 
-def resources(cpu: str, memory: str, gpus: int = 0) -> dict[str, Any]:
-    """Requests equal to limits: what a pod was promised is what it may use, and it is the last to be evicted."""
-    amounts = {"cpu": cpu, "memory": memory, **({"nvidia.com/gpu": str(gpus)} if gpus else {})}
+def resources(cpu: str, memory: str, disk: str = "1Gi", gpus: int = 0) -> dict[str, Any]:
+    """Requests equal to limits: what a pod was promised is what it may use, and it is the last to be evicted.
+
+    ``disk`` is for logs and the folders that end with the pod.
+    """
+    amounts = {"cpu": cpu, "memory": memory, "ephemeral-storage": disk}
+    amounts |= {"nvidia.com/gpu": str(gpus)} if gpus else {}
     return {"requests": amounts, "limits": dict(amounts)}
+
+
+def environment(values: Mapping[str, str]) -> list[dict[str, str]]:
+    """Variables as Kubernetes wants them."""
+    return [{"name": name, "value": value} for name, value in values.items()]
 
 
 def head_pod(wish: Wish, image: str, config_map: str, labels: Mapping[str, str], scales: bool) -> dict[str, Any]:
     """Ray's head: the driver and Ray's own services, and none of the work."""
+    more = {
+        **WITHOUT_GPU,
+        # Ray stops a job by a signal to the driver, and kills it three seconds later: too soon to leave things tidy.
+        "RAY_JOB_STOP_SIGNAL": "SIGINT",
+        "RAY_JOB_STOP_WAIT_TIME_S": "20",
+        # The runner asks for a stage's nodes just before the stage, and not for a look at them.
+        **({"TUTELAGE_NODES": "later"} if scales else {}),
+    }
     container = {
-        **_ray_container("ray-head", wish, image, resources("2", "8Gi")),
+        **_ray_container("ray-head", wish, image, resources("2", "8Gi", "10Gi"), more),
         "ports": [{"name": name, "containerPort": port} for name, port in HEAD_PORTS.items()],
     }
     volumes = _volumes(wish, config_map) + ([_API_VOLUME] if scales else [])
-    return _pod(labels, HEAD_ACCOUNT, [container], volumes)
+    return _ray_pod(_pod(labels, HEAD_ACCOUNT, container, volumes))
 
 
 def worker_pod(group: Group, wish: Wish, image: str, config_map: str, labels: Mapping[str, str]) -> dict[str, Any]:
     """A pod of the group, on a node that has its accelerator."""
-    size = resources(str(group.cores), f"{group.gib}Gi", group.gpus)
-    container = _ray_container("ray-worker", wish, image, size)
-    pod = _pod(labels, WORKER_ACCOUNT, [container], _volumes(wish, config_map))
-    pod["spec"] |= placement(CLOUDS[wish.cloud], group.accelerator, group.gpus)
-    return pod
+    size = resources(str(group.cores), f"{group.gib}Gi", "20Gi", group.gpus)
+    container = _ray_container("ray-worker", wish, image, size, {} if group.gpus else WITHOUT_GPU)
+    pod = _pod(labels, WORKER_ACCOUNT, container, _volumes(wish, config_map))
+    placed = placement(CLOUDS[wish.cloud], group.accelerator, group.gpus)
+    pod["spec"]["tolerations"] += placed.pop("tolerations", [])
+    pod["spec"] |= placed
+    return _ray_pod(pod)
 
 
 def submitter_pod(image: str, labels: Mapping[str, str]) -> dict[str, Any]:
@@ -83,39 +113,54 @@ def submitter_pod(image: str, labels: Mapping[str, str]) -> dict[str, Any]:
         "name": "ray-job-submitter",
         "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "env": [{"name": "HOME", "value": "/tmp"}],
+        "env": environment({"HOME": "/tmp", **WITHOUT_GPU}),
         "resources": resources("500m", "1Gi"),
         "securityContext": CONTAINER_SECURITY,
         "volumeMounts": [TMP_MOUNT],
     }
-    pod = _pod(labels, WORKER_ACCOUNT, [container], [_TMP_VOLUME])
-    pod["spec"]["restartPolicy"] = "Never"
+    pod = _pod(labels, WORKER_ACCOUNT, container, [_TMP_VOLUME])
+    pod["spec"] |= {"restartPolicy": "Never", "affinity": {"podAffinity": _beside_the_head(labels)}}
     return pod
 
 
+def _beside_the_head(labels: Mapping[str, str]) -> dict[str, Any]:
+    """Where there is room. Then a node that is lost takes both, and the submitter that follows submits again; from
+    elsewhere it would wait for ever for the lines of a head that is gone. And the image is there already.
+    """
+    head = {"matchLabels": {**labels, "ray.io/node-type": "head"}}
+    term = {"labelSelector": head, "topologyKey": "kubernetes.io/hostname"}
+    return {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": term}]}
+
+
 def _pod(
-    labels: Mapping[str, str], account: str, containers: list[dict[str, Any]], volumes: list[dict[str, Any]]
+    labels: Mapping[str, str], account: str, container: dict[str, Any], volumes: list[dict[str, Any]]
 ) -> dict[str, Any]:
     return {
-        "metadata": {"labels": dict(labels)},
+        "metadata": {"labels": dict(labels), "annotations": dict(_STAYS)},
         "spec": {
             "serviceAccountName": account,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "securityContext": _POD_SECURITY,
-            "containers": containers,
+            "containers": [container],
             "volumes": volumes,
+            "tolerations": [dict(one) for one in _LOST_NODE],
         },
     }
 
 
-def _ray_container(name: str, wish: Wish, image: str, size: dict[str, Any]) -> dict[str, Any]:
+def _ray_pod(pod: dict[str, Any]) -> dict[str, Any]:
+    pod["spec"]["terminationGracePeriodSeconds"] = GRACE_SECONDS
+    return pod
+
+
+def _ray_container(name: str, wish: Wish, image: str, size: dict[str, Any], more: Mapping[str, str]) -> dict[str, Any]:
     secrets = [{"secretRef": {"name": secret}} for secret in wish.secrets]
     return {
         "name": name,
         "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "env": [{"name": key, "value": value} for key, value in _environment(wish).items()],
+        "env": environment({**_every_pods_environment(wish), **more}),
         **({"envFrom": secrets} if secrets else {}),
         "resources": size,
         "securityContext": CONTAINER_SECURITY,
@@ -128,7 +173,7 @@ def _ray_container(name: str, wish: Wish, image: str, size: dict[str, Any]) -> d
     }
 
 
-def _environment(wish: Wish) -> dict[str, str]:
+def _every_pods_environment(wish: Wish) -> dict[str, str]:
     return {
         "HOME": "/cache",
         "TUTELAGE_CACHE": MODELS_FOLDER,

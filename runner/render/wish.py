@@ -29,12 +29,13 @@ _ADDRESS = re.compile(r"[A-Za-z0-9.-]+:[0-9]{1,5}")
 class Wish:
     """The options of ``tutelage render``, which explains each of them, and what they are where they are left out.
 
-    ``secrets`` are names, never values. ``hours`` and ``retries`` bound the whole job.
+    ``secrets`` are names, never values. ``hours`` bounds each attempt, of which there are ``retries`` and one.
     :raises UserError: when one of them would be refused later, by Kubernetes or in the middle of a run.
     """
 
     cloud: Literal["gke", "eks", "aks", "plain"] = "plain"
     image: str | None = None
+    head_image: str | None = None
     namespace: str = "tutelage"
     runs_dir: str = f"{MOUNT}/runs"
     data_dir: str = f"{MOUNT}/data"
@@ -52,8 +53,9 @@ class Wish:
             _check(option, name, _DOMAIN, "the name of a Kubernetes object: small letters, digits, '-' and '.'")
         if self.queue is not None:
             _check("--queue", self.queue, _LABEL, "the name of a LocalQueue: small letters, digits and '-'")
-        if self.image is not None:
-            _check("--image", self.image, _IMAGE, "an image such as registry.internal/tutelage:gpu")
+        for option, image in (("--image", self.image), ("--head-image", self.head_image)):
+            if image is not None:
+                _check(option, image, _IMAGE, "an image such as registry.internal/tutelage:gpu")
         if self.gcs_redis is not None:
             _check("--gcs-redis", self.gcs_redis, _ADDRESS, "HOST:PORT")
         _check_place("--runs-dir", self.runs_dir, "each retry begins in a new cluster and goes on from what is there")
@@ -62,6 +64,11 @@ class Wish:
     def image_for(self, gpus: bool) -> str:
         """The image asked for, or the one that the project's own Dockerfile builds."""
         return self.image or f"tutelage:{'gpu' if gpus else 'cpu'}"
+
+    def head_image_for(self, gpus: bool) -> str:
+        """Of head and submitter. Beside GPUs the project has a small one for them, which those of others may not."""
+        small = gpus and self.image is None
+        return self.head_image or ("tutelage-head:cpu" if small else self.image_for(gpus))
 
 
 def on_the_volume(path: str) -> bool:

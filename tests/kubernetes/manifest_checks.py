@@ -233,6 +233,7 @@ def pod_findings(thing: dict[str, Any]) -> list[str]:
                 for volume in spec.get("volumes", [])
             ),
             "no part of the host": not {"hostNetwork", "hostPID", "hostIPC"} & set(spec),
+            "an account of its own": spec.get("serviceAccountName", "default") != "default",
         }
         found += [f"{where}: {rule}" for rule, holds in rules.items() if not holds]
         for container in spec["containers"] + spec.get("initContainers", []):
@@ -251,7 +252,9 @@ def _container_findings(container: dict[str, Any]) -> list[str]:
         "runAsNonRoot": security.get("runAsNonRoot") is True,
         "seccomp": security.get("seccompProfile") == {"type": "RuntimeDefault"},
         "requests equal to limits": bool(sizes.get("limits")) and sizes.get("requests") == sizes.get("limits"),
-        "cpu and memory are asked for": {"cpu", "memory"} <= set(sizes.get("limits", {})),
+        "cpu, memory and disk are asked for": {"cpu", "memory", "ephemeral-storage"} <= set(sizes.get("limits", {})),
+        "no GPU is shown to who asked for none": "nvidia.com/gpu" in sizes.get("limits", {})
+        or {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"} in container.get("env", []),
     }
     return [rule for rule, holds in rules.items() if not holds]
 

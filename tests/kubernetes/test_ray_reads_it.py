@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,7 +47,8 @@ def test_the_autoscaler_knows_nodes_that_satisfy_the_spec_before_there_are_any(
 ) -> None:
     found = _derive_autoscaling_config_from_ray_cr({"metadata": {"name": "x", "namespace": "y"}, "spec": cluster})
     nodes = found["available_node_types"]
-    assert nodes["headgroup"]["resources"]["CPU"] == 0
+    head = nodes["headgroup"]["resources"]
+    assert head["CPU"] == 0 and not head.get("GPU")
     assert nodes["teacher"]["resources"] == {"CPU": 6, "GPU": 2, "memory": 320 * GIB, "accelerator_type:H100": 1}
     assert nodes["student"]["resources"] == {"CPU": 4, "GPU": 1, "memory": 20 * GIB, "accelerator_type:T4": 1}
     assert (nodes["teacher"]["min_workers"], nodes["teacher"]["max_workers"]) == (0, 4)
@@ -57,6 +59,18 @@ def test_the_autoscaler_knows_nodes_that_satisfy_the_spec_before_there_are_any(
         # One replica or worker fills a node: nothing else is put beside it.
         left = {key: value - asked(part).get(key, 0) for key, value in nodes[name]["resources"].items()}
         assert left["CPU"] == 0 and left["GPU"] == 0
+
+
+def test_a_shell_ray_and_kuberay_read_the_same_resources(cluster: dict[str, Any]) -> None:
+    """KubeRay writes them into a command line for bash, and strips quotes to read them (``getResourcesMap``)."""
+    found = _derive_autoscaling_config_from_ray_cr({"metadata": {"name": "x", "namespace": "y"}, "spec": cluster})
+    for group in cluster["workerGroupSpecs"]:
+        written = group["rayStartParams"]["resources"]
+        (word,) = shlex.split(f"--resources={written}")
+        of_the_shell = json.loads(word.removeprefix("--resources="))
+        assert json.loads(written.strip("'\"` ")) == of_the_shell
+        node = found["available_node_types"][group["groupName"]]["resources"]
+        assert of_the_shell.items() <= node.items() and len(of_the_shell) == 1
 
 
 def fit(has: dict[str, float], wants: dict[str, float]) -> bool:
@@ -104,7 +118,7 @@ def nodes(cluster: dict[str, Any]) -> Iterator[Any]:
             node = nodes.add_node(
                 num_cpus=int(param["num-cpus"]),
                 num_gpus=int(param["num-gpus"]),
-                resources=json.loads(json.loads(param["resources"])),
+                resources=json.loads(*shlex.split(param["resources"])),
             )
             names[node.node_id] = name
         nodes.names = names

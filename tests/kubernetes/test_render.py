@@ -63,6 +63,14 @@ def container(group: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def head_container(job: dict[str, Any]) -> dict[str, Any]:
+    return container(job["spec"]["rayClusterSpec"]["headGroupSpec"])
+
+
+def pods_of(job: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return dict(checks.pods(job))
+
+
 def test_each_further_machine_of_the_benchmark_has_its_pod(write: Any) -> None:
     card, small = "{name: L4, accelerator: L4, gpus: 1, price_per_hour: 0.7}", "{name: s, cpus: 2, price_per_hour: 0.1}"
     further = f"benchmark: {{hardware: [{card}, {small}]}}"
@@ -84,23 +92,26 @@ def test_each_further_machine_of_the_benchmark_has_its_pod(write: Any) -> None:
 def test_the_groups_follow_the_resources_of_the_spec(write: Any) -> None:
     job = job_of(write(), cloud="gke")
     teacher, student = groups(job).values()
-    assert (teacher["groupName"], teacher["replicas"], teacher["minReplicas"], teacher["maxReplicas"]) == (
-        "teacher",
-        2,
-        0,
-        5,
-    )
-    assert (student["groupName"], student["replicas"], student["minReplicas"], student["maxReplicas"]) == (
-        "student",
-        0,
-        0,
-        3,
-    )
+    assert [(group["groupName"], group["maxReplicas"]) for group in (teacher, student)] == [
+        ("teacher", 5),
+        ("student", 3),
+    ]
     assert container(teacher)["resources"]["limits"]["nvidia.com/gpu"] == "2"
     assert container(student)["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert teacher["template"]["spec"]["nodeSelector"] == {"cloud.google.com/gke-accelerator": "nvidia-h100-80gb"}
     assert student["template"]["spec"]["nodeSelector"] == {"cloud.google.com/gke-accelerator": "nvidia-tesla-t4"}
-    assert job["spec"]["rayClusterSpec"]["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    head = job["spec"]["rayClusterSpec"]["headGroupSpec"]["rayStartParams"]
+    assert head == {"num-cpus": "0", "num-gpus": "0"}  # left out, Ray counts for itself what a node has
+
+
+@pytest.mark.parametrize("teacher", [VLLM, "{engine: noop, model: none}"])
+def test_a_cluster_that_scales_begins_with_its_head_alone(write: Any, teacher: str) -> None:
+    """KubeRay submits once all first pods are ready: the driver, its waiting and its retries would wait for GPUs."""
+    job = job_of(write(teacher))
+    assert {(group["replicas"], group["minReplicas"]) for group in groups(job).values()} == {(0, 0)}
+    assert {"name": "TUTELAGE_NODES", "value": "later"} in head_container(job)["env"]
+    fixed = job_of(write(teacher), queue="team")
+    assert "TUTELAGE_NODES" not in {one["name"] for one in head_container(fixed)["env"]}
 
 
 @pytest.mark.parametrize(
@@ -118,7 +129,7 @@ def test_a_teacher_that_runs_elsewhere_or_nowhere_has_no_pods(write: Any, teache
         "endpoint" in teacher
     )
     assert list(groups(job)) == ["student"]
-    assert groups(job)["student"]["replicas"] == 3  # nothing comes before them
+    assert groups(job)["student"]["maxReplicas"] == 3
 
 
 def test_the_callers_of_a_server_fit_into_the_students_pods(write: Any) -> None:
@@ -137,7 +148,8 @@ def test_without_gpus_nothing_asks_for_a_gpu_or_a_node_of_its_own(write: Any) ->
     job = job_of(write("{model: org/teacher, resources: {cpus: 3}}", "{}"))
     for group in groups(job).values():
         assert "nvidia.com/gpu" not in container(group)["resources"]["limits"]
-        assert {"nodeSelector", "affinity", "tolerations"} & set(group["template"]["spec"]) == set()
+        assert {"nodeSelector", "affinity"} & set(group["template"]["spec"]) == set()
+        assert all("gpu" not in one["key"] for one in group["template"]["spec"]["tolerations"])
         assert group["rayStartParams"]["num-gpus"] == "0" and "resources" not in group["rayStartParams"]
     assert groups(job)["teacher"]["rayStartParams"]["num-cpus"] == "3"
     assert {container(group)["image"] for group in groups(job).values()} == {"tutelage:cpu"}
@@ -330,6 +342,13 @@ def test_a_name_that_is_fine_stays() -> None:
     assert kubernetes_name("x" * LONGEST) == "x" * LONGEST
 
 
+def test_a_name_that_a_job_of_ours_has_is_changed() -> None:
+    """KubeRay's Job that submits has the RayJob's name, and takes a Job of that name for its own."""
+    ours = yaml.safe_load((checks.ROOT / "k8s" / "base" / "weights.yaml").read_text(encoding="utf-8"))
+    name = ours["metadata"]["name"]
+    assert kubernetes_name(name) not in {name, kubernetes_name(f"{name}.")}
+
+
 @pytest.mark.parametrize("name", ["Fin.Sentiment_2024", "x" * 80, "2024.11", "1e3"])
 def test_a_name_that_kubernetes_refuses_is_rendered_without_a_finding_and_stays_the_run_folders(
     write: Any, tmp_path: Path, name: str
@@ -392,6 +411,7 @@ def test_no_word_of_a_spec_reaches_a_command(tmp_path: Path) -> None:
         ("secrets", ("hub token",)),
         ("queue", "a.b"),
         ("image", "tutelage:gpu; id"),
+        ("head_image", "$(id)"),
         ("gcs_redis", "redis"),
     ],
 )
@@ -466,6 +486,80 @@ def test_deadline_and_retries_are_the_wish(write: Any) -> None:
     assert (spec["activeDeadlineSeconds"], spec["backoffLimit"]) == (5 * 3600, 0)
 
 
+def test_a_head_that_does_not_come_up_is_given_up_after_as_long_as_the_driver_waits_for_nodes(write: Any) -> None:
+    spec = job_of(write())["spec"]
+    assert f"--wait {spec['preRunningDeadlineSeconds']} " in spec["entrypoint"]
+
+
+def test_a_queue_gives_its_place_away_at_once(write: Any) -> None:
+    """It counts the job's share as free when the job has ended, and not when the cluster is gone."""
+    assert job_of(write())["spec"]["ttlSecondsAfterFinished"] == 600
+    assert job_of(write(), queue="team")["spec"]["ttlSecondsAfterFinished"] == 0
+
+
+def test_pods_stay_where_they_are_and_are_replaced_soon_where_their_node_is_lost(write: Any) -> None:
+    for pod in pods_of(job_of(write())).values():
+        annotations = pod["metadata"]["annotations"]
+        assert annotations["cluster-autoscaler.kubernetes.io/safe-to-evict"] == "false"
+        assert annotations["karpenter.sh/do-not-disrupt"] == "true"
+        lost = [one for one in pod["spec"]["tolerations"] if one["key"].startswith("node.kubernetes.io/")]
+        assert {(one["key"], one["effect"], one["tolerationSeconds"]) for one in lost} == {
+            ("node.kubernetes.io/not-ready", "NoExecute", 30),
+            ("node.kubernetes.io/unreachable", "NoExecute", 30),
+        }
+
+
+def test_a_pod_has_the_time_to_end_that_ray_and_the_driver_take(write: Any) -> None:
+    job = job_of(write())
+    pods = pods_of(job)
+    grace = {name: pod["spec"].get("terminationGracePeriodSeconds") for name, pod in pods.items()}
+    assert grace == {"submitter": None, "head": 60, "teacher": 60, "student": 60}
+    head = {one["name"]: one["value"] for one in head_container(job)["env"]}
+    assert (head["RAY_JOB_STOP_SIGNAL"], head["RAY_JOB_STOP_WAIT_TIME_S"]) == ("SIGINT", "20")
+    assert int(head["RAY_JOB_STOP_WAIT_TIME_S"]) < grace["head"]
+
+
+def test_the_submitter_would_like_to_be_beside_the_head(write: Any) -> None:
+    pods = pods_of(job_of(write()))
+    (wish,) = pods["submitter"]["spec"]["affinity"]["podAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    wanted = wish["podAffinityTerm"]["labelSelector"]["matchLabels"]
+    head = pods["head"]["metadata"]["labels"] | {"ray.io/node-type": "head"}  # KubeRay's own
+    assert wanted.items() <= head.items() and wish["podAffinityTerm"]["topologyKey"] == "kubernetes.io/hostname"
+    assert not wanted.items() <= (pods["teacher"]["metadata"]["labels"] | {"ray.io/node-type": "worker"}).items()
+
+
+def test_no_container_without_a_gpu_is_shown_one(write: Any) -> None:
+    job = job_of(write(student="{resources: {cpus: 2}}"))
+    void = {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}
+    shown = {name for name, pod in pods_of(job).items() for one in pod["spec"]["containers"] if void not in one["env"]}
+    assert shown == {"teacher"}
+    assert void in job["spec"]["rayClusterSpec"]["autoscalerOptions"]["env"]
+
+
+@pytest.mark.parametrize(
+    ("wish", "student", "head", "workers"),
+    [
+        ({}, T4, "tutelage-head:cpu", "tutelage:gpu"),
+        ({"image": "mine:1"}, T4, "mine:1", "mine:1"),
+        ({"image": "mine:1", "head_image": "small:1"}, T4, "small:1", "mine:1"),
+        ({"head_image": "small:1"}, T4, "small:1", "tutelage:gpu"),
+        ({}, "{}", "tutelage:cpu", "tutelage:cpu"),
+    ],
+)
+def test_head_and_submitter_have_a_small_image_beside_gpus(
+    write: Any, wish: dict[str, Any], student: str, head: str, workers: str
+) -> None:
+    pods = pods_of(job_of(write("{engine: noop, model: none}", student), **wish))
+    images = {name: pod["spec"]["containers"][0]["image"] for name, pod in pods.items()}
+    assert images == {"submitter": head, "head": head, "student": workers}
+
+
+def test_the_command_line_takes_an_image_for_the_head(write: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write().source
+    assert main(["render", str(path), "--head-image", "small:1"]) == 0
+    assert head_container(list(yaml.safe_load_all(capsys.readouterr().out))[1])["image"] == "small:1"
+
+
 def test_redis_keeps_the_state_of_the_cluster_with_its_password_by_reference(write: Any) -> None:
     options = job_of(write(), gcs_redis="redis:6379", secrets=("keys",))["spec"]["rayClusterSpec"][
         "gcsFaultToleranceOptions"
@@ -481,7 +575,24 @@ def test_the_cost_is_that_of_all_pods_until_the_deadline(write: Any) -> None:
         "tutelage/cost"
     ]
     assert "USD 41.50 an hour (teacher 40.00, student 1.50" in cost  # 5 x 8 and 3 x 0.5
-    assert "USD 415.00 until the deadline of 10 h" in cost
+    assert "USD 415.00 for an attempt that reaches its deadline of 10 h" in cost
+    assert "the head is not counted" in cost
+
+
+@pytest.mark.parametrize(("retries", "queue"), [(0, None), (2, None), (2, "team")])
+def test_the_worst_case_is_what_the_operator_allows(write: Any, retries: int, queue: str | None) -> None:
+    """Each attempt has a deadline of its own, and ends with pods that may take their time; then the cluster stays."""
+    teacher = VLLM.replace("{model", "{price_per_hour: 8, model")
+    job = job_of(write(teacher, more="benchmark: {price_per_hour: 0.5}\n"), hours=10, retries=retries, queue=queue)
+    spec = job["spec"]
+    cluster = spec["rayClusterSpec"]["workerGroupSpecs"]
+    hourly = sum(group["maxReplicas"] * {"teacher": 8, "student": 0.5}[group["groupName"]] for group in cluster)
+    grace = cluster[0]["template"]["spec"]["terminationGracePeriodSeconds"]
+    seconds = (spec["backoffLimit"] + 1) * (spec["activeDeadlineSeconds"] + grace) + spec["ttlSecondsAfterFinished"]
+    said = re.findall(r"USD ([\d.]+) if all attempts do, (\d+)", job["metadata"]["annotations"]["tutelage/cost"])
+    ((usd, attempts),) = said
+    assert int(attempts) == retries + 1
+    assert hourly * seconds / 3600 <= float(usd) <= 41.5 * seconds / 3600 * 1.01
 
 
 def test_a_cost_that_is_not_known_is_said(write: Any) -> None:

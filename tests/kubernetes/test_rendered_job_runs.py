@@ -94,7 +94,7 @@ def ray_cluster(pods: Pods, patch: pytest.MonkeyPatch) -> Iterator[str]:
     nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": int(head["num-cpus"]), "include_dashboard": False})
     try:
         for group in pods.cluster["workerGroupSpecs"]:
-            for _ in range(group["replicas"]):
+            for _ in range(group["maxReplicas"]):  # as the autoscaler would bring them up
                 params = group["rayStartParams"]
                 nodes.add_node(num_cpus=int(params["num-cpus"]), num_gpus=int(params["num-gpus"]))
         yield nodes.address

@@ -1,0 +1,34 @@
+"""How long a job's pods may be there: what KubeRay and Kubernetes are told, and the worst case of it all."""
+
+from __future__ import annotations
+
+from runner.render.wish import Wish
+
+NODE_SECONDS = 1800
+"""That a node may take to come up, with its image: those with GPUs are slow."""
+IDLE_SECONDS = 600
+"""Without work before a pod is given back: more than a stage without Ray takes, less than a GPU's hour costs."""
+GRACE_SECONDS = 60
+"""For a pod to end in. `ray start` takes up to half a minute to drain, and the driver is gone only after that."""
+LOST_NODE_SECONDS = 30
+"""After which the pods of a node that does not answer are replaced; by default five minutes, which is as long as
+KubeRay looks for the head."""
+HOUR_SECONDS = 3600
+
+_KEPT_SECONDS = 600
+_ENDING_SECONDS = 2 * GRACE_SECONDS
+"""That the pods of an attempt may outlive it: the operator looks every few seconds, deletes, and the pods end."""
+
+
+def kept_seconds(wish: Wish) -> int:
+    """The cluster stays that long after its job, for a look at Ray's logs. A queue gives its place away at once."""
+    return 0 if wish.queue else _KEPT_SECONDS
+
+
+def worst_seconds(wish: Wish) -> int:
+    """With pods up, if every attempt runs until just before its deadline.
+
+    KubeRay counts the deadline anew for each attempt, and does not try again after it.
+    """
+    attempts = wish.retries + 1
+    return attempts * (wish.hours * HOUR_SECONDS + _ENDING_SECONDS) + kept_seconds(wish)
