@@ -145,6 +145,11 @@ def test_the_operators_rules_find_a_name_that_it_would_refuse(right: dict[str, A
         lambda spec: pod(spec)["containers"][0]["securityContext"].pop("capabilities"),
         lambda spec: pod(spec)["containers"][0]["resources"]["limits"].update(cpu="64"),
         lambda spec: pod(spec).update(automountServiceAccountToken=True),
+        lambda spec: pod(spec).pop("serviceAccountName"),
+        lambda spec: [
+            pod(spec)["containers"][0]["resources"][at].pop("ephemeral-storage") for at in ("requests", "limits")
+        ],
+        lambda spec: spec["submitterPodTemplate"]["spec"]["containers"][0].pop("env"),
         lambda spec: pod(spec)["volumes"].append({"name": "host", "hostPath": {"path": "/"}}),
         lambda spec: spec["rayClusterSpec"]["autoscalerOptions"].pop("securityContext"),
     ],

@@ -142,21 +142,6 @@ class TestOverlay:
         assert jobs == TAKEN
         assert {one["metadata"]["name"] for one in by_kind(objects, "RayJob")}.isdisjoint(jobs)
 
-    def test_who_reaches_the_internet_is_granted_nothing(self, overlay: Path) -> None:
-        objects = checks.kustomize(overlay)
-        accounts = {one["metadata"]["name"]: one for one in by_kind(objects, "ServiceAccount")}
-        outside = weights_policy(objects)["spec"]["podSelector"]["matchLabels"]
-        pods = [pod for one in objects for _, pod in checks.pods(one)]
-        theirs = {
-            pod["spec"]["serviceAccountName"]
-            for pod in pods
-            if outside.items() <= pod["metadata"].get("labels", {}).items()
-        }
-        assert theirs == {"tutelage-weights"}
-        assert "annotations" not in accounts["tutelage-weights"]["metadata"]
-        granted = {name for name, one in accounts.items() if "annotations" in one["metadata"]}
-        assert granted == ({"tutelage-head", "tutelage-worker"} if overlay.name == "eks" else set())
-
     def test_what_the_job_refers_to_is_there(self, overlay: Path) -> None:
         objects = checks.kustomize(overlay)
         there = {(one["kind"], one["metadata"]["name"]) for one in objects}
@@ -271,6 +256,23 @@ def selected(selector: dict[str, Any], labels: dict[str, str]) -> bool:
     return wanted and all(
         one["operator"] == "In" and labels.get(one["key"]) in one["values"] for one in selector["matchExpressions"]
     )
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
+def test_who_reaches_the_internet_is_granted_nothing(overlay: Path) -> None:
+    objects = checks.kustomize(overlay)
+    accounts = {one["metadata"]["name"]: one for one in by_kind(objects, "ServiceAccount")}
+    outside = weights_policy(objects)["spec"]["podSelector"]["matchLabels"]
+    pods = [pod for one in objects for _, pod in checks.pods(one)]
+    theirs = {
+        pod["spec"]["serviceAccountName"]
+        for pod in pods
+        if outside.items() <= pod["metadata"].get("labels", {}).items()
+    }
+    assert theirs == {"tutelage-weights"}
+    assert "annotations" not in accounts["tutelage-weights"]["metadata"]
+    granted = {name for name, one in accounts.items() if "annotations" in one["metadata"]}
+    assert granted == ({"tutelage-head", "tutelage-worker"} if overlay.name == "eks" else set())
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
