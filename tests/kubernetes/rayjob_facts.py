@@ -17,6 +17,7 @@ class Facts:
 
     def __init__(self, objects: list[dict[str, Any]], mode: str | None = None) -> None:
         (self.rayjob,) = [one for one in objects if one["kind"] == "RayJob"]
+        self.others = [one for one in objects if one["kind"] != "RayJob"]
         if mode:
             self.rayjob = {**self.rayjob, "spec": {**self.rayjob["spec"], "submissionMode": mode}}
         self.spec = self.rayjob["spec"]

@@ -268,8 +268,8 @@ class Operator:
             self.world.wake(self.world.now + POLL)
             return False
         after = "Suspended" if self.status.state == "Suspending" else "New"
-        kept = {"started": self.status.started, "failed": self.status.failed, "succeeded": self.status.succeeded}
-        self.status = Status(state=after, **kept)
+        was = self.status
+        self.status = Status(after, started=was.started, failed=was.failed, succeeded=was.succeeded)
         return True
 
     def _suspended(self) -> bool:

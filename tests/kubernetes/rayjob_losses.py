@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 
 import manifest_checks as checks
 from rayjob_facts import Facts
@@ -154,6 +155,7 @@ LOSSES: dict[str, Loss] = {
 }
 
 
+@cache
 def facts_of(overlay: str, mode: str | None = None) -> Facts:
     (folder,) = [one for one in OVERLAYS if one.name == overlay]
     return Facts(checks.kustomize(folder), mode)
@@ -186,6 +188,13 @@ def outcome(life: Life) -> str:
     if life.clusters > 1:
         return "takes the cluster away; later a new one"
     return "starts the run again in the same cluster" if life.submissions > 1 else "nothing: the run goes on"
+
+
+def end(life: Life) -> tuple[str, str, int, int]:
+    """The RayJob's state, the reason where it is Failed, how many attempts failed, how many clusters there were."""
+    status = life.operator.status
+    state = "deleted" if life.operator.gone else status.state
+    return state, status.reason if state == "Failed" else "", status.failed, life.clusters
 
 
 def outcomes(loss: Loss, all_facts: Iterable[Facts]) -> list[Life]:

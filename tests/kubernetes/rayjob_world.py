@@ -125,7 +125,7 @@ class Life:
         self.head_up, self.job = True, None
         self._see_whether_ready()
         if self.submitter_doing == "waiting":
-            self._submitter_works()
+            self.submitter_works()
 
     def head_down(self) -> None:
         self.stop_work(IN_FLIGHT)
@@ -230,11 +230,11 @@ class Life:
     def _submitter_starts(self) -> None:
         self.submitter_doing = "waiting"
         if self.head_up:
-            self._submitter_works()
+            self.submitter_works()
         else:
             self.watch_the_head()
 
-    def _submitter_works(self) -> None:
+    def submitter_works(self) -> None:
         """Submits where the job is not there yet, and follows its log to its end."""
         self.submitter_doing = "following"
         if self.job is None:
