@@ -38,7 +38,7 @@ class Facts:
     @property
     def grace(self) -> int:
         pods = [self.head, *(group["template"]["spec"] for group in self.groups)]
-        return max(pod.get("terminationGracePeriodSeconds", GRACE) for pod in pods)
+        return max(int(pod.get("terminationGracePeriodSeconds", GRACE)) for pod in pods)
 
     @property
     def head_grace(self) -> int:
@@ -101,7 +101,7 @@ class Facts:
         job, most = self.job, {group["groupName"]: group["maxReplicas"] for group in self.groups}
         prices = {"teacher": job["teacher"]["price_per_hour"], "student": job["benchmark"]["price_per_hour"]}
         further = {f"benchmark-{at + 1}": one["price_per_hour"] for at, one in enumerate(job["benchmark"]["hardware"])}
-        return sum(most[name] * (price or 0.0) for name, price in (prices | further).items() if name in most)
+        return sum(int(most[name]) * float(price or 0) for name, price in (prices | further).items() if name in most)
 
     @property
     def promised(self) -> float | None:
