@@ -107,6 +107,19 @@ def worker_pod(group: Group, wish: Wish, image: str, config_map: str, labels: Ma
     return _ray_pod(pod)
 
 
+# A submitter waits for the job's next line without a time limit, and a head that is lost with its node closes nothing.
+# So it ends after 40 seconds of silence, and its Job tries twice more: all within the five minutes after which the
+# operator would give up for good. Then its failure is what the operator sees, and that is tried again. KubeRay
+# sets the variable; the path asks for no token.
+_ASK_THE_HEAD = (
+    "import os, urllib.request as request; "
+    "request.urlopen('http://' + os.environ['RAY_DASHBOARD_ADDRESS'] + '/api/gcs_healthz', timeout=5)"
+)
+_SILENCE = {"periodSeconds": 10, "timeoutSeconds": 6, "failureThreshold": 4}
+SUBMITTER_GRACE_SECONDS = 5
+"""The first process of its container is a shell, or Python, and heeds no SIGTERM."""
+
+
 def submitter_pod(image: str, labels: Mapping[str, str]) -> dict[str, Any]:
     """The pod in which the operator submits the job to Ray; the operator gives it its command."""
     container = {
@@ -117,16 +130,19 @@ def submitter_pod(image: str, labels: Mapping[str, str]) -> dict[str, Any]:
         "resources": resources("500m", "1Gi"),
         "securityContext": CONTAINER_SECURITY,
         "volumeMounts": [TMP_MOUNT],
+        "livenessProbe": {"exec": {"command": ["python", "-c", _ASK_THE_HEAD]}, **_SILENCE},
     }
     pod = _pod(labels, WORKER_ACCOUNT, container, [_TMP_VOLUME])
-    pod["spec"] |= {"restartPolicy": "Never", "affinity": {"podAffinity": _beside_the_head(labels)}}
+    pod["spec"] |= {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": SUBMITTER_GRACE_SECONDS,
+        "affinity": {"podAffinity": _beside_the_head(labels)},
+    }
     return pod
 
 
 def _beside_the_head(labels: Mapping[str, str]) -> dict[str, Any]:
-    """Where there is room. Then a node that is lost takes both, and the submitter that follows submits again; from
-    elsewhere it would wait for ever for the lines of a head that is gone. And the image is there already.
-    """
+    """Where there is room: the image is there already."""
     head = {"matchLabels": {**labels, "ray.io/node-type": "head"}}
     term = {"labelSelector": head, "topologyKey": "kubernetes.io/hostname"}
     return {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": term}]}

@@ -513,7 +513,7 @@ def test_a_pod_has_the_time_to_end_that_ray_and_the_driver_take(write: Any) -> N
     job = job_of(write())
     pods = pods_of(job)
     grace = {name: pod["spec"].get("terminationGracePeriodSeconds") for name, pod in pods.items()}
-    assert grace == {"submitter": None, "head": 60, "teacher": 60, "student": 60}
+    assert grace == {"submitter": 5, "head": 60, "teacher": 60, "student": 60}
     head = {one["name"]: one["value"] for one in head_container(job)["env"]}
     assert (head["RAY_JOB_STOP_SIGNAL"], head["RAY_JOB_STOP_WAIT_TIME_S"]) == ("SIGINT", "20")
     assert int(head["RAY_JOB_STOP_WAIT_TIME_S"]) < grace["head"]
