@@ -103,6 +103,16 @@ class Facts:
         further = {f"benchmark-{at + 1}": one["price_per_hour"] for at, one in enumerate(job["benchmark"]["hardware"])}
         return sum(int(most[name]) * float(price or 0) for name, price in (prices | further).items() if name in most)
 
+    def usd(self, seconds: int) -> float:
+        """Of all groups at their most."""
+        return self.hourly * seconds / 3600
+
+    @property
+    def stop_seconds(self) -> int:
+        """Between Ray's signal to the run and its SIGKILL (3 by default: job_supervisor.py)."""
+        environment = {one["name"]: one.get("value") for one in self.head["containers"][0]["env"]}
+        return int(environment.get("RAY_JOB_STOP_WAIT_TIME_S") or 3)
+
     @property
     def promised(self) -> float | None:
         """The USD that the annotation names as the most that may be spent; None where it knows no price."""

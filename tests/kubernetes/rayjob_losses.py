@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import manifest_checks as checks
+import yaml
 from rayjob_facts import Facts
 from rayjob_life import STATUS_CHECK
 from rayjob_world import DAY, IN_FLIGHT, Life
@@ -127,30 +128,43 @@ LOSSES: dict[str, Loss] = {
     ),
     "head drained": Loss("the head's node is drained, or a spot node with notice", once(drain_head), _CREATE),
     "head drained often": Loss(
-        "the same, three times",
+        "it is drained three times",
         again_and_again(drain_head, 3),
         "create it again, with the head where it stays",
         work=9000,
     ),
     "head out of memory": Loss("the head is out of memory", once(kill_head), _CREATE),
+    "head out of memory often": Loss(
+        "the head is out of memory again and again",
+        again_and_again(kill_head, 60),
+        "give it more, delete the RayJob and create it again",
+        work=2 * DAY,
+    ),
     "worker lost": Loss("a worker is lost, spot or not", once(lose_worker), _CREATE),
-    "mistake": Loss("the run ends with a mistake of the user's", exits(last=(20, 1)), _CREATE),
+    "mistake": Loss("the run ends with a mistake of yours", exits(last=(20, 1)), _CREATE),
     "crash": Loss("the run breaks off once", exits((600, 3)), _CREATE),
     "deadline": Loss("the deadline is reached", put(), "create it again, with more `--hours`", work=10 * DAY),
     "head never ready": Loss("the head's pod never starts: image, quota, placement", put(head_broken=True), _CREATE),
     "workers never ready": Loss("the workers' pods never start", put(workers_broken=True), _CREATE),
-    "no GPUs": Loss("no GPUs are to be had", put(no_gpus_until=EVER), "create it again when there are some", gpus=True),
+    "no GPUs": Loss(
+        "no GPUs are to be had within `--wait`",
+        put(no_gpus_until=EVER),
+        "create it again when there are some",
+        gpus=True,
+    ),
     "GPUs late": Loss("GPUs are to be had after 20 minutes", put(no_gpus_until=20 * MINUTE), gpus=True),
     "operator cut off": Loss(
         "the operator does not reach the head's port 8265", once(put(cut_off_until=EVER)), _CREATE
     ),
     "operator cut off a while": Loss(
-        "the same, for two minutes", once(put(cut_off_until=AT + 2 * MINUTE)), "create it again"
+        "the operator does not reach it for two minutes", once(put(cut_off_until=AT + 2 * MINUTE)), "create it again"
     ),
     "operator restarted": Loss("the operator is away for ten minutes", once(put(away_until=AT + 10 * MINUTE))),
     "deleted": Loss("the RayJob is deleted", once(put(deleted=True)), "create it again"),
     "submitter lost": Loss("the submitter's pod is lost", once(Life.submitter_fails)),
-    "submitter lost often": Loss("the same, three times", again_and_again(Life.submitter_fails, 3), work=9000),
+    "submitter lost often": Loss(
+        "the submitter's pod is lost three times", again_and_again(Life.submitter_fails, 3), work=9000
+    ),
     "preempted": Loss("a queue takes the quota away, and gives it back later", preempted),
 }
 
@@ -158,18 +172,19 @@ LOSSES: dict[str, Loss] = {
 @cache
 def facts_of(overlay: str, mode: str | None = None) -> Facts:
     (folder,) = [one for one in OVERLAYS if one.name == overlay]
-    return Facts(checks.kustomize(folder), mode)
+    return Facts(checks.kustomize(folder, getattr(yaml, "CSafeLoader", yaml.SafeLoader)), mode)
 
 
+@cache
 def documented_status_check() -> int:
     """RAYJOB_STATUS_CHECK_TIMEOUT_SECONDS of the documented installation; the operator's own where that sets none."""
     name = re.search(r"RAYJOB_STATUS_CHECK_TIMEOUT_SECONDS.{0,80}?value=\D?(\d+)", DOCS.read_text("utf-8"), re.DOTALL)
     return int(name[1]) if name else STATUS_CHECK
 
 
-def live(facts: Facts, loss: Loss, status_check: int | None = None, beside: bool = False) -> Life:
+def live(facts: Facts, loss: Loss, status_check: int = STATUS_CHECK, beside: bool = False) -> Life:
     """A job that was released at once, and met with ``loss``."""
-    life = Life(facts, loss.work, status_check or documented_status_check(), beside)
+    life = Life(facts, loss.work, status_check, beside)
     life.suspended = False
     loss.script(life)
     return life.live()
@@ -184,7 +199,8 @@ def outcome(life: Life) -> str:
         tried = f"after {attempts} attempts" if attempts > 1 else "not tried again"
         return f"`Failed`, `{status.reason}`: {tried}"
     if status.failed:
-        return "tries again in a new cluster"
+        reasons = dict.fromkeys(f"`{reason}`" for _, state, reason in life.operator.history if state == "Retrying")
+        return f"{', '.join(reasons)}: tries again in a new cluster"
     if life.clusters > 1:
         return "takes the cluster away; later a new one"
     return "starts the run again in the same cluster" if life.submissions > 1 else "nothing: the run goes on"
@@ -198,12 +214,14 @@ def end(life: Life) -> tuple[str, str, int, int]:
 
 
 def outcomes(loss: Loss, all_facts: Iterable[Facts]) -> list[Life]:
-    """On each overlay that it can happen on, wherever the submitter may be."""
+    """On each overlay that it can happen on, wherever the submitter may be, whether the operator was told to be patient
+    (as where this documentation installs it) or not (as where a cloud does)."""
     return [
-        live(facts, loss, beside=beside)
+        live(facts, loss, status_check, beside)
         for facts in all_facts
         if facts.gpus or not loss.gpus
         for beside in sorted(facts.placements)
+        for status_check in sorted({STATUS_CHECK, documented_status_check()})
     ]
 
 
