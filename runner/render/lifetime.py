@@ -11,8 +11,8 @@ IDLE_SECONDS = 600
 GRACE_SECONDS = 60
 """For a pod to end in. `ray start` takes up to half a minute to drain, and the driver is gone only after that."""
 LOST_NODE_SECONDS = 30
-"""After which the pods of a node that does not answer are marked for deletion; by default five minutes. A Kubernetes Job
-replaces its pod then, KubeRay one of Ray's when the Node is gone."""
+"""After which the pods of a node that does not answer are marked for deletion; by default five minutes. Kubernetes'
+Jobs replace theirs then, KubeRay replaces Ray's when the Node is gone."""
 HOUR_SECONDS = 3600
 
 _KEPT_SECONDS = 600
