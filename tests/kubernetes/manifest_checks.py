@@ -42,6 +42,14 @@ def crds() -> Path:
     pytest.skip("KubeRay's definitions are not here: set KUBERAY_CRDS to a folder with ray.io_rayjobs.yaml")
 
 
+def kuberay_source() -> Path:
+    """A checkout of KubeRay; skips the test that asks where none is named."""
+    folder = os.environ.get("KUBERAY_SOURCE")
+    if not folder:
+        pytest.skip("set KUBERAY_SOURCE to a checkout of ray-project/kuberay at v1.7.0")
+    return Path(folder)
+
+
 @cache
 def _definition(folder: Path) -> dict[str, Any]:
     text = (folder / "ray.io_rayjobs.yaml").read_text(encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -30,14 +29,6 @@ def rendered(spec: Path, cloud: str, **wish: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def job() -> dict[str, Any]:
     return rendered(checks.ROOT / "specs" / "financial-sentiment.yaml", "gke")
-
-
-def kuberay_source() -> Path:
-    """A checkout of KubeRay; skips where none is named."""
-    folder = os.environ.get("KUBERAY_SOURCE")
-    if not folder:
-        pytest.skip(f"set KUBERAY_SOURCE to a checkout of ray-project/kuberay {parts.KUBERAY}")
-    return Path(folder)
 
 
 def named(job: dict[str, Any], name: str) -> Built:
@@ -192,7 +183,7 @@ NOT_FOR_A_RAY_JOB = {
 
 def test_the_source_that_was_read_is_this_versions(job: dict[str, Any]) -> None:
     """Its constants are ours, and each variable that it sets in a Ray container is one that the built pods have."""
-    folder = kuberay_source() / "ray-operator" / "controllers" / "ray"
+    folder = checks.kuberay_source() / "ray-operator" / "controllers" / "ray"
     constants = dict(re.findall(r"^\s*(\w+)\s*=\s*(\S+)", (folder / "utils" / "constant.go").read_text(), re.MULTILINE))
     assert {name: constants[name] for name in CONSTANTS} == {name: str(value) for name, value in CONSTANTS.items()}
     source = (folder / "common" / "pod.go").read_text(encoding="utf-8")
