@@ -1,6 +1,7 @@
 # make quickstart   set up, then run the main job on specs/quickstart.yaml
 # make test         set up, then run the tests
 # make test-cluster   those that kill the nodes of a Ray cluster: some minutes more
+# make test-kubernetes   those that run a rendered job's pods as processes, or simulate a whole job: many minutes more
 # make test-signals   those that stop a job in every stage, five times for each signal: many minutes more
 # make lint         ruff and mypy
 # make bench-teacher   the label stage against other ways to ask the same model
@@ -19,7 +20,7 @@ SPEC ?= specs/quickstart.yaml
 TEST_PROCESSES ?= 2
 PIP_QUIETLY := --quiet --disable-pip-version-check --no-compile
 
-.PHONY: quickstart test test-cluster test-signals lint manifests image-check lock setup clean bench-teacher bench-student bench-few bench-gpu
+.PHONY: quickstart test test-cluster test-kubernetes test-signals lint manifests image-check lock setup clean bench-teacher bench-student bench-few bench-gpu
 .DEFAULT_GOAL := quickstart
 
 setup: $(VENV)/.ready
@@ -41,6 +42,9 @@ test: setup $(VENV)/.runtimes $(VENV)/.tools
 
 test-cluster: setup $(VENV)/.tools
 	$(BIN)/python -m pytest -q -m cluster
+
+test-kubernetes: setup $(VENV)/.tools
+	$(BIN)/python -m pytest -q -m kubernetes
 
 test-signals: setup $(VENV)/.tools
 	$(BIN)/python -m pytest -q -m signals
