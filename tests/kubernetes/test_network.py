@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 import yaml
 from network import End, passes, selected
 from operator_pods import Built, built_pods
-from test_shipped_manifests import OVERLAYS, by_kind
+from test_shipped_manifests import OVERLAYS, by_kind, with_component
 
 NAMESPACE = "tutelage"
 OPERATOR = End("operator", "kuberay-system", {"app.kubernetes.io/name": "kuberay-operator"})
@@ -95,21 +94,13 @@ def within(address: str, block: str) -> bool:
     return ipaddress.ip_address(address) in ipaddress.ip_network(block)
 
 
-def with_monitoring(overlay: Path, folder: Path) -> list[dict[str, Any]]:
-    parts = {
-        "resources": [os.path.relpath(overlay, folder)],
-        "components": [os.path.relpath(checks.ROOT / "k8s" / "components" / "monitoring", folder)],
-    }
-    (folder / "kustomization.yaml").write_text(yaml.safe_dump({"namespace": NAMESPACE} | parts))
-    return checks.kustomize(folder, yaml.CSafeLoader)
-
-
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
 @pytest.mark.parametrize("watched", [False, True], ids=["plain", "watched"])
 class TestOverlay:
     @pytest.fixture
     def network(self, overlay: Path, watched: bool, tmp_path: Path) -> Map:
-        objects = with_monitoring(overlay, tmp_path) if watched else checks.kustomize(overlay, yaml.CSafeLoader)
+        folder = with_component(overlay, "monitoring", tmp_path) if watched else overlay
+        objects = checks.kustomize(folder, yaml.CSafeLoader)
         return Map(overlay.name, objects, watched)
 
     def test_what_is_open_is_what_the_docs_name(self, network: Map) -> None:

@@ -83,6 +83,7 @@ class TestOverlay:
 
     def test_every_image_is_of_the_overlays_registry(self, overlay: Path, pods: list[Built]) -> None:
         images = yaml.safe_load((overlay / "kustomization.yaml").read_text(encoding="utf-8"))["images"]
+        assert [one["name"] for one in images] == ["tutelage", "tutelage-head"]
         wanted = {f"{one.get('newName', one['name'])}:{one['newTag']}" for one in images}
         assert {container["image"] for built in pods for container in built.containers} == wanted
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import resource
 import shlex
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import manifest_checks as checks
 import pytest
 import yaml
+from network import selected
 
 from runner.cli import main
 from runner.render import Wish, render
@@ -115,18 +115,6 @@ class TestOverlay:
         assert {one["metadata"]["namespace"] for one in others} == {namespace["metadata"]["name"]}
         assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
-    def test_every_image_is_the_overlays(self, overlay: Path) -> None:
-        objects = checks.kustomize(overlay)
-        wanted = yaml.safe_load((overlay / "kustomization.yaml").read_text(encoding="utf-8"))["images"]
-        assert {one["name"] for one in wanted} == {"tutelage", "tutelage-head"}
-        images = {
-            container["image"]
-            for one in objects
-            for _, pod in checks.pods(one)
-            for container in pod["spec"]["containers"]
-        }
-        assert images == {f"{one.get('newName', one['name'])}:{one['newTag']}" for one in wanted}
-
     def test_the_pod_for_copying_comes_alone_by_its_label(self, overlay: Path) -> None:
         """`kubectl apply -l` takes those with the label: the job would be suspended by being applied again."""
         (pod,) = [
@@ -153,21 +141,6 @@ class TestOverlay:
                     assert ("PersistentVolumeClaim", claim["claimName"]) in there
                 if "configMap" in volume:
                     assert ("ConfigMap", volume["configMap"]["name"]) in there
-
-    def test_the_largest_size_of_the_job_is_within_the_quota(self, overlay: Path) -> None:
-        objects = checks.kustomize(overlay)
-        (job,), (quota,) = by_kind(objects, "RayJob"), by_kind(objects, "ResourceQuota")
-        used = {"pods": Decimal(0)}
-        # The pod for copying may run beside a job; the weights are there before it.
-        (copying,) = by_kind(objects, "Pod")
-        sizes = [container["resources"]["requests"] for container in copying["spec"]["containers"]]
-        for pod, count in [*largest(job), (sizes, 1)]:
-            used["pods"] += count
-            for amounts in pod:
-                for name, amount in amounts.items():
-                    used[name] = used.get(name, Decimal(0)) + count * quantity(amount)
-        hard = {name.removeprefix("requests."): quantity(amount) for name, amount in quota["spec"]["hard"].items()}
-        assert {name: (amount, hard[name]) for name, amount in used.items() if amount > hard.get(name, amount)} == {}
 
     def test_the_weights_are_those_of_the_job_and_where_it_looks_for_them(
         self, overlay: Path, monkeypatch: pytest.MonkeyPatch
@@ -251,13 +224,6 @@ class TestMonitoring:
             assert not any(port["containerPort"] == KUBERAY_METRICS_PORT for port in ports)
 
 
-def selected(selector: dict[str, Any], labels: dict[str, str]) -> bool:
-    wanted = all(labels.get(name) == value for name, value in selector["matchLabels"].items())
-    return wanted and all(
-        one["operator"] == "In" and labels.get(one["key"]) in one["values"] for one in selector["matchExpressions"]
-    )
-
-
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
 def test_who_reaches_the_internet_is_granted_nothing(overlay: Path) -> None:
     objects = checks.kustomize(overlay)
@@ -297,23 +263,3 @@ def with_component(overlay: Path, name: str, folder: Path) -> Path:
 def weights_policy(objects: list[dict[str, Any]]) -> dict[str, Any]:
     (policy,) = [one for one in by_kind(objects, "NetworkPolicy") if one["metadata"]["name"] == "weights-to-internet"]
     return policy
-
-
-def largest(job: dict[str, Any]) -> list[tuple[list[dict[str, str]], int]]:
-    """The sizes of each pod's containers, and how many of these pods there are at most."""
-    cluster = job["spec"]["rayClusterSpec"]
-    counts = {group["groupName"]: group["maxReplicas"] for group in cluster["workerGroupSpecs"]}
-    found = []
-    for name, pod in checks.pods(job):
-        sizes = [container["resources"]["requests"] for container in pod["spec"]["containers"]]
-        if name == "head":
-            sizes.append(cluster["autoscalerOptions"]["resources"]["requests"])
-        found.append((sizes, counts.get(name, 1)))
-    return found
-
-
-def quantity(text: str) -> Decimal:
-    for unit, factor in (("Ti", 2**40), ("Gi", 2**30), ("Mi", 2**20), ("m", Decimal("0.001"))):
-        if text.endswith(unit):
-            return Decimal(text.removesuffix(unit)) * factor
-    return Decimal(text)
