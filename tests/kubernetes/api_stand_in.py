@@ -196,7 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
     api: Api
 
     def do_GET(self) -> None:
-        self._answer(lambda resource, name, query: self._read(resource, name, query))
+        self._answer(self._read)
 
     def do_POST(self) -> None:
         self._answer(lambda *_: self.api.create(self._body()))

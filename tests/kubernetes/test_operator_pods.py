@@ -55,6 +55,15 @@ def test_what_the_operator_adds_fits_kubernetes_own_schema(wish: str) -> None:
     assert [line for built in built_pods(job) for line in checks.core_findings(built.pod)] == []
 
 
+@pytest.mark.parametrize("wish", WISHES)
+def test_the_case_study_is_within_the_quota_with_all_options(wish: str) -> None:
+    """Redis' Job and a queue's fixed size are in none of the overlays."""
+    quota = yaml.safe_load((checks.ROOT / "k8s" / "base" / "quota.yaml").read_text(encoding="utf-8"))
+    job = rendered(checks.ROOT / "specs" / "financial-sentiment.yaml", "gke", **WISHES[wish])
+    sizes = [(built.name, built.pod["spec"], built.most) for built in built_pods(job)]
+    assert quota_findings(quota["spec"]["hard"], sizes) == []
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
 class TestOverlay:
     @pytest.fixture
@@ -111,6 +120,13 @@ def test_a_worker_waits_for_the_head_in_a_container_that_is_a_copy_of_its_own(jo
     assert "/dev/shm" not in {one["mountPath"] for one in waiting["volumeMounts"]}
     address = start_options(worker)["address"]
     assert address in waiting["args"][0] and environment(container)["RAY_ADDRESS"] == address
+
+
+def test_the_kubelet_asks_at_the_port_that_ray_is_told(job: dict[str, Any]) -> None:
+    for built in filter(is_ray, built_pods(job)):
+        container = built.pod["spec"]["containers"][0]
+        asked = {container[probe]["httpGet"]["port"] for probe in ("livenessProbe", "readinessProbe")}
+        assert asked == {int(start_options(built)["dashboard-agent-listen-port"])}
 
 
 def test_everything_that_speaks_with_ray_has_the_token_of_the_clusters_secret(job: dict[str, Any]) -> None:
