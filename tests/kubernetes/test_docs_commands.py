@@ -45,9 +45,11 @@ def commands(text: str) -> Iterator[list[str]]:
 
 
 def _whole(lines: list[str]) -> Iterator[list[str]]:
-    """The words of each line, and of those that a quoted text goes on in."""
+    """The words of each line that is a command, with the lines that a quoted text of it goes on in."""
     held = ""
     for line in lines:
+        if not held and not line.startswith(TOOLS):
+            continue
         held += line
         try:
             words = shlex.split(held, comments=True)
@@ -55,8 +57,7 @@ def _whole(lines: list[str]) -> Iterator[list[str]]:
             held += "\n"
             continue
         held = ""
-        if words:
-            yield words
+        yield words
     assert not held, f"a quote is not closed: {held}"
 
 
@@ -200,7 +201,7 @@ PAGE = """
 ```
 kubectl get pods   # a word
 kind create cluster && kind load docker-image a:b
-Not a command
+It isn't a command
 ```
 ```
 $ kubectl create \\
