@@ -257,7 +257,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def stand_in() -> Iterator[tuple[Api, str]]:
-    """The API, and its address. It knows a RayJob by KubeRay's definition, and skips the test where that is not here."""
+    """The API, and its address. It knows RayJobs by KubeRay's definition, and skips the test where that is not here."""
     checks.crds()
     api = Api()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"api": api}))
