@@ -26,7 +26,8 @@ def words(facts: dict[str, Any], status: int) -> str:
 def record(facts: dict[str, Any], status: int) -> None:
     """Close the run's events, and let go of its folder, as the process would have done."""
     from runner.events import EventLog, event
-    from runner.store import Folder, let_go
+    from runner.lock import let_go
+    from runner.store import Folder
 
     with contextlib.suppress(TutelageError):
         if facts.get("run"):

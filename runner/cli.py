@@ -160,27 +160,35 @@ def _plan(options: argparse.Namespace) -> int:
 
 def _probe(spec: Spec, run: Folder, options: argparse.Namespace) -> None:
     from runner import pipeline
+    from runner.lock import locked
     from runner.plan import check_models
     from runner.progress import Progress
-    from runner.store import locked
 
     check_models(spec, elsewhere=_address(options) is not None)
     progress = Progress(sys.stderr, "json" if options.json else "plain")
-    with _cluster(options, spec.name) as cluster, locked(run, progress.say), progress.recorded(run, "plan --probe"):
+    with (
+        _cluster(options, spec.name) as cluster,
+        locked(run, progress.say, patient=cluster.address is not None),
+        progress.recorded(run, "plan --probe"),
+    ):
         pipeline.probe(spec, run, cluster, progress, options.probe)
 
 
 def _run(options: argparse.Namespace) -> int:
     from runner import pipeline
+    from runner.lock import locked
     from runner.plan import check_models
     from runner.progress import Progress
-    from runner.store import locked
 
     spec = _load(options)
     check_models(spec, elsewhere=_address(options) is not None)
     run = _run_folder(spec, options.runs_dir)
     progress = Progress(sys.stdout, _mode(options))
-    with _cluster(options, spec.name) as cluster, locked(run, progress.say), progress.recorded(run, "run"):
+    with (
+        _cluster(options, spec.name) as cluster,
+        locked(run, progress.say, patient=cluster.address is not None),
+        progress.recorded(run, "run"),
+    ):
         record = pipeline.execute(spec, run, cluster, progress)
         if all(stage["cached"] for stage in record["stages"]):
             progress.say("nothing to do: every stage is there already")

@@ -12,6 +12,7 @@ from typing import Any
 from runner import machine
 from runner.cluster import Cluster, Resources
 from runner.errors import ModelError, UserError
+from runner.lock import locked
 from runner.progress import Progress
 from runner.reading import Source
 from runner.shown import without_secrets
@@ -19,7 +20,7 @@ from runner.spec.rules import written_columns
 from runner.stages import export, train
 from runner.stages.apply import Corpus, predict_corpus, sources_of
 from runner.stages.export import Trained
-from runner.store import Folder, fingerprint, locked
+from runner.store import Folder, fingerprint
 from runner.writing import form_of, write_file
 
 JOB, SUMMARY = "job.json", "summary.json"

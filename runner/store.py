@@ -1,4 +1,4 @@
-"""The run folder, on any file system that fsspec knows: stages by fingerprint, markers last, one run at a time.
+"""The run folder, on any file system that fsspec knows: stages by fingerprint, markers last.
 
 ::
 
@@ -9,7 +9,7 @@
     RUN/checkpoints/<fingerprint>/...     of a training that has not finished
     RUN/events*.jsonl                     what happened when, run after run
 
-Knows nothing of what the stages do.
+Knows nothing of what the stages do. That one run at a time works in it, ``runner/lock.py`` sees to.
 """
 
 from __future__ import annotations
@@ -20,11 +20,8 @@ import hashlib
 import json
 import os
 import posixpath
-import socket
-import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,13 +30,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from runner import signals, supervise
-from runner.errors import BusyError, DataError, UserError, first_line
+from runner.errors import DataError, UserError, first_line
 from runner.shown import without_secrets
 from runner.storage import file_system
 
-MARKER, LOCK = "done.json", ".lock"
-STALE_LOCK_SECONDS = 60.0
+MARKER = "done.json"
 
 
 def fingerprint(value: object) -> str:
@@ -103,7 +98,7 @@ class Folder:
         """
         fs, root = self._fs()
         target = posixpath.join(root, name)
-        with _explained(self.path(name)):
+        with explained(self.path(name)):
             fs.makedirs(posixpath.dirname(target), exist_ok=True)
             if self.local is None:
                 fs.pipe_file(target, data)  # object stores put whole objects
@@ -193,159 +188,6 @@ class Folder:
         self.write_json(MARKER, marker)
 
 
-@contextlib.contextmanager
-def locked(folder: Folder, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
-    """Hold the run folder for one run; ``say`` is told why it takes a while.
-
-    :raises BusyError: when another run is at work in it. A killed run holds nothing: the system lets go
-        of a local lock, and a remote one is stale when nobody has kept it fresh for a minute, which is waited for.
-    """
-    with _locked_local(folder.local) if folder.local is not None else _locked_remote(folder, say):
-        yield
-
-
-@contextlib.contextmanager
-def _locked_local(folder: Path) -> Iterator[None]:
-    import fcntl
-
-    with _explained(str(folder)):
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = open(folder / LOCK, "a+", encoding="utf-8")  # noqa: SIM115 (held open on purpose)
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            handle.seek(0)
-            raise _busy(str(folder), handle.read().strip()) from None
-        except OSError as error:
-            raise UserError(
-                f"{folder}: its file system cannot lock files ({error.strerror}), so that two runs could write here at "
-                "once; keep the runs elsewhere (--runs-dir)"
-            ) from error
-        handle.truncate(0)
-        handle.write(_owner())
-        handle.flush()
-        yield
-        handle.truncate(0)
-
-
-@contextlib.contextmanager
-def _locked_remote(folder: Folder, say: Callable[[str], None]) -> Iterator[None]:
-    _wait_for_stillness(folder, say)
-    lock = _RemoteLock(folder)
-    lock.take()
-    supervise.note(locked=folder.url, lock=lock.id)
-    try:
-        yield
-    finally:
-        lock.release()
-        supervise.note(lock=None)
-    lock.check()
-
-
-class _RemoteLock:
-    """A file that its owner renews. Whoever could not renew it for a while has lost it, and is told to stop."""
-
-    def __init__(self, folder: Folder) -> None:
-        self.id = uuid.uuid4().hex
-        self._folder = folder
-        self._lost: BusyError | None = None
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._keep_beating, daemon=True)
-
-    def take(self) -> None:
-        """:raises BusyError: when another takes it in the same moment."""
-        self._beat("create")
-        # Not every object store has an exclusive create: there the last writer wins, and the others see it and leave.
-        time.sleep(0.2)
-        held = _held(self._folder)
-        if held is None or held["id"] != self.id:
-            raise _busy(self._folder.url, held["owner"] if held else "")
-        self._thread.start()
-
-    def release(self) -> None:
-        """Remove it, if it still is ours."""
-        self._closing.set()
-        self._thread.join()
-        let_go(self._folder, self.id)
-
-    def check(self) -> None:
-        """:raises BusyError: when another run holds the folder."""
-        if self._lost is not None:
-            raise self._lost
-
-    def _beat(self, mode: str = "overwrite") -> None:
-        told = {"id": self.id, "owner": _owner(), "beat": time.time()}
-        fs, root = self._folder._fs()
-        with _explained(self._folder.path(LOCK)), contextlib.suppress(FileExistsError):
-            fs.makedirs(root, exist_ok=True)
-            fs.pipe_file(posixpath.join(root, LOCK), json.dumps(told).encode(), mode=mode)
-
-    def _keep_beating(self) -> None:
-        while not self._closing.wait(STALE_LOCK_SECONDS / 4):
-            with contextlib.suppress(OSError, UserError):  # one beat lost must not let the lock go stale
-                held = _held(self._folder)
-                if held is not None and held["id"] != self.id:
-                    self._lost = BusyError(
-                        f"{self._folder.url}: this run could not keep its lock fresh (a machine that slept or stood "
-                        f"still, a network that was away), and another took the folder over ({held['owner']}); this "
-                        "one stops. What was finished is kept, the other goes on from there"
-                    )
-                    signals.interrupt(self._lost)
-                    return
-                self._beat()
-
-
-def let_go(folder: Folder, id_: str) -> None:
-    """Remove the lock of a remote folder, if it is the one of that id."""
-    with contextlib.suppress(OSError):
-        held = _held(folder)
-        if held is not None and held["id"] == id_:
-            folder.remove(LOCK)
-
-
-def _held(folder: Folder) -> dict[str, Any] | None:
-    """Who holds a remote folder; None: nobody does. What is no lock, or half of one, is held by somebody unknown."""
-    try:
-        found = json.loads(folder.read(LOCK))
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        found = None
-    return found if isinstance(found, dict) and {"id", "owner"} <= found.keys() else {"id": "", "owner": "somebody"}
-
-
-def _wait_for_stillness(folder: Folder, say: Callable[[str], None]) -> None:
-    """Until there is no lock. One that is there is either kept fresh, or the leftover of a killed run and removed.
-
-    The clocks of two machines may differ by more than a lock's age, so that it is watched, not dated.
-    :raises BusyError: when it is kept fresh.
-    """
-    first = _held(folder)
-    if first is None:
-        return
-    say(f"{folder.url} is locked by {first['owner']}: waiting up to {STALE_LOCK_SECONDS:.0f} s to see if it still runs")
-    end = time.monotonic() + STALE_LOCK_SECONDS
-    while (held := _held(folder)) is not None:
-        if held != first:
-            raise _busy(folder.url, held["owner"])
-        if time.monotonic() >= end:
-            let_go(folder, first["id"])
-            return
-        time.sleep(STALE_LOCK_SECONDS / 60)
-
-
-def _owner() -> str:
-    return f"process {os.getpid()} on {socket.gethostname()}"
-
-
-def _busy(url: str, owner: str) -> BusyError:
-    who = f" ({owner})" if owner else ""
-    return BusyError(
-        f"{url}: another run is at work in this folder{who}; wait for it, stop it, or choose another place"
-    )
-
-
 def _write_local(target: Path, data: bytes) -> None:
     """Temporary sibling, fsync, rename: after a crash there is the old file or the new one."""
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
@@ -361,7 +203,7 @@ def _write_local(target: Path, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _explained(where: str) -> Iterator[None]:
+def explained(where: str) -> Iterator[None]:
     """File system errors, which the user can mend, in words."""
     try:
         yield

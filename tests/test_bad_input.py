@@ -19,7 +19,7 @@ import pytest
 import yaml
 from safetensors.numpy import save_file
 
-from runner import store
+from runner import lock
 from runner.cli import main
 from runner.cluster import Cluster
 
@@ -322,7 +322,7 @@ def test_a_path_in_a_cell_opens_nothing(job: Any) -> None:
 
 
 def test_two_runs_in_one_folder(job: Any, run: Any) -> None:
-    with store.locked(job.run):
+    with lock.locked(job.run):
         status, err = run()
     assert status == 1
     assert f"another run is at work in this folder (process {os.getpid()} on " in err

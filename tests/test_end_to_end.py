@@ -251,7 +251,8 @@ def kill_when(home, ready, limit=300):
 
 
 def test_a_second_run_in_the_same_folder_is_refused(home):
-    from runner.store import Folder, locked
+    from runner.lock import locked
+    from runner.store import Folder
 
     with locked(Folder(str(home / "runs" / "slice"))):
         done = run(home)

@@ -22,8 +22,8 @@ from runner import bundle
 from runner.cli import main
 from runner.errors import SpecError, UserError
 from runner.jobs import Jobs
+from runner.lock import locked
 from runner.spec import check_files, load_spec
-from runner.store import locked
 
 REPOSITORY = Path(__file__).parents[1]
 

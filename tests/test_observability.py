@@ -38,7 +38,8 @@ from runner.cluster import Cluster
 from runner.progress import Progress
 from runner.spec import load_spec
 from runner.stage import Context
-from runner.store import Folder, locked
+from runner.lock import locked
+from runner.store import Folder
 
 path, runs, *changes = sys.argv[1:]
 cluster, run, progress = Cluster(run="small"), Folder(runs).child("small"), Progress(sys.stderr, "quiet")

@@ -26,11 +26,12 @@ import pytest
 from runner.cli import _labelled, main
 from runner.cluster import Cluster
 from runner.errors import BusyError, DataError, ModelError, UserError
+from runner.lock import locked
 from runner.predict import Wish, find_student, predict
 from runner.progress import Progress
 from runner.reading import Source, count_rows
 from runner.stages import apply
-from runner.store import Folder, locked
+from runner.store import Folder
 
 LABELS = ["negative", "neutral", "positive"]
 WORDS = ["profit", "loss", "sales", "rose", "fell", "the plant", "in Turku", "makes", "paper", "again", "EUR", "a year"]

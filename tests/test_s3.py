@@ -15,7 +15,8 @@ import fsspec
 import pytest
 
 from runner.errors import BusyError, UserError
-from runner.store import Folder, locked
+from runner.lock import locked
+from runner.store import Folder
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -142,9 +143,9 @@ def test_a_bucket_without_rights_is_said(bucket: str, endpoint: str, job: Any) -
 
 
 def test_one_run_at_a_time_in_a_bucket_too(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from runner import store
+    from runner import lock
 
-    monkeypatch.setattr(store, "STALE_LOCK_SECONDS", 2.0)
+    monkeypatch.setattr(lock, "STALE_LOCK_SECONDS", 2.0)
     folder = Folder(f"{bucket}/runs/small")
     with locked(folder):
         held = folder.read_json(".lock")

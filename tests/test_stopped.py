@@ -18,13 +18,14 @@ from typing import Any
 import pytest
 import stopping
 
-from runner import health, signals, store, supervise
+from runner import health, lock, signals, supervise
 from runner.cli import main
 from runner.errors import BusyError, UserError
 from runner.events import NAME
+from runner.lock import LOCK, locked
 from runner.predict import JOB, Wish, _check_place, _job, find_student
 from runner.progress import Progress
-from runner.store import LOCK, Folder, locked
+from runner.store import Folder
 
 ROOT = Path(__file__).parents[1]
 PROCESS_FAST = ("--set", "student.export=[]")
@@ -47,7 +48,7 @@ def process_python(*arguments: str, cwd: Path, **environment: str) -> subprocess
 @pytest.fixture
 def process_remote(monkeypatch: pytest.MonkeyPatch) -> Iterator[Folder]:
     """A folder that is not on this machine, whose locks go stale within a second."""
-    monkeypatch.setattr(store, "STALE_LOCK_SECONDS", 0.8)
+    monkeypatch.setattr(lock, "STALE_LOCK_SECONDS", 0.8)
     made = Folder(f"memory://{uuid.uuid4().hex}/run")
     yield made
     made.clear()
@@ -400,11 +401,11 @@ def test_20_who_cannot_be_stopped_is_told_at_the_end(process_remote: Folder) -> 
 
 def test_20_what_a_watched_run_leaves_locked_is_let_go_by_its_id(process_remote: Folder) -> None:
     process_remote.write_json(LOCK, {"id": "mine", "owner": "me"})
-    store.let_go(process_remote, "another")
+    lock.let_go(process_remote, "another")
     assert process_remote.exists(LOCK)
-    store.let_go(process_remote, "mine")
+    lock.let_go(process_remote, "mine")
     assert not process_remote.exists(LOCK)
-    store.let_go(process_remote, "mine")
+    lock.let_go(process_remote, "mine")
 
 
 # 24: addresses, lines and rows ---------------------------------------------------------------------------------------

@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import DataError, UserError
-from runner.store import Folder, fingerprint, locked
+from runner.lock import locked
+from runner.store import Folder, fingerprint
 
 OLD, NEW = b"old " * 100, b"new " * 5000
 

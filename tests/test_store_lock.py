@@ -1,4 +1,4 @@
-"""One run at a time: the second is refused, a killed one holds nothing, here and on remote file systems."""
+"""One run at a time: the second is refused, a killed one holds nothing, here, on shares and on remote file systems."""
 
 from __future__ import annotations
 
@@ -13,17 +13,27 @@ from pathlib import Path
 
 import pytest
 
-from runner import store
+from runner import lock, mounts
 from runner.errors import BusyError
-from runner.store import Folder, locked
+from runner.lock import locked
+from runner.store import Folder
 
 
-@pytest.fixture(params=["local", "memory"])
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Folder]:
-    """A folder on this machine, and one on a file system that is not."""
-    made = Folder(str(tmp_path / "run") if request.param == "local" else f"memory://{uuid.uuid4().hex}/run")
+@pytest.fixture(params=["local", "share", "memory"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folder]:
+    """A folder on this machine, one on what the mount table calls NFS, and one on a file system that is not here."""
+    made = Folder(f"memory://{uuid.uuid4().hex}/run" if request.param == "memory" else str(tmp_path / "run"))
+    if request.param == "share":
+        monkeypatch.setattr(mounts, "mount_table", lambda: [("/", "ext4"), (str(tmp_path), "nfs4")])
     yield made
     made.clear()
+
+
+@pytest.fixture
+def share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
+    """What the mount table calls NFS."""
+    monkeypatch.setattr(mounts, "mount_table", lambda: [("/", "ext4"), (str(tmp_path), "nfs4")])
+    return Folder(str(tmp_path / "run"))
 
 
 @pytest.fixture
@@ -35,20 +45,30 @@ def remote() -> Iterator[Folder]:
 
 HOLD = """
 import sys, time
-from runner.store import Folder, locked
-with locked(Folder(sys.argv[1])):
+from runner import lock, mounts
+from runner.store import Folder
+if sys.argv[3:]:  # the stand-in of a share has the mount table of one, and beats faster
+    mounts.mount_table = lambda: [("/", "ext4"), (sys.argv[3], "nfs4")]
+    lock.STALE_LOCK_SECONDS = 1.0
+with lock.locked(Folder(sys.argv[1])):
     print("held", flush=True)
-    time.sleep(60)
+    time.sleep(float(sys.argv[2]))
 """
+
+
+def held_by_another(folder: Path, seconds: float, share: str = "") -> subprocess.Popen[str]:
+    """A process that holds the lock of ``folder`` for so long; it has it already."""
+    command = [sys.executable, "-c", HOLD, str(folder), str(seconds), *([share] if share else [])]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
 
 
 @pytest.fixture
 def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that holds the lock of ``tmp_path / run``."""
-    command = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
+    process = held_by_another(tmp_path / "run", 60)
     yield process
     process.kill()
     process.communicate()
@@ -73,7 +93,7 @@ def test_a_killed_run_holds_nothing(tmp_path: Path, holder: subprocess.Popen[str
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_lock_is_let_go(folder: Folder, fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "STALE_LOCK_SECONDS", 1.0)
+    monkeypatch.setattr(lock, "STALE_LOCK_SECONDS", 1.0)
     try:
         with locked(folder):
             with pytest.raises(BusyError), locked(folder):
@@ -87,7 +107,7 @@ def test_the_lock_is_let_go(folder: Folder, fails: bool, monkeypatch: pytest.Mon
 
 
 def test_a_remote_lock_is_kept_fresh(remote: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "STALE_LOCK_SECONDS", 1.0)
+    monkeypatch.setattr(lock, "STALE_LOCK_SECONDS", 1.0)
     with locked(remote):
         first = remote.read_json(".lock")
         with pytest.raises(BusyError, match=f"process {os.getpid()} on "), locked(remote):
@@ -100,7 +120,7 @@ def test_a_remote_lock_is_kept_fresh(remote: Folder, monkeypatch: pytest.MonkeyP
 def test_the_remote_lock_of_a_killed_run_is_taken_after_a_while_whatever_its_clock_said(
     remote: Folder, monkeypatch: pytest.MonkeyPatch, hours: int
 ) -> None:
-    monkeypatch.setattr(store, "STALE_LOCK_SECONDS", 0.5)
+    monkeypatch.setattr(lock, "STALE_LOCK_SECONDS", 0.5)
     remote.write_json(".lock", {"id": "x", "owner": "process 1 on there", "beat": time.time() + hours * 3600})
     said: list[str] = []
     start = time.monotonic()
@@ -114,7 +134,120 @@ def test_of_two_that_start_at_once_the_last_writer_has_the_remote_lock(
     remote: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = {"id": "x", "owner": "process 2 on there", "beat": time.time()}  # by a store without exclusive create
-    monkeypatch.setattr(store.time, "sleep", lambda _: remote.write_json(".lock", other))
+    monkeypatch.setattr(lock.time, "sleep", lambda _: remote.write_json(".lock", other))
     with pytest.raises(BusyError, match="process 2 on there"), locked(remote):
         pytest.fail("two runs in one folder")
     assert remote.read_json(".lock") == other
+
+
+# A retry meets the lock of its predecessor ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["local", "share"])
+def test_a_patient_run_waits_for_another_to_end_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(lock, "STALE_LOCK_SECONDS", 2.0)
+    if kind == "share":
+        monkeypatch.setattr(mounts, "mount_table", lambda: [("/", "ext4"), (str(tmp_path), "nfs4")])
+    first = held_by_another(tmp_path / "run", 2.0, str(tmp_path) if kind == "share" else "")
+    said: list[str] = []
+    with locked(Folder(str(tmp_path / "run")), said.append, patient=True):
+        assert first.wait(5) == 0
+    assert f"another run (process {first.pid} on " in said[-1]
+    assert said[-1].endswith(" s for it to end") and "waiting up to" in said[-1]
+
+
+def test_patience_has_an_end(tmp_path: Path, holder: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "STALE_LOCK_SECONDS", 0.3)
+    start = time.monotonic()
+    with pytest.raises(BusyError, match="wait for it"), locked(Folder(str(tmp_path / "run")), patient=True):
+        pytest.fail("two runs in one folder")
+    assert lock.PATIENCE * 0.3 <= time.monotonic() - start < 10
+
+
+def test_patience_with_a_lock_that_is_kept_fresh_has_an_end(remote: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "STALE_LOCK_SECONDS", 0.4)
+    with locked(remote):
+        start = time.monotonic()
+        with pytest.raises(BusyError, match="wait for it"), locked(remote, patient=True):
+            pytest.fail("two runs in one folder")
+    assert time.monotonic() - start >= lock.PATIENCE * 0.4
+
+
+# Shares ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_dead_machines_lock_on_a_share_is_taken_over(share: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert share.local is not None
+    monkeypatch.setattr(lock, "STALE_LOCK_SECONDS", 1.0)
+    dead = held_by_another(share.local, 60, str(share.local.parent))
+    dead.kill()
+    dead.wait()
+    assert share.exists(".lock"), "nobody has let go of it"
+    with locked(share):
+        assert share.read_json(".lock")["owner"].startswith(f"process {os.getpid()} on ")
+    assert not share.exists(".lock")
+
+
+def test_the_system_is_not_asked_for_the_lock_of_a_share(share: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a dead machine has locked on NFSv3 stays locked."""
+    import fcntl
+
+    assert share.local is not None
+    share.local.mkdir()
+    monkeypatch.setattr(lock, "STALE_LOCK_SECONDS", 0.3)
+    with open(share.local / ".lock", "a+") as dead:
+        fcntl.flock(dead, fcntl.LOCK_EX)
+        with locked(share):
+            assert share.read_json(".lock")["owner"].startswith(f"process {os.getpid()} on ")
+
+
+def test_of_two_that_start_at_once_on_a_share_one_has_it(share: Folder) -> None:
+    with locked(share):
+        before = share.read(".lock")
+        lock._RenewedLock(share)._beat(new=True)
+        assert share.read(".lock") == before, "a new lock does not write over one that is there"
+
+
+@pytest.mark.parametrize(
+    ("place", "kind", "shared"),
+    [
+        ("/mnt/tutelage/runs/x", "nfs4", True),
+        ("/mnt/tutelage/models", "ext4", False),
+        ("/mnt/tutelage2/runs", "ext4", False),
+        ("/mnt/bucket/runs", "fuse.gcsfuse", True),
+        ("/mnt/windows/runs", "cifs", True),
+        ("/var/lib/x", "fuse.fuse-overlayfs", False),
+        ("/hidden/runs", "xfs", False),
+        ("/new/kind", "whatever", False),
+        ("/root/runs", "ext4", False),
+    ],
+)
+def test_the_deepest_mount_says_what_a_folder_is_on(place: str, kind: str, shared: bool) -> None:
+    table = [
+        ("/", "ext4"),
+        ("/mnt/tutelage/models", "ext4"),
+        ("/mnt/tutelage", "nfs4"),
+        ("/mnt/bucket", "fuse.gcsfuse"),
+        ("/mnt/windows", "cifs"),
+        ("/var", "fuse.fuse-overlayfs"),
+        ("/hidden", "nfs"),
+        ("/hidden", "xfs"),
+        ("/new", "whatever"),
+    ]
+    found = mounts.kind_of(Path(place), table)
+    assert (found, mounts.is_share(found)) == (kind, shared)
+
+
+def test_the_systems_own_mount_table_is_read(tmp_path: Path) -> None:
+    assert mounts.kind_of(tmp_path, mounts.mount_table())
+    assert mounts.kind_of(tmp_path, []) == "" and not mounts.is_share("")
+
+
+def test_a_mount_with_a_blank_in_its_name_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = tmp_path / "mounts"
+    table.write_text("/dev/vda / ext4 rw 0 0\nserver:/x /mnt/my\\040runs nfs4 rw,vers=4.2 0 0\n")
+    monkeypatch.setattr(mounts, "TABLE", table)
+    assert mounts.is_shared(Path("/mnt/my runs/small"))
+    assert not mounts.is_shared(Path("/mnt/my"))

@@ -36,6 +36,7 @@ from runner.cli import main
 from runner.economics import OneOff, work_out
 from runner.errors import BusyError, DataError, EngineError, ModelError, SpecError, UserError, did_you_mean
 from runner.held_out import split_rows
+from runner.lock import LOCK, locked
 from runner.models import folder as model_folder
 from runner.plan import make_plan
 from runner.progress import Progress
@@ -46,7 +47,7 @@ from runner.spec import check_files, check_spec, load_spec
 from runner.spec.prices import SHIPPED, load_prices
 from runner.spec.starter import starter
 from runner.stages import export, label, load
-from runner.store import LOCK, Folder, locked
+from runner.store import Folder
 from runner.teacher import calibrate, recorded
 from runner.teacher.answers import read_label
 from runner.teacher.budget import Spent, seconds_left
@@ -526,7 +527,7 @@ def test_19_replicas_share_the_hours(job: Any) -> None:
 
 
 def test_20_who_lost_the_folder_leaves_the_others_lock_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.store.STALE_LOCK_SECONDS", 0.8)
+    monkeypatch.setattr("runner.lock.STALE_LOCK_SECONDS", 0.8)
     run, other = Folder(f"memory://{uuid.uuid4().hex}/run"), {"id": "x", "owner": "another machine", "beat": 0.0}
     lost = pytest.raises(BusyError, match=r"another took the folder over \(another machine\)")
     with signals.listening(), lost, locked(run):
