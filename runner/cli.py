@@ -489,9 +489,10 @@ def _address_and_source(options: argparse.Namespace) -> tuple[str | None, str]:
 def _cluster(options: argparse.Namespace, run: str) -> Iterator[Cluster]:
     """The Ray cluster that was asked for, or Ray in this process, with metrics of ``run``; let go of at the end."""
     from runner.cluster import Cluster
+    from runner.node_demand import starts_on_demand
 
     address, source = _address_and_source(options)
-    cluster = Cluster(address, options.wait, run, source)
+    cluster = Cluster(address, options.wait, run, source, starts_on_demand())
     try:
         yield cluster
     finally:

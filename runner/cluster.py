@@ -18,7 +18,6 @@ import tempfile
 import threading
 import time
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
@@ -32,6 +31,7 @@ from runner.device_errors import is_device_error
 from runner.errors import EngineError, TutelageError, UserError, first_line
 from runner.hardware import accelerators, nvml
 from runner.hardware.accelerators import GIB
+from runner.node_types import NodeType, could_hold, inventory, inventory_of_types, places
 from runner.spec.model import Hardware, StudentResources, TeacherResources
 from runner.store import Folder
 from runner.telemetry import METRICS
@@ -89,6 +89,8 @@ class Cluster:
     """Whose metrics these are."""
     source: str = "--address"
     """Where the address comes from."""
+    on_demand: bool = False
+    """Whether its nodes are known to start when they are asked for."""
     _started: bool = field(default=False, repr=False)
     _health: health.Watch | None = field(default=None, repr=False)
     _metrics: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -214,14 +216,53 @@ class Cluster:
         except Exception:  # a courtesy, like progress: its loss must not end the run
             return 0
 
-    def require(self, wanted: Resources, who: str, workers: int = 1) -> None:
+    @property
+    def starts_on_demand(self) -> bool:
+        """Whether nodes start when they are asked for, so that asking early is paying early.
+
+        Either somebody has said so, or the autoscaler has told Ray what nodes it could start.
+        """
+        return self.address is not None and (self.on_demand or self._node_types() is not None)
+
+    def foresee(self, wanted: Resources, who: str, workers: int = 1) -> None:
+        """As :meth:`require`, but no node is started: what cannot be known without that passes.
+
+        :raises UserError: when the nodes that are there do not do, nor could those that the autoscaler knows.
+        """
+        types = self._node_types()
+        if types is None or self._has_room(wanted, workers):
+            return
+        names = {wanted.accelerator, wanted.accelerator and accelerators.ray_name(wanted.accelerator)}
+        bundles = [_bundle(replace(wanted, accelerator=name), wanted.cpus or 1) for name in names]
+        if not any(could_hold(types, bundle, workers) for bundle in bundles):
+            raise UserError(
+                f"{self._asked(wanted, who, workers)}, and the cluster could start no nodes for that. It knows: "
+                f"{inventory_of_types(types)}. Ask for what is there, or let the cluster have more"
+            )
+
+    def _node_types(self) -> list[NodeType] | None:
+        """What the autoscaler could start, if it has told Ray; Ray's own autoscaler does not."""
+        ray = self.start()
+        try:
+            config = ray._private.state.state.get_cluster_config()
+        except Exception:  # no public way tells it, and without it the answer is as before
+            return None
+        groups = config.node_group_configs if config is not None else ()
+        found = [
+            NodeType(one.name, dict(one.resources), None if one.max_count < 0 else one.max_count) for one in groups
+        ]
+        return found or None
+
+    def require(
+        self, wanted: Resources, who: str, workers: int = 1, say: Callable[[str], None] = lambda _: None
+    ) -> None:
         """:raises UserError: when ``workers`` at once could never be given what is asked for: they would wait for ever.
 
         A cluster that scales itself may bring up what it has not got yet: it is told what is wanted, and has
-        ``patience`` seconds. What others use at the moment counts as there.
+        ``patience`` seconds; ``say`` is told what is waited for. What others use at the moment counts as there.
         """
         if self.address is not None:
-            self._require_nodes(wanted, who, workers)
+            self._require_nodes(wanted, who, workers, say)
             return
         gpus, cpus = wanted.gpus * workers, (wanted.cpus or 1) * workers
         here = machine.gpus() if gpus else []
@@ -239,20 +280,21 @@ class Cluster:
                 "what is here"
             )
 
-    def _require_nodes(self, wanted: Resources, who: str, workers: int) -> None:
+    def _require_nodes(self, wanted: Resources, who: str, workers: int, say: Callable[[str], None]) -> None:
         ray = self.start()
         if not self._has_room(wanted, workers):
+            say(f"{self._asked(wanted, who, workers)}: waiting up to {self.patience:.0f} s for the cluster's nodes")
             self._wait_for_room(ray, wanted, who, workers)
         if wanted.accelerator and self._in_rays_words(wanted) != wanted:
             self._check_memory(wanted.accelerator, who)
 
     def _has_room(self, wanted: Resources, workers: int) -> bool:
         bundle = _bundle(self._in_rays_words(wanted), wanted.cpus or 1)
-        return _places(self._nodes(), bundle) >= workers
+        return places(self._nodes(), bundle) >= workers
 
     def _room(self, wanted: Resources) -> int:
         """How many workers that are given what they ask for the nodes hold, if nobody else uses them."""
-        return _places(self._nodes(), _bundle(self._in_rays_words(wanted), self._request(wanted)["num_cpus"]))
+        return places(self._nodes(), _bundle(self._in_rays_words(wanted), self._request(wanted)["num_cpus"]))
 
     def _in_rays_words(self, wanted: Resources) -> Resources:
         """With the accelerator by the name that nodes have: Ray's own, which does not tell all kinds apart, where nodes
@@ -307,13 +349,16 @@ class Cluster:
         finally:
             ray.util.remove_placement_group(waiting)
 
-    def _never(self, wanted: Resources, who: str, workers: int) -> str:
+    def _asked(self, wanted: Resources, who: str, workers: int) -> str:
         gpus = f"{wanted.gpus} GPU{'s' * (wanted.gpus > 1)}{_kind(wanted)} and " if wanted.gpus else ""
         times, cores = f", {workers} times" if workers > 1 else "", wanted.cpus or 1
+        return f"{who} asks for {gpus}{cores} processor core{'s' * (cores > 1)} on one node{times}"
+
+    def _never(self, wanted: Resources, who: str, workers: int) -> str:
         return (
-            f"{who} asks for {gpus}{cores} processor core{'s' * (cores > 1)} on one node{times}, and the cluster "
-            f"had no room for that in {self.patience:.0f} seconds (--wait). It has: {_inventory(self._nodes())}. "
-            "Add nodes, ask for what is there, or wait longer where nodes are slow to come"
+            f"{self._asked(wanted, who, workers)}, and the cluster had no room for that in {self.patience:.0f} seconds "
+            f"(--wait). It has: {inventory(self._nodes())}. Add nodes, ask for what is there, or wait longer where "
+            "nodes are slow to come"
         )
 
     def _request(self, wanted: Resources) -> dict[str, Any]:
@@ -624,23 +669,6 @@ def _bundle(wanted: Resources, cpus: int) -> dict[str, float]:
     """What one worker takes of a node, in Ray's names."""
     bundle = {"CPU": float(cpus)} | ({"GPU": float(wanted.gpus)} if wanted.gpus else {})
     return bundle | ({_accelerator(wanted): ACCELERATOR_SHARE} if wanted.accelerator else {})
-
-
-def _places(nodes: list[dict[str, float]], bundle: dict[str, float]) -> int:
-    """How many of ``bundle`` the nodes hold if nobody else uses them; one never spreads over two."""
-    return sum(min(int(node.get(name, 0) / need) for name, need in bundle.items()) for node in nodes)
-
-
-def _inventory(nodes: list[dict[str, float]]) -> str:
-    """What the nodes have, for people: equal ones together."""
-    kinds = Counter(_described(node) for node in nodes)
-    return "; ".join(f"{count} x ({what})" for what, count in kinds.most_common()) or "no node"
-
-
-def _described(node: dict[str, float]) -> str:
-    kinds = [name.partition(":")[2] for name in node if name.startswith("accelerator_type:")]
-    gpus = f", {int(node['GPU'])} GPUs" if node.get("GPU") else ""
-    return f"{int(node.get('CPU', 0))} cores{gpus}{f' {sorted(kinds)[0]}' if kinds else ''}"
 
 
 def _unreachable(address: str | None, error: BaseException, source: str = "--address") -> str:

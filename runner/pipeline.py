@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from runner import __version__, machine, signals, supervise
-from runner.cluster import Cluster, Resources
+from runner import __version__, machine, node_demand, signals, supervise
+from runner.cluster import Cluster
 from runner.errors import UserError
 from runner.events import numbers
 from runner.progress import Progress, clock, since
@@ -23,6 +23,10 @@ from runner.stages import apply, benchmark, evaluate, export, label, load, train
 from runner.store import Folder, fingerprint
 
 STAGES = cast("tuple[Stage, ...]", (load, label, vote, train, export, evaluate, benchmark, apply))
+
+WITHOUT_STUDENT = {load.NAME, label.NAME, vote.NAME}
+"""The stages that run elsewhere than on the student's nodes. The label stage asks for the teacher's, just before it
+spends."""
 
 FORMAT = 1
 """Of the run folder; a change makes all fingerprints new."""
@@ -79,7 +83,12 @@ def execute(spec: Spec, run: Folder, cluster: Cluster, progress: Progress) -> di
             progress.tell("stage_kept", step.stage.NAME, "unchanged, kept", **_outcome(step))
         else:
             if step is first:
-                _require_student(spec, cluster, {one.stage.NAME for one in planned if not one.cached})
+                # Once the data are known to be good, and before anything is spent.
+                waiting = {one.stage.NAME for one in planned if not one.cached}
+                node_demand.foresee(cluster, _demands(spec, waiting))
+            if step.stage.NAME not in WITHOUT_STUDENT:
+                wanted = node_demand.of_student(spec, step.stage.NAME == train.NAME)
+                node_demand.ask(cluster, wanted, progress, step.stage.NAME)
             run_step(step, Context(spec, run, step.folder, step.inputs, cluster, progress))
         marker = step.folder.done or {}
         stages.append(
@@ -106,17 +115,12 @@ def execute(spec: Spec, run: Folder, cluster: Cluster, progress: Progress) -> di
     return record
 
 
-def _require_student(spec: Spec, cluster: Cluster, waiting: set[str]) -> None:
-    """Whether the student will have its places, asked once the data are known to be good and nothing is spent yet.
-
-    The label stage asks for the teacher's, just before it spends.
-    """
-    if waiting <= {load.NAME, label.NAME, vote.NAME}:
-        return
-    asked = spec.student.resources
-    cluster.require(Resources.of(asked), "student.resources", asked.workers if train.NAME in waiting else 1)
-    for one in spec.benchmark.hardware if benchmark.NAME in waiting else ():
-        cluster.require(Resources.of(one), f"benchmark.hardware {one.name!r}")
+def _demands(spec: Spec, waiting: set[str]) -> list[node_demand.Demand]:
+    """What the stages that are ``waiting`` need of the student's nodes and of further ones."""
+    if waiting <= WITHOUT_STUDENT:
+        return []
+    further = spec.benchmark.hardware if benchmark.NAME in waiting else ()
+    return [node_demand.of_student(spec, train.NAME in waiting), *map(node_demand.of_hardware, further)]
 
 
 def probe(spec: Spec, run: Folder, cluster: Cluster, progress: Progress, rows: int) -> None:

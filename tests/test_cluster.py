@@ -7,9 +7,10 @@ import time
 import pytest
 
 from runner import machine
-from runner.cluster import Cluster, Resources, _chain, _has_checkpoint, _inventory, _places, _unreachable, _unwrapped
+from runner.cluster import Cluster, Resources, _chain, _has_checkpoint, _unreachable, _unwrapped
 from runner.errors import DataError, EngineError, UserError
 from runner.hardware import nvml
+from runner.node_types import inventory, places
 from runner.store import Folder
 
 
@@ -94,7 +95,7 @@ def four_nodes(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("bundle", "places"),
+    ("bundle", "many"),
     [
         ({"CPU": 1.0, "GPU": 1.0, "accelerator_type:T4": 0.001}, 2),
         ({"CPU": 1.0, "GPU": 2.0, "accelerator_type:T4": 0.001}, 0),  # one on each of two nodes is not two on one
@@ -105,8 +106,8 @@ def four_nodes(monkeypatch):
         ({"CPU": 2.0}, 34),
     ],
 )
-def test_what_a_cluster_holds_is_counted_by_whole_nodes(bundle, places):
-    assert _places(NODES, bundle) == places
+def test_what_a_cluster_holds_is_counted_by_whole_nodes(bundle, many):
+    assert places(NODES, bundle) == many
 
 
 def test_cores_that_nobody_named_are_those_of_the_nodes_that_fit(four_nodes):
@@ -165,8 +166,8 @@ def test_an_autoscaler_is_asked_by_the_name_that_render_gave_its_nodes(monkeypat
 
 
 def test_what_the_cluster_has_is_said_node_by_node():
-    assert _inventory(NODES) == "2 x (2 cores, 1 GPUs T4); 1 x (0 cores); 1 x (64 cores, 8 GPUs H100)"
-    assert _inventory([]) == "no node"
+    assert inventory(NODES) == "2 x (2 cores, 1 GPUs T4); 1 x (0 cores); 1 x (64 cores, 8 GPUs H100)"
+    assert inventory([]) == "no node"
 
 
 def test_another_version_of_ray_or_python_is_said_in_a_line():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from runner import finite, machine
+from runner import finite, machine, node_demand
 from runner.batches import batch_figures
 from runner.cluster import Resources
 from runner.economics import DIRECT_OUTPUT, Asked, OneOff, labelling_usd, usd_per_million, work_out
@@ -117,6 +117,7 @@ def _elsewhere(context: Context, texts: list[str]) -> list[dict[str, Any]]:
     model = trained(context.spec, context.inputs)
     for number, one in enumerate(bench.hardware):
         context.progress.say(f"{one.name} ({number + 1} of {len(bench.hardware)})", NAME)
+        node_demand.ask(context.cluster, node_demand.of_hardware(one), context.progress, NAME)
         measured = context.cluster.call(
             measure,
             Resources.of(one),

@@ -159,9 +159,11 @@ def _label(context: Context, rows: pa.Table, columns: list[str], whole: Spec, nu
     if spec.teacher.engine == "recorded":
         places = [columns.index(name) for name in spec.teacher.columns]
         return _finish(context, rows, _recorded(rows, places, spec.task.labels), {}, 0)
-    asked = pa.concat_tables([rows, _content_free(context, rows)])
     store = answers_folder(context.run, spec)
     found = read_answers(store)
+    if asks_content_free(spec) and len(pending(spec, rows, found)) and context.cluster.starts_on_demand:
+        _require(context)  # else calibration's texts, which any node may cut, would start one of another kind
+    asked = pa.concat_tables([rows, _content_free(context, rows)])
     waiting = pending(spec, _in_order(asked), found)
     if not len(waiting):
         return _finish(context, asked, found, {}, 0)
@@ -357,6 +359,7 @@ def _generate(
     teacher = context.spec.teacher
     if seconds <= 0:
         return _not_asked(context, waiting), ()
+    _require(context)
     waiting, asking = _with_examples(context, waiting)
     content_free = waiting.filter(pc.equal(waiting["kind"], "content-free"))["id"].combine_chunks()
     rows = len(waiting) - len(content_free)
@@ -509,7 +512,6 @@ def _place(context: Context, live: Live) -> tuple[Resources, tuple[str, str | No
     """Where the teacher runs: what each replica needs, its model (or tokenizer) and revision, and the server."""
     spec, teacher = context.spec, context.spec.teacher
     wanted = wanted_resources(teacher)
-    context.cluster.require(wanted, "teacher.resources", teacher.resources.replicas[0])
     if teacher.engine == "noop":
         return wanted, ("", None), None
     if teacher.endpoint is not None:
@@ -524,6 +526,17 @@ def _place(context: Context, live: Live) -> tuple[Resources, tuple[str, str | No
     context.progress.say(f"asking {teacher.model} at {teacher.endpoint}", NAME)
     name = models.hub_name(teacher.model, spec.base)
     return wanted, model, Endpoint(teacher.endpoint, name, teacher.concurrency, teacher.allow_external)
+
+
+def _require(context: Context) -> None:
+    """:raises UserError: when the cluster does not have, or does not get, what the least number of replicas needs."""
+    teacher = context.spec.teacher
+    context.cluster.require(
+        wanted_resources(teacher),
+        "teacher.resources",
+        teacher.resources.replicas[0],
+        lambda words: context.progress.say(words, NAME),
+    )
 
 
 def wanted_resources(teacher: Teacher) -> Resources:
