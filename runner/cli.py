@@ -403,9 +403,11 @@ def _push(options: argparse.Namespace) -> int:
 
 def _models(options: argparse.Namespace) -> int:
     from runner import models
+    from runner.models.places import check_writable
 
-    for name in options.pull:
-        reference = name if name.startswith("catalog:") or "/" in name else f"catalog:{name}"
+    wanted = {name: name if name.startswith("catalog:") or "/" in name else f"catalog:{name}" for name in options.pull}
+    check_writable(wanted.values())
+    for name, reference in wanted.items():
         _put(str(models.ensure(reference, progress=partial(_say, name))))
     if options.pull:
         return 0
@@ -426,17 +428,17 @@ def _say(name: str, text: str) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from runner.doctor import examine
+    from runner.doctor import RUNS_FOLDER, examine
 
-    findings = examine()
+    findings = examine(options.runs_dir and absolute(options.runs_dir))
     if options.json:
         print(json.dumps([vars(finding) for finding in findings]))
     else:
         for finding in findings:
-            print(f"{'ok  ' if not finding.advice else 'look'} {finding.name:<14} {finding.value}")
+            _put(f"{'ok  ' if not finding.advice else 'look'} {finding.name:<14} {finding.value}")
             if finding.advice:
-                print(f"     {'':<14} -> {finding.advice}")
-    return 0
+                _put(f"     {'':<14} -> {finding.advice}")
+    return UserError.exit_code if any(one.name == RUNS_FOLDER and one.advice for one in findings) else 0
 
 
 def _init(options: argparse.Namespace) -> int:
@@ -738,6 +740,9 @@ def _parser() -> argparse.ArgumentParser:
     pull.add_argument("pull", nargs="+", metavar="NAME")
     sub = command("doctor", _doctor, "say what will work on this machine", "tutelage doctor")
     json_option(sub, "findings as JSON")
+    sub.add_argument(
+        "--runs-dir", metavar="DIR|URL", help="also see whether runs can be kept there; exit status 1 where they cannot"
+    )
     return parser
 
 

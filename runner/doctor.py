@@ -1,4 +1,4 @@
-"""What works on this machine, and what to do about what does not. Looks, and changes nothing."""
+"""What works on this machine, and what to do about what does not. Looks, and leaves nothing changed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
 
-from runner import machine, models
+from runner import machine, models, writable
+from runner.shown import without_secrets
 
 PAIRS = {("2.60.0", "0.32.0")}
 """Versions of Ray and vLLM that were run together."""
 
 NEEDED_GIB = 15
+RUNS_FOLDER = "runs folder"
 
 
 @dataclass(frozen=True)
@@ -26,9 +28,14 @@ class Finding:
     advice: str = ""
 
 
-def examine() -> list[Finding]:
-    """All findings, in the order in which a person would look."""
-    return [_python(), *_packages(), _processor(), _memory(), _disk(), _gpus(), _models()]
+def examine(runs_dir: str | None = None) -> list[Finding]:
+    """All findings, in the order in which a person would look; ``runs_dir`` is looked at where it is given."""
+    found = [_python(), *_packages(), _processor(), _memory(), _disk(), _gpus(), _models()]
+    return found if runs_dir is None else [*found, _runs(runs_dir)]
+
+
+def _runs(place: str) -> Finding:
+    return Finding(RUNS_FOLDER, without_secrets(place), writable.refusal_of(place))
 
 
 def _python() -> Finding:

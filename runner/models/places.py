@@ -1,0 +1,35 @@
+"""Where fetching a model writes to, and whether this user may: seen before gigabytes are fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from runner.errors import ModelError
+from runner.models import hub, store
+from runner.models.catalog import Entry
+from runner.models.reference import HubName, resolve
+from runner.writable import refusal
+
+
+def check_writable(references: Iterable[str]) -> None:
+    """:raises ModelError: when a model is not here yet, and may not be kept where it belongs."""
+    for reference in references:
+        found = _to_write(reference)
+        if found is None:
+            continue
+        place, variable = found
+        if said := refusal(place):
+            raise ModelError(f"{reference} would be kept in {place}: {said}. Or set {variable} to a folder of yours")
+
+
+def _to_write(reference: str) -> tuple[Path, str] | None:
+    """The folder that a model is put into, and the variable that chooses it; None where nothing is fetched."""
+    kind = resolve(reference, None, None)
+    if isinstance(kind, Entry):
+        return None if store.is_present(kind) else (store.folder_of(kind).parent, "TUTELAGE_CACHE")
+    if not isinstance(kind, HubName) or hub.cached(kind.repo, kind.revision) is not None:
+        return None
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return Path(HF_HUB_CACHE), "HF_HOME"

@@ -1,0 +1,83 @@
+"""A folder that may not be written to is said before anything is fetched: who asks, whose it is, what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runner.cli import main
+from runner.models import ModelError, places
+from runner.writable import refusal, refusal_of
+
+REPOSITORY = Path(__file__).parents[1]
+ME = f"user {os.geteuid()} of the groups "
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Iterator[Path]:
+    """A folder that nobody may write to, as the root of a new share is to all but its owner."""
+    folder = tmp_path / "share"
+    folder.mkdir(mode=0o555)
+    yield folder
+    folder.chmod(0o755)
+
+
+def without_privileges(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command for which the modes of folders count, which they do not for root."""
+    drop = ["setpriv", "--bounding-set=-dac_override", "--"] if os.geteuid() == 0 else []
+    if drop and not shutil.which("setpriv"):
+        pytest.skip("root needs util-linux's setpriv here")
+    env = os.environ | {"PYTHONPATH": str(REPOSITORY)} | environment
+    command = [*drop, sys.executable, "-m", "runner", *words]
+    return subprocess.run(command, capture_output=True, text=True, env=env)
+
+
+@pytest.mark.parametrize("name", ["all-minilm-l6-v2", "some-org/some-model"])
+def test_models_are_not_fetched_into_a_folder_that_cannot_keep_them(closed: Path, name: str) -> None:
+    places = {"TUTELAGE_CACHE": str(closed / "cache"), "HF_HOME": str(closed / "hub"), "HF_HUB_OFFLINE": "1"}
+    done = without_privileges("models", "pull", name, **places)
+    assert done.returncode == 1, done.stderr
+    variable = "HF_HOME" if "/" in name else "TUTELAGE_CACHE"
+    for said in (
+        f"{closed} cannot be written to by {ME}",
+        "(Permission denied)",
+        f"it belongs to user {os.geteuid()} and group {os.getegid()}, with mode 0555",
+        f"`chown {os.geteuid()} {closed}`",
+        f"Or set {variable} to a folder of yours",
+    ):
+        assert said in done.stderr
+    assert not list(closed.iterdir())
+
+
+def test_doctor_says_whether_runs_can_be_kept(closed: Path, tmp_path: Path) -> None:
+    done = without_privileges("doctor", "--json", "--runs-dir", str(closed / "runs"))
+    assert done.returncode == 1, done.stderr
+    [found] = [one for one in json.loads(done.stdout) if one["name"] == "runs folder"]
+    assert f"{closed} cannot be written to by {ME}" in found["advice"]
+    assert main(["doctor", "--runs-dir", str(tmp_path / "mine" / "runs")]) == 0
+    assert not (tmp_path / "mine").exists() and not list(closed.iterdir()), "nothing is left behind"
+
+
+def test_a_bucket_is_written_to_for_a_moment() -> None:
+    import fsspec
+
+    url = f"memory://{uuid.uuid4().hex}/runs"
+    assert refusal_of(url) == ""
+    assert not [name for name in fsspec.filesystem("memory").find("/") if ".tutelage-" in name]
+    assert "the storage cannot be used" in refusal_of("s3://no-such-bucket/runs") or "s3fs" in refusal_of("s3://x/y")
+
+
+def test_what_is_here_already_needs_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "refusal", lambda folder: "closed")
+    places.check_writable([str(tmp_path)])  # a folder is not fetched
+    with pytest.raises(ModelError, match=r"some-org/x would be kept in .*: closed. Or set HF_HOME"):
+        places.check_writable(["some-org/x"])
+    assert refusal(tmp_path / "not" / "there") == ""
