@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from runner import __version__, machine, node_demand, signals, supervise
+from runner import __version__, machine, node_demand, shared_models, signals, supervise
 from runner.cluster import Cluster
 from runner.errors import UserError
 from runner.events import numbers
@@ -85,6 +85,7 @@ def execute(spec: Spec, run: Folder, cluster: Cluster, progress: Progress) -> di
             if step is first:
                 # Once the data are known to be good, and before anything is spent.
                 waiting = {one.stage.NAME for one in planned if not one.cached}
+                shared_models.check(spec, waiting)
                 node_demand.foresee(cluster, _demands(spec, waiting))
             if step.stage.NAME not in WITHOUT_STUDENT:
                 wanted = node_demand.of_student(spec, step.stage.NAME == train.NAME)

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from runner import node_demand, pipeline
+from runner import node_demand, pipeline, shared_models
 from runner.cluster import Cluster, Resources
-from runner.errors import UserError
+from runner.errors import ModelError, UserError
 from runner.node_types import NodeType, could_hold
 from runner.progress import Progress
 
@@ -81,6 +81,41 @@ def test_the_variable_says_later_or_nothing() -> None:
     with pytest.raises(UserError, match="TUTELAGE_NODES: expected 'later' or nothing, not 'now'"):
         node_demand.starts_on_demand({"TUTELAGE_NODES": "now"})
     assert not Cluster(None, on_demand=True).starts_on_demand, "this machine has what it has"
+
+
+@pytest.fixture
+def shared_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty model cache that all nodes have, and no network, as in a rendered job."""
+    for name, value in {
+        "TUTELAGE_CACHE": str(tmp_path / "cache"),
+        "TUTELAGE_CACHE_SHARED": "1",
+        "HF_HUB_OFFLINE": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_a_model_that_no_node_can_have_is_said_before_any_is_asked_for(job: Any, shared_cache: None) -> None:
+    cluster = Refusing("somewhere:6379")
+    with pytest.raises(ModelError, match=r"student.model: catalog:all-minilm-l6-v2 is not in the model cache that all"):
+        pipeline.execute(job.spec(), job.run, cluster, Progress(job.said, "plain"))
+    assert (cluster.asked, finished(job)) == ([], ["load"])
+
+
+@pytest.mark.parametrize("unset", ["TUTELAGE_CACHE_SHARED", "HF_HUB_OFFLINE"])
+def test_where_nodes_may_have_or_fetch_it_nothing_is_said_of_a_model(
+    job: Any, shared_cache: None, monkeypatch: pytest.MonkeyPatch, unset: str
+) -> None:
+    monkeypatch.setenv(unset, "0")
+    monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
+    cluster = Refusing("somewhere:6379")
+    execute(job, cluster)
+    assert cluster.asked
+
+
+def test_a_model_that_nobody_needs_any_more_may_be_gone(job: Any, shared_cache: None) -> None:
+    shared_models.check(job.spec(), {"evaluate"})
+    with pytest.raises(ModelError, match=r"student\.model"):
+        shared_models.check(job.spec(), {"train"})
 
 
 T4 = NodeType("t4", {"CPU": 4, "GPU": 1, "accelerator_type:T4": 1}, 2)
