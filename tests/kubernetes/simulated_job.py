@@ -1,0 +1,212 @@
+"""A job of the runner's own pipeline in a simulated cluster: what its stages ask of Ray, and when.
+
+Real: the pipeline and its stages, with all that they ask for; their work is done in this process, with an engine that
+answers at once and a tiny student, and then so much simulated time goes by as it would take on the nodes.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pyarrow as pa
+from autoscaler_life import Claim, World, rays_words, simulated_time
+
+from runner import pipeline
+from runner.cluster import Cluster, Resources
+from runner.progress import Progress
+from runner.render import Wish, render
+from runner.spec import Spec, load_spec
+from runner.store import Folder
+from runner.teacher import worker
+from runner.teacher.noop_engine import NoopEngine
+
+ROOT = Path(__file__).parents[2]
+DATA_REQUEST_SECONDS, DATA_FACTOR = 10, 2
+"""Ray Data asks that often for that many times what it has, once replicas of a pool have finished something
+(``RateBasedClusterAutoscaler``), by cores and GPUs alone."""
+LEFT_AFTER_SECONDS = 900
+"""That the world is watched after the job: the cluster is kept for a while, and its autoscaler with it."""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Seconds. ``engine``: until an engine answers; ``labelling``: of one replica, for all rows; ``on_nodes``: of each
+    stage on the student's nodes; ``driver``: of each stage before it asks for anything."""
+
+    engine: int
+    labelling: int
+    on_nodes: Mapping[str, int]
+    driver: int = 15
+
+
+@dataclass
+class SimulatedCluster(Cluster):
+    """The runner's cluster, over a world instead of Ray."""
+
+    world: World = field(default=None)  # type: ignore[assignment]
+    lengths: Lengths = field(default=None)  # type: ignore[assignment]
+    stage: str = ""
+
+    def start(self) -> Any:
+        return rays_words(self.world)
+
+    def knock(self) -> None:
+        """Somebody is there."""
+
+    def call(self, function: Callable[..., Any], wanted: Resources, *, fresh: bool = False, **arguments: Any) -> Any:
+        return self._work([self._wants(wanted)], lambda: function(**arguments))
+
+    def train(self, loop: Any, config: Any, wanted: Resources, workers: int, storage: Folder, on_progress: Any) -> Any:
+        def report(progress: dict[str, Any]) -> None:
+            on_progress(progress)
+
+        def wrap(model: Any, **options: Any) -> Any:
+            return model
+
+        def train() -> Any:
+            return loop(config, report, rank=0, size=1, wrap=wrap, keep=lambda write: None, restore=lambda read: None)
+
+        return self._work([self._wants(wanted)] * workers, train, gang=True)
+
+    def map_batches(
+        self,
+        batches: list[pa.Table],
+        worker: type,
+        arguments: dict[str, Any],
+        wanted: Resources,
+        replicas: tuple[int, int],
+        concurrent: int = 1,
+        heard: Any = None,
+    ) -> Iterator[pa.Table]:
+        least, most = replicas
+        at_once = max(least, min(most, self._room(wanted)))
+        self._pool(self._wants(wanted), at_once, most)
+        actor = worker(**arguments)
+        yield from map(actor, batches)
+
+    def _wants(self, wanted: Resources) -> dict[str, float]:
+        """What Ray's scheduler sees of a task or an actor."""
+        request = self._request(wanted)
+        kind = {f"accelerator_type:{wanted.accelerator}": 0.001} if wanted.accelerator else {}
+        return {"CPU": request["num_cpus"], **({"GPU": wanted.gpus} if wanted.gpus else {}), **kind}
+
+    def _work(self, bundles: list[dict[str, float]], compute: Callable[[], Any], gang: bool = False) -> Any:
+        claim = self.world.claim(bundles, works=True, gang=gang)
+        while claim.places is None:
+            self.world.advance(1)
+        result = compute()
+        self.world.advance(self.lengths.on_nodes[self.stage])
+        self.world.release(claim)
+        return result
+
+    def _pool(self, bundle: dict[str, float], replicas: int, most: int) -> None:
+        """Label with so many replicas, and with more, up to ``most``, where Ray Data gets nodes for them."""
+        world, left = self.world, float(self.lengths.labelling)
+        pool = [world.claim([bundle], works=True) for _ in range(replicas)]
+        ready: dict[Claim, float] = {}
+        while left > 0:
+            world.advance(1)
+            for claim in pool:
+                if claim.places:
+                    ready.setdefault(claim, world.now + self.lengths.engine)
+            at_work = [claim for claim in ready if ready[claim] <= world.now]
+            left -= len(at_work)
+            if at_work and world.now % DATA_REQUEST_SECONDS == 0:
+                plain = {name: have for name, have in bundle.items() if name in ("CPU", "GPU")}
+                world.constraint = [plain] * min(most, DATA_FACTOR * len(ready))
+                if len(pool) < most and len(ready) == len(pool) and world._room_for([bundle]):
+                    pool.append(world.claim([bundle], works=True))
+        world.constraint = ()
+        for claim in pool:
+            world.release(claim)
+
+
+class _Stages(Progress):
+    """Tells the cluster which stage it is in, and lets the driver's own time go by."""
+
+    cluster: SimulatedCluster
+    began: dict[str, float]
+
+    def tell(self, name: str, stage: str = "", words: str = "", **fields: Any) -> None:
+        super().tell(name, stage, words, **fields)
+        if name == "stage_started":
+            self.cluster.stage, self.began[stage] = stage, self.cluster.world.now
+            self.cluster.world.advance(self.cluster.lengths.driver)
+
+
+@dataclass
+class Life:
+    """What became of a job: when its stages began and the pods that it had."""
+
+    began: dict[str, float]
+    ended: float
+    world: World
+
+    def pods(self, group: str) -> list[Any]:
+        return [pod for pod in self.world.pods if pod.group == group]
+
+    def gpu_seconds(self, of: str) -> int:
+        """Of all pods: ``used`` by stages, ``up`` with Ray in them, or ``bought``, from their creation."""
+        now, total = self.world.now, 0.0
+        for pod in self.world.pods:
+            end = now if pod.gone is None else pod.gone
+            seconds = {"used": pod.used, "up": max(0.0, end - pod.up), "bought": end - pod.created}[of]
+            total += pod.gpus * seconds
+        return round(total)
+
+
+def headline(folder: Path, student: Path, *more: str) -> Spec:
+    """The published case's spec as it is but for its data and its models, which are tiny."""
+    for split, rows in (("train", 24), ("test", 6)):
+        lines = [f"text {number},{('negative', 'neutral', 'positive')[number % 3]}" for number in range(rows)]
+        (folder / f"{split}.csv").write_text("\n".join(["text,label", *lines]), encoding="utf-8")
+    small = (
+        f"data.train.path={folder / 'train.csv'}",
+        f"data.test={{path: {folder / 'test.csv'}, text: text, label: label}}",
+        f"teacher.model={student}",
+        "teacher.batch_size=8",
+        f"student.model={student}",
+        "student.epochs=1",
+        "student.recipe=fast",
+        "evaluate.resamples=100",
+        "benchmark.rows=6",
+        "benchmark.batch_sizes=[8]",
+    )
+    return load_spec(ROOT / "specs" / "financial-sentiment.yaml", (*small, *more))
+
+
+def live(
+    spec: Spec,
+    folder: Path,
+    lengths: Lengths,
+    cluster: Mapping[str, Any] | None = None,
+    replicas: int | None = None,
+) -> Life:
+    """Run the job in a cluster as it is rendered (or in that one), up to the end and a while longer.
+
+    ``replicas``: that the stage starts for as many rows as the job would really have.
+    """
+    world = World(cluster or rendered_cluster(spec))
+    run = Folder(str(folder / "runs" / spec.name))
+    progress = _Stages(io.StringIO(), "plain")
+    progress.cluster = SimulatedCluster("simulated:6379", 1800.0, world=world, lengths=lengths)
+    progress.began = {}
+    opened = mock.patch.object(worker, "_open", lambda *_: (NoopEngine(spec.task.labels), None))
+    paying = mock.patch("runner.stages.label.worth_starting", lambda *_: replicas or spec.teacher.resources.replicas[0])
+    with simulated_time(world.clock), opened, paying:
+        world.until_ready()
+        pipeline.execute(spec, run, progress.cluster, progress)
+        ended = world.now
+        world.advance(LEFT_AFTER_SECONDS)
+    return Life(progress.began, ended, world)
+
+
+def rendered_cluster(spec: Spec, cloud: str = "gke") -> dict[str, Any]:
+    """The RayCluster of the rendered job."""
+    found: dict[str, Any] = render(spec, Wish(cloud=cloud)).objects[1]["spec"]["rayClusterSpec"]
+    return found
