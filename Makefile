@@ -8,6 +8,7 @@
 # make bench-student   the student against plain transformers
 # make bench-gpu   what can be computed and simulated of GPUs; teachers and students on those of this machine
 # make bench-few   recipe auto against each of the recipes it chooses from, where texts are few
+# make bench-kubernetes   GPU-hours that Ray's autoscaler buys for a job on KubeRay, simulated
 # make manifests    render the jobs of k8s/ again
 # make image-check   build the container image `cpu` and use it (needs root and buildah)
 # make lock         resolve requirements.in and the images' locks again (needs uv)
@@ -20,7 +21,7 @@ SPEC ?= specs/quickstart.yaml
 TEST_PROCESSES ?= 2
 PIP_QUIETLY := --quiet --disable-pip-version-check --no-compile
 
-.PHONY: quickstart test test-cluster test-kubernetes test-signals lint manifests image-check lock setup clean bench-teacher bench-student bench-few bench-gpu
+.PHONY: quickstart test test-cluster test-kubernetes test-signals lint manifests image-check lock setup clean bench-teacher bench-student bench-few bench-gpu bench-kubernetes
 .DEFAULT_GOAL := quickstart
 
 setup: $(VENV)/.ready
@@ -80,6 +81,9 @@ bench-gpu: setup $(VENV)/.tools
 	$(BIN)/python bench/occupancy.py
 	$(BIN)/python bench/ceiling.py
 	$(BIN)/python bench/gpu.py
+
+bench-kubernetes: setup $(VENV)/.tools
+	$(BIN)/python bench/kubernetes.py
 
 manifests: setup
 	PATH="$(abspath $(BIN)):$$PATH" k8s/render.sh

@@ -405,12 +405,11 @@ class Cluster:
             arguments = arguments | {"tell": _Teller(notes)}
         with _data(ray):
             data = ray.data.from_arrow(batches)
-            most = max(replicas[0], min(replicas[1], len(batches)))
+            least, at_first, most = self._pool(wanted, replicas, len(batches))
             strategy = ray.data.ActorPoolStrategy(
-                min_size=replicas[0],
+                min_size=least,
                 max_size=most,
-                # All that have room start at once: one after the other, each would wait for the start of the last.
-                initial_size=max(replicas[0], min(most, self._room(wanted))),
+                initial_size=at_first,
                 max_concurrent_calls_per_actor=concurrent,
                 max_tasks_in_flight_per_actor=2 * concurrent,
                 enable_true_multi_threading=concurrent > 1,
@@ -420,6 +419,16 @@ class Cluster:
             results = self._through(data, worker, arguments, wanted, strategy, size)
         with _watched(ray, notes, lambda found: heard(found["notes"]) if heard else None):
             yield from _drained(ray, results)
+
+    def _pool(self, wanted: Resources, replicas: tuple[int, int], batches: int) -> tuple[int, int, int]:
+        """How many actors a pool has at least, at first and at most."""
+        least, most = replicas[0], max(replicas[0], min(replicas[1], batches))
+        if wanted.gpus and self.starts_on_demand:
+            # Actors that wait for their place are what nodes of their kind start for. Ray Data itself would ask for
+            # more by cores and GPUs alone, and be given nodes with other GPUs.
+            return most, most, most
+        # All that have room start at once: one after the other, each would wait for the start of the last.
+        return least, max(least, min(most, self._room(wanted))), most
 
     def stream(
         self,

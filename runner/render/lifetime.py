@@ -6,8 +6,10 @@ from runner.render.wish import Wish
 
 NODE_SECONDS = 1800
 """That a node may take to come up, with its image: those with GPUs are slow."""
-IDLE_SECONDS = 600
-"""Without work before a pod is given back: more than a stage without Ray takes, less than a GPU's hour costs."""
+IDLE_SECONDS = 60
+"""Without work before a pod is given back: more than lies between two stages that share nodes."""
+TEACHER_IDLE_SECONDS = 30
+"""The same for the teacher's pods, which only labelling asks for, with seconds between its parts."""
 GRACE_SECONDS = 60
 """For a pod to end in. `ray start` takes up to half a minute to drain, and the driver is gone only after that."""
 LOST_NODE_SECONDS = 30

@@ -12,7 +12,7 @@ from runner.render.clouds import CLOUDS, lack
 from runner.render.cost import cost_line, plan_line
 from runner.render.groups import Group, groups_of, with_cpus
 from runner.render.inside import SPEC_FILE, Inside, inside
-from runner.render.lifetime import HOUR_SECONDS, IDLE_SECONDS, NODE_SECONDS, kept_seconds
+from runner.render.lifetime import HOUR_SECONDS, IDLE_SECONDS, NODE_SECONDS, TEACHER_IDLE_SECONDS, kept_seconds
 from runner.render.names import kubernetes_name
 from runner.render.pods import (
     API_MOUNT,
@@ -147,12 +147,16 @@ def _cluster(
             "template": head_pod(wish, wish.head_image_for(with_gpus), config_map, labels, scales),
         },
         "workerGroupSpecs": [
-            # What several could do starts a node of the student's, not of the teacher's or the benchmark's.
-            _workers(group, wish, wish.image_for(with_gpus), config_map, labels)
-            | ({"priority": int(group.name == "student")} if scales else {})
+            _workers(group, wish, wish.image_for(with_gpus), config_map, labels) | (_scaling(group) if scales else {})
             for group in groups
         ],
     }
+
+
+def _scaling(group: Group) -> dict[str, Any]:
+    # What several could do starts a node of the student's, not of the teacher's or the benchmark's.
+    priority = {"priority": int(group.name == "student")}
+    return priority | ({"idleTimeoutSeconds": TEACHER_IDLE_SECONDS} if group.name == "teacher" else {})
 
 
 def _autoscaler() -> dict[str, Any]:

@@ -23,7 +23,7 @@ from ray.autoscaler.v2 import scheduler
 from ray.autoscaler.v2.autoscaler import Autoscaler
 from ray.autoscaler.v2.instance_manager import common, reconciler
 from ray.autoscaler.v2.instance_manager.cloud_providers.kuberay import cloud_provider
-from ray.autoscaler.v2.instance_manager.config import KubeRayConfigReader
+from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig, IConfigReader
 from ray.autoscaler.v2.instance_manager.subscribers import cloud_resource_monitor
 from ray.autoscaler.v2.instance_manager.subscribers.ray_stopper import RayStopper
 from ray.autoscaler.v2.utils import ResourceRequestUtil
@@ -114,16 +114,12 @@ class World:
         self.clock.sleep = self.advance
         cluster = copy.deepcopy(dict(self.spec))
         self.resource = {"metadata": {"name": NAME, "namespace": "tutelage"}, "spec": cluster}
-        self.node_types = self.config()["available_node_types"]
+        self.config = _derive_autoscaling_config_from_ray_cr(self.resource)
+        self.node_types = self.config["available_node_types"]
         self.api = _ApiServer(self)
         self.pods.append(self._pod(HEAD, 0, None))
         self.operate()
         self._autoscaler: Autoscaler | None = None
-
-    def config(self) -> dict[str, Any]:
-        """What Ray's autoscaler reads from the resource."""
-        config: dict[str, Any] = _derive_autoscaling_config_from_ray_cr(self.resource)
-        return config
 
     @property
     def now(self) -> float:
@@ -295,6 +291,20 @@ class _ApiServer(node_provider.IKubernetesHttpApiClient):
         raise AssertionError(f"nobody deletes {path} here")
 
 
+class _ReadOnce(IConfigReader):
+    """What the autoscaler reads from the resource anew each time: nobody edits its bounds here, and checking them is
+    most of an update."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self._config = AutoscalingConfig(config)
+
+    def get_cached_autoscaling_config(self) -> AutoscalingConfig:
+        return self._config
+
+    def refresh_cached_autoscaling_config(self) -> None:
+        """Nothing is new."""
+
+
 class _OverKubeRay(Autoscaler):
     """Ray's, whose provider talks to the simulated API server."""
 
@@ -306,7 +316,7 @@ class _OverKubeRay(Autoscaler):
 
 
 def _autoscaler(world: World) -> Autoscaler:
-    return _OverKubeRay("session", KubeRayConfigReader(world.config), world)
+    return _OverKubeRay("session", _ReadOnce(world.config), world)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ answers at once and a tiny student, and then so much simulated time goes by as i
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,32 +17,44 @@ from unittest import mock
 import pyarrow as pa
 from autoscaler_life import Claim, World, rays_words, simulated_time
 
-from runner import pipeline
+from runner import models, pipeline
 from runner.cluster import Cluster, Resources
+from runner.hardware.accelerators import known
+from runner.hardware.teacher_fit import Asked, Row, judge
+from runner.hardware.throughput import ANSWER_TOKENS, Work, row_seconds, start_seconds
+from runner.node_demand import LATER, NODES
+from runner.node_types import places
 from runner.progress import Progress
 from runner.render import Wish, render
+from runner.replicas import SHARED_TOKENS, worth_starting
 from runner.spec import Spec, load_spec
+from runner.stages.label import engine_options, settings_of
 from runner.store import Folder
 from runner.teacher import worker
 from runner.teacher.noop_engine import NoopEngine
 
-ROOT = Path(__file__).parents[2]
+SPEC = Path(__file__).parents[2] / "specs" / "financial-sentiment.yaml"
+OWN_TOKENS = 36
+"""Of a row of the published case, as ``tutelage plan`` counts them."""
 DATA_REQUEST_SECONDS, DATA_FACTOR = 10, 2
 """Ray Data asks that often for that many times what it has, once replicas of a pool have finished something
 (``RateBasedClusterAutoscaler``), by cores and GPUs alone."""
 LEFT_AFTER_SECONDS = 900
 """That the world is watched after the job: the cluster is kept for a while, and its autoscaler with it."""
 
+ON_T4 = {"train": 120, "evaluate": 20, "benchmark": 60}
+"""Seconds of the published case's stages there, guessed: most of it is Python, PyTorch and weights that are loaded."""
+
 
 @dataclass(frozen=True)
 class Lengths:
     """Seconds. ``engine``: until an engine answers; ``labelling``: of one replica, for all rows; ``on_nodes``: of each
-    stage on the student's nodes; ``driver``: of each stage before it asks for anything."""
+    stage on the student's nodes; ``driver``: of each stage in the head's pod alone."""
 
     engine: int
     labelling: int
-    on_nodes: Mapping[str, int]
-    driver: int = 15
+    on_nodes: Mapping[str, int] = field(default_factory=lambda: ON_T4)
+    driver: int = 5
 
 
 @dataclass
@@ -83,9 +96,8 @@ class SimulatedCluster(Cluster):
         concurrent: int = 1,
         heard: Any = None,
     ) -> Iterator[pa.Table]:
-        least, most = replicas
-        at_once = max(least, min(most, self._room(wanted)))
-        self._pool(self._wants(wanted), at_once, most)
+        _, at_first, most = self._pool(wanted, replicas, len(batches))
+        self._label(self._wants(wanted), at_first, most)
         actor = worker(**arguments)
         yield from map(actor, batches)
 
@@ -104,7 +116,7 @@ class SimulatedCluster(Cluster):
         self.world.release(claim)
         return result
 
-    def _pool(self, bundle: dict[str, float], replicas: int, most: int) -> None:
+    def _label(self, bundle: dict[str, float], replicas: int, most: int) -> None:
         """Label with so many replicas, and with more, up to ``most``, where Ray Data gets nodes for them."""
         world, left = self.world, float(self.lengths.labelling)
         pool = [world.claim([bundle], works=True) for _ in range(replicas)]
@@ -119,8 +131,8 @@ class SimulatedCluster(Cluster):
             if at_work and world.now % DATA_REQUEST_SECONDS == 0:
                 plain = {name: have for name, have in bundle.items() if name in ("CPU", "GPU")}
                 world.constraint = [plain] * min(most, DATA_FACTOR * len(ready))
-                if len(pool) < most and len(ready) == len(pool) and world._room_for([bundle]):
-                    pool.append(world.claim([bundle], works=True))
+                there = places([dict(pod.total) for pod in world.nodes()], plain)
+                pool += [world.claim([bundle], works=True) for _ in range(min(most, there) - len(pool))]
         world.constraint = ()
         for claim in pool:
             world.release(claim)
@@ -169,7 +181,7 @@ def headline(folder: Path, student: Path, *more: str) -> Spec:
         f"data.train.path={folder / 'train.csv'}",
         f"data.test={{path: {folder / 'test.csv'}, text: text, label: label}}",
         f"teacher.model={student}",
-        "teacher.batch_size=8",
+        "teacher.batch_size=4",
         f"student.model={student}",
         "student.epochs=1",
         "student.recipe=fast",
@@ -177,7 +189,7 @@ def headline(folder: Path, student: Path, *more: str) -> Spec:
         "benchmark.rows=6",
         "benchmark.batch_sizes=[8]",
     )
-    return load_spec(ROOT / "specs" / "financial-sentiment.yaml", (*small, *more))
+    return load_spec(SPEC, (*small, *more))
 
 
 def live(
@@ -187,14 +199,16 @@ def live(
     cluster: Mapping[str, Any] | None = None,
     replicas: int | None = None,
 ) -> Life:
-    """Run the job in a cluster as it is rendered (or in that one), up to the end and a while longer.
+    """Run the job in the published case's rendered cluster (or in that one), up to the end and a while longer.
 
     ``replicas``: that the stage starts for as many rows as the job would really have.
     """
-    world = World(cluster or rendered_cluster(spec))
+    world = World(cluster or rendered_cluster())
     run = Folder(str(folder / "runs" / spec.name))
     progress = _Stages(io.StringIO(), "plain")
-    progress.cluster = SimulatedCluster("simulated:6379", 1800.0, world=world, lengths=lengths)
+    head = world.spec["headGroupSpec"]["template"]["spec"]["containers"][0]["env"]
+    on_demand = {"name": NODES, "value": LATER} in head
+    progress.cluster = SimulatedCluster("ray:6379", 1800.0, on_demand=on_demand, world=world, lengths=lengths)
     progress.began = {}
     opened = mock.patch.object(worker, "_open", lambda *_: (NoopEngine(spec.task.labels), None))
     paying = mock.patch("runner.stages.label.worth_starting", lambda *_: replicas or spec.teacher.resources.replicas[0])
@@ -206,7 +220,39 @@ def live(
     return Life(progress.began, ended, world)
 
 
-def rendered_cluster(spec: Spec, cloud: str = "gke") -> dict[str, Any]:
-    """The RayCluster of the rendered job."""
+def rendered_cluster(*overrides: str, cloud: str = "gke") -> dict[str, Any]:
+    """The RayCluster of the published case's rendered job."""
+    data = [f"data.{split}.path=/mnt/tutelage/data/{split}.csv" for split in ("train", "test")]
+    spec = load_spec(SPEC, (*data, *overrides))
     found: dict[str, Any] = render(spec, Wish(cloud=cloud)).objects[1]["spec"]["rayClusterSpec"]
     return found
+
+
+def everything_at_once(cluster: Mapping[str, Any]) -> dict[str, Any]:
+    """That cluster as a job without foresight has it: a first H100 at once, the student's nodes asked for before
+    labelling, and each kept for ten idle minutes."""
+    found = copy.deepcopy(dict(cluster))
+    found["autoscalerOptions"]["idleTimeoutSeconds"] = 600
+    for group in found["workerGroupSpecs"]:
+        group.pop("idleTimeoutSeconds", None)
+        group["replicas"] = int(group["groupName"] == "teacher")
+    head = found["headGroupSpec"]["template"]["spec"]["containers"][0]
+    head["env"] = [one for one in head["env"] if one["name"] != NODES]
+    return found
+
+
+def planned(rows: int) -> tuple[Lengths, int]:
+    """How long labelling takes with so many rows by ``tutelage plan``'s own arithmetic, and how many replicas pay."""
+    spec = load_spec(SPEC)
+    teacher = spec.teacher
+    options, facts = engine_options(settings_of(teacher)), models.describe(teacher.model, teacher.revision, spec.base)
+    gpu, gpus = known(teacher.resources.accelerator), teacher.resources.gpus
+    assert gpu is not None and facts.active_parameters is not None
+    row = Row(SHARED_TOKENS, OWN_TOKENS + ANSWER_TOKENS)
+    verdict = judge(Asked(teacher.model, gpu, gpus, teacher.max_context, options), facts, row)
+    assert verdict.fit is not None and verdict.sequences is not None
+    votes = teacher.votes
+    work = Work(votes, OWN_TOKENS * votes, votes * ANSWER_TOKENS)
+    each = row_seconds(verdict.fit, gpu, gpus, facts.active_parameters, work, verdict.sequences, rows)
+    start = start_seconds(verdict.fit.weight_bytes * gpus)
+    return Lengths(round(start), round(rows * each)), worth_starting(spec, options, rows, OWN_TOKENS * 4.0)
