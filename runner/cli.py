@@ -175,7 +175,7 @@ def _probe(spec: Spec, run: Folder, options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from runner import pipeline
+    from runner import attempts, pipeline
     from runner.lock import locked
     from runner.plan import check_models
     from runner.progress import Progress
@@ -188,6 +188,7 @@ def _run(options: argparse.Namespace) -> int:
         _cluster(options, spec.name) as cluster,
         locked(run, progress.say, patient=cluster.address is not None),
         progress.recorded(run, "run"),
+        attempts.counted(run, spec),
     ):
         record = pipeline.execute(spec, run, cluster, progress)
         if all(stage["cached"] for stage in record["stages"]):

@@ -87,6 +87,10 @@ def head_pod(wish: Wish, image: str, config_map: str, labels: Mapping[str, str],
         "RAY_JOB_STOP_WAIT_TIME_S": "20",
         # The runner asks for a stage's nodes just before the stage, and not for a look at them.
         **({"TUTELAGE_NODES": "later"} if scales else {}),
+        # All pods mount the same models: one that is missing for the head is missing for all.
+        "TUTELAGE_CACHE_SHARED": "1",
+        # What new nodes would not help is not tried again.
+        "TUTELAGE_ATTEMPTS": str(wish.retries + 1),
     }
     container = {
         **_ray_container("ray-head", wish, image, resources("2", "8Gi", "10Gi"), more),

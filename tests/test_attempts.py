@@ -1,0 +1,119 @@
+"""What KubeRay tries again and new nodes would not help ends at once; what was created anew is run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Job
+
+from runner import attempts
+from runner.attempts import FRESH_SECONDS, NOTE, counted
+from runner.errors import DataError, EngineError, ModelError, TutelageError, UserError
+from runner.spec import Spec, load_spec
+from runner.store import Folder
+
+THREE = {attempts.ATTEMPTS: "3"}
+
+
+@pytest.fixture
+def spec(job: Job) -> Spec:
+    return load_spec(job.path)
+
+
+def attempt(run: Folder, spec: Spec, error: Exception | None = None, **environment: str) -> str:
+    """How one attempt ends: what it was refused with, or what it ended with."""
+    try:
+        with counted(run, spec, THREE | environment):
+            if error is not None:
+                raise error
+    except TutelageError as ended:
+        return str(ended)
+    return "made"
+
+
+BROKEN = EngineError("the engine cannot start: no kernel.\nmore of it")
+
+
+def test_attempts_after_one_in_vain_are_not_made_and_the_next_job_is(tmp_path: Path, spec: Spec) -> None:
+    run = Folder(str(tmp_path / "run"))
+    assert attempt(run, spec, BROKEN).startswith("the engine cannot start")
+    second = attempt(run, spec)
+    assert second.startswith("attempt 2 of 3 is not made, for it would end as the first did: the engine cannot start")
+    assert "no kernel. Mend that" in second and run.path(NOTE) in second
+    assert attempt(run, spec).startswith("attempt 3 of 3 is not made")
+    assert attempt(run, spec) == "made"
+    assert not run.exists(NOTE)
+
+
+def test_a_job_created_anew_while_attempts_are_left_is_run_by_its_last(tmp_path: Path, spec: Spec) -> None:
+    run = Folder(str(tmp_path / "run"))
+    attempt(run, spec, BROKEN)
+    assert [attempt(run, spec) for _ in range(3)][-1] == "made"
+
+
+@pytest.mark.parametrize(
+    ("error", "noted"),
+    [(BROKEN, True), (ModelError("no encoder"), True), (UserError("no room"), False), (DataError("torn"), False)],
+)
+def test_only_what_another_cluster_would_end_with_too_is_noted(
+    tmp_path: Path, spec: Spec, error: Exception, noted: bool
+) -> None:
+    run = Folder(str(tmp_path / "run"))
+    attempt(run, spec, error)
+    assert run.exists(NOTE) == noted
+    assert (attempt(run, spec) == "made") != noted
+
+
+def test_a_server_may_answer_the_next_attempt(tmp_path: Path, job: Job) -> None:
+    teacher = "teacher={model: some/teacher, endpoint: 'http://127.0.0.1:9/v1'}"
+    spec, run = load_spec(job.path, [teacher]), Folder(str(tmp_path / "run"))
+    attempt(run, spec, BROKEN)
+    assert attempt(run, spec) == "made"
+
+
+@pytest.mark.parametrize("given", [{}, {attempts.ATTEMPTS: ""}, {attempts.ATTEMPTS: "1"}])
+def test_nothing_is_noted_where_nobody_tries_again(tmp_path: Path, spec: Spec, given: dict[str, str]) -> None:
+    run = Folder(str(tmp_path / "run"))
+    with pytest.raises(EngineError), counted(run, spec, given):
+        raise BROKEN
+    assert not run.exists(NOTE)
+
+
+def test_another_spec_another_day_and_a_broken_note_are_no_retry(
+    tmp_path: Path, spec: Spec, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Folder(str(tmp_path / "run"))
+    attempt(run, spec, BROKEN)
+    note = run.read_json(NOTE)
+    assert attempt(run, load_spec(job.path, ["student.seed=7"])) == "made"
+    for broken in (json.dumps(note | {"at": note["at"] - FRESH_SECONDS}), "{", "[]", json.dumps({"used": 1}), "7"):
+        run.write(NOTE, broken.encode())
+        assert attempt(run, spec) == "made"
+        assert not run.exists(NOTE)
+
+
+@pytest.mark.parametrize("given", ["three", "-1", "2.0", "²"])
+def test_a_number_of_attempts_that_is_none_is_refused(tmp_path: Path, spec: Spec, given: str) -> None:
+    said = attempt(Folder(str(tmp_path)), spec, None, **{attempts.ATTEMPTS: given})
+    assert said == f"TUTELAGE_ATTEMPTS: expected a whole number, not {given!r}"
+
+
+def test_the_command_counts(job: Job, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from runner import pipeline
+    from runner.cli import main
+
+    def broken(*_: Any) -> None:
+        raise BROKEN
+
+    monkeypatch.setenv(attempts.ATTEMPTS, "2")
+    monkeypatch.setattr(pipeline, "execute", broken)
+    command = ["run", str(job.path), "--runs-dir", str(job.runs_dir)]
+    assert main(command) == 1
+    assert "the engine cannot start" in capsys.readouterr().err
+    assert main(command) == 1
+    assert "attempt 2 of 2 is not made" in capsys.readouterr().err
+    assert main(command) == 1
+    assert "attempt" not in capsys.readouterr().err
