@@ -9,6 +9,8 @@ trap 'rm -rf "$work"' EXIT
 # Triton is for GPUs: on processors nothing here loads it, and it is a third of what is installed.
 (cat requirements.overrides && echo "triton ; sys_platform == 'never'") >"$work/cpu.overrides"
 grep -vE '^(torch|nvidia)' requirements.overrides >"$work/gpu.overrides"
+# The head of a cluster and who submits to it compute nothing: what does is left out.
+(cat "$work/cpu.overrides" && printf "%s ; sys_platform == 'never'\n" accelerate gguf torch transformers) >"$work/head.overrides"
 sed -n 's/^torch==[^+]*$/&+cpu/p' requirements.lock >"$work/torch-cpu"
 
 lock() { # TARGET WORDS OPTIONS...
@@ -27,6 +29,8 @@ lock cpu "requirements.lock without the development tools and Triton" \
   --extra cpu --override "$work/cpu.overrides" --constraint requirements.lock
 lock student-cpu "what of cpu.lock is there without vLLM" \
   --override "$work/cpu.overrides" --constraint requirements.lock --constraint "$work/torch-cpu"
+lock head "what of student-cpu.lock a driver of Ray needs, which computes nothing" \
+  --override "$work/head.overrides" --constraint requirements.lock --constraint docker/locks/student-cpu.lock
 lock gpu "vLLM and torch for CUDA" \
   --extra gpu --override "$work/gpu.overrides"
 lock student-gpu "what of gpu.lock is there without vLLM" \

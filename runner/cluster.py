@@ -503,13 +503,15 @@ class Cluster:
         """
         ray = self.start()
         from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchConfig, TorchTrainer
+        from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+        from runner.process_group import ProcessGroup  # it imports Ray
 
         request, wanted = self._request(wanted), self._in_rays_words(wanted)
         cpus = wanted.cpus or max(1, min(request["num_cpus"], self._cores_for(Resources()) // workers))
         board = ray.remote(num_cpus=0, max_restarts=-1)(_Board).remote()
 
-        class Trainer(TorchTrainer):  # type: ignore[misc]  # Ray has no types
+        class Trainer(DataParallelTrainer):  # type: ignore[misc]  # Ray has no types
             def _register_sigint_handler(self, controller: Any) -> None:
                 """Ray's own would end this process without a word; ours is there."""
 
@@ -524,7 +526,7 @@ class Cluster:
                     accelerator_type=wanted.accelerator,
                 ),
                 # One worker talks to nobody.
-                torch_config=TorchConfig(backend="gloo") if workers == 1 else None,
+                backend_config=ProcessGroup("nccl" if wanted.gpus and workers > 1 else "gloo"),
                 run_config=RunConfig(
                     name=TRAIN_NAME,
                     storage_path=storage.url,
