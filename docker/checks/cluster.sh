@@ -1,0 +1,70 @@
+# shellcheck shell=bash
+# A rendered job in two containers that reach one another and nobody else: the head in `head`, a worker in `cpu`, submitted
+# from `head`, with Ray's token. Sourced by check.sh.
+
+readonly HEAD_IP=10.213.1.1 WORKER_IP=10.213.1.2
+spaces=(tutelage-head-$$ tutelage-worker-$$)
+
+# Two networks with a cable between them, and no way out of either.
+network() {
+  ip netns add "${spaces[0]}" && ip netns add "${spaces[1]}" &&
+    ip -n "${spaces[0]}" link add name eth0 type veth peer name eth0 netns "${spaces[1]}" &&
+    ip -n "${spaces[0]}" addr add $HEAD_IP/24 dev eth0 && ip -n "${spaces[1]}" addr add $WORKER_IP/24 dev eth0 &&
+    ip -n "${spaces[0]}" link set eth0 up && ip -n "${spaces[1]}" link set eth0 up &&
+    ip -n "${spaces[0]}" link set lo up && ip -n "${spaces[1]}" link set lo up
+}
+
+pod() { # NAME TARGET SPACE OPTIONS... -- COMMAND...
+  local name=$1 target=$2 space=$3 options=()
+  shift 3
+  while [[ "$1" != -- ]]; do options+=("$1") && shift; done
+  "${engine[@]}" run --name "$name" --pull=never --read-only --tmpfs /tmp --tmpfs /cache:mode=1777 --shm-size 1g \
+    --cap-drop all --security-opt no-new-privileges --ulimit "nofile=$(ulimit -Hn):$(ulimit -Hn)" \
+    --ulimit nproc=4096:4096 --network "ns:/var/run/netns/$space" --env-file "$here/pods/$name.env" \
+    --env-file "$here/pods/token.env" -v "$here/pods:/etc/tutelage:ro" -v "$here/volume:/mnt/tutelage" \
+    -v "$weights:/mnt/tutelage/models:ro" "${options[@]}" --entrypoint bash "tutelage:$target" "${@:2}"
+}
+
+leave_cluster() {
+  local space
+  [[ ! -e "$here/pods" ]] || "${engine[@]}" rm --force --time 5 head worker submitter >/dev/null 2>&1 || true
+  for space in "${spaces[@]}"; do ip netns del "$space" 2>/dev/null || true; done
+}
+
+prepare_pods() {
+  mkdir -p "$here/pods" "$here/volume/data" "$here/volume/models" "$here/volume/runs"
+  cp "$here/job/train.csv" "$here/job/test.csv" "$here/volume/data"
+  chown -R 10001:10001 "$here/volume" "$here/pods"
+  use cpu tutelage render job/cluster.yaml >"$here/pods/manifest.yaml" || fail "the job for a cluster is not rendered"
+  "${engine[@]}" run --rm --pull=never --network none -v "$here/pods:/pods" -v "$PWD/docker/checks/rendered.py:/rendered.py:ro" \
+    --entrypoint python "tutelage:head" /rendered.py /pods/manifest.yaml /pods || fail "the rendered job is not understood"
+  cp "$here/pods/head.env" "$here/pods/submitter.env"
+  echo "RAY_AUTH_MODE=token
+RAY_AUTH_TOKEN=$(tr -dc a-f0-9 </dev/urandom | head -c 64)" >"$here/pods/token.env"
+}
+
+runs_on_a_cluster() {
+  local start=$SECONDS
+  if ! network; then
+    say "a rendered job on a head and a worker stays untried: no network of two containers can be made here"
+    return
+  fi
+  prepare_pods
+  pod head head "${spaces[0]}" --detach -- /etc/tutelage/head.sh >/dev/null
+  pod worker cpu "${spaces[1]}" --detach -- /etc/tutelage/worker.sh >/dev/null
+  pod submitter head "${spaces[0]}" --rm -- -c "
+    until ray health-check --address $HEAD_IP:6379; do sleep 2; done
+    ray job submit --address http://$HEAD_IP:8265 -- $(cat "$here/pods/entrypoint")" >"$here/submitter.log" 2>&1 &
+  wait_for "$!" 900 || { tail -n 40 "$here/submitter.log" >&2 && fail "the rendered job does not run with a head of its own"; }
+  [[ -s "$here/volume/runs/cluster/report.html" ]] || fail "the rendered job left no report"
+  say "ran a rendered job on a head (head) and a worker (cpu) in $((SECONDS - start)) s"
+}
+
+wait_for() { # PROCESS SECONDS
+  local end=$((SECONDS + $2))
+  while kill -0 "$1" 2>/dev/null; do
+    ((SECONDS < end)) || return 1
+    sleep 1
+  done
+  wait "$1"
+}
