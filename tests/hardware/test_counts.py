@@ -122,6 +122,16 @@ def test_an_architecture_that_is_not_known_is_asked_of_transformers_once(
     assert parts_of(config, folder) == found, "kept from the first time"
 
 
+def test_where_there_is_no_torch_what_it_would_count_is_unknown(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it is on the head of a cluster, which has seen no config.json of that kind."""
+    monkeypatch.setenv("TUTELAGE_CACHE", str(folder / "cache"))
+    monkeypatch.delitem(sys.modules, "runner.hardware.meta")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    config = config_of("llama", model_type="stablelm", architectures=["StableLmForCausalLM"])
+    with pytest.raises(UnknownArchitectureError, match="'stablelm' is not known here, where there is no torch"):
+        parts_of(config, written(folder, config))
+
+
 def test_packed_weights_in_a_folder_are_counted_by_what_they_hold(folder: Path) -> None:
     config = config_of("llama", vocab_size=64, num_hidden_layers=1, quantization_config=AWQ)
     (written(folder, config) / "tokenizer_config.json").write_text("{}")
