@@ -31,13 +31,13 @@ def parts_of(config: Mapping[str, Any], folder: Path | None) -> Counter[Part]:
     note = _note(config)
     if (found := _read(note)) is not None:
         return found
+    from runner.hardware.meta import meta_parts
+
     try:
-        from runner.hardware.meta import meta_parts
+        found = meta_parts(folder, config)
     except ModuleNotFoundError as error:  # as on the head of a cluster, which computes nothing
         what = f"model_type {config.get('model_type')!r}"
         raise UnknownArchitectureError(f"{what} is not known here, where there is no {error.name}") from error
-
-    found = meta_parts(folder, config)
     remember(note, [{"part": asdict(part), "count": count} for part, count in found.items()])
     return found
 

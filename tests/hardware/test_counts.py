@@ -125,7 +125,6 @@ def test_an_architecture_that_is_not_known_is_asked_of_transformers_once(
 def test_where_there_is_no_torch_what_it_would_count_is_unknown(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So it is on the head of a cluster, which has seen no config.json of that kind."""
     monkeypatch.setenv("TUTELAGE_CACHE", str(folder / "cache"))
-    monkeypatch.delitem(sys.modules, "runner.hardware.meta")
     monkeypatch.setitem(sys.modules, "torch", None)
     config = config_of("llama", model_type="stablelm", architectures=["StableLmForCausalLM"])
     with pytest.raises(UnknownArchitectureError, match="'stablelm' is not known here, where there is no torch"):
