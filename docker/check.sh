@@ -58,7 +58,7 @@ recorded='teacher: {engine: recorded, model: the experts, columns: [label_expert
 sed -e 's/^name: .*/name: recorded/' -e "s/^teacher: .*/$recorded/" "$here/job/live.yaml" >"$here/job/recorded.yaml"
 # In a cluster each part of the work that a driver may be asked for: two workers that train together, a search, a corpus.
 sed -e 's/^name: .*/name: cluster/' -e 's/^  test: .*/&\n  corpus: {path: test.csv}/' \
-  -e 's/^teacher: .*/teacher: {engine: recorded, model: the experts, columns: [label_experts], resources: {cpus: 1}}/' \
+  -e 's/^teacher: {\(.*\)}/teacher: {\1, resources: {cpus: 2}}/' \
   -e 's/^student: {\(.*\)}/student: {\1, search: {trials: 2}, resources: {workers: 2, cpus: 1}}/' \
   "$here/job/live.yaml" >"$here/job/cluster.yaml"
 

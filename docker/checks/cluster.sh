@@ -5,13 +5,18 @@
 readonly HEAD_IP=10.213.1.1 WORKER_IP=10.213.1.2
 spaces=(tutelage-head-$$ tutelage-worker-$$)
 
-# Two networks with a cable between them, and no way out of either.
+# Two networks with a cable between them, and no way out of either: a node's default route ends at the other, and is there
+# because Ray finds its own address by it.
 network() {
-  ip netns add "${spaces[0]}" && ip netns add "${spaces[1]}" &&
-    ip -n "${spaces[0]}" link add name eth0 type veth peer name eth0 netns "${spaces[1]}" &&
-    ip -n "${spaces[0]}" addr add $HEAD_IP/24 dev eth0 && ip -n "${spaces[1]}" addr add $WORKER_IP/24 dev eth0 &&
-    ip -n "${spaces[0]}" link set eth0 up && ip -n "${spaces[1]}" link set eth0 up &&
-    ip -n "${spaces[0]}" link set lo up && ip -n "${spaces[1]}" link set lo up
+  local head=${spaces[0]} worker=${spaces[1]}
+  ip netns add "$head" && ip netns add "$worker" &&
+    ip -n "$head" link add name eth0 type veth peer name eth0 netns "$worker" &&
+    plugged "$head" $HEAD_IP $WORKER_IP && plugged "$worker" $WORKER_IP $HEAD_IP
+}
+
+plugged() { # SPACE ADDRESS OTHER
+  ip -n "$1" link set lo up && ip -n "$1" link set eth0 up && ip -n "$1" addr add "$2/24" dev eth0 &&
+    ip -n "$1" route add default via "$3"
 }
 
 pod() { # NAME TARGET SPACE OPTIONS... -- COMMAND...
@@ -19,9 +24,8 @@ pod() { # NAME TARGET SPACE OPTIONS... -- COMMAND...
   shift 3
   while [[ "$1" != -- ]]; do options+=("$1") && shift; done
   "${engine[@]}" run --name "$name" --pull=never --read-only --tmpfs /tmp --tmpfs /cache:mode=1777 --shm-size 1g \
-    --cap-drop all --security-opt no-new-privileges --ulimit "nofile=$(ulimit -Hn):$(ulimit -Hn)" \
-    --ulimit nproc=4096:4096 --network "ns:/var/run/netns/$space" --env-file "$here/pods/$name.env" \
-    --env-file "$here/pods/token.env" -v "$here/pods:/etc/tutelage:ro" -v "$here/volume:/mnt/tutelage" \
+    --cap-drop all --security-opt no-new-privileges "${limits[@]}" --network "ns:/var/run/netns/$space" \
+    --env-file "$here/pods/$name.env" --env-file "$here/pods/token.env" -v "$here/pods:/etc/tutelage:ro" -v "$here/volume:/mnt/tutelage" \
     -v "$weights:/mnt/tutelage/models:ro" "${options[@]}" --entrypoint bash "tutelage:$target" "${@:2}"
 }
 
@@ -35,9 +39,11 @@ prepare_pods() {
   mkdir -p "$here/pods" "$here/volume/data" "$here/volume/models" "$here/volume/runs"
   cp "$here/job/train.csv" "$here/job/test.csv" "$here/volume/data"
   chown -R 10001:10001 "$here/volume" "$here/pods"
-  use cpu tutelage render job/cluster.yaml >"$here/pods/manifest.yaml" || fail "the job for a cluster is not rendered"
-  "${engine[@]}" run --rm --pull=never --network none -v "$here/pods:/pods" -v "$PWD/docker/checks/rendered.py:/rendered.py:ro" \
-    --entrypoint python "tutelage:head" /rendered.py /pods/manifest.yaml /pods || fail "the rendered job is not understood"
+  use cpu tutelage render job/cluster.yaml >"$here/pods/manifest.yaml" 2>"$here/render.log" ||
+    fail "the job for a cluster is not rendered"
+  "${engine[@]}" run --rm --pull=never --network none "${limits[@]}" -v "$here/pods:/pods" \
+    -v "$PWD/docker/checks/rendered.py:/rendered.py:ro" --entrypoint python tutelage:head \
+    /rendered.py /pods/manifest.yaml /pods || fail "the rendered job is not understood"
   cp "$here/pods/head.env" "$here/pods/submitter.env"
   echo "RAY_AUTH_MODE=token
 RAY_AUTH_TOKEN=$(tr -dc a-f0-9 </dev/urandom | head -c 64)" >"$here/pods/token.env"
@@ -53,7 +59,9 @@ runs_on_a_cluster() {
   pod head head "${spaces[0]}" --detach -- /etc/tutelage/head.sh >/dev/null
   pod worker cpu "${spaces[1]}" --detach -- /etc/tutelage/worker.sh >/dev/null
   pod submitter head "${spaces[0]}" --rm -- -c "
-    until ray health-check --address $HEAD_IP:6379; do sleep 2; done
+    until python -c 'import urllib.request as u; u.urlopen(\"http://$HEAD_IP:8265/api/gcs_healthz\", timeout=5)'; do
+      sleep 2
+    done 2>/dev/null
     ray job submit --address http://$HEAD_IP:8265 -- $(cat "$here/pods/entrypoint")" >"$here/submitter.log" 2>&1 &
   wait_for "$!" 900 || { tail -n 40 "$here/submitter.log" >&2 && fail "the rendered job does not run with a head of its own"; }
   [[ -s "$here/volume/runs/cluster/report.html" ]] || fail "the rendered job left no report"

@@ -7,8 +7,7 @@ use() { # TARGET PROGRAM ARGUMENTS...
   local places=(-v "$here/job:/work/job:ro" -v "$here/runs:/work/runs" -v "$weights:/cache/tutelage:ro")
   if [[ "$hardened" ]]; then
     "${engine[@]}" run --rm --pull=never --read-only --tmpfs /tmp --shm-size 2g --cap-drop all --network none \
-      --security-opt no-new-privileges --ulimit "nofile=$(ulimit -n):$(ulimit -n)" --ulimit nproc=4096:4096 \
-      "${places[@]}" --entrypoint "$2" "tutelage:$1" "${@:3}"
+      --security-opt no-new-privileges "${limits[@]}" "${places[@]}" --entrypoint "$2" "tutelage:$1" "${@:3}"
   else
     "${store[@]}" run --isolation chroot "${places[@]}" "$("${store[@]}" from "tutelage:$1")" -- "${@:2}"
   fi

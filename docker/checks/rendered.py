@@ -31,7 +31,8 @@ def environment(group: dict[str, Any]) -> str:
 def main(manifest: Path, folder: Path) -> None:
     config_map, job = (one for one in yaml.safe_load_all(manifest.read_text(encoding="utf-8")) if one)
     cluster = job["spec"]["rayClusterSpec"]
-    head, worker = cluster["headGroupSpec"], cluster["workerGroupSpecs"][0]
+    head = cluster["headGroupSpec"]
+    worker = max(cluster["workerGroupSpecs"], key=lambda group: int(group["rayStartParams"]["num-cpus"]))
     files = config_map["data"] | {
         "head.sh": command(head["rayStartParams"], head="true", **{"dashboard-host": "0.0.0.0"}),
         "worker.sh": command(worker["rayStartParams"], address="10.213.1.1:6379"),

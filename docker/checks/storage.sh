@@ -5,6 +5,8 @@ here=${kept:-$(mktemp -d "${TMPDIR:-/tmp}/image-check.XXXXXX")}
 store=(buildah --root "$here/storage" --runroot "$here/run" --storage-driver overlay)
 engine=(podman --root "$here/storage" --runroot "$here/run" --storage-driver overlay --runtime runc
   --cgroup-manager cgroupfs --events-backend file)
+# Of open files and processes no more than this shell may have: without them podman asks for more.
+limits=(--ulimit "nofile=$(ulimit -Hn):$(ulimit -Hn)" --ulimit nproc=4096:4096)
 mounts=()
 
 leave() {
