@@ -31,7 +31,7 @@ pod() { # NAME TARGET SPACE OPTIONS... -- COMMAND...
 
 leave_cluster() {
   local space
-  [[ ! -e "$here/pods" ]] || "${engine[@]}" rm --force --time 5 head worker submitter >/dev/null 2>&1 || true
+  [[ ! -e "$here/pods" ]] || "${engine[@]}" rm --force --ignore --time 5 head worker submitter >/dev/null 2>&1 || true
   for space in "${spaces[@]}"; do ip netns del "$space" 2>/dev/null || true; done
 }
 
@@ -56,12 +56,13 @@ runs_on_a_cluster() {
     return
   fi
   prepare_pods
-  pod head head "${spaces[0]}" --detach -- /etc/tutelage/head.sh >/dev/null
-  pod worker cpu "${spaces[1]}" --detach -- /etc/tutelage/worker.sh >/dev/null
+  # Like pods they are started again, and the job is submitted when both are ready by the probes that KubeRay gives them.
+  pod head head "${spaces[0]}" --detach --restart on-failure:5 -- /etc/tutelage/head.sh >/dev/null
+  pod worker cpu "${spaces[1]}" --detach --restart on-failure:5 -- /etc/tutelage/worker.sh >/dev/null
   pod submitter head "${spaces[0]}" --rm -- -c "
-    until python -c 'import urllib.request as u; u.urlopen(\"http://$HEAD_IP:8265/api/gcs_healthz\", timeout=5)'; do
-      sleep 2
-    done 2>/dev/null
+    answers() { python -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=5)' \"http://\$1\" 2>/dev/null; }
+    until answers $HEAD_IP:52365/api/healthz && answers $WORKER_IP:52365/api/healthz &&
+      answers $HEAD_IP:8265/api/gcs_healthz; do sleep 2; done
     ray job submit --address http://$HEAD_IP:8265 -- $(cat "$here/pods/entrypoint")" >"$here/submitter.log" 2>&1 &
   wait_for "$!" 900 || { tail -n 40 "$here/submitter.log" >&2 && fail "the rendered job does not run with a head of its own"; }
   [[ -s "$here/volume/runs/cluster/report.html" ]] || fail "the rendered job left no report"
