@@ -280,8 +280,7 @@ def _start(folder: Path, settings: EngineSettings) -> Any:
     # Its kernels are compiled at the first start, which needs nvcc; and it draws without seeds, while ours are seeded.
     os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")
     if settings.gpus == 0:
-        # Compiling takes a minute or more and gains nothing that could be measured on CPUs.
-        os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
+        _compile_nothing()
     from vllm.engine.arg_utils import EngineArgs
     from vllm.platforms import current_platform
     from vllm.usage.usage_lib import UsageContext
@@ -298,6 +297,16 @@ def _start(folder: Path, settings: EngineSettings) -> Any:
         options = {"attention_backend": "TRITON_ATTN"} | options
     arguments = EngineArgs(model=str(folder), **options)
     return LLMEngine.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
+
+
+def _compile_nothing() -> None:
+    """Compiling takes a minute or more, gains nothing that could be measured on CPUs, and images have no compiler.
+
+    The variable alone may come too late: torch has read it where the student's part of it was imported before.
+    """
+    import torch._dynamo.config
+
+    torch._dynamo.config.disable = os.environ.setdefault("TORCH_COMPILE_DISABLE", "1") == "1"
 
 
 def _devices(platform: Any) -> str:
