@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -101,6 +103,27 @@ def test_on_a_t4_attention_needs_no_compiler(said: dict[str, Answer]) -> None:
     assert said["a T4"].options["attention_backend"] == "TRITON_ATTN"
     assert "attention_backend" not in said["an L4"].options
     assert said["a T4, as the user wants"].options["attention_backend"] == "FLEX_ATTENTION"
+
+
+COMPILES = """\
+import sys
+import runner.student  # which has torch read its variables
+import torch
+from runner.teacher import vllm_engine
+
+if sys.argv[1:]:
+    vllm_engine._compile_nothing()
+seen = []
+torch.compile(lambda x: x + 1, backend=lambda graph, inputs: seen.append(graph) or graph.forward)(torch.ones(1))
+print(len(seen))
+"""
+
+
+@pytest.mark.parametrize(("words", "compiled"), [([], 1), (["nothing"], 0)])
+def test_on_processors_nothing_is_compiled_though_torch_was_imported_before(words: list[str], compiled: int) -> None:
+    """The image for processors has no compiler: a teacher there would fail at its first answer."""
+    done = subprocess.run([sys.executable, "-c", COMPILES, *words], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == [str(compiled)], done.stderr
 
 
 def test_sparse_attention_has_blocks_of_64(tmp_path: Path) -> None:
