@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from processes import free_ports, marked
 
 from runner import pipeline
 from runner.cluster import Cluster
@@ -182,7 +182,7 @@ class Nodes:
         }
         self.environment.pop("RAY_ADDRESS", None)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        gcs, dashboard = self._ports(2)
+        gcs, dashboard = free_ports(2)
         self.gcs, self.address = f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}"
         head = [f"--port={gcs}", f"--dashboard-port={dashboard}", "--num-cpus=0"]
         self._start("head", ["--head", "--include-dashboard=true", "--node-ip-address=127.0.0.1", *head])
@@ -197,7 +197,7 @@ class Nodes:
         self._wait(lambda: len(self.node_names()) > before, name)
 
     def _start(self, name: str, options: list[str]) -> None:
-        agent, grpc, metrics, runtime, raylet, objects = self._ports(6)
+        agent, grpc, metrics, runtime, raylet, objects = free_ports(6)
         ports = [f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={grpc}"]
         ports += [f"--metrics-export-port={metrics}", f"--runtime-env-agent-port={runtime}"]
         ports += [f"--node-manager-port={raylet}", f"--object-manager-port={objects}"]
@@ -219,16 +219,6 @@ class Nodes:
                 env=self.environment,
                 start_new_session=True,
             )
-
-    def _ports(self, count: int) -> list[int]:
-        """Free ports; the system gives them out above 32768, far from those of Ray's workers."""
-        sockets = [socket.socket() for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        ports = [int(one.getsockname()[1]) for one in sockets]
-        for one in sockets:
-            one.close()
-        return ports
 
     def _wait(self, ready: Any, name: str) -> None:
         end = time.monotonic() + START_SECONDS
@@ -277,28 +267,13 @@ class Nodes:
         for name in list(self.processes):
             self.kill(name)
         end = time.monotonic() + 20
-        while left := self._left():
-            for pid in left:
+        while left := list(marked(str(self.folder))):
+            for pid, _ in left:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             assert time.monotonic() < end, left
             time.sleep(0.2)
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _left(self) -> list[int]:
-        """Processes that have this cluster's folder in their command or their environment."""
-        found = []
-        for process in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                if (
-                    process.name == str(os.getpid())
-                    or (process / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
-                ):
-                    continue
-                told = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
-                if str(self.folder).encode() in told:
-                    found.append(int(process.name))
-        return found
 
 
 @pytest.fixture(scope="session")

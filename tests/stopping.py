@@ -11,11 +11,11 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import processes
 import pyarrow.parquet as pq
 
 STAGES = ("load", "label", "vote", "train", "export", "evaluate", "benchmark", "apply")
@@ -104,12 +104,12 @@ class Command:
 
     def pids(self, title: str = "") -> list[int]:
         """Its processes that live, with ``title`` in their command line."""
-        return [pid for pid, command in _marked(self.mark) if title in command]
+        return [pid for pid, command in processes.marked(self.mark) if title in command]
 
     def all_gone(self, seconds: float = 5.0) -> list[str]:
         """What still lives after so long."""
         end = time.monotonic() + seconds
-        while (left := list(_marked(self.mark))) and time.monotonic() < end:
+        while (left := list(processes.marked(self.mark))) and time.monotonic() < end:
             time.sleep(0.1)
         return [f"{pid} {command}" for pid, command in left]
 
@@ -117,15 +117,6 @@ class Command:
         for pid in self.pids():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-
-
-def _marked(mark: str) -> Iterator[tuple[int, str]]:
-    for place in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if (place / "stat").read_text(errors="replace").rpartition(")")[2].split()[0] == "Z":
-                continue
-            if mark.encode() in (place / "environ").read_bytes():
-                yield int(place.name), (place / "cmdline").read_text(errors="replace").replace("\0", " ")
 
 
 def events(folder: Path) -> list[dict[str, Any]]:
