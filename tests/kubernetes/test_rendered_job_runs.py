@@ -1,26 +1,29 @@
-"""A rendered job for real, without Kubernetes: its own command, ConfigMap and environment, on Ray nodes like its pods.
+"""A rendered job for real, without Kubernetes: the operator's commands and environment, and pods that die.
 
-The pods' mounts are folders here, and nothing else is changed.
+What is promised of a job is held here: the operator sees how it is doing, whoever has no token sees nothing, a run that
+is stopped lets go of its folder, and one that lost its cluster goes on in the next without asking the teacher again.
 """
 
 from __future__ import annotations
 
+import csv
 import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import manifest_checks as checks
+import pyarrow.parquet as pq
 import pytest
+import stopping
+from pods_as_processes import Cluster, Namespace, Pod, ask, wait_until
+from processes import marked
 
-from runner.render import Wish, render
-from runner.spec import load_spec
+from runner.store import Folder, locked
 
+pytestmark = pytest.mark.timeout(1200)
+
+LABELS = ("negative", "positive")
+TRAIN, TEST = 60, 20
 SPEC = """\
 version: 1
 name: small
@@ -28,98 +31,178 @@ task: {labels: [negative, positive]}
 data:
   train: {path: train.csv, text: text}
   test: {path: test.csv, text: text, label: label}
-teacher: {engine: noop, model: none}
+teacher: {engine: noop, model: none, batch_size: 4, engine_options: {seconds: 0.1}}
 student: {model: /mnt/tutelage/tiny, epochs: 2, max_length: 16, resources: {cpus: 1}}
 benchmark: {batch_sizes: [8], rows: 8}
 evaluate: {resamples: 100}
 """
-PATIENCE = 240.0
+ENOUGH = 3
+"""Stored batches after which the job may die: there is something to lose, and something left to do."""
+JOB_SECONDS = 240.0
+STOP_SECONDS = 3
+"""That Ray waits between a job's signal and SIGKILL, where its environment does not say."""
 
 
-class Pods:
-    """Folders for what the pods mount, and nodes of Ray for the pods."""
-
-    def __init__(self, root: Path, model: Path) -> None:
-        self.mounts = {"/mnt/tutelage": root / "volume", "/etc/tutelage": root / "etc"}
-        for folder in (*self.mounts.values(), self.volume / "data"):
-            folder.mkdir()
-        (self.volume / "tiny").symlink_to(model)
-        rows = [f"text {number},{('negative', 'positive')[number % 2]}" for number in range(60)]
-        for name, some in (("train", rows[:40]), ("test", rows[40:])):
-            (self.volume / "data" / f"{name}.csv").write_text("\n".join(["text,label", *some]), encoding="utf-8")
-        (root / "spec.yaml").write_text(SPEC, encoding="utf-8")
-        config_map, job = render(load_spec(root / "spec.yaml"), Wish()).objects
-        for name, text in config_map["data"].items():
-            (self.mounts["/etc/tutelage"] / name).write_text(self._here(text), encoding="utf-8")
-        self.cluster: dict[str, Any] = job["spec"]["rayClusterSpec"]
-        self.entrypoint: str = self._here(job["spec"]["entrypoint"])
-
-    @property
-    def volume(self) -> Path:
-        return self.mounts["/mnt/tutelage"]
-
-    def _here(self, text: str) -> str:
-        for mount, folder in self.mounts.items():
-            text = text.replace(mount, str(folder))
-        return text
-
-    def environment(self) -> dict[str, str]:
-        container = self.cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
-        given = {one["name"]: self._here(one["value"]) for one in container["env"] if one["name"] != "HOME"}
-        return given | {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(checks.ROOT)}
-
-    def start(self, address: str) -> subprocess.Popen[str]:
-        """The entry point; there may be other clusters on this machine, so it is told which one is its own."""
-        program, *words = self.entrypoint.replace("--address auto", f"--address {address}").split()
-        assert program == "tutelage"
-        return subprocess.Popen(
-            [sys.executable, "-m", "runner", *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=os.environ | self.environment(),
-        )
-
-    def labelled(self) -> list[Path]:
-        return list((self.volume / "runs" / "small" / "label").glob("*/done.json"))
+@pytest.fixture
+def namespace(tmp_path: Path) -> Namespace:
+    """The job rendered, and its data on the volume."""
+    there = Namespace(tmp_path, SPEC)
+    for name, count in (("train", TRAIN), ("test", TEST)):
+        with open(there.volume / "data" / f"{name}.csv", "w", encoding="utf-8", newline="") as handle:
+            csv.writer(handle).writerows([("text", "label"), *((f"{name} {n}", LABELS[n % 2]) for n in range(count))])
+    return there
 
 
-@contextmanager
-def ray_cluster(pods: Pods, patch: pytest.MonkeyPatch) -> Iterator[str]:
-    from ray.cluster_utils import Cluster as Nodes
-
-    for name, value in pods.environment().items():
-        patch.setenv(name, value)
-    head = pods.cluster["headGroupSpec"]["rayStartParams"]
-    nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": int(head["num-cpus"]), "include_dashboard": False})
-    try:
-        for group in pods.cluster["workerGroupSpecs"]:
-            for _ in range(group["maxReplicas"]):  # as the autoscaler would bring them up
-                params = group["rayStartParams"]
-                nodes.add_node(num_cpus=int(params["num-cpus"]), num_gpus=int(params["num-gpus"]))
-        yield nodes.address
-    finally:
-        nodes.shutdown()
+@pytest.fixture
+def student(namespace: Namespace, tiny_model: Path) -> Path:
+    """The student's weights, on the volume too."""
+    (namespace.volume / "tiny").symlink_to(tiny_model)
+    return namespace.volume / "tiny"
 
 
-@pytest.mark.timeout(2 * PATIENCE)
-def test_a_retry_in_a_new_cluster_goes_on_from_shared_storage(
-    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def cluster(namespace: Namespace) -> Iterator[Cluster]:
+    with Cluster(namespace) as cluster:
+        yield cluster
+
+
+def run_folder(namespace: Namespace) -> Path:
+    return namespace.volume / "runs" / "small"
+
+
+def answers(namespace: Namespace) -> dict[Path, bytes]:
+    """What the teacher has answered so far: a file for each batch."""
+    return {path: path.read_bytes() for path in run_folder(namespace).glob("answers/*/*.parquet")}
+
+
+def let_go(namespace: Namespace) -> None:
+    """The run folder is free, and its log ends with a whole line."""
+    with locked(Folder(str(run_folder(namespace)))):
+        pass
+    stopping.events(namespace.volume)
+
+
+def nothing_tells_the_token(cluster: Cluster, namespace: Namespace) -> None:
+    assert cluster.token not in cluster.everything_said()
+    for path in run_folder(namespace).rglob("*"):
+        assert not path.is_file() or cluster.token.encode() not in path.read_bytes(), path
+
+
+def at_work(cluster: Cluster, namespace: Namespace, kept: int = 0) -> Pod:
+    """The submitter of a job that is in the midst of labelling."""
+    cluster.add_worker()
+    submitter = cluster.submit()
+
+    def enough() -> bool:
+        assert submitter.process.poll() is None, submitter.said
+        return len(answers(namespace)) >= kept + ENOUGH
+
+    wait_until(enough, lambda: submitter.said, JOB_SECONDS)
+    return submitter
+
+
+def drivers(cluster: Cluster) -> list[int]:
+    """The processes of `tutelage run` on the head, those that wait first."""
+    return sorted(pid for pid, command in marked(str(cluster.head.folder)) if "/bin/tutelage run" in command)
+
+
+def succeeds(cluster: Cluster, namespace: Namespace, submitter: Pod) -> None:
+    """The job ends well, and nothing was asked twice."""
+    assert submitter.ended(JOB_SECONDS) == 0, submitter.said
+    job = cluster.job_status()
+    assert (job["status"], job["driver_exit_code"]) == ("SUCCEEDED", 0), submitter.said
+    assert (run_folder(namespace) / "report.html").is_file()
+    rows = [row for path in answers(namespace) for row in pq.read_table(path).column("id").to_pylist()]
+    assert len(rows) == len(set(rows)) >= TRAIN + TEST  # and what its answers are calibrated by
+    let_go(namespace)
+    nothing_tells_the_token(cluster, namespace)
+
+
+def test_probes_need_no_token_and_all_else_does(cluster: Cluster) -> None:
+    """Of the head, which is ready by the operator's own probe."""
+    url = f"http://{cluster.dashboard}"
+    assert ask(f"{url}/api/gcs_healthz") == (200, "success")
+    for path in ("/api/jobs/", "/api/version", "/api/v0/nodes"):
+        assert ask(url + path)[0] == 401
+        assert ask(url + path, "f" * 64)[0] in (401, 403)
+        assert ask(url + path, cluster.token)[0] == 200
+    assert cluster.token not in cluster.everything_said()
+
+
+@pytest.mark.kubernetes
+def test_a_mistake_is_a_failed_job_and_a_submitter_that_succeeded(cluster: Cluster, namespace: Namespace) -> None:
+    submitter = cluster.submit()
+    # Its work is done: the operator asks Ray how the job ended, and starts no submitter again.
+    assert submitter.ended(JOB_SECONDS) == 0
+    job = cluster.job_status()
+    assert (job["status"], job["driver_exit_code"]) == ("FAILED", 1), submitter.said
+    assert f"tutelage: {namespace.volume / 'tiny'} is not there" in submitter.said
+    let_go(namespace)
+
+
+def stopped(cluster: Cluster) -> None:
+    """As the operator stops the job of a RayJob that is deleted or suspended."""
+    cluster.ask(f"/api/jobs/{cluster.submission}/stop", "POST")
+    patience = int(cluster.head.environment.get("RAY_JOB_STOP_WAIT_TIME_S", STOP_SECONDS))
+    wait_until(lambda: not drivers(cluster), lambda: "the job goes on", patience)
+    wait_until(lambda: cluster.job_status()["status"] == "STOPPED", lambda: str(cluster.job_status()))
+
+
+def out_of_memory(cluster: Cluster) -> None:
+    """The system kills what has most of it: the process that does the work."""
+    os.kill(drivers(cluster)[-1], signal.SIGKILL)
+    wait_until(lambda: cluster.job_status()["status"] == "FAILED", lambda: str(cluster.job_status()))
+    assert cluster.job_status()["driver_exit_code"] == 1
+
+
+def head_lost(cluster: Cluster) -> None:
+    """Its machine dies, without a word."""
+    cluster.head.kill()
+
+
+def head_deleted(cluster: Cluster) -> None:
+    """Evicted, drained, or its spot machine taken back."""
+    assert cluster.head.delete() < cluster.head.grace
+
+
+@pytest.mark.kubernetes
+@pytest.mark.usefixtures("student")
+@pytest.mark.parametrize(
+    ("death", "last_events", "submitter_status"),
+    [
+        (stopped, ["stage_failed", "run_failed"], 0),
+        (out_of_memory, ["stage_failed", "run_failed"], 0),
+        (head_lost, [], 1),
+        (head_deleted, [], 0),
+    ],
+)
+def test_the_next_cluster_goes_on_where_the_job_died(
+    namespace: Namespace, death: Callable[[Cluster], None], last_events: list[str], submitter_status: int
 ) -> None:
-    pods = Pods(tmp_path, tiny_model)
-    with ray_cluster(pods, monkeypatch) as address:
-        first = pods.start(address)
-        deadline = time.monotonic() + PATIENCE
-        while not pods.labelled():
-            assert first.poll() is None and time.monotonic() < deadline, first.communicate()[0]
-            time.sleep(0.02)
-        first.send_signal(signal.SIGKILL)
-        first.communicate()
-    marker = pods.labelled()[0].read_bytes()
-    with ray_cluster(pods, monkeypatch) as address:
-        second = pods.start(address)
-        said, _ = second.communicate(timeout=PATIENCE)
-    assert second.returncode == 0, said
-    assert any("label" in line and "unchanged, kept" in line for line in said.splitlines()), said
-    assert pods.labelled()[0].read_bytes() == marker
-    assert (pods.volume / "runs" / "small" / "report.html").is_file()
+    with Cluster(namespace) as first:
+        submitter = at_work(first, namespace)
+        death(first)
+        let_go(namespace)
+        events = [one["event"] for one in stopping.events(namespace.volume)]
+        assert events[len(events) - len(last_events) :] == last_events
+        # What the submitter's Job makes of it, and with that the operator: see docs/kubernetes.md.
+        assert submitter.ended(JOB_SECONDS) == submitter_status, submitter.said
+        nothing_tells_the_token(first, namespace)
+    kept = answers(namespace)
+    assert kept
+    with Cluster(namespace) as second:
+        second.add_worker()
+        succeeds(second, namespace, second.submit())
+    assert kept.items() <= answers(namespace).items()
+
+
+@pytest.mark.kubernetes
+@pytest.mark.usefixtures("student")
+def test_a_worker_that_is_lost_costs_no_answer(cluster: Cluster, namespace: Namespace) -> None:
+    """A spot machine that is taken back: the autoscaler brings up another, here the test does."""
+    submitter = at_work(cluster, namespace)
+    kept = answers(namespace)
+    cluster.pods["worker"].kill()
+    cluster.add_worker("another")
+    succeeds(cluster, namespace, submitter)
+    assert kept.items() <= answers(namespace).items()
