@@ -94,6 +94,8 @@ class Pod:
             cwd=folder,
             env=_image() | self.environment | {"TEST_POD": str(folder)},
             start_new_session=True,
+            # A shell starts background jobs with Ctrl-C ignored, and children inherit that; containers do not.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     @property

@@ -38,7 +38,7 @@ evaluate: {resamples: 100}
 """
 ENOUGH = 3
 """Stored batches after which the job may die: there is something to lose, and something left to do."""
-JOB_SECONDS = 240.0
+JOB_SECONDS = 300.0
 STOP_SECONDS = 3
 """That Ray waits between a job's signal and SIGKILL, where its environment does not say."""
 
