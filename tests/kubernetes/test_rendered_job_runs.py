@@ -18,7 +18,8 @@ import stopping
 from pods_as_processes import Cluster, Namespace, Pod, ask, wait_until
 from processes import marked
 
-from runner.store import Folder, locked
+from runner.lock import locked
+from runner.store import Folder
 
 pytestmark = pytest.mark.timeout(1200)
 
