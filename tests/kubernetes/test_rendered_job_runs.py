@@ -33,7 +33,7 @@ data:
   train: {path: train.csv, text: text}
   test: {path: test.csv, text: text, label: label}
 teacher: {engine: noop, model: none, batch_size: 4, engine_options: {seconds: 0.1}}
-student: {model: /mnt/tutelage/tiny, epochs: 2, max_length: 16, resources: {cpus: 1}}
+student: {model: /mnt/tutelage/tiny, recipe: head, max_length: 16, resources: {cpus: 1}}
 benchmark: {batch_sizes: [8], rows: 8}
 evaluate: {resamples: 100}
 """
