@@ -113,10 +113,10 @@ def add_environment(cluster: dict[str, Any], container: dict[str, Any], kind: st
     put(container, "RAY_DASHBOARD_ENABLE_K8S_DISK_USAGE", "1", keep=True)
 
 
-def add_probes(container: dict[str, Any], kind: str) -> None:
+def add_probes(container: dict[str, Any], kind: str, params: dict[str, str]) -> None:
     """Those for Ray from 2.53 on: one address for all, asked by the kubelet."""
     shared = {"timeoutSeconds": 5 if kind == "head" else 2, "periodSeconds": 5, "successThreshold": 1}
-    shared |= {"httpGet": {"path": "/api/healthz", "port": AGENT_PORT}}
+    shared |= {"httpGet": {"path": "/api/healthz", "port": int(params["dashboard-agent-listen-port"])}}
     container.setdefault("livenessProbe", {"initialDelaySeconds": 30, "failureThreshold": 120, **shared})
     container.setdefault("readinessProbe", {"initialDelaySeconds": 10, "failureThreshold": 10, **shared})
 

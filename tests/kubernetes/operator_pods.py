@@ -171,7 +171,7 @@ def _finish(cluster: dict[str, Any], pod: dict[str, Any], params: dict[str, str]
     for one in pod["spec"].get("initContainers", []):
         parts.add_address(cluster, one)
     parts.add_environment(cluster, container, kind, command)
-    parts.add_probes(container, kind)
+    parts.add_probes(container, kind, params)
 
 
 def _submitter(job: dict[str, Any], cluster: dict[str, Any]) -> dict[str, Any]:

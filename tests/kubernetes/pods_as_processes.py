@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import manifest_checks as checks
+import operator_parts
 import operator_pods
-from operator_parts import DASHBOARD_PORT
 from processes import free_ports, marked
 
 from runner.render import Wish, render
@@ -35,9 +35,8 @@ from runner.spec import load_spec
 START_SECONDS = 180.0
 GRACE_SECONDS = 30
 """That Kubernetes waits between SIGTERM and SIGKILL, where a pod does not say."""
-AGENT_PORT = "dashboard-agent-listen-port"
 NODE_PORTS = (
-    AGENT_PORT,
+    "dashboard-agent-listen-port",
     "dashboard-agent-grpc-port",
     "metrics-export-port",
     "runtime-env-agent-port",
@@ -194,19 +193,20 @@ class Cluster:
             init = self._run(f"{name}-init", built, container)
             assert init.ended(START_SECONDS) == 0, init.said
         (container, *_) = built["containers"]
-        pod, path = self._run(name, built, container), container["readinessProbe"]["httpGet"]["path"]
+        pod, probe = self._run(name, built, container), container["readinessProbe"]["httpGet"]
 
         def ready() -> bool:
             assert pod.process.poll() is None, pod.said
-            return ask(f"http://127.0.0.1:{ports[AGENT_PORT]}{path}")[0] == 200
+            return ask(f"http://127.0.0.1:{probe['port']}{probe['path']}")[0] == 200
 
         wait_until(ready, lambda: f"{name} does not come up: {pod.said}")
         return pod
 
     def _built(self, job: dict[str, Any]) -> dict[str, Any]:
         """The operator's pods, which find the head on this machine."""
-        service = f"{operator_pods.cluster_name(job)}-head-svc.{job['metadata']['namespace']}.svc.cluster.local"
-        places = {f"{service}:{DASHBOARD_PORT}": self.dashboard, f"{service}:6379": self.gcs, service: "127.0.0.1"}
+        metadata = {"name": operator_pods.cluster_name(job), "namespace": job["metadata"]["namespace"]}
+        service = operator_parts.head_service({"metadata": metadata})
+        places = {f"{service}:{operator_parts.DASHBOARD_PORT}": self.dashboard, service: "127.0.0.1"}
         built = {}
         for one in operator_pods.built_pods(job):
             text = json.dumps(one.pod["spec"])
@@ -214,10 +214,6 @@ class Cluster:
                 text = text.replace(name, place)
             built[one.name] = json.loads(text)
         return built
-
-    @property
-    def gcs(self) -> str:
-        return f"127.0.0.1:{self._ports['port']}"
 
     def _run(self, name: str, pod: dict[str, Any], container: dict[str, Any]) -> Pod:
         folder = self.folder / name
