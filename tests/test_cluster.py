@@ -215,6 +215,14 @@ def test_the_users_error_is_found_under_layers():
     assert inner in list(_chain(outer))
 
 
+def test_a_node_that_is_taken_down_is_said_and_is_no_bug():
+    import ray
+
+    said = r"Ray gives no more work to a node that the run counts on .*what was finished is kept"
+    with pytest.raises(EngineError, match=said), _unwrapped(ray):
+        raise ray.exceptions.ActorUnschedulableError("The node doesn't exist any more")
+
+
 def test_a_training_worker_that_died_too_often_is_said_with_advice():
     import ray
     from ray.train import ControllerError, WorkerGroupError
