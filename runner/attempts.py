@@ -17,6 +17,7 @@ from typing import Any
 
 from runner import __version__
 from runner.errors import EngineError, ModelError, UserError, first_line
+from runner.models.hub import is_offline
 from runner.spec import Spec
 from runner.store import Folder, fingerprint
 
@@ -55,9 +56,9 @@ def counted(run: Folder, spec: Spec, environment: Mapping[str, str] = os.environ
 
 
 def _in_vain(spec: Spec) -> tuple[type[UserError], ...]:
-    """What another cluster would end with, too. A server that does not answer may do so in a minute."""
+    """What another cluster would end with, too. A server or a Hub that does not answer may do so in a minute."""
     served = any(one.teacher.endpoint is not None for one in spec.teachers())
-    return (ModelError,) if served else (ModelError, EngineError)
+    return (*([ModelError] if is_offline() else []), *([] if served else [EngineError]))
 
 
 def _given(environment: Mapping[str, str]) -> int:

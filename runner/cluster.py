@@ -28,7 +28,7 @@ import pyarrow as pa
 
 from runner import health, machine, quiet, signals, surroundings
 from runner.device_errors import is_device_error
-from runner.errors import KEPT, EngineError, TutelageError, UserError, first_line
+from runner.errors import KEPT, TutelageError, UserError, first_line
 from runner.hardware import accelerators, nvml
 from runner.hardware.accelerators import GIB
 from runner.node_types import NodeType, could_hold, inventory, inventory_of_types, places
@@ -962,14 +962,14 @@ class _unwrapped:
                 raise type(inner)(str(inner).splitlines()[0]) from None
         dead = (known.ActorDiedError, known.WorkerCrashedError, known.OutOfMemoryError)
         if any(isinstance(inner, dead) for inner in _chain(error)):
-            raise EngineError(
+            raise UserError(
                 "a worker process died more often than Ray restarts it, usually for want of memory; what is finished "
                 "is kept. Ask for less (a smaller model, max_context, max_length or batch_size; student.accumulate "
                 "computes a batch in parts) or a larger node"
             ) from error
         # Ray Train's own actor stands on the driver's node, which takes no more work once Ray drains it.
         if any(isinstance(inner, known.ActorUnschedulableError) for inner in _chain(error)):
-            raise EngineError(
+            raise UserError(
                 "Ray gives no more work to a node that the run counts on (its pod is deleted or its machine is taken "
                 f"back); {KEPT}"
             ) from error
