@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
@@ -9,6 +10,9 @@ import uuid
 from pathlib import Path
 
 from runner.errors import TutelageError, first_line
+
+NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""What another owner, mode or mount would mend; a full disk, say, is none of these."""
 
 
 def refusal(folder: Path) -> str:
@@ -19,18 +23,18 @@ def refusal(folder: Path) -> str:
         with tempfile.NamedTemporaryFile(dir=place, prefix=".tutelage-"):
             return ""
     except OSError as error:
-        return f"{place} cannot be written to by {_me()} ({error.strerror or error}); {_owner(place)}"
+        said = f"{place} cannot be written to by {_me()} ({error.strerror or error})"
+        return f"{said}; {_owner(place)}" if error.errno in NOT_ALLOWED else said
 
 
 def refusal_of(url: str) -> str:
     """The same of a folder anywhere that fsspec knows; a file is put there for a moment."""
     from runner.store import Folder  # here, because what only looks at a disk needs no file systems by URL
 
-    folder = Folder(url)
-    if folder.local is not None:
-        return refusal(folder.local)
-    name = f".tutelage-{uuid.uuid4().hex}"
+    folder, name = Folder(url), f".tutelage-{uuid.uuid4().hex}"
     try:
+        if folder.local is not None:
+            return refusal(folder.local)
         folder.write(name, b"")
         folder.remove(name)
     except (TutelageError, OSError) as error:
@@ -45,12 +49,16 @@ def _me() -> str:
 
 def _owner(place: Path) -> str:
     """Whose a folder is, and what lets this user in."""
-    here = place.stat()
-    own = f"it belongs to user {here.st_uid} and group {here.st_gid}, with mode {stat.S_IMODE(here.st_mode):04o}"
+    here, me = place.stat(), os.geteuid()
+    mode = stat.S_IMODE(here.st_mode)
+    own = f"it belongs to user {here.st_uid} and group {here.st_gid}, with mode {mode:04o}"
     if os.statvfs(place).f_flag & os.ST_RDONLY:
         return f"{own}, and is mounted read-only: mount it for writing"
+    opened = "" if mode & stat.S_IRWXU == stat.S_IRWXU else f"`chmod u+rwx {place}`"
+    if here.st_uid == me and opened:
+        return f"{own}. It is this user's own: {opened} lets it in"
     return (
-        f"{own}. Whoever it belongs to lets this user in with `chown {os.geteuid()} {place}`, or with `chgrp "
+        f"{own}. Its owner lets this user in with `chown {me} {place}`{opened and f' and {opened}'}, or with `chgrp "
         f"{os.getegid()} {place}` and `chmod g+rwxs {place}`; in Kubernetes fsGroup does so, but not for every driver "
         "of volumes that many nodes mount"
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,11 +52,29 @@ def test_models_are_not_fetched_into_a_folder_that_cannot_keep_them(closed: Path
         f"{closed} cannot be written to by {ME}",
         "(Permission denied)",
         f"it belongs to user {os.geteuid()} and group {os.getegid()}, with mode 0555",
-        f"`chown {os.geteuid()} {closed}`",
+        f"It is this user's own: `chmod u+rwx {closed}` lets it in",
         f"Or set {variable} to a folder of yours",
     ):
         assert said in done.stderr
     assert not list(closed.iterdir())
+
+
+def test_the_owner_is_asked_where_it_is_another(closed: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root gives a folder away")
+    os.chown(closed, 12345, 12345)
+    for mode, more in ((0o555, f" and `chmod u+rwx {closed}`"), (0o755, "")):
+        closed.chmod(mode)
+        done = without_privileges("doctor", "--runs-dir", str(closed))
+        assert f"Its owner lets this user in with `chown 0 {closed}`{more}, or with `chgrp" in done.stdout, done.stderr
+
+
+def test_who_owns_it_is_not_the_matter_where_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", full)
+    assert refusal(tmp_path).endswith("(No space left on device)")
 
 
 def test_doctor_says_whether_runs_can_be_kept(closed: Path, tmp_path: Path) -> None:
@@ -73,6 +93,12 @@ def test_a_bucket_is_written_to_for_a_moment() -> None:
     assert refusal_of(url) == ""
     assert not [name for name in fsspec.filesystem("memory").find("/") if ".tutelage-" in name]
     assert "the storage cannot be used" in refusal_of("s3://no-such-bucket/runs") or "s3fs" in refusal_of("s3://x/y")
+
+
+def test_a_place_that_nobody_can_open_is_a_finding_and_not_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--runs-dir", "nowhere://x/runs"]) == 1
+    found = capsys.readouterr()
+    assert "look runs folder" in found.out and "nowhere" in found.out and not found.err
 
 
 def test_what_is_here_already_needs_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
