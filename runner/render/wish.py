@@ -83,7 +83,7 @@ def has_password(place: str) -> bool:
 
 def _check(option: str, value: str, form: re.Pattern[str], wanted: str) -> None:
     if not form.fullmatch(value):
-        raise UserError(f"{option} {value!r}: {wanted} is wanted")
+        raise UserError(f"{option} {value!r}: expected {wanted}")
 
 
 def _check_place(option: str, place: str, why: str) -> None:
@@ -94,7 +94,7 @@ def _check_place(option: str, place: str, why: str) -> None:
     if not (_REMOTE.fullmatch(place) or on_the_volume(f"{place}/...")):
         raise UserError(
             f"{option} {place!r}: must lie on shared storage, as {why}: a URL such as s3://bucket/folder, "
-            f"or a folder on the volume that all pods mount, such as {MOUNT}/runs"
+            f"or a folder on the volume that all pods mount, such as {MOUNT}/{option[2:].removesuffix('-dir')}"
         )
     if not _PLAIN.fullmatch(place):
-        raise UserError(f"{option} {place!r}: letters, digits and . _ / : @ % + = - are wanted, and nothing else")
+        raise UserError(f"{option} {place!r}: expected nothing but letters, digits and . _ / : @ % + = -")
