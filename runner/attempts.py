@@ -1,10 +1,11 @@
 """Further attempts of a job that new nodes would not help.
 
 KubeRay makes a new cluster for each attempt, whatever the last one ended with, and nothing in a pod tells a retry from
-a job that somebody has mended and created anew. So an attempt that failed for a reason which lies in what was asked
-(an engine that does not start, a model that is none, too many rows that fail) is noted in the run folder, and those
-that KubeRay makes next are counted: they end before a node is asked for, and when all of a job's attempts are used the
-note is gone. A job that is created anew while another's attempts run is therefore run after all, by its last attempt.
+a job that somebody has mended and created again. So an attempt that failed because of what was asked for (an engine
+that does not start, a model that cannot be used, too many rows that fail) is noted in the run folder, and the attempts
+that follow are counted. They end before a node is asked for, and the note no longer holds once all attempts of a job
+are used. A job that is created again while there is a note is therefore run after all, at the latest by its last
+attempt.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ from runner.spec import Spec
 from runner.store import Folder, fingerprint
 
 ATTEMPTS = "TUTELAGE_ATTEMPTS"
-"""How many attempts whoever starts the job makes of it, retries included; unset: nobody tries again by himself."""
+"""How often the job is tried in all, retries included, by whoever starts it; unset: it is not tried again."""
 NOTE = "attempts.json"
 FRESH_SECONDS = 3600.0
-"""After which a note is of no job that is being tried again: the next attempt comes within minutes."""
+"""How long a note holds: the next attempt comes within minutes, so an older note is of another job."""
 
 
 @contextmanager
 def counted(run: Folder, spec: Spec, environment: Mapping[str, str] = os.environ) -> Iterator[None]:
     """Around the work of one attempt. The caller holds the run folder's lock.
 
-    :raises UserError: at once, where the attempt before failed for good; or when the number of attempts is none.
+    :raises UserError: at once, where the attempt before failed for good; or when ``ATTEMPTS`` is not a number.
     """
     attempts = _given(environment)
     if attempts < 2:
@@ -43,8 +44,8 @@ def counted(run: Folder, spec: Spec, environment: Mapping[str, str] = os.environ
         run.write_json(NOTE, earlier | {"used": earlier["used"] + 1})
         raise UserError(
             f"attempt {earlier['used'] + 1} of {attempts} is not made, for it would end as the first did: "
-            f"{earlier['error'].rstrip('.')}. Mend that and create the job anew ({run.path(NOTE)} counts the attempts; "
-            "without it the next one is made)"
+            f"{earlier['error'].rstrip('.')}. Mend that and create the job again; to have it tried as it is, remove "
+            f"{run.path(NOTE)}, which counts the attempts"
         )
     if run.exists(NOTE):
         run.remove(NOTE)
@@ -56,7 +57,7 @@ def counted(run: Folder, spec: Spec, environment: Mapping[str, str] = os.environ
 
 
 def _in_vain(spec: Spec) -> tuple[type[UserError], ...]:
-    """What another cluster would end with, too. A server or a Hub that does not answer may do so in a minute."""
+    """The errors that another cluster would end with, too. A server or a Hub may answer in a minute."""
     served = any(one.teacher.endpoint is not None for one in spec.teachers())
     return (*([ModelError] if is_offline() else []), *([] if served else [EngineError]))
 
