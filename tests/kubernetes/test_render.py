@@ -423,6 +423,12 @@ def test_an_option_that_would_fail_later_is_refused_now(option: str, value: Any)
     assert "canary" not in str(caught.value)
 
 
+@pytest.mark.parametrize("option", ["runs", "data"])
+def test_a_place_that_is_refused_comes_with_one_for_that_option(option: str) -> None:
+    with pytest.raises(UserError, match=f"^--{option}-dir '/x': .* such as /mnt/tutelage/{option}$"):
+        Wish(**{f"{option}_dir": "/x"})
+
+
 @pytest.mark.parametrize(
     "place", ["s3://bucket/runs", "gs://bucket/a/b", "abfss://box@account/runs", "/mnt/tutelage/r"]
 )
