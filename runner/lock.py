@@ -27,9 +27,9 @@ from runner.store import Folder, explained
 LOCK = ".lock"
 STALE_LOCK_SECONDS = 60.0
 PATIENCE = 3
-"""How many times as long a patient run waits for another to end: a machine that goes down may work on for a while."""
+"""A patient run waits so many times ``STALE_LOCK_SECONDS`` for another: a machine that dies may work on a while."""
 REREAD_SECONDS = (0.05, 0.1, 0.2, 0.4)
-"""Between looks at a lock that is no lock: its owner may be writing it at this moment."""
+"""Between reads of a lock file that is empty or broken: its owner may be writing it at this moment."""
 
 Say = Callable[[str], None]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 TABLE = Path("/proc/self/mounts")
 
 SHARED = ("nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "fuse", "ceph", "lustre")
-"""Kinds of file systems that may belong to another machine. Any kind of FUSE counts, but for those named below."""
+"""Kinds of file systems that may belong to another machine. Any kind of FUSE counts, except those below."""
 LOCAL_FUSE = ("fuse.fuse-overlayfs", "fuseblk")
 """A container's own layers, and disks of other systems."""
 
@@ -30,11 +30,11 @@ def _unescaped(point: str) -> str:
 
 
 def is_shared(folder: Path) -> bool:
-    """Whether ``folder`` is on NFS, SMB, FUSE or the like. What nobody knows is taken for a disk of this machine."""
-    return is_share(kind_of(folder, mount_table()))
+    """Whether ``folder`` is on NFS, SMB, FUSE or the like. An unknown kind is taken for a disk of this machine."""
+    return is_shared_kind(kind_of(folder, mount_table()))
 
 
-def is_share(kind: str) -> bool:
+def is_shared_kind(kind: str) -> bool:
     """Whether a file system of that kind may be another machine's."""
     return kind not in LOCAL_FUSE and (kind in SHARED or kind.startswith("fuse."))
 

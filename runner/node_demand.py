@@ -31,7 +31,7 @@ class Demand:
 
 
 def starts_on_demand(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether the environment says so. :raises UserError: when it says what nobody knows."""
+    """Whether the environment says that nodes do. :raises UserError: when the variable has another value."""
     given = environment.get(NODES, "")
     if given not in ("", LATER):
         raise UserError(f"{NODES}: expected {LATER!r} or nothing, not {given[:80]!r}")
@@ -59,7 +59,7 @@ def foresee(cluster: Cluster, demands: Iterable[Demand]) -> None:
 
 
 def ask(cluster: Cluster, demand: Demand, progress: Progress, stage: str) -> None:
-    """Just before it is needed, where nodes start on demand; elsewhere :func:`foresee` has seen to it.
+    """Just before it is needed, where nodes start on demand; elsewhere :func:`foresee` has asked already.
 
     :raises UserError: when the nodes do not come.
     """

@@ -19,9 +19,9 @@ from ray.train.backend import Backend, BackendConfig
 from runner.errors import first_line
 
 LEAVE_SECONDS = 30
-"""For the workers to leave their group; after that they are ended as they are."""
+"""How long the workers have to leave their group; after that they are stopped all the same."""
 BUILT_IN = ("builtins", "runner", "ray")
-"""Where errors come from that the driver's machine can read, whatever else is installed there."""
+"""Packages whose errors the driver's machine can unpickle, whatever else is installed there."""
 
 
 @dataclass

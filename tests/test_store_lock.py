@@ -237,12 +237,12 @@ def test_the_deepest_mount_says_what_a_folder_is_on(place: str, kind: str, share
         ("/new", "whatever"),
     ]
     found = mounts.kind_of(Path(place), table)
-    assert (found, mounts.is_share(found)) == (kind, shared)
+    assert (found, mounts.is_shared_kind(found)) == (kind, shared)
 
 
 def test_the_systems_own_mount_table_is_read(tmp_path: Path) -> None:
     assert mounts.kind_of(tmp_path, mounts.mount_table())
-    assert mounts.kind_of(tmp_path, []) == "" and not mounts.is_share("")
+    assert mounts.kind_of(tmp_path, []) == "" and not mounts.is_shared_kind("")
 
 
 def test_a_mount_with_a_blank_in_its_name_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Where fetching a model writes to, and whether this user may: seen before gigabytes are fetched."""
+"""Where a fetched model is kept, and whether this user may write there: checked before gigabytes are fetched."""
 
 from __future__ import annotations
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 from runner.render.wish import Wish
 
 NODE_SECONDS = 1800
-"""That a node may take to come up, with its image: those with GPUs are slow."""
+"""How long a node may take to come up, with its image: those with GPUs are slow."""
 IDLE_SECONDS = 60
-"""Without work before a pod is given back: more than lies between two stages that share nodes."""
+"""How long a pod is kept without work: more than lies between two stages that share nodes."""
 TEACHER_IDLE_SECONDS = 30
 """The same for the teacher's pods, which only labelling asks for, with seconds between its parts."""
 GRACE_SECONDS = 60
-"""For a pod to end in. `ray start` takes up to half a minute to drain, and the driver is gone only after that."""
+"""How long a pod has to end. `ray start` takes up to half a minute to drain, and the driver is gone only after that."""
 LOST_NODE_SECONDS = 30
-"""After which the pods of a node that does not answer are marked for deletion; by default five minutes. Kubernetes'
-Jobs replace theirs then, KubeRay replaces Ray's when the Node is gone."""
+"""How long a node may be silent until its pods are marked for deletion; by default five minutes. Kubernetes' Jobs
+replace theirs then, KubeRay replaces Ray's when the Node is gone."""
 HOUR_SECONDS = 3600
 
 _KEPT_SECONDS = 600
 _ENDING_SECONDS = 2 * GRACE_SECONDS
-"""That the pods of an attempt may outlive it: the operator looks every few seconds, deletes, and the pods end."""
+"""How long the pods of an attempt may outlive it: the operator looks every few seconds, deletes, and the pods end."""
 
 
 def kept_seconds(wish: Wish) -> int:
@@ -28,7 +28,7 @@ def kept_seconds(wish: Wish) -> int:
 
 
 def worst_seconds(wish: Wish) -> int:
-    """With pods up, if every attempt runs until just before its deadline.
+    """The longest that pods are up: when every attempt runs until just before its deadline.
 
     KubeRay counts the deadline anew for each attempt, and does not try again after it.
     """

@@ -85,11 +85,11 @@ def head_pod(wish: Wish, image: str, config_map: str, labels: Mapping[str, str],
         # Ray stops a job by a signal to the driver, and kills it three seconds later: too soon to leave things tidy.
         "RAY_JOB_STOP_SIGNAL": "SIGINT",
         "RAY_JOB_STOP_WAIT_TIME_S": "20",
-        # The runner asks for a stage's nodes just before the stage, and not for a look at them.
+        # The runner asks for a stage's nodes just before the stage, not all of them at the start.
         **({"TUTELAGE_NODES": "later"} if scales else {}),
         # All pods mount the same models: one that is missing for the head is missing for all.
         "TUTELAGE_CACHE_SHARED": "1",
-        # What new nodes would not help is not tried again.
+        # An error that new nodes would not change is not tried again.
         "TUTELAGE_ATTEMPTS": str(wish.retries + 1),
     }
     container = {
@@ -121,7 +121,7 @@ _ASK_THE_HEAD = (
 )
 _SILENCE = {"periodSeconds": 10, "timeoutSeconds": 6, "failureThreshold": 4}
 SUBMITTER_GRACE_SECONDS = 5
-"""The first process of its container is a shell, or Python, and heeds no SIGTERM."""
+"""The first process of its container is a shell, or Python, which ignores SIGTERM."""
 
 
 def submitter_pod(image: str, labels: Mapping[str, str]) -> dict[str, Any]:
