@@ -13,12 +13,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from runner import __version__
-from runner.errors import EngineError, ModelError, UserError, first_line
-from runner.models.hub import is_offline
+from runner.errors import EngineError, FetchError, LostError, ModelError, TutelageError, UserError, first_line
 from runner.spec import Spec
 from runner.store import Folder, fingerprint
 
@@ -51,8 +50,11 @@ def counted(run: Folder, spec: Spec, environment: Mapping[str, str] = os.environ
         run.remove(NOTE)
     try:
         yield
+    except (FetchError, LostError):  # other machines, or a later time, may do
+        raise
     except _in_vain(spec) as error:
-        run.write_json(NOTE, {"asked": asked, "used": 1, "at": time.time(), "error": first_line(error)})
+        with suppress(TutelageError, OSError):  # on a full disk the reason matters more than the count
+            run.write_json(NOTE, {"asked": asked, "used": 1, "at": time.time(), "error": first_line(error)})
         raise
 
 

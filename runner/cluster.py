@@ -28,7 +28,7 @@ import pyarrow as pa
 
 from runner import health, machine, quiet, signals, surroundings
 from runner.device_errors import is_device_error
-from runner.errors import KEPT, TutelageError, UserError, first_line
+from runner.errors import KEPT, EngineError, LostError, TutelageError, UserError, first_line
 from runner.hardware import accelerators, nvml
 from runner.hardware.accelerators import GIB
 from runner.node_types import NodeType, could_hold, inventory, inventory_of_types, places
@@ -960,6 +960,10 @@ class _unwrapped:
                     return
                 # Our messages are one line; what follows it is Ray's advice on retrying.
                 raise type(inner)(str(inner).splitlines()[0]) from None
+        if any(_lost_its_node(known, inner) for inner in _chain(error)):
+            raise LostError(
+                f"nodes that the run worked on went away more often than Ray starts their work again; {KEPT}"
+            ) from error
         dead = (known.ActorDiedError, known.WorkerCrashedError, known.OutOfMemoryError)
         if any(isinstance(inner, dead) for inner in _chain(error)):
             raise UserError(
@@ -969,10 +973,16 @@ class _unwrapped:
             ) from error
         # Ray Train's own actor stands on the driver's node, which takes no more work once Ray drains it.
         if any(isinstance(inner, known.ActorUnschedulableError) for inner in _chain(error)):
-            raise UserError(
+            raise LostError(
                 "Ray gives no more work to a node that the run counts on (its pod is deleted or its machine is taken "
                 f"back); {KEPT}"
             ) from error
+
+
+def _lost_its_node(known: Any, error: BaseException) -> bool:
+    """Whether ``error`` is of what died with its node; of an actor only Ray's words tell."""
+    died = isinstance(error, known.ActorDiedError) and (error.preempted or "its node has died" in str(error))
+    return died or isinstance(error, known.NodeDiedError)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

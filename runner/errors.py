@@ -7,7 +7,9 @@
     |-- UserError          1   the user can mend it: data, files, disk, a lock held by another run
     |   |-- DataError      1   a data file is missing, empty, broken, or lacks a column
     |   |-- ModelError     1   a model is not there, cannot be fetched, or is not what it claims to be
+    |   |   `-- FetchError 1   it was not to be had at this time
     |   |-- EngineError    1   the teacher's engine cannot start, or failed on too many rows
+    |   |   `-- LostError  1   machines that the run worked on are gone
     |   `-- BusyError      1   another run holds the run folder
     `-- (anything else)    3   our bug: the traceback goes to a log file, its path to the user
 
@@ -74,8 +76,16 @@ class ModelError(UserError):
     """A model cannot be had: not there, not reachable, or its bytes are not the promised ones."""
 
 
+class FetchError(ModelError):
+    """A model that is not here yet, or that nobody gave at this time: a later run may find it."""
+
+
 class EngineError(UserError):
     """The teacher's engine cannot start, or too many rows failed."""
+
+
+class LostError(EngineError):
+    """What the run worked on was taken away: on other machines the same may go well."""
 
 
 class BusyError(UserError):

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 
 from runner import models
-from runner.errors import ModelError
+from runner.errors import FetchError
 from runner.models.hub import is_offline
 from runner.spec import Spec
 from runner.spec.strict_yaml import KeyPath
@@ -21,7 +21,7 @@ SHARED = "TUTELAGE_CACHE_SHARED"
 
 
 def check(spec: Spec, waiting: set[str], environment: Mapping[str, str] = os.environ) -> None:
-    """Look for the models of the stages that are ``waiting``. :raises ModelError: when one is missing for all nodes."""
+    """Look for the models of the stages that are ``waiting``. :raises FetchError: when one is missing for all nodes."""
     if environment.get(SHARED) != "1" or not is_offline():
         return
     stage = {"teacher": "label", "task": "label", "student": "train"}
@@ -29,7 +29,7 @@ def check(spec: Spec, waiting: set[str], environment: Mapping[str, str] = os.env
         if stage[str(at[0])] not in waiting:
             continue
         if not models.describe(name, revision, spec.base, _own(spec, at)).present:
-            raise ModelError(
+            raise FetchError(
                 f"{'.'.join(map(str, at))}: {name} is not in the model cache that all nodes share, and none may "
                 f"fetch it: put it there first (`tutelage models pull {name.removeprefix('catalog:')}`)"
             )

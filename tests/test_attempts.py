@@ -11,7 +11,7 @@ from conftest import Job
 
 from runner import attempts
 from runner.attempts import FRESH_SECONDS, NOTE, counted
-from runner.errors import DataError, EngineError, ModelError, TutelageError, UserError
+from runner.errors import DataError, EngineError, FetchError, LostError, ModelError, TutelageError, UserError
 from runner.spec import Spec, load_spec
 from runner.store import Folder
 
@@ -61,7 +61,14 @@ def test_a_job_created_anew_while_attempts_are_left_is_run_by_its_last(tmp_path:
 
 @pytest.mark.parametrize(
     ("error", "noted"),
-    [(BROKEN, True), (ModelError("no encoder"), True), (UserError("no room"), False), (DataError("torn"), False)],
+    [
+        (BROKEN, True),
+        (ModelError("no encoder"), True),
+        (UserError("no room"), False),
+        (DataError("torn"), False),
+        (LostError("the node is taken back"), False),
+        (FetchError("nobody has pulled it yet"), False),
+    ],
 )
 def test_only_what_another_cluster_would_end_with_too_is_noted(
     tmp_path: Path, spec: Spec, error: Exception, noted: bool
@@ -105,6 +112,12 @@ def test_another_spec_another_day_and_a_broken_note_are_no_retry(
         run.write(NOTE, broken.encode())
         assert attempt(run, spec) == "made"
         assert not run.exists(NOTE)
+
+
+def test_the_reason_is_told_where_the_note_cannot_be_kept(tmp_path: Path, spec: Spec) -> None:
+    run = Folder(str(tmp_path / "run"))
+    (tmp_path / "run").write_text("a file, where nothing can be kept")
+    assert attempt(run, spec, BROKEN).startswith("the engine cannot start")
 
 
 @pytest.mark.parametrize("given", ["three", "-1", "2.0", "²"])

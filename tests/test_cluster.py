@@ -8,7 +8,7 @@ import pytest
 
 from runner import machine
 from runner.cluster import Cluster, Resources, _chain, _has_checkpoint, _unreachable, _unwrapped
-from runner.errors import DataError, EngineError, UserError
+from runner.errors import DataError, EngineError, LostError, UserError
 from runner.hardware import nvml
 from runner.node_types import inventory, places
 from runner.store import Folder
@@ -219,9 +219,24 @@ def test_a_node_that_is_taken_down_is_said_and_is_no_bug():
     import ray
 
     said = r"Ray gives no more work to a node that the run counts on .*what was finished is kept"
-    with pytest.raises(UserError, match=said) as told, _unwrapped(ray):
+    with pytest.raises(LostError, match=said), _unwrapped(ray):
         raise ray.exceptions.ActorUnschedulableError("The node doesn't exist any more")
     assert not isinstance(told.value, EngineError)  # which another cluster would end with, too
+
+
+def test_workers_whose_nodes_went_away_are_told_from_those_that_died_of_themselves():
+    import ray
+    from ray.core.generated.common_pb2 import ActorDiedErrorContext
+
+    told = "The actor died because its node has died. Node Id: 7"  # Ray's control store writes so
+    lost = ray.exceptions.ActorDiedError(ActorDiedErrorContext(actor_id=b"a" * 16, error_message=told))
+    for error in (lost, ray.exceptions.NodeDiedError("the node is gone")):
+        with pytest.raises(LostError, match="nodes that the run worked on went away"), _unwrapped(ray):
+            raise error
+    alone = ActorDiedErrorContext(actor_id=b"a" * 16, error_message="Worker unexpectedly exits")
+    with pytest.raises(EngineError, match="died more often") as found, _unwrapped(ray):
+        raise ray.exceptions.ActorDiedError(alone)
+    assert not isinstance(found.value, LostError)
 
 
 def test_a_training_worker_that_died_too_often_is_said_with_advice():

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from runner.errors import ModelError, UserError, first_line
+from runner.errors import FetchError, ModelError, UserError, first_line
 from runner.models import catalog, folder
 from runner.models.catalog import Entry, HubSource, Progress
 from runner.models.store import amount
@@ -97,7 +97,10 @@ def fetch_model(repo: str, revision: str | None, progress: Progress, weights: bo
     try:
         path = _snapshot(repo, revision, [*_ALLOW, *([_WEIGHTS] if weights else [])], _IGNORE, None)
     except Exception as error:
-        raise ModelError(_advice(repo, _reason(error, revision), weights)) from error
+        if reason := _refusal(error, revision):
+            raise ModelError(_advice(repo, reason, weights)) from error
+        reason = f"is not in the Hub's local cache, and the Hub is not reachable ({first_line(error, 200)})"
+        raise FetchError(_advice(repo, reason, weights)) from error
     wrong = folder.problem(path) if weights else None
     if wrong is not None:
         raise ModelError(f"the model {repo} cannot be used: {path} {wrong}; pickled weights are never fetched")
@@ -132,7 +135,8 @@ def _full_disk(error: Exception) -> OSError | None:
     return None
 
 
-def _reason(error: Exception, revision: str | None) -> str:
+def _refusal(error: Exception, revision: str | None) -> str:
+    """Why the Hub, or the disk, would refuse the model again; empty where nothing of that is known."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     if _full_disk(error) is not None:
@@ -143,7 +147,7 @@ def _reason(error: Exception, revision: str | None) -> str:
         return "is not on the Hub, or is private (then set HF_TOKEN)"
     if isinstance(error, RevisionNotFoundError):
         return f"has no revision {revision!r} on the Hub"
-    return f"is not in the Hub's local cache, and the Hub is not reachable ({first_line(error, 200)})"
+    return ""
 
 
 def _advice(repo: str, reason: str, weights: bool = True) -> str:

