@@ -9,8 +9,8 @@ from pathlib import Path
 
 TABLE = Path("/proc/self/mounts")
 
-SHARED = ("nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "fuse", "ceph", "lustre")
-"""Kinds of file systems that may belong to another machine. Any kind of FUSE counts, except those below."""
+SHARED = ("nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "fuse", "ceph", "lustre", "beegfs")
+"""Kinds of file systems that may belong to another machine. Any kind of FUSE counts, but for those named below."""
 LOCAL_FUSE = ("fuse.fuse-overlayfs", "fuseblk")
 """A container's own layers, and disks of other systems."""
 
@@ -18,10 +18,11 @@ LOCAL_FUSE = ("fuse.fuse-overlayfs", "fuseblk")
 def mount_table() -> list[tuple[str, str]]:
     """Where something is mounted, and its kind, in the order of mounting; empty where the system does not tell."""
     try:
-        lines = TABLE.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        text = TABLE.read_bytes().decode("utf-8", "surrogateescape")
     except OSError:  # macOS has no such file
         return []
-    return [(_unescaped(line.split(" ")[1]), line.split(" ")[2]) for line in lines if line.count(" ") >= 2]
+    lines = (line.split(" ") for line in text.split("\n"))  # of other ends of a line a name may have its own
+    return [(_unescaped(fields[1]), fields[2]) for fields in lines if len(fields) > 2]
 
 
 def _unescaped(point: str) -> str:
@@ -30,8 +31,9 @@ def _unescaped(point: str) -> str:
 
 
 def is_shared(folder: Path) -> bool:
-    """Whether ``folder`` is on NFS, SMB, FUSE or the like. An unknown kind is taken for a disk of this machine."""
-    return is_shared_kind(kind_of(folder, mount_table()))
+    """Whether ``folder`` is on NFS, SMB, FUSE or the like. What nobody knows is taken for a disk of this machine."""
+    place = Path(os.path.realpath(folder))  # the way there has an automounter mount what the table then has
+    return is_share(kind_of(place, mount_table()))
 
 
 def is_shared_kind(kind: str) -> bool:
@@ -47,6 +49,11 @@ def kind_of(folder: Path, mounts: Iterable[tuple[str, str]]) -> str:
     place = os.path.realpath(folder)
     depth, kind = -1, ""
     for point, this in mounts:
-        if os.path.commonpath([place, point]) == point and len(point) >= depth:
+        if _holds(point, place) and len(point) >= depth:
             depth, kind = len(point), this
     return kind
+
+
+def _holds(point: str, place: str) -> bool:
+    """Whether ``place`` is ``point`` or lies below it; what the table has besides paths holds nothing."""
+    return point.startswith("/") and os.path.commonpath([place, point]) == point

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from runner.errors import TutelageError, first_line
 
-NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
-"""What another owner, mode or mount would mend; a full disk, say, is none of these."""
+_OF_RIGHTS = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""What another owner or mode, or another mount, would mend; a full disk is none of these."""
 
 
 def refusal(folder: Path) -> str:
@@ -23,16 +23,19 @@ def refusal(folder: Path) -> str:
         with tempfile.NamedTemporaryFile(dir=place, prefix=".tutelage-"):
             return ""
     except OSError as error:
+        if not place.is_dir():
+            return f"{place} is a file, and no folder"
         said = f"{place} cannot be written to by {_me()} ({error.strerror or error})"
-        return f"{said}; {_owner(place)}" if error.errno in NOT_ALLOWED else said
+        return f"{said}; {_owner(place)}" if error.errno in _OF_RIGHTS else said
 
 
 def refusal_of(url: str) -> str:
     """The same of a folder anywhere that fsspec knows; a file is put there for a moment."""
     from runner.store import Folder  # here, because what only looks at a disk needs no file systems by URL
 
-    folder, name = Folder(url), f".tutelage-{uuid.uuid4().hex}"
+    name = f".tutelage-{uuid.uuid4().hex}"
     try:
+        folder = Folder(url)
         if folder.local is not None:
             return refusal(folder.local)
         folder.write(name, b"")

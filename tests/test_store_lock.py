@@ -251,3 +251,26 @@ def test_a_mount_with_a_blank_in_its_name_is_found(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(mounts, "TABLE", table)
     assert mounts.is_shared(Path("/mnt/my runs/small"))
     assert not mounts.is_shared(Path("/mnt/my"))
+
+
+def test_names_and_lines_that_are_no_paths_confuse_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = tmp_path / "mounts"
+    table.write_text("/dev/vda / ext4 rw 0 0\nserver:/x /mnt/a\u2028b\x0cc nfs4 rw 0 0\nnone net:[7] nsfs rw\nodd\n")
+    monkeypatch.setattr(mounts, "TABLE", table)
+    assert mounts.is_shared(Path("/mnt/a\u2028b\x0cc/small"))
+    assert not mounts.is_shared(Path("/mnt"))
+
+
+def test_what_is_mounted_on_the_way_to_the_folder_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an automounter does, whose own kind says nothing of what it mounts."""
+    table, real = tmp_path / "mounts", os.path.realpath
+    table.write_text("/dev/vda / ext4 rw 0 0\nauto /home autofs rw 0 0\n")
+
+    def walked(folder: Path) -> str:
+        with table.open("a") as file:
+            file.write("server:/x /home/me nfs4 rw 0 0\n")
+        return real(folder)
+
+    monkeypatch.setattr(mounts, "TABLE", table)
+    monkeypatch.setattr(os.path, "realpath", walked)
+    assert mounts.is_shared(Path("/home/me/runs"))

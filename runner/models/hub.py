@@ -97,7 +97,7 @@ def fetch_model(repo: str, revision: str | None, progress: Progress, weights: bo
     try:
         path = _snapshot(repo, revision, [*_ALLOW, *([_WEIGHTS] if weights else [])], _IGNORE, None)
     except Exception as error:
-        if reason := _refusal(error, revision):
+        if reason := _lasting_reason(error, revision):
             raise ModelError(_advice(repo, reason, weights)) from error
         reason = f"is not in the Hub's local cache, and the Hub is not reachable ({first_line(error, 200)})"
         raise FetchError(_advice(repo, reason, weights)) from error
@@ -135,7 +135,7 @@ def _full_disk(error: Exception) -> OSError | None:
     return None
 
 
-def _refusal(error: Exception, revision: str | None) -> str:
+def _lasting_reason(error: Exception, revision: str | None) -> str:
     """Why the Hub, or the disk, would refuse the model again; empty where nothing of that is known."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 

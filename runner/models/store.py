@@ -46,9 +46,9 @@ def folder_of(entry: Entry) -> Path:
 
 
 def is_present(entry: Entry) -> bool:
-    """Whether the model can be loaded from the cache without fetching anything."""
+    """Whether the model can be loaded from the cache without fetching anything; of a closed folder it cannot."""
     folder = folder_of(entry)
-    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+    return os.path.isfile(folder / "config.json") and any(folder.glob("*.safetensors"))
 
 
 def install(entry: Entry, build: Callable[[Path], Path], progress: Progress) -> Path:
