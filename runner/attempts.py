@@ -1,11 +1,11 @@
 """Further attempts of a job that new nodes would not help.
 
 KubeRay makes a new cluster for each attempt, whatever the last one ended with, and nothing in a pod tells a retry from
-a job that somebody has mended and created again. So an attempt that failed because of what was asked for (an engine
-that does not start, a model that cannot be used, too many rows that fail) is noted in the run folder, and the attempts
-that follow are counted. They end before a node is asked for, and the note no longer holds once all attempts of a job
-are used. A job that is created again while there is a note is therefore run after all, at the latest by its last
-attempt.
+a job that somebody has mended and created anew. So an attempt that failed for a reason which lies in what was asked
+(an engine that does not start, a model that is none, too many rows that fail) is noted in the run folder, and those
+that KubeRay makes next are counted: they end before a node is asked for, and when all of a job's attempts are used the
+note is gone, as it is once the same was run by somebody who does not try again. A job that is created anew while
+another's attempts run is therefore run after all, by its last attempt.
 """
 
 from __future__ import annotations
@@ -35,11 +35,8 @@ def counted(run: Folder, spec: Spec, environment: Mapping[str, str] = os.environ
     :raises UserError: at once, where the attempt before failed for good; or when ``ATTEMPTS`` is not a number.
     """
     attempts = _given(environment)
-    if attempts < 2:
-        yield
-        return
     asked = fingerprint([__version__, spec.to_dict()])
-    if earlier := _note(run, asked, attempts):
+    if attempts > 1 and (earlier := _note(run, asked, attempts)):
         run.write_json(NOTE, earlier | {"used": earlier["used"] + 1})
         raise UserError(
             f"attempt {earlier['used'] + 1} of {attempts} is not made, for it would end as the first did: "
@@ -53,8 +50,9 @@ def counted(run: Folder, spec: Spec, environment: Mapping[str, str] = os.environ
     except (FetchError, LostError):  # other machines, or a later time, may do
         raise
     except _in_vain(spec) as error:
-        with suppress(TutelageError, OSError):  # on a full disk the reason matters more than the count
-            run.write_json(NOTE, {"asked": asked, "used": 1, "at": time.time(), "error": first_line(error)})
+        if attempts > 1:
+            with suppress(TutelageError, OSError):  # on a full disk the reason matters more than the count
+                run.write_json(NOTE, {"asked": asked, "used": 1, "at": time.time(), "error": first_line(error)})
         raise
 
 
@@ -76,6 +74,6 @@ def _note(run: Folder, asked: str, attempts: int) -> dict[str, Any] | None:
     try:
         note = run.read_json(NOTE)
         ours = note["asked"] == asked and note["used"] < attempts and 0 <= time.time() - note["at"] < FRESH_SECONDS
-        return note if ours and note["error"] else None
+        return note if ours and isinstance(note["error"], str) else None
     except (OSError, ValueError, LookupError, TypeError):  # not there, or nobody's
         return None

@@ -234,7 +234,9 @@ class Cluster:
             return
         names = {wanted.accelerator, wanted.accelerator and accelerators.ray_name(wanted.accelerator)}
         bundles = [_bundle(replace(wanted, accelerator=name), wanted.cpus or 1) for name in names]
-        if not any(could_hold(types, bundle, workers) for bundle in bundles):
+        # Nodes that are there may be of no type: they count besides, some of them twice.
+        nodes = self._nodes()
+        if not any(could_hold(types, bundle, workers - places(nodes, bundle)) for bundle in bundles):
             raise UserError(
                 f"{self._asked(wanted, who, workers)}, and the cluster could start no nodes for that. It knows: "
                 f"{inventory_of_types(types)}. Ask for what is there, or let the cluster have more"

@@ -101,6 +101,14 @@ def test_nothing_is_noted_where_nobody_tries_again(tmp_path: Path, spec: Spec, g
     assert not run.exists(NOTE)
 
 
+@pytest.mark.parametrize("by_hand", [{attempts.ATTEMPTS: ""}, {attempts.ATTEMPTS: "1"}])
+def test_a_run_that_nobody_tries_again_makes_the_note_void(tmp_path: Path, spec: Spec, by_hand: dict[str, str]) -> None:
+    run = Folder(str(tmp_path / "run"))
+    attempt(run, spec, BROKEN)
+    assert attempt(run, spec, **by_hand) == "made"
+    assert attempt(run, spec) == "made"
+
+
 def test_another_spec_another_day_and_a_broken_note_are_no_retry(
     tmp_path: Path, spec: Spec, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,7 +116,8 @@ def test_another_spec_another_day_and_a_broken_note_are_no_retry(
     attempt(run, spec, BROKEN)
     note = run.read_json(NOTE)
     assert attempt(run, load_spec(job.path, ["student.seed=7"])) == "made"
-    for broken in (json.dumps(note | {"at": note["at"] - FRESH_SECONDS}), "{", "[]", json.dumps({"used": 1}), "7"):
+    changed: list[Any] = [note | {"at": note["at"] - FRESH_SECONDS}, [], {"used": 1}, 7, note | {"error": []}]
+    for broken in ("{", *map(json.dumps, changed)):
         run.write(NOTE, broken.encode())
         assert attempt(run, spec) == "made"
         assert not run.exists(NOTE)

@@ -176,6 +176,10 @@ def test_a_real_cluster_is_asked_late_and_what_it_could_never_start_is_said_at_o
         assert not cluster.starts_on_demand, "Ray's own monitor reports no node types"
         cluster.foresee(Resources(1), "student.resources")  # nobody knows: it passes
         told_by_an_autoscaler(nodes.gcs, NodeType("small", {"CPU": 2}, 1))
+        nodes_there = cluster._nodes
+        monkeypatch.setattr(cluster, "_nodes", lambda: [{"CPU": 2.0}])
+        cluster.foresee(Resources(2), "student.resources", 2)  # one that is there, of no type, and one more
+        monkeypatch.setattr(cluster, "_nodes", nodes_there)
         assert cluster.starts_on_demand
         cluster.foresee(Resources(2), "student.resources")
         with pytest.raises(UserError, match=r"2 times, and the cluster could start no nodes .* 1 x \(2 cores\)"):

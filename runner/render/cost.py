@@ -17,14 +17,14 @@ def cost_line(spec: Spec, wish: Wish) -> str:
     teacher, student, further = hourly_usd(spec)
     known = {"teacher": teacher, "student": student, "benchmark.hardware": further or None}
     parts = [f"{name} {usd:.2f}" for name, usd in known.items() if usd is not None]
-    if student is None:
-        parts.append("student unknown: benchmark.price_per_hour is not set")
+    unknown = ["student unknown: benchmark.price_per_hour is not set"] if student is None else []
     if teacher is None and spec.teacher.engine == "vllm":
-        parts.append("teacher unknown: teacher.price_per_hour is not set")
-    if not any(usd is not None for usd in known.values()):
-        return "; ".join(parts)
+        unknown.append("teacher unknown: teacher.price_per_hour is not set")
+    if not parts:
+        return "; ".join(unknown)
     total = sum(usd or 0 for usd in known.values())
-    most = f"at most USD {_cents(total)} an hour ({', '.join(parts)}; the head is not counted)"
+    besides = " besides what is unknown" if unknown else ""
+    most = f"at most USD {_cents(total)} an hour{besides} ({', '.join(parts + unknown)}; the head is not counted)"
     attempt = f"USD {_cents(total * wish.hours)} for an attempt that reaches its deadline of {wish.hours} h"
     worst = _cents(total * worst_seconds(wish) / HOUR_SECONDS)
     after = f", {kept_seconds(wish) // 60} minutes after the end included" if kept_seconds(wish) else ""

@@ -608,7 +608,9 @@ def test_a_cost_that_is_not_known_is_said(write: Any) -> None:
         "student unknown: benchmark.price_per_hour is not set; teacher unknown: teacher.price_per_hour is not set"
     )
     one = job_of(write(more="benchmark: {price_per_hour: 0.5}\n"))["metadata"]["annotations"]["tutelage/cost"]
-    assert one.startswith("at most USD 1.50 an hour (student 1.50, teacher unknown: teacher.price_per_hour is not set")
+    assert one.startswith(
+        "at most USD 1.50 an hour besides what is unknown (student 1.50, teacher unknown: teacher.price_per_hour is not"
+    )
 
 
 def test_the_plan_is_noted_where_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
