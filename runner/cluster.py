@@ -968,7 +968,7 @@ class _unwrapped:
             ) from error
         dead = (known.ActorDiedError, known.WorkerCrashedError, known.OutOfMemoryError)
         if any(isinstance(inner, dead) for inner in _chain(error)):
-            raise UserError(
+            raise EngineError(
                 "a worker process died more often than Ray restarts it, usually for want of memory; what is finished "
                 "is kept. Ask for less (a smaller model, max_context, max_length or batch_size; student.accumulate "
                 "computes a batch in parts) or a larger node"

@@ -246,9 +246,9 @@ def test_a_training_worker_that_died_too_often_is_said_with_advice():
 
     failed = WorkerHealthCheckFailedError("a worker health check failed", ray.exceptions.ActorDiedError())
     said = "died more often than Ray restarts it, usually for want of memory"
-    with pytest.raises(UserError, match=said), _unwrapped(ray):
+    with pytest.raises(EngineError, match=said), _unwrapped(ray):
         raise WorkerGroupError("1 worker failed", {0: failed})
-    with pytest.raises(UserError, match=said), _unwrapped(ray):
+    with pytest.raises(EngineError, match=said), _unwrapped(ray):
         raise ControllerError(ray.exceptions.ActorDiedError())  # where it dies before it has begun
     with pytest.raises(WorkerGroupError), _unwrapped(ray):
         raise WorkerGroupError("a bug of ours", {0: ValueError("no actor died")})
