@@ -405,11 +405,12 @@ def _push(options: argparse.Namespace) -> int:
 def _models(options: argparse.Namespace) -> int:
     from runner import models
     from runner.models.places import check_writable
+    from runner.models.reference import pulled
 
-    wanted = {name: name if name.startswith("catalog:") or "/" in name else f"catalog:{name}" for name in options.pull}
+    wanted = {name: pulled(name) for name in options.pull}
     check_writable(wanted.values())
-    for name, reference in wanted.items():
-        _put(str(models.ensure(reference, progress=partial(_say, name))))
+    for name, (reference, revision) in wanted.items():
+        _put(str(models.ensure(reference, revision, progress=partial(_say, name))))
     if options.pull:
         return 0
     rows = models.list_models()
@@ -738,7 +739,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.set_defaults(pull=[])
     json_option(sub, "the catalog as JSON")
     pull = actions.add_parser("pull", help="fetch models into the cache, for use without a network")
-    pull.add_argument("pull", nargs="+", metavar="NAME")
+    pull.add_argument("pull", nargs="+", metavar="NAME", help="of the catalog, or on the Hub: OWNER/NAME[@REVISION]")
     sub = command("doctor", _doctor, "say what will work on this machine", "tutelage doctor")
     json_option(sub, "findings as JSON")
     sub.add_argument(

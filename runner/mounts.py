@@ -33,7 +33,7 @@ def _unescaped(point: str) -> str:
 def is_shared(folder: Path) -> bool:
     """Whether ``folder`` is on NFS, SMB, FUSE or the like. What nobody knows is taken for a disk of this machine."""
     place = Path(os.path.realpath(folder))  # the way there has an automounter mount what the table then has
-    return is_share(kind_of(place, mount_table()))
+    return is_shared_kind(kind_of(place, mount_table()))
 
 
 def is_shared_kind(kind: str) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from runner import models
 from runner.errors import FetchError
 from runner.models.hub import is_offline
+from runner.models.reference import pull_name
 from runner.spec import Spec
 from runner.spec.strict_yaml import KeyPath
 
@@ -31,7 +32,7 @@ def check(spec: Spec, waiting: set[str], environment: Mapping[str, str] = os.env
         if not models.describe(name, revision, spec.base, _own(spec, at)).present:
             raise FetchError(
                 f"{'.'.join(map(str, at))}: {name} is not in the model cache that all nodes share, and none may "
-                f"fetch it: put it there first (`tutelage models pull {name.removeprefix('catalog:')}`)"
+                f"fetch it: put it there first (`tutelage models pull {pull_name(name, revision)}`)"
             )
 
 

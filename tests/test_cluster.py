@@ -221,7 +221,6 @@ def test_a_node_that_is_taken_down_is_said_and_is_no_bug():
     said = r"Ray gives no more work to a node that the run counts on .*what was finished is kept"
     with pytest.raises(LostError, match=said), _unwrapped(ray):
         raise ray.exceptions.ActorUnschedulableError("The node doesn't exist any more")
-    assert not isinstance(told.value, EngineError)  # which another cluster would end with, too
 
 
 def test_workers_whose_nodes_went_away_are_told_from_those_that_died_of_themselves():

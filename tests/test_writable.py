@@ -99,7 +99,25 @@ def test_a_storage_that_nobody_knows_hides_no_other_finding(capsys: pytest.Captu
 
 def test_what_is_here_already_needs_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(places, "refusal", lambda folder: "closed")
-    places.check_writable([str(tmp_path)])  # a folder is not fetched
+    places.check_writable([(str(tmp_path), None)])  # a folder is not fetched
     with pytest.raises(ModelError, match=r"some-org/x would be kept in .*: closed. Or set HF_HOME"):
-        places.check_writable(["some-org/x"])
+        places.check_writable([("some-org/x", "abc")])
     assert refusal(tmp_path / "not" / "there") == ""
+
+
+def test_the_owner_is_asked_where_it_is_another(closed: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root gives a folder away")
+    os.chown(closed, 12345, 12345)
+    for mode, more in ((0o555, f" and `chmod u+rwx {closed}`"), (0o755, "")):
+        closed.chmod(mode)
+        done = without_privileges("doctor", "--runs-dir", str(closed))
+        assert f"Its owner lets this user in with `chown 0 {closed}`{more}, or with `chgrp" in done.stdout, done.stderr
+
+
+def test_who_owns_it_is_not_the_matter_where_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", full)
+    assert refusal(tmp_path).endswith("(No space left on device)")

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from runner.errors import FetchError, ModelError, UserError, first_line
 from runner.models import catalog, folder
 from runner.models.catalog import Entry, HubSource, Progress
+from runner.models.reference import pull_name
 from runner.models.store import amount
 from runner.models.wheels import Unreachable
 
@@ -92,15 +93,15 @@ def fetch_model(repo: str, revision: str | None, progress: Progress, weights: bo
         return here
     if is_offline():
         reason = "is not in the Hub's local cache, and HF_HUB_OFFLINE forbids asking the Hub"
-        raise ModelError(_advice(repo, reason, weights))
+        raise ModelError(_advice(repo, revision, reason, weights))
     progress(f"fetching {'' if weights else 'the tokenizer of '}{repo} from the Hub")
     try:
         path = _snapshot(repo, revision, [*_ALLOW, *([_WEIGHTS] if weights else [])], _IGNORE, None)
     except Exception as error:
         if reason := _lasting_reason(error, revision):
-            raise ModelError(_advice(repo, reason, weights)) from error
+            raise ModelError(_advice(repo, revision, reason, weights)) from error
         reason = f"is not in the Hub's local cache, and the Hub is not reachable ({first_line(error, 200)})"
-        raise FetchError(_advice(repo, reason, weights)) from error
+        raise FetchError(_advice(repo, revision, reason, weights)) from error
     wrong = folder.problem(path) if weights else None
     if wrong is not None:
         raise ModelError(f"the model {repo} cannot be used: {path} {wrong}; pickled weights are never fetched")
@@ -150,19 +151,20 @@ def _lasting_reason(error: Exception, revision: str | None) -> str:
     return ""
 
 
-def _advice(repo: str, reason: str, weights: bool = True) -> str:
+def _advice(repo: str, revision: str | None, reason: str, weights: bool) -> str:
     if not weights:
+        pinned = f" --revision {revision}" if revision else ""
         return (
             f"the tokenizer of {repo} {reason}. Fetch it where there is a network "
-            f"(`hf download {repo} --include '*.json' '*.model' '*.txt' '*.jinja'`: no weights are needed) and copy "
-            "the Hub's cache, or name a local folder that holds it"
+            f"(`hf download {repo}{pinned} --include '*.json' '*.model' '*.txt' '*.jinja'`: no weights are needed) and "
+            "copy the Hub's cache, or name a local folder that holds it"
         )
     names = catalog.load().models
     base = repo.rsplit("/", 1)[-1]
     near = catalog.did_you_mean(base, names, prefix="catalog:")
     return (
         f"the model {repo} {reason}{near}. Fetch it where there is a network "
-        f"(`tutelage models pull {repo}`) and copy the Hub's cache, name a local folder, "
+        f"(`tutelage models pull {pull_name(repo, revision)}`) and copy the Hub's cache, name a local folder, "
         "or use one of the catalog: " + ", ".join(f"catalog:{name}" for name in sorted(names))
     )
 

@@ -12,10 +12,13 @@ from runner.models.reference import HubName, resolve
 from runner.writable import refusal
 
 
-def check_writable(references: Iterable[str]) -> None:
-    """:raises ModelError: when a model is not here yet, and may not be kept where it belongs."""
-    for reference in references:
-        found = _to_write(reference)
+def check_writable(models: Iterable[tuple[str, str | None]]) -> None:
+    """``models`` are references and revisions.
+
+    :raises ModelError: when a model is not here yet, and may not be kept where it belongs.
+    """
+    for reference, revision in models:
+        found = _to_write(reference, revision)
         if found is None:
             continue
         place, variable = found
@@ -23,9 +26,9 @@ def check_writable(references: Iterable[str]) -> None:
             raise ModelError(f"{reference} would be kept in {place}: {said}. Or set {variable} to a folder of yours")
 
 
-def _to_write(reference: str) -> tuple[Path, str] | None:
+def _to_write(reference: str, revision: str | None) -> tuple[Path, str] | None:
     """The folder that a model is put into, and the variable that chooses it; None where nothing is fetched."""
-    kind = resolve(reference, None, None)
+    kind = resolve(reference, revision, None)
     if isinstance(kind, Entry):
         return None if store.is_present(kind) else (store.folder_of(kind).parent, "TUTELAGE_CACHE")
     if not isinstance(kind, HubName) or hub.cached(kind.repo, kind.revision) is not None:

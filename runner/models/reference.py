@@ -43,3 +43,24 @@ def resolve(ref: str, revision: str | None, base: Path | None) -> Entry | Path |
     if revision is not None:
         raise ModelError(f"{ref}: a revision goes with a Hub name only; take {revision!r} out")
     return kind
+
+
+def pulled(name: str) -> tuple[str, str | None]:
+    """Reference and revision of what ``tutelage models pull`` is given.
+
+    That is a name of the catalog, a reference as in a spec, or a Hub name with its revision: ``OWNER/NAME@REVISION``.
+    Raises ModelError where the revision is missing.
+    """
+    repo, at, revision = name.partition("@")
+    if at and _HUB_NAME.match(repo) and not Path(name).is_dir():
+        if not revision:
+            raise ModelError(f"{name}: expected a revision (a branch, a tag or a commit) after the @")
+        return repo, revision
+    return (name if name.startswith("catalog:") or "/" in name else f"catalog:{name}"), None
+
+
+def pull_name(ref: str, revision: str | None) -> str:
+    """What to give ``tutelage models pull`` for a model of a spec. A Hub name without an owner needs its branch."""
+    bare = "/" not in ref and not ref.startswith("catalog:")
+    known = revision or ("main" if bare else None)
+    return ref.removeprefix("catalog:") + (f"@{known}" if known else "")

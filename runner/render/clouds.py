@@ -58,7 +58,10 @@ def lack(cloud: Cloud, accelerator: str | None, gpus: int) -> tuple[str, str] | 
             "ask for one of these, or render for another --cloud"
         )
     if (most := max(nodes.values())) < gpus:
-        return "gpus", f"no node of {cloud.name} has {gpus} {accelerator}, but {most} at most, and one node has to do"
+        return (
+            "gpus",
+            f"no node of {cloud.name} has {gpus} {accelerator} ({most} at most), and all must be on one",
+        )
     return None
 
 

@@ -21,7 +21,7 @@ def cost_line(spec: Spec, wish: Wish) -> str:
     if teacher is None and spec.teacher.engine == "vllm":
         unknown.append("teacher unknown: teacher.price_per_hour is not set")
     if not parts:
-        return "; ".join(unknown)
+        return "; ".join(["cost unknown", *unknown])
     total = sum(usd or 0 for usd in known.values())
     besides = " besides what is unknown" if unknown else ""
     most = f"at most USD {_cents(total)} an hour{besides} ({', '.join(parts + unknown)}; the head is not counted)"

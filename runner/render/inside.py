@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from runner.errors import Problem, SpecError, UserError
 from runner.file_kinds import stored_as
-from runner.models.reference import HubName, resolve
+from runner.models.reference import pull_name, resolve
 from runner.paths import at_home
 from runner.render.wish import MOUNT, Wish, has_password, on_the_volume
 from runner.render.yaml_text import to_yaml
@@ -145,8 +145,7 @@ def _models(spec: Spec) -> tuple[list[str], list[Problem]]:
     for at, name, revision in spec.models():
         kind = resolve(name, revision, spec.base)
         if not isinstance(kind, Path):
-            pinned = f" (revision {revision})" if isinstance(kind, HubName) and revision else ""
-            pulled[f"{name.removeprefix('catalog:')}{pinned}"] = None
+            pulled[pull_name(name, revision)] = None
         elif name.startswith("/") and on_the_volume(name):
             folders.append(f"{posixpath.normpath(name)}: the model's folder")
         else:

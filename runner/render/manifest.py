@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ from runner.render.pods import (
     submitter_pod,
     worker_pod,
 )
+from runner.render.size import size_line
 from runner.render.wish import Wish
 from runner.render.yaml_text import documents
 from runner.spec import Spec
@@ -72,7 +74,15 @@ def render(spec: Spec, wish: Wish, with_plan: bool = False) -> Rendered:
         **({"tutelage/plan": plan_line(spec)} if with_plan else {}),
     }
     job["spec"] = _job(found, wish, name, f"{name}-spec")
-    return Rendered((config_map, job), found.needs)
+    return Rendered((config_map, job), (*_needs_by_name(wish), size_line(job), *found.needs))
+
+
+def _needs_by_name(wish: Wish) -> Iterator[str]:
+    """What the manifest names and does not hold. Kubernetes would let the pods wait for it."""
+    for secret in wish.secrets:
+        yield f"{secret}: a Secret of the namespace {wish.namespace}"
+    if wish.queue:
+        yield f"{wish.queue}: a LocalQueue of the namespace {wish.namespace}"
 
 
 def _check_nodes(spec: Spec, wish: Wish) -> None:

@@ -359,8 +359,8 @@ def _generate(
     teacher = context.spec.teacher
     if seconds <= 0:
         return _not_asked(context, waiting), ()
+    waiting, asking = _with_examples(context, waiting)  # first: an encoder reads all rows, and needs no GPU
     _require(context)
-    waiting, asking = _with_examples(context, waiting)
     content_free = waiting.filter(pc.equal(waiting["kind"], "content-free"))["id"].combine_chunks()
     rows = len(waiting) - len(content_free)
     context.progress.begin(NAME, rows)

@@ -243,7 +243,7 @@ def test_a_hub_data_set_and_a_pinned_model_are_named_among_the_needs(write: Any)
     spec = replace(spec, data=replace(spec.data, train=replace(spec.data.train, path="org/rows", format="hub")))
     needs = render(spec, Wish()).needs
     assert any(need.startswith("org/rows: this data set") for need in needs)
-    assert "pull org/teacher (revision abc) all-mpnet-base-v2`" in needs[-1]
+    assert "pull org/teacher@abc all-mpnet-base-v2`" in needs[-1]
 
 
 @pytest.mark.parametrize("model", ["./models/mine", "/home/me/model", "~/model"])
@@ -605,7 +605,8 @@ def test_the_worst_case_is_what_the_operator_allows(write: Any, retries: int, qu
 def test_a_cost_that_is_not_known_is_said(write: Any) -> None:
     cost = job_of(write())["metadata"]["annotations"]["tutelage/cost"]
     assert cost == (
-        "student unknown: benchmark.price_per_hour is not set; teacher unknown: teacher.price_per_hour is not set"
+        "cost unknown; student unknown: benchmark.price_per_hour is not set; "
+        "teacher unknown: teacher.price_per_hour is not set"
     )
     one = job_of(write(more="benchmark: {price_per_hour: 0.5}\n"))["metadata"]["annotations"]["tutelage/cost"]
     assert one.startswith(
@@ -667,3 +668,15 @@ def test_kubernetes_reads_what_we_wrote(tmp_path: Path) -> None:
     (found,) = checks.kustomize(tmp_path, yaml.BaseLoader)  # it writes what PyYAML would not: `<<`, unquoted
     assert found["data"] == data
     assert found["metadata"]["annotations"] == data
+
+
+def test_what_a_job_needs_room_for_and_names_is_told_before_it_is_created(write: Any) -> None:
+    needs = render(write("{model: a/b, resources: {accelerator: H100, gpus: 2, replicas: [1, 4]}}"), Wish()).needs
+    # Head 2 and 8, autoscaler and submitter 0.5 and 1 each, four teachers of 20 and 320, three students of 6 and 20.
+    assert "101 cores, 1350 GiB, 11 GPUs: room in the quota and on the nodes when all its pods are up" in needs
+    needs = render(write(), Wish(secrets=("keys", "token"), queue="team")).needs
+    assert needs[:3] == (
+        "keys: a Secret of the namespace tutelage",
+        "token: a Secret of the namespace tutelage",
+        "team: a LocalQueue of the namespace tutelage",
+    )

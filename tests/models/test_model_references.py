@@ -13,6 +13,7 @@ import pytest
 
 from runner.errors import ModelError
 from runner.models import catalog, catalog_names, describe, ensure, identity, list_models, origin, provenance
+from runner.models.reference import pull_name, pulled
 
 from .conftest import MODEL, World
 
@@ -251,3 +252,37 @@ def fresh_python(code: str, **variables: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "reference", "revision"),
+    [
+        ("all-minilm-l6-v2", "catalog:all-minilm-l6-v2", None),
+        ("catalog:all-minilm-l6-v2", "catalog:all-minilm-l6-v2", None),
+        ("org/model", "org/model", None),
+        ("org/model@v1.0", "org/model", "v1.0"),
+        ("org/model@refs/pr/7", "org/model", "refs/pr/7"),
+        ("gpt2@main", "gpt2", "main"),
+        ("./a@b/c", "./a@b/c", None),
+        ("/models/a@b", "/models/a@b", None),
+    ],
+)
+def test_what_is_pulled(given: str, reference: str, revision: str | None) -> None:
+    assert pulled(given) == (reference, revision)
+
+
+def test_a_revision_that_is_left_out_is_said() -> None:
+    with pytest.raises(ModelError, match="org/model@: expected a revision"):
+        pulled("org/model@")
+
+
+@pytest.mark.parametrize(
+    ("reference", "revision"),
+    [("catalog:all-minilm-l6-v2", None), ("org/model", None), ("org/model", "v1"), ("gpt2", "main")],
+)
+def test_what_is_advised_is_pulled_as_it_was_meant(reference: str, revision: str | None) -> None:
+    assert pulled(pull_name(reference, revision)) == (reference, revision)
+
+
+def test_a_hub_name_without_an_owner_is_no_name_of_the_catalog() -> None:
+    assert pulled(pull_name("gpt2", None)) == ("gpt2", "main")
