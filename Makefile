@@ -10,7 +10,7 @@
 # make bench-few   recipe auto against each of the recipes it chooses from, where texts are few
 # make bench-kubernetes   GPU-hours that Ray's autoscaler buys for a job on KubeRay, simulated
 # make manifests    render the jobs of k8s/ again
-# make image-check   build the container images `cpu` and `head` and use them (needs root and buildah)
+# make image-check   build the container images `cpu` and `head`, use them, and let them run a job together (needs root and buildah)
 # make lock         resolve requirements.in and the images' locks again (needs uv)
 
 PYTHON ?= python3.11
