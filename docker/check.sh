@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Build the images `cpu` and `head` for real, and use them: docker/check.sh [--keep [FOLDER]]
 #
-# Needs root, buildah and about 12 GB of disk in $TMPDIR; and, unless BASE_IMAGE names an image that can be had here,
+# Needs root, buildah and about 18 GB of disk in $TMPDIR; and, unless BASE_IMAGE names an image that can be had here,
 # mmdebstrap, which makes a stand-in for the base image from Debian's packages. Everything lies in a folder of its own,
 # storage included, that goes at the end (--keep leaves it, for `buildah --root`; with the FOLDER that an earlier run kept,
 # layers that are the same are not built again). pip's settings on this machine go along, as a build secret; what they name

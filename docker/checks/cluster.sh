@@ -26,7 +26,7 @@ pod() { # NAME TARGET SPACE OPTIONS... -- COMMAND...
   "${engine[@]}" run --name "$name" --pull=never --read-only --tmpfs /tmp --tmpfs /cache:mode=1777 --shm-size 1g \
     --cap-drop all --security-opt no-new-privileges "${limits[@]}" --network "ns:/var/run/netns/$space" \
     --env-file "$here/pods/$name.env" --env-file "$here/pods/token.env" -v "$here/pods:/etc/tutelage:ro" -v "$here/volume:/mnt/tutelage" \
-    -v "$weights:/mnt/tutelage/models:ro" "${options[@]}" --entrypoint bash "tutelage:$target" "${@:2}"
+    -v "$weights:/mnt/tutelage/models:ro" -v "$here/pods/resolv.conf:/etc/resolv.conf:ro" "${options[@]}" --entrypoint bash "tutelage:$target" "${@:2}"
 }
 
 leave_cluster() {
@@ -45,6 +45,8 @@ prepare_pods() {
     -v "$PWD/docker/checks/rendered.py:/rendered.py:ro" --entrypoint python tutelage:head \
     /rendered.py /pods/manifest.yaml /pods || fail "the rendered job is not understood"
   cp "$here/pods/head.env" "$here/pods/submitter.env"
+  # There are no names to find; so that nobody waits for an answer, the server is one that refuses at once.
+  echo 'nameserver 127.0.0.1' >"$here/pods/resolv.conf"
   echo "RAY_AUTH_MODE=token
 RAY_AUTH_TOKEN=$(tr -dc a-f0-9 </dev/urandom | head -c 64)" >"$here/pods/token.env"
 }
