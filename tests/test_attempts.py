@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Job
 
 from runner import attempts
 from runner.attempts import FRESH_SECONDS, NOTE, counted
@@ -19,7 +18,7 @@ THREE = {attempts.ATTEMPTS: "3"}
 
 
 @pytest.fixture
-def spec(job: Job) -> Spec:
+def spec(job: Any) -> Spec:
     return load_spec(job.path)
 
 
@@ -74,7 +73,7 @@ def test_only_what_another_cluster_would_end_with_too_is_noted(
     assert (attempt(run, spec) == "made") != noted
 
 
-def test_a_server_may_answer_the_next_attempt(tmp_path: Path, job: Job) -> None:
+def test_a_server_may_answer_the_next_attempt(tmp_path: Path, job: Any) -> None:
     teacher = "teacher={model: some/teacher, endpoint: 'http://127.0.0.1:9/v1'}"
     spec, run = load_spec(job.path, [teacher]), Folder(str(tmp_path / "run"))
     attempt(run, spec, BROKEN)
@@ -98,7 +97,7 @@ def test_a_run_that_nobody_tries_again_makes_the_note_void(tmp_path: Path, spec:
 
 
 def test_another_spec_another_day_and_a_broken_note_are_no_retry(
-    tmp_path: Path, spec: Spec, job: Job, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, spec: Spec, job: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Folder(str(tmp_path / "run"))
     attempt(run, spec, BROKEN)
@@ -123,7 +122,7 @@ def test_a_number_of_attempts_that_is_none_is_refused(tmp_path: Path, spec: Spec
     assert said == f"TUTELAGE_ATTEMPTS: expected a whole number, not {given!r}"
 
 
-def test_the_command_counts(job: Job, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_counts(job: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from runner import pipeline
     from runner.cli import main
 
