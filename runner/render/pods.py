@@ -95,6 +95,8 @@ def head_pod(wish: Wish, image: str, config_map: str, labels: Mapping[str, str],
     container = {
         **_ray_container("ray-head", wish, image, resources("2", "8Gi", "10Gi"), more),
         "ports": [{"name": name, "containerPort": port} for name, port in HEAD_PORTS.items()],
+        # A pod that is deleted or moved: `ray start` drains, and tells the driver nothing.
+        "lifecycle": {"preStop": {"exec": {"command": ["python", "-m", "runner.pre_stop"]}}},
     }
     volumes = _volumes(wish, config_map) + ([_API_VOLUME] if scales else [])
     return _ray_pod(_pod(labels, HEAD_ACCOUNT, container, volumes))

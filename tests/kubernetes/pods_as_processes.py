@@ -85,17 +85,22 @@ class Pod:
     def __init__(self, container: dict[str, Any], values: dict[str, str], folder: Path, grace: int) -> None:
         self.folder, self.grace = folder, grace
         self.environment = {one["name"]: _value(one, values) for one in container["env"]}
+        self._pre_stop = container.get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command")
         self._log = open(folder / "log", "wb")  # noqa: SIM115 (open as long as the pod is there)
         self.process = subprocess.Popen(
             [*container["command"], *container["args"]],
             stdout=self._log,
             stderr=subprocess.STDOUT,
             cwd=folder,
-            env=_image() | self.environment | {"TEST_POD": str(folder)},
+            env=self._variables,
             start_new_session=True,
             # A shell starts background jobs with Ctrl-C ignored, and children inherit that; containers do not.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
+
+    @property
+    def _variables(self) -> dict[str, str]:
+        return _image() | self.environment | {"TEST_POD": str(self.folder)}
 
     @property
     def said(self) -> str:
@@ -109,11 +114,14 @@ class Pod:
             raise AssertionError(f"not ended after {seconds} s: {self.said[-3000:]}") from None
 
     def delete(self) -> float:
-        """As `kubectl delete pod`: SIGTERM to its first process, SIGKILL for all after the grace; how long it took."""
+        """As `kubectl delete pod`: its hook, SIGTERM to its first process, SIGKILL for all after the grace; how long it
+        took."""
         begun = time.monotonic()
+        if self._pre_stop:
+            subprocess.run(self._pre_stop, env=self._variables, timeout=self.grace, check=True)
         self.process.terminate()
         with suppress(subprocess.TimeoutExpired):
-            self.process.wait(self.grace)
+            self.process.wait(max(0, self.grace - (time.monotonic() - begun)))
         taken = time.monotonic() - begun
         self.kill()
         return taken

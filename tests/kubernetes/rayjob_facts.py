@@ -45,6 +45,11 @@ class Facts:
         return int(self.head.get("terminationGracePeriodSeconds", GRACE))
 
     @property
+    def stops_the_run(self) -> bool:
+        """Whether the head's pod stops the run before it ends."""
+        return "preStop" in self.head["containers"][0].get("lifecycle", {})
+
+    @property
     def wait(self) -> int:
         """How long the run waits for its pods."""
         return int(self.words[self.words.index("--wait") + 1])

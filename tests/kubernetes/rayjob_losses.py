@@ -35,15 +35,20 @@ class Loss:
 
 
 def drain_head(life: Life) -> None:
-    """Ray drains; within the grace the submitter's connection is closed in order (code 1000, exit 0), else it breaks
-    (1006, exit 1). A submitter on the same node goes too, by SIGKILL after its grace: as the first process of its
-    container it does not heed SIGTERM. The new pod needs another node."""
-    until = min(life.delays.drain, life.facts.head_grace)
+    """The run is stopped, where the pod has a hook for it, and Ray drains; within the grace the submitter's connection
+    is closed in order (code 1000, exit 0), else it breaks (1006, exit 1). A submitter on the same node goes too, by
+    SIGKILL after its grace: as the first process of its container it does not heed SIGTERM. The new pod needs another
+    node."""
+    stop = life.delays.stop if life.facts.stops_the_run else 0
+    whole = stop + life.delays.drain
+    until = min(whole, life.facts.head_grace)
+    if stop:
+        life.later(stop, life.in_this_run(life.interrupted))
 
     def drained() -> None:
         life.head_down()
         if life.submitter_doing == "following":
-            in_order = life.facts.head_grace >= life.delays.drain
+            in_order = life.facts.head_grace >= whole
             (life.submitter_ends if in_order else life.submitter_fails)()
         life.create_head(life.delays.new_node + life.delays.pod)
 

@@ -26,15 +26,17 @@ IN_FLIGHT = 30
 
 @dataclass(frozen=True)
 class Delays:
-    """``drain``: of `ray start` on SIGTERM (RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S, 30, and two to end); ``silent``:
-    until a node is NotReady (--node-monitor-grace-period, 40 until Kubernetes 1.31); ``orphan``: of the pod garbage
-    collector, once the Node is gone; ``repair``: until the cloud removes the Node of a machine that hangs."""
+    """``stop``: of the run, on Ctrl-C, at the longest; ``drain``: of `ray start` on SIGTERM
+    (RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S, 30, and two to end); ``silent``: until a node is NotReady
+    (--node-monitor-grace-period, 40 until Kubernetes 1.31); ``orphan``: of the pod garbage collector, once the Node is
+    gone; ``repair``: until the cloud removes the Node of a machine that hangs."""
 
     pod: int = 60
     gpu_pod: int = 300
     submitter: int = 10
     new_node: int = 180
     drain: int = 32
+    stop: int = 15
     silent: int = 50
     orphan: int = 60
     repair: int = 900
@@ -201,6 +203,9 @@ class Life:
         if not self.facts.durable:
             self.stored = 0
         self.working_since, self.run = None, self.run + 1
+
+    def interrupted(self) -> None:
+        self._exit(130)
 
     def _exit(self, code: int) -> None:
         self.stop_work(IN_FLIGHT if code else 0)

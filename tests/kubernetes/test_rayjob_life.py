@@ -33,7 +33,7 @@ ENDS: dict[str, tuple[str, str, int, int]] = {
     "head node gone": ("Complete", "", 1, 2),
     "head node hangs": ("Complete", "", 1, 2),
     "head drained": ("Complete", "", 1, 2),
-    "head drained often": ("Failed", "JobDeploymentStatusTransitionGracePeriodExceeded", 3, 3),
+    "head drained often": ("Failed", "AppFailed", 3, 3),
     "head out of memory": ("Complete", "", 0, 1),
     "head out of memory often": ("Failed", "SubmissionFailed", 3, 3),
     "worker lost": ("Complete", "", 0, 1),

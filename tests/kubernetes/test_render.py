@@ -110,6 +110,7 @@ def test_a_cluster_that_scales_begins_with_its_head_alone(write: Any, teacher: s
     job = job_of(write(teacher))
     assert {(group["replicas"], group["minReplicas"]) for group in groups(job).values()} == {(0, 0)}
     assert {"name": "TUTELAGE_NODES", "value": "later"} in head_container(job)["env"]
+    assert head_container(job)["lifecycle"]["preStop"]["exec"]["command"] == ["python", "-m", "runner.pre_stop"]
     assert {"name": "TUTELAGE_ATTEMPTS", "value": str(job["spec"]["backoffLimit"] + 1)} in head_container(job)["env"]
     fixed = job_of(write(teacher), queue="team")
     assert "TUTELAGE_NODES" not in {one["name"] for one in head_container(fixed)["env"]}

@@ -175,7 +175,7 @@ def head_deleted(cluster: Cluster) -> None:
         (stopped, ["stage_failed", "run_failed"], 0),
         (out_of_memory, ["stage_failed", "run_failed"], 0),
         (head_lost, [], 1),
-        (head_deleted, [], 0),
+        (head_deleted, ["stage_failed", "run_failed"], 0),
     ],
 )
 def test_the_next_cluster_goes_on_where_the_job_died(
