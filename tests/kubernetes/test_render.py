@@ -314,7 +314,7 @@ def test_what_the_cloud_lacks_is_said_all_at_once_and_nothing_is_written(
     assert main(["render", str(tmp_path / "spec.yaml"), "--cloud", "gke", "-o", str(out)]) == 2
     said = capsys.readouterr()
     assert said.out == "" and not out.exists()
-    assert "spec.yaml:7" in said.err and "has 16 T4, but 4 at most" in said.err
+    assert "spec.yaml:7" in said.err and "has 16 T4 (4 at most), and all must be on one" in said.err
     assert "spec.yaml:8" in said.err and "'A10G' is known here" in said.err
 
 
