@@ -481,14 +481,14 @@ def _asked_again(teacher: dict[str, Any]) -> str:
     )
 
 
-def hourly_usd(spec: Spec) -> tuple[float | None, float | None, float]:
-    """USD an hour with all replicas of the teacher at work, all of the student's workers (each None without a price),
-    and all further machines of the benchmark."""
+def hourly_usd(spec: Spec, fixed: bool = False) -> tuple[float | None, float | None, float]:
+    """USD an hour with all replicas of the teacher at work (the least of them in a cluster of ``fixed`` size), all of
+    the student's workers (each None without a price), and all further machines of the benchmark."""
     teacher = spec.teacher
     price = teacher.price_per_hour if teacher.engine == "vllm" else None
     student, workers = spec.benchmark.price_per_hour, spec.student.resources.workers
     further = sum(one.price_per_hour for one in spec.benchmark.hardware)
-    return price and price * teacher.resources.replicas[1], student and student * workers, further
+    return price and price * teacher.resources.replicas[0 if fixed else 1], student and student * workers, further
 
 
 def estimate(plan: Plan) -> str:

@@ -14,7 +14,7 @@ from runner.store import Folder
 
 def cost_line(spec: Spec, wish: Wish) -> str:
     """USD with all pods up: an hour, one attempt, and the worst case. The prices are the spec's own."""
-    teacher, student, further = hourly_usd(spec)
+    teacher, student, further = hourly_usd(spec, fixed=wish.queue is not None)
     known = {"teacher": teacher, "student": student, "benchmark.hardware": further or None}
     parts = [f"{name} {usd:.2f}" for name, usd in known.items() if usd is not None]
     unknown = ["student unknown: benchmark.price_per_hour is not set"] if student is None else []
