@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from runner.cluster import Cluster, Resources, cores_beside
 from runner.hardware.accelerators import accelerators
@@ -42,9 +43,9 @@ class _Declared(Cluster):
 
 
 def _spec(kind: str, gpus: int) -> Any:
-    os.environ.setdefault("TUTELAGE_DATA", "/nowhere")
     both = [f"{who}.resources.accelerator={kind}" for who in ("teacher", "student")]
-    return load_spec(SPEC, [*both, f"teacher.resources.gpus={gpus}"])
+    with mock.patch.dict(os.environ, {"TUTELAGE_DATA": "/nowhere"}):
+        return load_spec(SPEC, [*both, f"teacher.resources.gpus={gpus}"])
 
 
 def _teachers(folders: Mapping[str, Path]) -> dict[str, Any]:
