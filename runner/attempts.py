@@ -11,6 +11,7 @@ another's attempts run is therefore run after all, by its last attempt.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -24,6 +25,7 @@ from runner.store import Folder, fingerprint
 ATTEMPTS = "TUTELAGE_ATTEMPTS"
 """How often the job is tried in all, retries included, by whoever starts it; unset: it is not tried again."""
 NOTE = "attempts.json"
+_NUMBER = re.compile(r"[0-9]{1,4}")
 FRESH_SECONDS = 3600.0
 """How long a note holds: the next attempt comes within minutes, so an older note is of another job."""
 
@@ -64,8 +66,8 @@ def _in_vain(spec: Spec) -> tuple[type[UserError], ...]:
 
 def _given(environment: Mapping[str, str]) -> int:
     text = environment.get(ATTEMPTS, "")
-    if text and not (text.isascii() and text.isdigit()):
-        raise UserError(f"{ATTEMPTS}: expected a whole number, not {text[:80]!r}")
+    if text and not _NUMBER.fullmatch(text):
+        raise UserError(f"{ATTEMPTS}: expected a whole number of at most four digits, not {text[:80]!r}")
     return int(text or 0)
 
 

@@ -432,7 +432,7 @@ def _say(name: str, text: str) -> None:
 def _doctor(options: argparse.Namespace) -> int:
     from runner.doctor import RUNS_FOLDER, examine
 
-    findings = examine(options.runs_dir and absolute(options.runs_dir))
+    findings = examine(None if options.runs_dir is None else absolute(options.runs_dir))
     if options.json:
         print(json.dumps([vars(finding) for finding in findings]))
     else:

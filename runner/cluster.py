@@ -31,7 +31,7 @@ from runner.device_errors import is_device_error
 from runner.errors import KEPT, EngineError, LostError, TutelageError, UserError, first_line
 from runner.hardware import accelerators, nvml
 from runner.hardware.accelerators import GIB
-from runner.node_types import NodeType, could_hold, inventory, inventory_of_types, places
+from runner.node_types import NodeType, capacity, could_hold, inventory, inventory_of_types
 from runner.spec.model import Hardware, StudentResources, TeacherResources
 from runner.store import Folder
 from runner.telemetry import METRICS
@@ -236,7 +236,7 @@ class Cluster:
         bundles = [_bundle(replace(wanted, accelerator=name), wanted.cpus or 1) for name in names]
         # Nodes that are there may be of no type: they count besides, some of them twice.
         nodes = self._nodes()
-        if not any(could_hold(types, bundle, workers - places(nodes, bundle)) for bundle in bundles):
+        if not any(could_hold(types, bundle, workers - capacity(nodes, bundle)) for bundle in bundles):
             raise UserError(
                 f"{self._asked(wanted, who, workers)}, and the cluster could start no nodes for that. It knows: "
                 f"{inventory_of_types(types)}. Ask for what is there, or let the cluster have more"
@@ -292,11 +292,11 @@ class Cluster:
 
     def _has_room(self, wanted: Resources, workers: int) -> bool:
         bundle = _bundle(self._in_rays_words(wanted), wanted.cpus or 1)
-        return places(self._nodes(), bundle) >= workers
+        return capacity(self._nodes(), bundle) >= workers
 
     def _room(self, wanted: Resources) -> int:
         """How many workers that are given what they ask for the nodes hold, if nobody else uses them."""
-        return places(self._nodes(), _bundle(self._in_rays_words(wanted), self._request(wanted)["num_cpus"]))
+        return capacity(self._nodes(), _bundle(self._in_rays_words(wanted), self._request(wanted)["num_cpus"]))
 
     def _in_rays_words(self, wanted: Resources) -> Resources:
         """With the accelerator by the name that nodes have: Ray's own, which does not tell all kinds apart, where nodes

@@ -56,13 +56,7 @@ def _by_the_system(folder: Path, say: Say, end: float) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         handle = open(folder / LOCK, "a+", encoding="utf-8")  # noqa: SIM115 (held open on purpose)
     with handle:
-        try:
-            _take_from_the_system(handle, folder, say, end)
-        except OSError as error:
-            raise UserError(
-                f"{folder}: its file system cannot lock files ({error.strerror}), so that two runs could write here at "
-                "once; keep the runs elsewhere (--runs-dir)"
-            ) from error
+        _take_from_the_system(handle, folder, say, end)
         handle.truncate(0)
         handle.write(_owner())
         handle.flush()
@@ -81,6 +75,11 @@ def _take_from_the_system(handle: IO[str], folder: Path, say: Say, end: float) -
         except BlockingIOError:
             handle.seek(0)
             owner = handle.read().strip()
+        except OSError as error:
+            raise UserError(
+                f"{folder}: its file system cannot lock files ({error.strerror}), so that two runs could write here at "
+                "once; keep the runs elsewhere (--runs-dir)"
+            ) from error
         if time.monotonic() >= end:
             raise _busy(str(folder), owner)
         if not told:

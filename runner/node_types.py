@@ -16,7 +16,7 @@ class NodeType:
     most: int | None
 
 
-def places(nodes: Iterable[Mapping[str, float]], bundle: Mapping[str, float]) -> int:
+def capacity(nodes: Iterable[Mapping[str, float]], bundle: Mapping[str, float]) -> int:
     """How many of ``bundle`` the nodes hold if nobody else uses them; one never spreads over two."""
     return sum(min(int(node.get(name, 0) / need) for name, need in bundle.items()) for node in nodes)
 
@@ -24,7 +24,7 @@ def places(nodes: Iterable[Mapping[str, float]], bundle: Mapping[str, float]) ->
 def could_hold(types: Iterable[NodeType], bundle: Mapping[str, float], workers: int) -> bool:
     """Whether ``workers`` bundles would have their places with as many nodes of each type as there may be."""
     return (
-        sum(places([one.resources], bundle) * (workers if one.most is None else one.most) for one in types) >= workers
+        sum(capacity([one.resources], bundle) * (workers if one.most is None else one.most) for one in types) >= workers
     )
 
 

@@ -17,29 +17,30 @@ from pathlib import Path
 LONGEST_SECONDS = 20.0
 """That a run may take to end; the rest of the pod's grace is for Ray."""
 LOOK_SECONDS = 0.2
+PROC = Path("/proc")
 TOKEN = b"RAY_AUTH_TOKEN"
 PROGRAMS = ("tutelage", "runner")
 
 
-def stop_runs(proc: Path = Path("/proc"), longest: float = LONGEST_SECONDS) -> bool:
+def stop_runs(longest: float = LONGEST_SECONDS) -> bool:
     """Stop all runs of this pod, and wait for them to end; False where one has not, after ``longest`` seconds."""
-    mine = _token(proc / "self")
-    found = dict(_runs(proc, mine))
+    mine = _token(PROC / "self")
+    found = dict(_runs(mine))
     for process in found:
         if found[process] not in found:  # a run passes the signal on to its own
             with suppress(OSError):
                 os.kill(process, signal.SIGINT)
     end = time.monotonic() + longest
-    while any(True for _ in _runs(proc, mine)):
+    while any(True for _ in _runs(mine)):
         if time.monotonic() > end:
             return False
         time.sleep(LOOK_SECONDS)
     return True
 
 
-def _runs(proc: Path, token: bytes | None) -> Iterator[tuple[int, int]]:
+def _runs(token: bytes | None) -> Iterator[tuple[int, int]]:
     """Processes of ``tutelage run``, each with its parent, in the cluster that has this token: others may run here."""
-    for place in proc.glob("[0-9]*"):
+    for place in PROC.glob("[0-9]*"):
         with suppress(OSError):
             if _is_run((place / "cmdline").read_bytes().split(b"\0")) and _token(place) == token:
                 parent = (place / "stat").read_text(errors="replace").rpartition(")")[2].split()[1]

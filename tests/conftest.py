@@ -14,7 +14,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +129,8 @@ def data_dir() -> Path:
     pytest.skip("the real data is not here: set TUTELAGE_DATA to the folder that holds financial_phrasebank/")
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
+@contextmanager
+def _one_thread() -> Iterator[None]:
     """Tiny models lose more by waiting for a second thread than they gain."""
     import torch
 
@@ -138,6 +138,19 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    with _one_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def one_thread_for_all() -> Iterator[None]:
+    """For tests that share what tiny models have computed."""
+    with _one_thread():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -116,10 +116,10 @@ def test_the_reason_is_told_where_the_note_cannot_be_kept(tmp_path: Path, spec: 
     assert attempt(run, spec, BROKEN).startswith("the engine cannot start")
 
 
-@pytest.mark.parametrize("given", ["three", "-1", "2.0", "²"])
+@pytest.mark.parametrize("given", ["three", "-1", "2.0", "²", "9" * 5000])
 def test_a_number_of_attempts_that_is_none_is_refused(tmp_path: Path, spec: Spec, given: str) -> None:
     said = attempt(Folder(str(tmp_path)), spec, None, **{attempts.ATTEMPTS: given})
-    assert said == f"TUTELAGE_ATTEMPTS: expected a whole number, not {given!r}"
+    assert said == f"TUTELAGE_ATTEMPTS: expected a whole number of at most four digits, not {given[:80]!r}"
 
 
 def test_the_command_counts(job: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from runner import machine
 from runner.cluster import Cluster, Resources, _chain, _has_checkpoint, _unreachable, _unwrapped
 from runner.errors import DataError, EngineError, LostError, UserError
 from runner.hardware import nvml
-from runner.node_types import inventory, places
+from runner.node_types import capacity, inventory
 from runner.store import Folder
 
 
@@ -107,7 +107,7 @@ def four_nodes(monkeypatch):
     ],
 )
 def test_what_a_cluster_holds_is_counted_by_whole_nodes(bundle, many):
-    assert places(NODES, bundle) == many
+    assert capacity(NODES, bundle) == many
 
 
 def test_cores_that_nobody_named_are_those_of_the_nodes_that_fit(four_nodes):

@@ -245,20 +245,22 @@ def test_the_systems_own_mount_table_is_read(tmp_path: Path) -> None:
     assert mounts.kind_of(tmp_path, []) == "" and not mounts.is_shared_kind("")
 
 
-def test_a_mount_with_a_blank_in_its_name_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("lines", "shared", "local"),
+    [
+        ("server:/x /mnt/my\\040runs nfs4 rw,vers=4.2 0 0\n", "/mnt/my runs/small", "/mnt/my"),
+        ("server:/x /mnt/a\u2028b\x0cc nfs4 rw 0 0\nnone net:[7] nsfs rw\nodd\n", "/mnt/a\u2028b\x0cc/small", "/mnt"),
+    ],
+    ids=["a blank in the name", "odd names, and lines that are no paths"],
+)
+def test_an_odd_mount_table_is_read(
+    lines: str, shared: str, local: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = tmp_path / "mounts"
-    table.write_text("/dev/vda / ext4 rw 0 0\nserver:/x /mnt/my\\040runs nfs4 rw,vers=4.2 0 0\n")
+    table.write_text("/dev/vda / ext4 rw 0 0\n" + lines)
     monkeypatch.setattr(mounts, "TABLE", table)
-    assert mounts.is_shared(Path("/mnt/my runs/small"))
-    assert not mounts.is_shared(Path("/mnt/my"))
-
-
-def test_names_and_lines_that_are_no_paths_confuse_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = tmp_path / "mounts"
-    table.write_text("/dev/vda / ext4 rw 0 0\nserver:/x /mnt/a\u2028b\x0cc nfs4 rw 0 0\nnone net:[7] nsfs rw\nodd\n")
-    monkeypatch.setattr(mounts, "TABLE", table)
-    assert mounts.is_shared(Path("/mnt/a\u2028b\x0cc/small"))
-    assert not mounts.is_shared(Path("/mnt"))
+    assert mounts.is_shared(Path(shared))
+    assert not mounts.is_shared(Path(local))
 
 
 def test_what_is_mounted_on_the_way_to_the_folder_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ MOUNT = "/mnt/tutelage"
 """Where the shared volume is mounted in every pod."""
 
 DAY_HOURS = 24
+LAST_PORT = 65535
 
 # No blank, quote, dollar or semicolon: the entry point is a line that a shell reads.
 _PLAIN = re.compile(r"[A-Za-z0-9._/:@%+=-]+")
@@ -58,6 +59,8 @@ class Wish:
                 _check(option, image, _IMAGE, "an image such as registry.internal/tutelage:gpu")
         if self.gcs_redis is not None:
             _check("--gcs-redis", self.gcs_redis, _ADDRESS, "HOST:PORT")
+            if not 0 < int(self.gcs_redis.rpartition(":")[2]) <= LAST_PORT:
+                raise UserError(f"--gcs-redis {self.gcs_redis!r}: expected a port from 1 to {LAST_PORT}")
         _check_place("--runs-dir", self.runs_dir, "each retry begins in a new cluster and goes on from what is there")
         _check_place("--data-dir", self.data_dir, "every pod reads the data from there")
 

@@ -23,7 +23,7 @@ from runner.hardware.accelerators import known
 from runner.hardware.teacher_fit import Asked, Row, judge
 from runner.hardware.throughput import ANSWER_TOKENS, Work, row_seconds, start_seconds
 from runner.node_demand import LATER, NODES
-from runner.node_types import places
+from runner.node_types import capacity
 from runner.progress import Progress
 from runner.render import Wish, render
 from runner.replicas import SHARED_TOKENS, worth_starting
@@ -131,7 +131,7 @@ class SimulatedCluster(Cluster):
             if at_work and world.now % DATA_REQUEST_SECONDS == 0:
                 plain = {name: have for name, have in bundle.items() if name in ("CPU", "GPU")}
                 world.constraint = [plain] * min(most, DATA_FACTOR * len(ready))
-                there = places([dict(pod.total) for pod in world.nodes()], plain)
+                there = capacity([dict(pod.total) for pod in world.nodes()], plain)
                 pool += [world.claim([bundle], works=True) for _ in range(min(most, there) - len(pool))]
         world.constraint = ()
         for claim in pool:

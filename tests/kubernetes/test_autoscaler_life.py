@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from autoscaler_life import START_SECONDS, STOP_SECONDS, UPDATE_SECONDS, World, rays_words, simulated_time
 from simulated_job import Life, SimulatedCluster, everything_at_once, headline, live, planned, rendered_cluster
 
@@ -21,12 +19,7 @@ GIVING_BACK = 2 * UPDATE_SECONDS + STOP_SECONDS + 1
 """Seconds: to see that a node idles, and that it has let go of Ray; to delete its pod."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread_for_all() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread_for_all")
 
 
 @pytest.fixture(scope="module")

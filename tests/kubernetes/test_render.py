@@ -415,6 +415,8 @@ def test_no_word_of_a_spec_reaches_a_command(tmp_path: Path) -> None:
         ("image", "tutelage:gpu; id"),
         ("head_image", "$(id)"),
         ("gcs_redis", "redis"),
+        ("gcs_redis", "redis:0"),
+        ("gcs_redis", "redis:65536"),
     ],
 )
 def test_an_option_that_would_fail_later_is_refused_now(option: str, value: Any) -> None:
