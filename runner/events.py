@@ -120,7 +120,7 @@ class _Sink(Protocol):
 
 
 class _Appended:
-    """A file on a disk. A line is one write: a killed process leaves it whole or leaves none of it."""
+    """A file on a disk. A line is one write, which a kill or a full disk may still cut off: the next line begins anew."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)

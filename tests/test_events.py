@@ -154,7 +154,8 @@ with progress.recorded(Folder(sys.argv[1]), "run"):
 """
 
 
-def test_kills_leave_whole_lines_and_the_next_run_goes_on(tmp_path: Path) -> None:
+def test_a_kill_cuts_off_one_line_at_most_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    """File systems copy a write page by page, and a kill stops between two pages: so a line may be cut off."""
     folder = Folder(str(tmp_path))
     for _ in range(3):
         running = subprocess.Popen([sys.executable, "-c", ENDLESS, str(tmp_path)], stdout=subprocess.PIPE, text=True)
@@ -162,12 +163,11 @@ def test_kills_leave_whole_lines_and_the_next_run_goes_on(tmp_path: Path) -> Non
         time.sleep(0.1)
         running.send_signal(signal.SIGKILL)
         running.communicate(timeout=30)
-    lines = (tmp_path / NAME).read_bytes()
-    assert lines.endswith(b"\n")
-    found = [json.loads(line) for line in lines.splitlines()]
-    assert [one["attempt"] for one in found if one["event"] == "run_started"] == [1, 2, 3]
-    assert "run_finished" not in names(found) and len(found) > 300
-    assert read_events(folder) == found
+    lines = (tmp_path / NAME).read_bytes().splitlines()
+    kept = read_events(folder)
+    assert len(lines) - 3 <= len(kept) <= len(lines)
+    assert [event["attempt"] for event in kept if event["event"] == "run_started"] == [1, 2, 3]
+    assert "run_finished" not in names(kept) and len(kept) > 300
 
 
 def test_a_line_that_was_cut_off_is_ignored_and_spoils_no_other(tmp_path: Path) -> None:
