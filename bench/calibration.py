@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import f1_score
 
-from runner.reading import row_id
-from runner.store import Folder
-from runner.teacher.calibrate import divide
+from runner.data.reading import row_id
+from runner.rundir.folder import Folder
+from runner.tasks.single_label.calibrate import divide
 
 MIXES = {".05/.90/.05": (0.05, 0.90, 0.05), ".02/.18/.80": (0.02, 0.18, 0.80), ".80/.18/.02": (0.80, 0.18, 0.02)}
 

@@ -16,7 +16,7 @@ def matrix_rate(dtype: Any = None, sizes: Sequence[int] = (1024, 2048, 4096)) ->
     """
     import torch
 
-    from runner import machine
+    from runner.system import machine
 
     if dtype is None:
         dtype = torch.bfloat16 if machine.has_bf16() else torch.float32
@@ -33,7 +33,7 @@ def matrix_rate(dtype: Any = None, sizes: Sequence[int] = (1024, 2048, 4096)) ->
 
 def machine_name() -> str:
     """What the figures are of: processor, cores, and the precision that it multiplies in hardware."""
-    from runner import machine
+    from runner.system import machine
 
     found, flags = machine.hardware(), machine.cpu_flags()
     known = ("amx_bf16", "avx512_bf16", "avx512_vnni", "avx2")

@@ -107,13 +107,13 @@ def main() -> None:
 
 def labelled(name: str, student: str) -> Labelled | None:
     """The set after load, label and vote; None where its data is missing."""
-    from runner import pipeline
-    from runner.cluster import Cluster
-    from runner.errors import UserError
-    from runner.progress import Progress
+    from runner.cluster.cluster import Cluster
+    from runner.observe.progress import Progress
+    from runner.rundir.folder import Folder
     from runner.spec import load_spec
-    from runner.stage import Context
-    from runner.store import Folder
+    from runner.stages import pipeline
+    from runner.stages.contract import Context
+    from runner.system.errors import UserError
 
     try:
         spec = load_spec(spec_file(name), [f"student.model={student}"])
@@ -140,7 +140,7 @@ def labelled(name: str, student: str) -> Labelled | None:
 
 def loaded(spec: Any, run: Any) -> Any:
     """The folder of the load stage."""
-    from runner import pipeline
+    from runner.stages import pipeline
 
     return next(step.folder for step in pipeline.steps(spec, run) if step.stage.NAME == "load")
 
@@ -173,10 +173,11 @@ def first_of_each(path: Path, count: int) -> Iterator[tuple[str, str]]:
 
 def compare(found: Labelled, seed: int) -> dict[str, dict[str, float]]:
     """Accuracy, calibration error and seconds of each recipe and of auto, by name."""
-    from runner import models, training
-    from runner.held_out import split_rows
+    from runner import models
     from runner.stages import train
-    from runner.training_plan import TrainingPlan
+    from runner.student import fit as training
+    from runner.student.held_out import split_rows
+    from runner.student.schedule import TrainingPlan
 
     student = replace(found.spec.student, seed=seed, recipe="auto", epochs=None)
     held_out, kept = split_rows([row["label"] for row in found.train], student.validation, seed)
@@ -220,15 +221,15 @@ def compare(found: Labelled, seed: int) -> dict[str, dict[str, float]]:
 
 def as_rows(rows: Sequence[dict[str, Any]]) -> Any:
     """Texts with the teacher's probabilities."""
-    from runner.training import Rows
+    from runner.student.fit import Rows
 
     return Rows([row["text"] for row in rows], np.array([row["probabilities"] for row in rows], dtype=np.float32))
 
 
 def judged(folder: Path, test: Sequence[dict[str, Any]]) -> dict[str, float]:
     """A student on the expert-labelled rows."""
-    from runner.metrics import score
-    from runner.student import Student
+    from runner.student.encoder import Student
+    from runner.tasks.single_label.metrics import score
 
     student = Student.load(folder)
     probabilities = student.predict([row["text"] for row in test])

@@ -16,10 +16,10 @@ CASES = (("mixtral-8x7b", 1), ("mixtral-8x7b", 2), ("mixtral-8x7b", 4), ("qwen2.
 def lines() -> Iterator[str]:
     """A line for each kind of GPU and teacher."""
     from runner import models
-    from runner.hardware.accelerators import accelerators
-    from runner.plan import _memory
+    from runner.engines import vllm_config
+    from runner.planning.hardware.accelerators import accelerators
+    from runner.planning.plan import _memory
     from runner.stages.label import settings_of
-    from runner.teacher import vllm_config
 
     known = {one.name: one for one in TEACHERS}
     cases: list[tuple[str, dict[str, Any], list[str]]] = []

@@ -10,7 +10,7 @@ def here() -> dict[str, Any]:
     """The machine as a record has it; ``kind`` is the accelerator's name in a spec, None where it is unknown."""
     import torch
 
-    from runner import machine
+    from runner.system import machine
 
     found: dict[str, Any] = {
         **machine.hardware(),
@@ -30,7 +30,7 @@ def here() -> dict[str, Any]:
 
 def kind_of(product: str) -> str | None:
     """The name that a spec has for a GPU, from what its driver calls it."""
-    from runner.hardware.accelerators import of_product
+    from runner.planning.hardware.accelerators import of_product
 
     found = of_product(product)
     return found and found.name

@@ -39,7 +39,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
 def _learn(model: Path, precision: str, job: dict[str, Any], on: str) -> dict[str, Any]:
     from dataclasses import replace
 
-    from runner import training
+    from runner.student import fit as training
 
     rows = texts(job["train_rows"])
     fit, train, held_out = bench.learning(model, rows)
@@ -68,7 +68,7 @@ def _learn(model: Path, precision: str, job: dict[str, Any], on: str) -> dict[st
 
 
 def _say(model: Path, precision: str, job: dict[str, Any], on: str) -> dict[str, Any]:
-    from runner.student import Student
+    from runner.student.encoder import Student
 
     rows = texts(job["predict_rows"])
     with tempfile.TemporaryDirectory() as scratch:

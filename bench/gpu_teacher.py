@@ -51,8 +51,8 @@ def planned(job: dict[str, Any]) -> dict[str, Any]:
     Not by ``make_plan``: it takes the hash of the weights, which for a stand-in of 90 GB are as many zeros.
     """
     from runner import models
-    from runner.plan import _memory
-    from runner.teacher import vllm_config
+    from runner.engines import vllm_config
+    from runner.planning.plan import _memory
 
     spec = spec_for(job, "cot")
     memory, problems = _memory(spec, models.describe(spec.teacher.model))
@@ -85,8 +85,8 @@ def _chat(job: dict[str, Any]) -> dict[str, Any]:
     """vLLM as its documentation shows it, or with our engine options and one token for a label."""
     import teacher as bench
 
+    from runner.engines.vllm import engine_options
     from runner.stages.label import settings_of
-    from runner.teacher.vllm_engine import engine_options
 
     careful, spec = job["contender"] == "careful", spec_for(job, "direct")
     start, before = time.perf_counter(), used_gib()
@@ -176,10 +176,11 @@ def _processor_seconds() -> tuple[float, float]:
 @contextmanager
 def observed() -> Iterator[dict[str, Any]]:
     """Look into the engines that are started meanwhile: how many requests they hold, and what their outputs say."""
-    from runner.teacher import vllm_engine, worker
+    from runner.engines import vllm
+    from runner.teacher import worker
 
     seen: dict[str, Any] = {"engines": [], "labellers": [], "in_hand": [], "cached": 0, "prompt": 0, "generated": 0}
-    start, reply, begin = vllm_engine._start, vllm_engine._reply, worker.Labeller.__init__
+    start, reply, begin = vllm._start, vllm._reply, worker.Labeller.__init__
 
     def starting(*given: Any, **more: Any) -> Any:
         engine = start(*given, **more)
@@ -207,7 +208,7 @@ def observed() -> Iterator[dict[str, Any]]:
                 seen["in_hand"].append(seen["engines"][0].output_processor.get_num_unfinished_requests())
 
     thread = threading.Thread(target=sample, daemon=True)
-    vllm_engine._start, vllm_engine._reply = starting, replying
+    vllm._start, vllm._reply = starting, replying
     worker.Labeller.__init__ = beginning  # type: ignore[method-assign]
     thread.start()
     try:
@@ -215,7 +216,7 @@ def observed() -> Iterator[dict[str, Any]]:
     finally:
         over.set()
         thread.join()
-        vllm_engine._start, vllm_engine._reply = start, reply
+        vllm._start, vllm._reply = start, reply
         worker.Labeller.__init__ = begin  # type: ignore[method-assign]
 
 

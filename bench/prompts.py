@@ -29,12 +29,12 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import f1_score
 
-from runner import pipeline
-from runner.cluster import Cluster
-from runner.progress import Progress
+from runner.cluster.cluster import Cluster
+from runner.observe.progress import Progress
+from runner.rundir.folder import MARKER, Folder
 from runner.spec import load_spec
-from runner.stage import Context
-from runner.store import MARKER, Folder
+from runner.stages import pipeline
+from runner.stages.contract import Context
 
 OUT = Path(__file__).resolve().parent / "out" / "prompts.json"
 RESAMPLES = 2000

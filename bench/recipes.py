@@ -55,8 +55,8 @@ class Rows:
 def read() -> Rows:
     """The train rows as the vote stage leaves them: three votes, pooled with another prompt's answer; without ties."""
     from runner.stages.vote import count_votes
-    from runner.teacher.pool import pool
-    from runner.teacher.recorded import label_of
+    from runner.tasks.single_label.dawid_skene import pool
+    from runner.tasks.single_label.recorded import label_of
 
     folder = Path(os.environ.get("TUTELAGE_DATA", ROOT.parent / "shared" / "data"))
     with open(folder / "financial_phrasebank" / "train.csv", encoding="utf-8", newline="") as handle:
@@ -100,9 +100,9 @@ def learn(name: str, setting: Setting, out: list[int], targets: Any, steps: int)
         return found
     import torch
 
-    from runner import student, training
-    from runner.held_out import split_rows
-    from runner.training_plan import LEAST_EPOCHS, MOST_EPOCHS
+    from runner.student import encoder, fit
+    from runner.student.held_out import split_rows
+    from runner.student.schedule import LEAST_EPOCHS, MOST_EPOCHS
 
     torch.set_num_threads(1)
     rows = read()
@@ -110,7 +110,7 @@ def learn(name: str, setting: Setting, out: list[int], targets: Any, steps: int)
     labels = targets[inside].argmax(axis=1).tolist()
     held, kept = (inside[numbers] for numbers in split_rows(labels, 0.1, out[0]))
     kept = kept[targets[kept].sum(axis=1) > 0]
-    config = training.Fit(
+    config = fit.Fit(
         model=setting.model,
         labels=LABELS,
         epochs=min(MOST_EPOCHS, max(LEAST_EPOCHS, round(steps * BATCH / len(kept)))),
@@ -122,16 +122,16 @@ def learn(name: str, setting: Setting, out: list[int], targets: Any, steps: int)
     )
 
     def pick(numbers: Any, said: Any) -> Any:
-        return training.Rows([rows.texts[i] for i in numbers], said[numbers].astype(np.float32))
+        return fit.Rows([rows.texts[i] for i in numbers], said[numbers].astype(np.float32))
 
     # The loop itself instead of training.fit: both the chosen epoch's weights and the averaged ones are looked at.
-    loop = training._Loop(config, pick(kept, targets), pick(held, rows.teacher), training.Worker())
+    loop = fit._Loop(config, pick(kept, targets), pick(held, rows.teacher), fit.Worker())
     while len(loop.course.history) < config.epochs:
         loop.begin_epoch()
         for batch in loop.batches(len(loop.course.history)):
             loop.learn(batch)
         loop.finish_epoch()
-    ids = student.tokenize(loop.tokenizer, rows.texts, config.max_length)
+    ids = encoder.tokenize(loop.tokenizer, rows.texts, config.max_length)
 
     def says() -> Any:
         with loop.whole_vocabulary():
@@ -175,7 +175,7 @@ def smoothed(targets: Any) -> Any:
 
 def targets_of(recipe: str, setting: Setting, part: int) -> Any:
     """What a recipe has the student learn, shape ``(rows, labels)``: rows count by the sum of their targets."""
-    from runner import recipes
+    from runner.student import recipes
 
     rows = read()
     teacher = rows.teacher
@@ -224,7 +224,7 @@ def one(job: tuple[str, Setting, int]) -> str:
 
 def fold(job: tuple[Setting, int, int]) -> str:
     """The students that are asked about rows that they did not see, for two parts at once."""
-    from runner import recipes
+    from runner.student import recipes
 
     setting, low, high = job
     learn(f"fold-{low}{high}", setting, [low, high], read().teacher, round(setting.steps * recipes.FOLD_STEPS))
@@ -233,7 +233,7 @@ def fold(job: tuple[Setting, int, int]) -> str:
 
 def figures(recipe: str, setting: Setting, weights: str) -> dict[str, Any]:
     """Both figures of a recipe over all rows, each judged by the student that did not see it."""
-    from runner import recipes
+    from runner.student import recipes
 
     rows = read()
     said = np.zeros_like(rows.teacher)

@@ -35,10 +35,10 @@ def measure(model: str, spec_path: str, count: int, pipe: Connection) -> None:
     import pyarrow.compute as pc
 
     from runner import models
+    from runner.rundir.folder import Folder
     from runner.spec import load_spec
     from runner.stages.label import asking_of, read_answers, settings_of
     from runner.stages.load import collect
-    from runner.store import Folder
     from runner.teacher.worker import QUESTIONS, Labeller
 
     spec = load_spec(spec_path, ["teacher.prompt=cot", "teacher.votes=3", "teacher.early_stop=false"])

@@ -83,7 +83,7 @@ class Asleep:
         self._rate = rate
 
     def batches(self, texts: Sequence[str]) -> Iterator[tuple[list[int], Any]]:
-        """As :meth:`runner.student.Student.batches`: row numbers and probabilities."""
+        """As :meth:`runner.student.encoder.Student.batches`: row numbers and probabilities."""
         for start in range(0, len(texts), 64):
             rows = list(range(start, min(start + 64, len(texts))))
             if self._rate:
@@ -113,7 +113,7 @@ def texts(count: int) -> Iterator[str]:
 
 def stopwatch() -> Any:
     """A progress that says nothing and knows the rate from the first that came to the last."""
-    from runner.progress import Progress
+    from runner.observe.progress import Progress
 
     class Stopwatch(Progress):
         measured = 0.0
@@ -152,12 +152,12 @@ def written(folder: Path) -> dict[str, float]:
 
 def label(point: Point, folder: Path, address: str) -> dict[str, Any]:
     """Load and label rows as a run does; what comes after is the same for all teachers."""
-    from runner import pipeline
-    from runner.cluster import Cluster
+    from runner.cluster.cluster import Cluster
+    from runner.rundir.folder import Folder
     from runner.spec import load_spec
-    from runner.stage import Context
+    from runner.stages import pipeline
+    from runner.stages.contract import Context
     from runner.stages.label import CONCURRENT_BATCHES
-    from runner.store import Folder
 
     seconds = CONCURRENT_BATCHES / point.rate if point.rate else 0.0
     spec_file = folder / "spec.yaml"
@@ -183,10 +183,10 @@ def apply(point: Point, folder: Path, address: str) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from runner.cluster import Cluster, Resources
-    from runner.reading import Source
+    from runner.cluster.cluster import Cluster, Resources
+    from runner.data.reading import Source
+    from runner.rundir.folder import Folder
     from runner.stages.apply import Corpus, predict_corpus, sources_of
-    from runner.store import Folder
 
     files, all_texts = 4 * point.nodes, texts(point.rows)
     for number in range(files):

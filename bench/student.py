@@ -10,7 +10,7 @@ and of the rounds' ratios, since machines are noisy. Also written to bench/out/s
     train     training.fit                               against  transformers.Trainer with its defaults, and with what
                                                                   a careful user sets: ours' batch size, bf16, batches
                                                                   of texts that are alike long
-    shortcuts both of ours                               against  the same without the shortcuts of runner/shortcuts.py
+    shortcuts both of ours                               against  the same without student/shortcuts.py
     apply     `tutelage predict` over many rows          against  Student.predict on a sample, between rounds
 
 ``predict`` also says which share of the machine's matrix rate (bf16 where there is bf16) it reaches: multiply-adds of
@@ -80,15 +80,15 @@ def against(peers: Mapping[str, Round], ours: Round, count: int, rounds: int) ->
 
 def trained(model: Path, folder: Path) -> Path:
     """A classifier with a random head: speed does not depend on what it says."""
-    from runner import student
+    from runner.student import encoder
 
-    student.save_student(student.load_classifier(model, LABELS), student.load_tokenizer(model), folder, 256)
+    encoder.save_student(encoder.load_classifier(model, LABELS), encoder.load_tokenizer(model), folder, 256)
     return folder
 
 
 def predict(folder: Path, texts: Sequence[str], rounds: int) -> dict[str, Any]:
     """Inference against a plain pipeline; with the share of the matrix rate."""
-    from runner.student import Student, tokenize
+    from runner.student.encoder import Student, tokenize
 
     ours = Student.load(folder)
     before = matrix_rate()
@@ -101,15 +101,15 @@ def predict(folder: Path, texts: Sequence[str], rounds: int) -> dict[str, Any]:
 
 def runtimes(folder: Path, texts: Sequence[str], rounds: int) -> list[dict[str, Any]]:
     """Every export against a plain pipeline; the head is random, so that labels say nothing here."""
-    from runner import student
-    from runner.runtimes import export
+    from runner.student import encoder
+    from runner.student.runtimes.exported import export
 
     exports, results = folder.parent / "exports", []
-    model = student.load_classifier(folder).eval()
-    seen = student.Student.load(folder).inputs(texts[:64])
+    model = encoder.load_classifier(folder).eval()
+    seen = encoder.Student.load(folder).inputs(texts[:64])
     for form in ("onnx", "onnx-int8", "openvino"):
         export(model, form, exports, seen)  # type: ignore[arg-type]
-        ours = student.Student.load(folder, runtime=form, exports=exports)
+        ours = encoder.Student.load(folder, runtime=form, exports=exports)
         results.append(
             interleaved(form, lambda one=ours: one.predict(texts), plain_pipeline(folder, texts), len(texts), rounds)
         )
@@ -135,7 +135,8 @@ def flops(model: Any) -> Callable[[int], float]:
 
 def train(model: Path, texts: Sequence[str], rounds: int) -> list[dict[str, Any]]:
     """One epoch of fine-tuning, loading and saving on all sides."""
-    from runner import machine, training
+    from runner.student import fit as training
+    from runner.system import machine
 
     fit, rows, held_out = learning(model, texts)
 
@@ -157,8 +158,8 @@ def train(model: Path, texts: Sequence[str], rounds: int) -> list[dict[str, Any]
 
 
 def learning(model: Path, texts: Sequence[str]) -> tuple[Any, Any, Any]:
-    """What :func:`runner.training.fit` is given: settings, rows with labels in turn, and a few that are held out."""
-    from runner import training
+    """What :func:`runner.student.fit.fit` is given: settings, rows with labels in turn, and a few that are held out."""
+    from runner.student import fit as training
 
     targets = np.eye(len(LABELS), dtype=np.float32)[np.arange(len(texts)) % len(LABELS)]
     fit = training.Fit(
@@ -176,8 +177,8 @@ def learning(model: Path, texts: Sequence[str]) -> tuple[Any, Any, Any]:
 
 def shortcuts(model: Path, texts: Sequence[str], rounds: int) -> list[dict[str, Any]]:
     """What the shortcuts are worth: a step of training, and prediction, with and without them."""
-    from runner import training
-    from runner.student import Student
+    from runner.student import fit as training
+    from runner.student.encoder import Student
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = trained(model, Path(scratch) / "student")
@@ -207,8 +208,8 @@ def shortcuts(model: Path, texts: Sequence[str], rounds: int) -> list[dict[str, 
 @contextmanager
 def without_shortcuts(without: bool) -> Iterator[None]:
     """Models that are loaded meanwhile take no shortcuts, if that is asked for."""
-    from runner import shortcuts as real
-    from runner import training
+    from runner.student import fit as training
+    from runner.student import shortcuts as real
 
     take, leave_out = real.take, training._Loop._leave_out_unseen
     if without:
@@ -255,7 +256,7 @@ def apply(folder: Path, texts: Sequence[str], count: int, rounds: int) -> dict[s
 
     Each round takes its share of the ``count`` rows, between two bare loops that have the machine to themselves.
     """
-    from runner.student import Student
+    from runner.student.encoder import Student
 
     def numbered(number: int) -> str:
         return f"{texts[number % len(texts)]} ({number})"  # no two alike, or they would be predicted once
@@ -296,10 +297,10 @@ def apply(folder: Path, texts: Sequence[str], count: int, rounds: int) -> dict[s
 
 def applied(folder: Path, corpus: Path) -> tuple[float, list[float]]:
     """Texts per second of ``tutelage predict``, and MiB of memory meanwhile."""
-    from runner.cluster import Cluster
-    from runner.predict import Wish
-    from runner.predict import predict as predict_files
-    from runner.progress import Progress
+    from runner.cluster.cluster import Cluster
+    from runner.commands.predict import Wish
+    from runner.commands.predict import predict as predict_files
+    from runner.observe.progress import Progress
 
     cluster = Cluster()
     cluster.start()

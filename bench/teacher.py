@@ -91,8 +91,8 @@ def spec_for(path: str, prompt: str) -> Any:
 
 def careful_chat(model: str, spec: Any) -> Label:
     """The same as a careful user writes it: our block size, and one token that tells the labels apart."""
+    from runner.engines.vllm import block_tokens
     from runner.stages.label import settings_of
-    from runner.teacher.vllm_engine import block_tokens
 
     first = chat(model, spec, max_tokens=1, block_size=block_tokens(settings_of(spec.teacher)))
     names = list(spec.task.labels)
@@ -112,9 +112,9 @@ def chat(model: str, spec: Any, max_tokens: int = 16, **options: Any) -> Label:
     from vllm.sampling_params import StructuredOutputsParams
 
     from runner.stages.label import task_of
-    from runner.teacher.asking import counted
+    from runner.tasks.single_label.votes import majority
+    from runner.teacher.conversation import counted
     from runner.teacher.prompt import messages
-    from runner.teacher.votes import majority
 
     task, teacher = task_of(spec), spec.teacher
     # The cache's size is set because vLLM's default would take half of the machine from the other engine.
@@ -191,9 +191,9 @@ def actor(model: str, spec: Any) -> Label:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    from runner.engines.vllm import block_tokens, engine_options
+    from runner.rundir.folder import Folder
     from runner.stages.label import CONCURRENT_BATCHES, asking_of, read_answers, settings_of
-    from runner.store import Folder
-    from runner.teacher.vllm_engine import block_tokens, engine_options
     from runner.teacher.worker import Labeller
 
     folder = Folder(tempfile.mkdtemp())
@@ -220,9 +220,9 @@ def actor(model: str, spec: Any) -> Label:
 
 def stage(model: str, spec: Any) -> Label:
     """The actor as the stage runs it: Ray Data, a pool of one, answers stored and read back."""
-    from runner.cluster import Cluster, Resources
+    from runner.cluster.cluster import Cluster, Resources
+    from runner.rundir.folder import Folder
     from runner.stages.label import CONCURRENT_BATCHES, asking_of, settings_of
-    from runner.store import Folder
     from runner.teacher.worker import Labeller
 
     folder = Folder(tempfile.mkdtemp())
@@ -285,11 +285,11 @@ def ray_data_llm(model: str, spec: Any) -> Label:
 
 def bare(model: str, spec: Any) -> Label:
     """The engine alone, with our options and prompts: all requests in, then steps until all are out."""
+    from runner.engines.protocol import Choice, Reply
+    from runner.engines.vllm import VllmEngine, block_tokens
     from runner.stages.label import settings_of, task_of
-    from runner.teacher.engine import Choice, Reply
-    from runner.teacher.labels import LabelTrie
+    from runner.tasks.single_label.label_trie import LabelTrie
     from runner.teacher.prompt import Renderer
-    from runner.teacher.vllm_engine import VllmEngine, block_tokens
 
     engine = VllmEngine(Path(model), settings_of(spec.teacher))
     renderer = Renderer(engine.tokenizer, task_of(spec), block_tokens(settings_of(spec.teacher)))
@@ -327,8 +327,8 @@ def _batches(texts: list[str], size: int) -> list[Any]:
 
 def _labels(folder: Any, spec: Any, texts: list[str]) -> list[str]:
     from runner.stages.label import by_row, read_answers
-    from runner.teacher.asking import counted
-    from runner.teacher.votes import majority
+    from runner.tasks.single_label.votes import majority
+    from runner.teacher.conversation import counted
 
     rows, names = by_row(read_answers(folder)), spec.task.labels
     if spec.teacher.prompt == "cot":
@@ -439,11 +439,11 @@ def noop(rows: int) -> dict[str, Any]:
     """The stage without a model: rows/s from the first batch on, and how much the driver's memory grows."""
     import pyarrow as pa
 
-    from runner.cluster import Cluster, Resources
+    from runner.cluster.cluster import Cluster, Resources
+    from runner.engines.protocol import Sampling
+    from runner.engines.vllm import EngineSettings
     from runner.stages.label import CONCURRENT_BATCHES
-    from runner.teacher.engine import Sampling
     from runner.teacher.prompt import Task
-    from runner.teacher.vllm_engine import EngineSettings
     from runner.teacher.worker import QUESTIONS, Asking, Labeller
 
     size = 1024

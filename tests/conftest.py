@@ -22,12 +22,12 @@ import hypothesis
 import pytest
 from processes import free_ports, marked
 
-from runner import pipeline
-from runner.cluster import Cluster
-from runner.progress import Progress
+from runner.cluster.cluster import Cluster
+from runner.observe.progress import Progress
+from runner.rundir.folder import Folder
 from runner.spec import Spec, load_spec
-from runner.stage import Context
-from runner.store import Folder
+from runner.stages import pipeline
+from runner.stages.contract import Context
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from runner import attempts
-from runner.attempts import FRESH_SECONDS, NOTE, counted
-from runner.errors import DataError, EngineError, FetchError, LostError, ModelError, TutelageError, UserError
+from runner.cluster import attempts
+from runner.cluster.attempts import FRESH_SECONDS, NOTE, counted
+from runner.rundir.folder import Folder
 from runner.spec import Spec, load_spec
-from runner.store import Folder
+from runner.system.errors import DataError, EngineError, FetchError, LostError, ModelError, TutelageError, UserError
 
 THREE = {attempts.ATTEMPTS: "3"}
 
@@ -123,8 +123,8 @@ def test_a_number_of_attempts_that_is_none_is_refused(tmp_path: Path, spec: Spec
 
 
 def test_the_command_counts(job: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from runner import pipeline
-    from runner.cli import main
+    from runner.commands.cli import main
+    from runner.stages import pipeline
 
     def broken(*_: Any) -> None:
         raise BROKEN

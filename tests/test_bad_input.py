@@ -19,9 +19,9 @@ import pytest
 import yaml
 from safetensors.numpy import save_file
 
-from runner import lock
-from runner.cli import main
-from runner.cluster import Cluster
+from runner.cluster.cluster import Cluster
+from runner.commands.cli import main
+from runner.rundir import lock
 
 VOTES = ("neutral",) * 3
 

@@ -18,20 +18,20 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from runner import models, pipeline
-from runner import plan as plan_module
-from runner.cluster import Cluster
-from runner.economics import OneOff, work_out
-from runner.errors import ModelError, UserError
-from runner.plan import make_plan, plan_text
-from runner.progress import Progress, clock
+from runner import models
+from runner.cluster.cluster import Cluster
+from runner.economics.arithmetic import OneOff, work_out
+from runner.engines.endpoint import EndpointEngine, check_host
+from runner.observe.progress import Progress, clock
+from runner.planning import plan as plan_module
+from runner.planning.plan import make_plan, plan_text
+from runner.rundir.folder import Folder
 from runner.spec.prices import SHIPPED, load_prices
-from runner.stages import benchmark, label
-from runner.store import Folder
-from runner.student import load_tokenizer
+from runner.stages import benchmark, label, pipeline
+from runner.student.encoder import load_tokenizer
+from runner.system.errors import ModelError, UserError
 from runner.teacher.batch import ANSWERS
 from runner.teacher.budget import Spending, Spent, seconds_left, spent
-from runner.teacher.endpoint import EndpointEngine, check_host
 
 
 def test_02_no_price_gives_no_money(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:

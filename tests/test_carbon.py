@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from runner import carbon
-from runner.errors import SpecError, UserError
+from runner.economics import carbon
 from runner.spec import check_files
+from runner.system.errors import SpecError, UserError
 
 
 def busy() -> int:

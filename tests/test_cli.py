@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from runner import cli
-from runner.cli import main
-from runner.errors import DataError
+from runner.commands import cli
+from runner.commands.cli import main
+from runner.system.errors import DataError
 
 COMMANDS = (
     "init",
@@ -119,7 +119,7 @@ def python_path(**more: str) -> dict[str, str]:
 
 def imported(words: list[str], names: tuple[str, ...]) -> tuple[int, list[str]]:
     """The exit status of a command in a fresh process, and which of ``names`` it imported."""
-    code = "import sys, json; from runner.cli import main; status = main(sys.argv[2:]);"
+    code = "import sys, json; from runner.commands.cli import main; status = main(sys.argv[2:]);"
     code += "print(json.dumps([status, [n for n in sys.argv[1].split(',') if n in sys.modules]]))"
     done = subprocess.run(
         [sys.executable, "-c", code, ",".join(names), *words], capture_output=True, text=True, env=python_path()

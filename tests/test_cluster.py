@@ -6,12 +6,12 @@ import time
 
 import pytest
 
-from runner import machine
-from runner.cluster import Cluster, Resources, _chain, _has_checkpoint, _unreachable, _unwrapped
-from runner.errors import DataError, EngineError, LostError, UserError
-from runner.hardware import nvml
-from runner.node_types import capacity, inventory
-from runner.store import Folder
+from runner.cluster.cluster import Cluster, Resources, _chain, _has_checkpoint, _unreachable, _unwrapped
+from runner.cluster.node_types import capacity, inventory
+from runner.planning.hardware import nvml
+from runner.rundir.folder import Folder
+from runner.system import machine
+from runner.system.errors import DataError, EngineError, LostError, UserError
 
 
 def gpus_here(monkeypatch, *gpus):

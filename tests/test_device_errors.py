@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from runner.cluster import _not_kept
-from runner.device_errors import is_device_error
+from runner.cluster.cluster import _not_kept
+from runner.system.device_errors import is_device_error
 
 
 @pytest.mark.parametrize(

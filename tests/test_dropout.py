@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from runner import dropout
+from runner.student import dropout
 
 
 def drawn(share: float, values: torch.Tensor, seed: int = 0) -> torch.Tensor:

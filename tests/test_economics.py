@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.economics import (
+from runner.economics.arithmetic import (
     DIRECT_OUTPUT,
     Asked,
     OneOff,

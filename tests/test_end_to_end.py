@@ -17,7 +17,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from runner import file_kinds
+from runner.data import file_kinds
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = ROOT / "specs" / "data"
@@ -174,7 +174,7 @@ def test_the_student_is_a_plain_transformers_model(home):
 
 def test_the_same_run_again_does_nothing_and_never_imports_ray(home):
     code = (
-        "import sys; from runner.cli import main; code = main(sys.argv[1:]);"
+        "import sys; from runner.commands.cli import main; code = main(sys.argv[1:]);"
         "heavy = {'ray', 'torch', 'vllm', 'transformers'} & set(sys.modules); assert not heavy, heavy; sys.exit(code)"
     )
     arguments = command(home)[3:]
@@ -251,8 +251,8 @@ def kill_when(home, ready, limit=300):
 
 
 def test_a_second_run_in_the_same_folder_is_refused(home):
-    from runner.lock import locked
-    from runner.store import Folder
+    from runner.rundir.folder import Folder
+    from runner.rundir.lock import locked
 
     with locked(Folder(str(home / "runs" / "slice"))):
         done = run(home)
@@ -271,10 +271,10 @@ def test_chain_of_thought_draws_votes_that_can_be_drawn_again(home):
 import json, sys, tempfile
 import pyarrow as pa
 from runner import models
-from runner.store import Folder
-from runner.teacher.engine import Sampling
+from runner.rundir.folder import Folder
+from runner.engines.protocol import Sampling
 from runner.teacher.prompt import Task
-from runner.teacher.vllm_engine import EngineSettings
+from runner.engines.vllm import EngineSettings
 from runner.teacher.worker import QUESTIONS, Asking, Labeller
 folder = tempfile.mkdtemp()
 task = Task(("negative", "positive"), "Label the sentence.", (), "cot")

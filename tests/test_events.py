@@ -17,12 +17,13 @@ from typing import Any
 
 import pytest
 
-from runner import events, pipeline
-from runner.cli import main
-from runner.errors import DataError, UserError
-from runner.events import EVENTS, NAME, EventLog, read_events
-from runner.progress import Progress
-from runner.store import Folder
+from runner.commands.cli import main
+from runner.observe import events
+from runner.observe.events import EVENTS, NAME, EventLog, read_events
+from runner.observe.progress import Progress
+from runner.rundir.folder import Folder
+from runner.stages import pipeline
+from runner.system.errors import DataError, UserError
 
 ROOT = Path(__file__).parents[1]
 SECRET = "Zanzibar Holding was bought in secret."
@@ -144,8 +145,8 @@ def test_no_text_of_the_data_and_no_variable_gets_there(job: Any, monkeypatch: p
 
 ENDLESS = """
 import io, sys
-from runner.progress import Progress
-from runner.store import Folder
+from runner.observe.progress import Progress
+from runner.rundir.folder import Folder
 progress = Progress(io.StringIO(), "quiet")
 with progress.recorded(Folder(sys.argv[1]), "run"):
     print("begun", flush=True)
@@ -194,8 +195,8 @@ def test_rubbish_in_the_file_breaks_no_reader(tmp_path: Path, rubbish: bytes) ->
 FULL = """
 import io, resource, sys
 from pathlib import Path
-from runner.progress import Progress
-from runner.store import Folder
+from runner.observe.progress import Progress
+from runner.rundir.folder import Folder
 endless = resource.RLIM_INFINITY
 for room in map(int, sys.argv[2:]):
     run, progress = Path(sys.argv[1]) / str(room), Progress(io.StringIO(), "quiet")
@@ -228,7 +229,7 @@ def test_progress_is_written_now_and_then(tmp_path: Path, monkeypatch: pytest.Mo
         for _ in range(100_000):
             progress.add()
     assert "progress" not in names(read_events(folder)), "it took no ten seconds"
-    monkeypatch.setattr("runner.progress.PROGRESS_SECONDS", 0.05)
+    monkeypatch.setattr("runner.observe.progress.PROGRESS_SECONDS", 0.05)
     with progress.recorded(folder, "run"):
         progress.begin("apply", None, "texts")
         start = time.monotonic()

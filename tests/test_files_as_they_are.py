@@ -26,14 +26,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner.cli import main
-from runner.errors import DataError, SpecError, UserError
-from runner.paths import absolute, at_home
-from runner.reading import Source, count_rows, files_of, read_rows, row_id
+from runner.commands.cli import main
+from runner.data.reading import Source, count_rows, files_of, read_rows, row_id
+from runner.data.tables import ColumnError
+from runner.data.writing import form_of, write_file
 from runner.spec import check_files, check_spec, load_spec
 from runner.stages import load
-from runner.tables import ColumnError
-from runner.writing import form_of, write_file
+from runner.system.errors import DataError, SpecError, UserError
+from runner.system.paths import absolute, at_home
 
 FOUR = [("Up.", "good"), ("Down.", "bad"), ("Caf\u00e9 \u2019s fine", "good"), ('Say "no", please', "bad")]
 CHECKED = """version: 1
@@ -631,7 +631,7 @@ def test_22_without_openpyxl_it_is_said_what_to_install(tmp_path: Path, monkeypa
 
 
 def test_22_fields_that_nobody_sets_change_no_key(reading_spec: Path) -> None:
-    from runner.sources import source_key, source_of
+    from runner.data.sources import source_key, source_of
 
     spec = load_spec("spec.yaml")
     assert set(source_key(spec, spec.data.test)) == {"text", "limit", "format", "label", "files"}
@@ -655,7 +655,9 @@ def test_22_predict_counts_what_it_can_count(tmp_path: Path) -> None:
 def test_23_a_folder_with_the_name_of_a_data_set_is_not_loaded(tmp_path: Path) -> None:
     (tmp_path / "owner" / "name").mkdir(parents=True)
     (tmp_path / "owner" / "name" / "train.csv").write_text("text\nmine\n")
-    code = "from runner.reading import *; print([r.values for r in read_rows(Source('owner/name', 'hub'), ['text'])])"
+    code = (
+        "from runner.data.reading import *; print([r.values for r in read_rows(Source('owner/name', 'hub'), ['text'])])"
+    )
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": os.getcwd()}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert "mine" not in done.stdout

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 import torch
 
-from runner.teacher.engine import Choice, Draw, Reply, Sampling
-from runner.teacher.vllm_engine import EngineSettings, VllmEngine
+from runner.engines.protocol import Choice, Draw, Reply, Sampling
+from runner.engines.vllm import EngineSettings, VllmEngine
 
 REPOSITORY = Path(__file__).parents[1]
 REHEARSAL = os.environ.get("TUTELAGE_REHEARSE") == "1"
@@ -140,8 +140,8 @@ def test_two_gpus_score_as_one_does(engine: VllmEngine, folder: Path) -> None:
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "fp32"])
 def test_a_student_learns_and_says_the_same_everywhere(precision: str, tiny_model: Path, tmp_path: Path) -> None:
-    from runner import training
-    from runner.student import Student, device
+    from runner.student import fit as training
+    from runner.student.encoder import Student, device
 
     on = device()
     assert on.type == ("cpu" if REHEARSAL else "cuda")

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from runner import gradient_traffic
 from runner.models import ModelFacts
-from runner.plan import make_plan
+from runner.planning.plan import make_plan
+from runner.student import gradient_traffic
 
 ROBERTA = (124_697_433, 12, 768)
 T4, H100 = 26e12, 400e12

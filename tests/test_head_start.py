@@ -12,11 +12,13 @@ from sklearn.linear_model import LogisticRegression
 from transformers import AutoModel, BertConfig, BertModel, MPNetConfig, MPNetModel, RobertaConfig, RobertaModel
 from transformers import pipeline as transformers_pipeline
 
-from runner import linear_head, models, pooling, recipes, student, training
-from runner.errors import ModelError
-from runner.report import words
+from runner import models
+from runner.report import narrative
 from runner.stages import train
-from runner.training_plan import TrainingPlan
+from runner.student import encoder as student
+from runner.student import fit, linear_head, pooling, recipes
+from runner.student.schedule import TrainingPlan
+from runner.system.errors import ModelError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -26,21 +28,21 @@ WORDS = (("broken", "late", "poor"), ("fine", "quick", "solid"))
 KINDS = {"bert": (BertModel, BertConfig), "mpnet": (MPNetModel, MPNetConfig), "roberta": (RobertaModel, RobertaConfig)}
 
 
-def rows(count: int, flipped: int = 0) -> training.Rows:
+def rows(count: int, flipped: int = 0) -> fit.Rows:
     """Texts that one word decides; the first ``flipped`` have the wrong label."""
     texts = [f"the {['box', 'lamp', 'desk', 'cup'][i % 4]} was {WORDS[i % 2][i // 2 % 3]} in {i}" for i in range(count)]
     right = np.array([i % 2 for i in range(count)])
     right[:flipped] = 1 - right[:flipped]
-    return training.Rows(texts, np.where(np.eye(2)[right] > 0, 0.9, 0.1).astype(np.float32))
+    return fit.Rows(texts, np.where(np.eye(2)[right] > 0, 0.9, 0.1).astype(np.float32))
 
 
-def config(model: Path, **changes: Any) -> training.Fit:
+def config(model: Path, **changes: Any) -> fit.Fit:
     wanted: dict[str, Any] = {"epochs": 0, "learning_rate": 5e-3, "batch_size": 8, "max_length": 32, "start": "head"}
     wanted |= {"precision": "fp32", "seed": 0}
-    return training.Fit(model=model, labels=LABELS, **{**wanted, **changes})
+    return fit.Fit(model=model, labels=LABELS, **{**wanted, **changes})
 
 
-def accuracy(folder: Path, given: training.Rows) -> float:
+def accuracy(folder: Path, given: fit.Rows) -> float:
     found = student.Student.load(folder, 32, "fp32").predict(given.texts)
     return float((found.argmax(axis=1) == given.targets.argmax(axis=1)).mean())
 
@@ -76,7 +78,7 @@ def test_a_pooled_classifier_reads_the_mean_of_the_tokens(encoder: Path) -> None
 
 
 def test_a_head_alone_learns_and_plain_transformers_says_the_same(tiny_model: Path, tmp_path: Path) -> None:
-    result = training.fit(config(tiny_model), rows(60), rows(20), tmp_path / "student")
+    result = fit.fit(config(tiny_model), rows(60), rows(20), tmp_path / "student")
     assert (result["history"], result["best_epoch"]) == ([], 0)
     assert result["head"]["val_accuracy"] > 0.9 and accuracy(tmp_path / "student", rows(200)) > 0.9
     plain = transformers_pipeline("text-classification", model=str(tmp_path / "student"), top_k=None)
@@ -108,7 +110,7 @@ def test_noisy_labels_want_a_stronger_penalty() -> None:
 
 
 def test_fine_tuning_starts_from_the_head_and_repeats_itself(tiny_model: Path, tmp_path: Path) -> None:
-    results = [training.fit(config(tiny_model, epochs=2), rows(60), rows(20), tmp_path / name) for name in "ab"]
+    results = [fit.fit(config(tiny_model, epochs=2), rows(60), rows(20), tmp_path / name) for name in "ab"]
     assert len(results[0]["history"]) == 2
     assert results[0]["head"]["val_loss"] == results[1]["head"]["val_loss"]
     first, again = (student.Student.load(tmp_path / name, 32, "fp32").predict(rows(9).texts) for name in "ab")
@@ -213,7 +215,7 @@ def test_the_report_says_what_auto_tried() -> None:
     head, fast = ({"recipe": name, **figures} for name in ("head", "fast"))
 
     def said(kept: str, *tried: dict[str, Any]) -> str:
-        return words.training({"recipe": "auto", "kept": kept, "tried": list(tried)})
+        return narrative.training({"recipe": "auto", "kept": kept, "tried": list(tried)})
 
     assert "Kept: head, which was enough: nothing was fine-tuned." in said("head", head)
     assert said("fast", fast).endswith("Kept: fast."), "an encoder of a kind that no head is known for"

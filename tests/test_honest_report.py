@@ -12,8 +12,8 @@ import pytest
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "bench")]
 
-from runner.cards import build_cards  # noqa: E402
-from runner.economics import Asked, OneOff, work_out  # noqa: E402
+from runner.economics.arithmetic import Asked, OneOff, work_out  # noqa: E402
+from runner.publish.cards import build_cards  # noqa: E402
 from runner.report import gather, result_table, show  # noqa: E402
 from runner.report.summary import summarise  # noqa: E402
 from runner.report.verdict import verdict, worse_by_at_most  # noqa: E402

@@ -17,11 +17,20 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from runner import inflight, student, training
-from runner.batches import TOKENS_PER_BATCH, Budget, batch_figures, device_tokens, length_batches, shared_batches
-from runner.errors import ModelError
-from runner.inflight import InFlight, PinnedTransfers, within_memory
 from runner.stages import apply, benchmark
+from runner.student import encoder as student
+from runner.student import fit as training
+from runner.student import inflight
+from runner.student.batches import (
+    TOKENS_PER_BATCH,
+    Budget,
+    batch_figures,
+    device_tokens,
+    length_batches,
+    shared_batches,
+)
+from runner.student.inflight import InFlight, PinnedTransfers, within_memory
+from runner.system.errors import ModelError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -18,12 +18,12 @@ from typing import Any
 
 import pytest
 
-from runner import bundle
-from runner.cli import main
-from runner.errors import SpecError, UserError
-from runner.jobs import Jobs
-from runner.lock import locked
+from runner.cluster import bundle
+from runner.cluster.jobs import Jobs
+from runner.commands.cli import main
+from runner.rundir.lock import locked
 from runner.spec import check_files, load_spec
+from runner.system.errors import SpecError, UserError
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from runner import finite, training
+from runner.student import finite
+from runner.student import fit as training
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

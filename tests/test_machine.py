@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
-from runner import doctor, machine, student
-from runner.errors import ModelError
-from runner.teacher.vllm_engine import EngineSettings, engine_options
+from runner.engines.vllm import EngineSettings, engine_options
+from runner.student import encoder
+from runner.system import doctor, machine
+from runner.system.errors import ModelError
 
 
 @pytest.mark.parametrize(
@@ -84,10 +85,10 @@ def test_why_torch_cannot_use_a_gpu_is_said(monkeypatch, driver, said):
 
     monkeypatch.setattr(machine, "given_gpu", lambda: True)
     monkeypatch.setattr(machine, "nvidia_driver", lambda: driver)
-    monkeypatch.setattr(student.torch.version, "cuda", "13.0")
-    monkeypatch.setattr(student.torch.cuda, "init", init)
+    monkeypatch.setattr(encoder.torch.version, "cuda", "13.0")
+    monkeypatch.setattr(encoder.torch.cuda, "init", init)
     with pytest.raises(ModelError) as caught:
-        student.device()
+        encoder.device()
     reason = "The NVIDIA driver on your system is too old (found version 12080)."
     assert str(caught.value).endswith(f"cannot use it: {reason} (torch is built for CUDA 13.0); {said}")
 
@@ -109,7 +110,7 @@ def test_doctor_compares_the_driver_with_torch(monkeypatch, cuda, driver, said):
 
 
 def test_the_cuda_of_torch_is_found_without_loading_it():
-    assert doctor._cuda_of_torch() == student.torch.version.cuda
+    assert doctor._cuda_of_torch() == encoder.torch.version.cuda
 
 
 def test_quantised_weights_are_computed_in_half_precision_where_vllm_knows_nothing_else(tmp_path, monkeypatch):
@@ -126,7 +127,7 @@ def test_memory_that_was_freed_is_not_fetched_anew() -> None:
 import resource, sys
 import numpy as np
 from runner import doctor, machine, student
-from runner.errors import ModelError
+from runner.system.errors import ModelError
 if "kept" in sys.argv: machine.keep_freed_memory()
 def use(): [np.ones(2**20, dtype=np.uint64) for _ in range(4)]
 use()

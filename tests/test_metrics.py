@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import binom, bootstrap
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, brier_score_loss, f1_score
 
-from runner.metrics import mcnemar, score
+from runner.tasks.single_label.metrics import mcnemar, score
 
 LABELS = ["negative", "neutral", "positive"]
 

@@ -190,7 +190,7 @@ def test_each_stage_runs_on_the_nodes_meant_for_it(undisturbed: Any) -> None:
 
 def test_no_shell_has_seen_what_the_user_wrote(cluster: Any, undisturbed: Any) -> None:
     jobs = cluster.ask("/api/jobs/")
-    assert {job["entrypoint"] for job in jobs if job["type"] == "SUBMISSION"} == {"python -m runner.entry"}
+    assert {job["entrypoint"] for job in jobs if job["type"] == "SUBMISSION"} == {"python -m runner.cluster.entry"}
     assert not list(cluster.folder.rglob("hacked"))
 
 

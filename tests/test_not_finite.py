@@ -14,16 +14,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from runner import finite, held_out, recipes, runtimes, training, vocabulary
-from runner.cluster import Cluster
-from runner.errors import ModelError, UserError
-from runner.held_out import split_rows
-from runner.plan import make_plan
-from runner.report.words import _runtime_limits, _teacher_limits
+from runner.cluster.cluster import Cluster
+from runner.planning.plan import make_plan
+from runner.report.narrative import _runtime_limits, _teacher_limits
+from runner.rundir.folder import Folder
 from runner.stages import apply, evaluate, export, train
 from runner.stages.export import Trained
-from runner.store import Folder
-from runner.student import Student, load_classifier, load_tokenizer, save_student
+from runner.student import finite, held_out, recipes, vocabulary
+from runner.student import fit as training
+from runner.student.encoder import Student, load_classifier, load_tokenizer, save_student
+from runner.student.held_out import split_rows
+from runner.student.runtimes import exported
+from runner.system.errors import ModelError, UserError
 
 
 def test_15_no_label_loses_both_of_its_two_rows() -> None:
@@ -355,7 +357,7 @@ def test_14_a_broken_int8_by_name_is_refused_and_can_be_accepted(
     import onnx
     from onnx import numpy_helper
 
-    whole = runtimes.quantise
+    whole = exported.quantise
 
     def broken(full: Path, target: Path, seen: Any) -> None:
         """Every weight of the model upside down."""
@@ -366,7 +368,7 @@ def test_14_a_broken_int8_by_name_is_refused_and_can_be_accepted(
         onnx.save(model, full.with_name("broken.onnx"))
         whole(full.with_name("broken.onnx"), target, seen)
 
-    monkeypatch.setattr(runtimes, "quantise", broken)
+    monkeypatch.setattr(exported, "quantise", broken)
     options = ("student.export=[onnx-int8]", "student.precision=fp32", "student.max_length=32")
     context = export_context(job, tiny_model, *options, "student.runtime=onnx-int8")
     damaged_student(tiny_model, Path(context.inputs["train"].url) / "student", "none")

@@ -20,12 +20,12 @@ import pyarrow.parquet as pq
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from runner.cluster import Cluster
-from runner.errors import UserError
-from runner.events import read_events
-from runner.progress import Progress
-from runner.store import Folder
-from runner.telemetry import METRICS, REASONS, Meter, reason_of
+from runner.cluster.cluster import Cluster
+from runner.observe.events import read_events
+from runner.observe.metrics import METRICS, REASONS, Meter, reason_of
+from runner.observe.progress import Progress
+from runner.rundir.folder import Folder
+from runner.system.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 DASHBOARD = ROOT / "k8s" / "grafana" / "tutelage.json"
@@ -35,11 +35,11 @@ JOB = """
 import json, sys
 from runner import pipeline
 from runner.cluster import Cluster
-from runner.progress import Progress
+from runner.observe.progress import Progress
 from runner.spec import load_spec
-from runner.stage import Context
-from runner.lock import locked
-from runner.store import Folder
+from runner.stages.contract import Context
+from runner.rundir.lock import locked
+from runner.rundir.folder import Folder
 
 path, runs, *changes = sys.argv[1:]
 cluster, run, progress = Cluster(run="small"), Folder(runs).child("small"), Progress(sys.stderr, "quiet")

@@ -43,7 +43,7 @@ DRIVER = """\
 import json, os, sys, time
 from dataclasses import replace
 import runner.stages.label as label
-from runner.cli import main
+from runner.commands.cli import main
 from runner.teacher.worker import Labeller
 
 NOTES = sys.argv[1]

@@ -10,15 +10,16 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from runner import machine, models
-from runner.cli import main
-from runner.errors import DataError, EngineError
-from runner.hardware import nvml
-from runner.plan import GIB, Plan, check_models, make_plan, plan_text
-from runner.reading import row_id
+from runner import models
+from runner.commands.cli import main
+from runner.data.reading import row_id
+from runner.planning.hardware import nvml
+from runner.planning.plan import GIB, Plan, check_models, make_plan, plan_text
+from runner.rundir.folder import Folder
 from runner.spec import Spec, load_spec
 from runner.stages import label
-from runner.store import Folder
+from runner.system import machine
+from runner.system.errors import DataError, EngineError
 from runner.teacher.batch import ANSWERS
 
 FINANCIAL = Path(__file__).parents[1] / "specs" / "financial-sentiment.yaml"

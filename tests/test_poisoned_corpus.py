@@ -10,11 +10,11 @@ import pyarrow as pa
 import pytest
 
 from runner import models
+from runner.engines.protocol import Sampling
+from runner.engines.vllm import EngineSettings
+from runner.rundir.folder import Folder
 from runner.stages.label import read_answers
-from runner.store import Folder
-from runner.teacher.engine import Sampling
 from runner.teacher.prompt import Task
-from runner.teacher.vllm_engine import EngineSettings
 from runner.teacher.worker import QUESTIONS, Asking, Labeller
 
 pytest.importorskip("vllm")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from runner.pre_stop import TOKEN
+from runner.kubernetes.pre_stop import TOKEN
 
 RUN = """
 import os, signal, sys, time
@@ -55,7 +55,7 @@ def start(tmp_path: Path) -> Iterator[Any]:
 def hook(token: str) -> int:
     """As Kubernetes runs it, with the container's environment; its exit status."""
     return subprocess.run(
-        [sys.executable, "-m", "runner.pre_stop"], env=os.environ | {TOKEN.decode(): token}
+        [sys.executable, "-m", "runner.kubernetes.pre_stop"], env=os.environ | {TOKEN.decode(): token}
     ).returncode
 
 
@@ -82,7 +82,7 @@ def test_without_a_run_it_ends_at_once() -> None:
 
 def test_a_run_that_does_not_end_is_left_to_the_pods_end(start: Any) -> None:
     stubborn = start("runner", "run", "stubborn", token="mine")
-    command = "from runner.pre_stop import stop_runs; print(stop_runs(longest=0.5))"
+    command = "from runner.kubernetes.pre_stop import stop_runs; print(stop_runs(longest=0.5))"
     done = subprocess.run(
         [sys.executable, "-c", command], env=os.environ | {TOKEN.decode(): "mine"}, capture_output=True, text=True
     )

@@ -23,15 +23,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from runner.cli import _labelled, main
-from runner.cluster import Cluster
-from runner.errors import BusyError, DataError, ModelError, UserError
-from runner.lock import locked
-from runner.predict import Wish, find_student, predict
-from runner.progress import Progress
-from runner.reading import Source, count_rows
+from runner.cluster.cluster import Cluster
+from runner.commands.cli import _labelled, main
+from runner.commands.predict import Wish, find_student, predict
+from runner.data.reading import Source, count_rows
+from runner.observe.progress import Progress
+from runner.rundir.folder import Folder
+from runner.rundir.lock import locked
 from runner.stages import apply
-from runner.store import Folder
+from runner.system.errors import BusyError, DataError, ModelError, UserError
 
 LABELS = ["negative", "neutral", "positive"]
 WORDS = ["profit", "loss", "sales", "rose", "fell", "the plant", "in Turku", "makes", "paper", "again", "EUR", "a year"]
@@ -42,12 +42,12 @@ def model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A classifier with a random head: what it says is of no use, but always the same."""
     import torch
 
-    from runner import student
+    from runner.student import encoder
 
     torch.manual_seed(1)
     folder = tmp_path_factory.mktemp("student") / "model"
-    student.save_student(
-        student.load_classifier(tiny_model, LABELS), student.load_tokenizer(tiny_model), folder, max_length=16
+    encoder.save_student(
+        encoder.load_classifier(tiny_model, LABELS), encoder.load_tokenizer(tiny_model), folder, max_length=16
     )
     return folder
 
@@ -101,7 +101,7 @@ def written(out: Path) -> list[dict[str, Any]]:
 
 
 def test_every_row_gets_what_the_student_says(model: Path, corpus: Path, cluster: Cluster) -> None:
-    from runner.student import Student
+    from runner.student.encoder import Student
 
     found = predict(wish(model, corpus, keep=("id",), abstain_below=0.4), cluster, silent())
     rows, texts = written(corpus / "out"), json.loads((corpus / "texts.json").read_text())

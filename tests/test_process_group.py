@@ -8,8 +8,8 @@ import sys
 import pytest
 import torch
 
-from runner import process_group
-from runner.errors import ModelError
+from runner.cluster import process_group
+from runner.system.errors import ModelError
 
 WITHOUT = """\
 import sys
@@ -17,7 +17,7 @@ sys.modules.update(torch=None, transformers=None, vllm=None, gguf=None, accelera
 import ray.data, ray.train, ray.tune
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from runner import cli, pipeline, push, report
-from runner.process_group import ProcessGroup
+from runner.cluster.process_group import ProcessGroup
 group = ProcessGroup("gloo")
 print(group.backend_cls.__name__, group.train_func_context.__name__)
 """

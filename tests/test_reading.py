@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.cells import text_of
-from runner.errors import DataError
-from runner.reading import Row, Source, files_of, read_rows
+from runner.data.cells import text_of
+from runner.data.reading import Row, Source, files_of, read_rows
+from runner.system.errors import DataError
 
 ROWS = [{"text": "Fine, \u00e9", "n": "1"}, {"text": 'two\nlines "quoted"', "n": "2"}, {"text": "\U0001f600", "n": "3"}]
 

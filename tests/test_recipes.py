@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner import recipes
+from runner.student import recipes
 
 
 @given(st.integers(1, 500), st.integers(0, 5))

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from runner.replicas import worth_starting
+from runner.engines.vllm import engine_options
+from runner.planning.replicas import worth_starting
 from runner.spec import load_spec
 from runner.stages.label import CONCURRENT_BATCHES, concurrent_batches, settings_of
 from runner.teacher.budget import Spent, seconds_left
-from runner.teacher.vllm_engine import engine_options
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADLINE = ROOT / "specs" / "financial-sentiment.yaml"

@@ -14,9 +14,9 @@ from typing import Any
 import fsspec
 import pytest
 
-from runner.errors import BusyError, UserError
-from runner.lock import locked
-from runner.store import Folder
+from runner.rundir.folder import Folder
+from runner.rundir.lock import locked
+from runner.system.errors import BusyError, UserError
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -24,9 +24,9 @@ DISTURBED = '''
 """`tutelage`, with a training worker that kills itself at its second checkpoint, once."""
 import os, signal, sys
 
-from runner.cli import main
+from runner.commands.cli import main
 from runner.stages import train
-from runner.store import Folder
+from runner.rundir.folder import Folder
 
 order, undisturbed = Folder(sys.argv[1]), train.train_loop
 
@@ -143,7 +143,7 @@ def test_a_bucket_without_rights_is_said(bucket: str, endpoint: str, job: Any) -
 
 
 def test_one_run_at_a_time_in_a_bucket_too(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from runner import lock
+    from runner.rundir import lock
 
     monkeypatch.setattr(lock, "STALE_LOCK_SECONDS", 2.0)
     folder = Folder(f"{bucket}/runs/small")
@@ -161,7 +161,7 @@ def test_what_another_process_wrote_is_seen_at_once(bucket: str) -> None:
     folder = Folder(f"{bucket}/a")
     folder.write("one", b"1")
     assert folder.names() == ["one"]
-    code = f"from runner.store import Folder; Folder({folder.url!r}).write('two', b'2')"
+    code = f"from runner.rundir.folder import Folder; Folder({folder.url!r}).write('two', b'2')"
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
     assert folder.names() == ["one", "two"]
     assert folder.exists("two") and folder.read("two") == b"2"

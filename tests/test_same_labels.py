@@ -14,12 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from runner import labels, metrics, third_parties
-from runner.errors import DataError, SpecError
+from runner.data import annotators
 from runner.spec import check_files, load_spec
 from runner.stages import load, vote
-from runner.teacher import recorded
-from runner.teacher.answers import read_label
+from runner.system.errors import DataError, SpecError
+from runner.tasks.shared import labels
+from runner.tasks.single_label import metrics, recorded
+from runner.tasks.single_label.answers import read_label
 
 NFC, NFD = (unicodedata.normalize(form, "négatif") for form in ("NFC", "NFD"))
 EN, DE = ("negative", "neutral", "positive"), ("positiv", "neutral", "negativ")
@@ -180,7 +181,7 @@ def test_07_one_rule_says_when_two_labels_are_the_same(cell: object, known: tupl
 
 def test_07_what_looks_alike_is_shown_in_ascii() -> None:
     assert "'g\\u043e\\u043ed'" in labels.unknown("g\u043e\u043ed", ("good", "bad"))
-    from runner.errors import did_you_mean
+    from runner.system.errors import did_you_mean
 
     assert did_you_mean(NFD, [NFC]) == " (did you mean 'n\\xe9gatif'? This is 'ne\\u0301gatif')"
 
@@ -219,7 +220,7 @@ def test_07_composed_and_decomposed_labels_are_the_same_everywhere(job: Any, for
     assert [row["label"] for row in job.do("load").read_table("test.parquet").to_pylist()] == [own[0], own[2], own[1]]
     votes = job.do("vote").read_table("votes.parquet").to_pylist()
     assert [row["label"] for row in votes] == [own[0], own[2], own[1]] * 2
-    said = third_parties.read_all(spec, job.do("load").read_table("test.parquet").to_pylist())["them"]
+    said = annotators.read_all(spec, job.do("load").read_table("test.parquet").to_pylist())["them"]
     assert list(said.labels.values()) == [own[0], own[2], own[1]]
 
 

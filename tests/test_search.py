@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from runner.cluster import Cluster, Resources
-from runner.errors import UserError
-from runner.store import Folder
+from runner.cluster.cluster import Cluster, Resources
+from runner.rundir.folder import Folder
+from runner.system.errors import UserError
 
 SPACE = {"rate": (0.01, 1.0), "size": [8, 16, 32]}
 FIRST = {"rate": 0.1, "size": 16}

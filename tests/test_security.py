@@ -34,11 +34,15 @@ import pyarrow as pa
 import pytest
 from jinja2.exceptions import SecurityError
 
-from runner import bundle, cli, file_kinds, shown, student, writing
-from runner.cli import main
-from runner.errors import DataError, ModelError
-from runner.reading import Source, read_rows
+from runner.cluster import bundle
+from runner.commands import cli
+from runner.commands.cli import main
+from runner.data import file_kinds, writing
+from runner.data.reading import Source, read_rows
 from runner.spec.engine_options import known_options, refused
+from runner.student import encoder
+from runner.system import sanitize
+from runner.system.errors import DataError, ModelError
 from runner.teacher.prompt import render_chat
 
 ROOT = Path(__file__).parents[1]
@@ -200,7 +204,8 @@ def finished(tiny_model: Path, served: str, tmp_path_factory: pytest.TempPathFac
             assert process.returncode == 0, (ray / "err").read_text()
             more = [["report", "runs/small"], ["push", "runs/small", "--to", "pushed"]]
             more += [["render", "spec.yaml", "--set", "student.model=org/student", "-o", "job.yaml"]]
-            code = "import json, sys; from runner.cli import main; sys.exit(max(map(main, json.loads(sys.argv[1]))))"
+            code = "import json, sys; from runner.commands.cli import main;"
+            code += " sys.exit(max(map(main, json.loads(sys.argv[1]))))"
             process = start([sys.executable, "-c", code, json.dumps(more)], stdout=out, stderr=err)
             assert process.wait() == 0, (ray / "err").read_text()
         said = [(ray / name).read_text(encoding="utf-8") for name in ("out", "err")]
@@ -301,12 +306,12 @@ def test_a_models_own_code_is_never_run_and_nobody_is_asked(
     )
     monkeypatch.setattr(builtins, "input", lambda *_: "y")
     said = r"it brings code of its own, which is never run"
-    for load in (partial(student.load_classifier, labels=LABELS), student.load_classifier, student.Encoder.load):
+    for load in (partial(encoder.load_classifier, labels=LABELS), encoder.load_classifier, encoder.Encoder.load):
         with pytest.raises(ModelError, match=said):
             load(folder)
     (folder / "tokenizer.json").unlink()
     with pytest.raises(ModelError):
-        student.load_tokenizer(folder)
+        encoder.load_tokenizer(folder)
     assert not (tmp_path / "owned").exists()
 
 
@@ -323,7 +328,7 @@ def edit(path: Path, **changes: Any) -> None:
     ],
 )
 def test_a_chat_template_reaches_nothing_but_the_conversation(tiny_model: Path, template: str) -> None:
-    tokenizer = student.load_tokenizer(tiny_model)
+    tokenizer = encoder.load_tokenizer(tiny_model)
     tokenizer.chat_template = template
     with pytest.raises(SecurityError):
         render_chat(tokenizer, [{"role": "user", "content": "x"}])
@@ -385,7 +390,7 @@ def test_what_a_terminal_would_obey_is_shown_instead(
 
 
 def test_what_a_stage_says_does_not_speak_to_the_terminal() -> None:
-    from runner.progress import Progress
+    from runner.observe.progress import Progress
 
     out = io.StringIO()
     Progress(out, "plain").say(f"warning: {ESCAPES} \u202e", "load")
@@ -452,8 +457,8 @@ def test_the_log_of_a_bug_holds_no_password(
     ],
 )
 def test_what_of_an_address_is_shown(address: str, left: str) -> None:
-    assert shown.without_secrets(address) == left
-    assert shown.has_secret(address) == (address != left)
+    assert sanitize.without_secrets(address) == left
+    assert sanitize.has_secret(address) == (address != left)
 
 
 def test_text_goes_into_csv_as_it_is(tmp_path: Path) -> None:
@@ -465,7 +470,7 @@ def test_text_goes_into_csv_as_it_is(tmp_path: Path) -> None:
 
 def test_nothing_is_told_about_how_the_runner_is_used(tmp_path: Path) -> None:
     vllm = Path(importlib.util.find_spec("vllm").origin or "").parent / "envs.py"  # type: ignore[union-attr]
-    code = "from runner.cli import main; main(['init', 'a']); import runpy, huggingface_hub.constants as hub;"
+    code = "from runner.commands.cli import main; main(['init', 'a']); import runpy, huggingface_hub.constants as hub;"
     code += f"print([hub.HF_HUB_DISABLE_TELEMETRY, runpy.run_path({str(vllm)!r})['__getattr__']('VLLM_DO_NOT_TRACK')])"
     environment = {name: value for name, value in os.environ.items() if "TRACK" not in name and "TELEMETRY" not in name}
     environment["PYTHONPATH"] = str(ROOT)

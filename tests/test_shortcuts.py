@@ -27,8 +27,9 @@ from transformers import (
     RobertaPreLayerNormForSequenceClassification,
 )
 
-from runner import dropout, shortcuts, training
-from runner.shortcuts import SeenEmbedding
+from runner.student import dropout, shortcuts
+from runner.student import fit as training
+from runner.student.shortcuts import SeenEmbedding
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -18,14 +18,16 @@ from typing import Any
 import pytest
 import stopping
 
-from runner import health, lock, signals, supervise
-from runner.cli import main
-from runner.errors import BusyError, UserError
-from runner.events import NAME
-from runner.lock import LOCK, locked
-from runner.predict import JOB, Wish, _check_place, _job, find_student
-from runner.progress import Progress
-from runner.store import Folder
+from runner.cluster import health
+from runner.commands.cli import main
+from runner.commands.predict import JOB, Wish, _check_place, _job, find_student
+from runner.observe.events import NAME
+from runner.observe.progress import Progress
+from runner.rundir import lock
+from runner.rundir.folder import Folder
+from runner.rundir.lock import LOCK, locked
+from runner.system import signals, supervise
+from runner.system.errors import BusyError, UserError
 
 ROOT = Path(__file__).parents[1]
 PROCESS_FAST = ("--set", "student.export=[]")
@@ -286,8 +288,8 @@ def test_17_a_file_of_the_user_is_no_module_of_ours(tmp_path: Path, name: str) -
 
 
 def test_17_the_path_of_workers_does_not_have_it_either(tmp_path: Path) -> None:
-    code = "import runner.surroundings as s, sys, os; s.clean_path(); print(os.getcwd() in sys.path, s.own_folder(),"
-    code += " os.environ['PYTHONPATH'])"
+    code = "import runner.system.surroundings as s, sys, os; s.clean_path();"
+    code += " print(os.getcwd() in sys.path, s.own_folder(), os.environ['PYTHONPATH'])"
     done = process_python("-c", code, cwd=tmp_path, PYTHONPATH=f":.:{ROOT}:")
     assert done.stdout == f"False [] {ROOT}\n", done.stderr
 

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import stopping
 
-from runner.lock import locked
-from runner.store import Folder
+from runner.rundir.folder import Folder
+from runner.rundir.lock import locked
 
 REPOSITORY = Path(__file__).parents[1]
 PATIENCE = 120.0

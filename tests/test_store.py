@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.errors import DataError, UserError
-from runner.lock import locked
-from runner.store import Folder, fingerprint
+from runner.rundir.folder import Folder, fingerprint
+from runner.rundir.lock import locked
+from runner.system.errors import DataError, UserError
 
 OLD, NEW = b"old " * 100, b"new " * 5000
 

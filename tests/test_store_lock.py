@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from runner import lock, mounts
-from runner.errors import BusyError
-from runner.lock import locked
-from runner.store import Folder
+from runner.rundir import lock, mounts
+from runner.rundir.folder import Folder
+from runner.rundir.lock import locked
+from runner.system.errors import BusyError
 
 
 @pytest.fixture(params=["local", "share", "memory"])
@@ -46,7 +46,7 @@ def remote() -> Iterator[Folder]:
 HOLD = """
 import sys, time
 from runner import lock, mounts
-from runner.store import Folder
+from runner.rundir.folder import Folder
 if sys.argv[3:]:  # the stand-in of a share has the mount table of one, and beats faster
     mounts.mount_table = lambda: [("/", "ext4"), (sys.argv[3], "nfs4")]
     lock.STALE_LOCK_SECONDS = 1.0

@@ -13,23 +13,23 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from runner import models, pipeline
-from runner.errors import EngineError
+from runner import models
+from runner.engines.endpoint import _reply
+from runner.engines.protocol import Choice, Draw, Reply, Sampling
+from runner.engines.vllm import EngineSettings
 from runner.models import folder
-from runner.plan import make_plan, plan_text
-from runner.progress import Progress
-from runner.stages import label
-from runner.store import Folder
-from runner.teacher import calibrate
-from runner.teacher.asking import Distribution
+from runner.observe.progress import Progress
+from runner.planning.plan import make_plan, plan_text
+from runner.rundir.folder import Folder
+from runner.stages import label, pipeline
+from runner.system.errors import EngineError
+from runner.tasks.single_label import calibrate
+from runner.tasks.single_label.calibrate import content_free_texts
+from runner.tasks.single_label.label_trie import MOST_CHOICES, LabelTrie, NotFiniteError
 from runner.teacher.batch import ANSWERS
-from runner.teacher.calibrate import content_free_texts
-from runner.teacher.endpoint import _reply
-from runner.teacher.engine import Choice, Draw, Reply, Sampling
-from runner.teacher.labels import MOST_CHOICES, LabelTrie, NotFiniteError
+from runner.teacher.conversation import Distribution
 from runner.teacher.live import Finished, Live, Start
 from runner.teacher.prompt import Task, end_tokens
-from runner.teacher.vllm_engine import EngineSettings
 from runner.teacher.worker import QUESTIONS, Asking, Labeller
 
 TEACHER_LABELS = ("negative", "neutral", "positive")
@@ -128,7 +128,7 @@ def test_03_the_start_of_an_engine_is_shown_with_times(monkeypatch: pytest.Monke
 
 
 def test_03_a_rate_that_is_not_known_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.progress.EVERY_SECONDS", {"plain": 0.0, "json": 0.0})
+    monkeypatch.setattr("runner.observe.progress.EVERY_SECONDS", {"plain": 0.0, "json": 0.0})
     plain, machine = io.StringIO(), io.StringIO()
     for progress in (Progress(plain, "plain"), Progress(machine, "json")):
         progress.begin("label", 900)
@@ -441,7 +441,7 @@ def test_25_labels_that_no_token_tells_apart_are_a_problem_of_the_plan(
     job: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "runner.tokens._WORDS", re.compile(r"[^\W_]+")
+        "runner.planning.tokens._WORDS", re.compile(r"[^\W_]+")
     )  # as a tokenizer that drops what it does not know
     same = "task.labels=[negative!, neutral, positive, negative]"
     (problem,) = make_plan(job.spec(*TEACHER_NOOP, same), job.run).problems

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from runner import third_parties
-from runner.errors import DataError, SpecError
+from runner.data import annotators
 from runner.spec import Spec, check_files, load_spec
 from runner.stages import evaluate
+from runner.system.errors import DataError, SpecError
 
 REPOSITORY = Path(__file__).parents[1]
 OTHER = 'evaluate.compare={"GPT-4": {path: other.csv, text: sentence, label: said}}'
@@ -29,7 +29,7 @@ def predictions(job: Any, student: list[str | None], teacher: list[str | None]) 
 def test_texts_are_joined_whatever_their_case_and_blanks(job: Any) -> None:
     job.csv("other.csv", [("a  LOSS was posted. ", "Negative"), ("It makes paper.", '{"label": "neutral"}')], HEADER)
     rows = rows_of(job)
-    found = third_parties.read_all(job.spec(OTHER), rows)["GPT-4"]
+    found = annotators.read_all(job.spec(OTHER), rows)["GPT-4"]
     assert found.labels == {rows[0]["id"]: "negative", rows[1]["id"]: "neutral"} and found.conflicting == 0
 
 
@@ -41,7 +41,7 @@ def test_an_answer_without_a_label_is_kept_as_wrong_and_two_labels_for_one_text_
     ]
     job.csv("other.csv", [*said, ("A record year.", "negative")], HEADER)
     rows = rows_of(job)
-    found = third_parties.read_all(job.spec(OTHER), rows)["GPT-4"]
+    found = annotators.read_all(job.spec(OTHER), rows)["GPT-4"]
     assert found.labels == {rows[0]["id"]: None, rows[1]["id"]: "neutral"} and found.conflicting == 1
 
 
@@ -54,7 +54,7 @@ def test_a_text_that_the_annotator_has_not_come_to_is_not_compared(job: Any) -> 
     ]
     job.csv("other.csv", said, HEADER)
     rows = rows_of(job)
-    found = third_parties.read_all(job.spec(OTHER), rows)["GPT-4"]
+    found = annotators.read_all(job.spec(OTHER), rows)["GPT-4"]
     assert found.labels == {rows[0]["id"]: "negative", rows[2]["id"]: "positive"} and found.conflicting == 0
 
 
@@ -93,7 +93,7 @@ def test_validate_names_a_missing_file_and_a_missing_column(job: Any, monkeypatc
 
 def test_what_another_said_is_part_of_the_outcome_and_of_nothing_before_it(job: Any) -> None:
     def prints(spec: Spec) -> dict[str, str]:
-        from runner import pipeline
+        from runner.stages import pipeline
 
         return {step.stage.NAME: step.fingerprint for step in pipeline.steps(spec, job.run)}
 

@@ -21,7 +21,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from runner.training import PACE
+from runner.student.fit import PACE
 
 SCRIPT = '''
 """Run a job up to training. Where there is a file named disturb-RANK, the worker of that rank kills itself or stands
@@ -34,12 +34,12 @@ sys.modules.update(torch=None, transformers=None, vllm=None)  # as on the head o
 
 from runner import pipeline
 from runner.cluster import Cluster
-from runner.errors import TutelageError
-from runner.progress import Progress
+from runner.system.errors import TutelageError
+from runner.observe.progress import Progress
 from runner.spec import load_spec
-from runner.stage import Context
+from runner.stages.contract import Context
 from runner.stages import train
-from runner.store import Folder
+from runner.rundir.folder import Folder
 
 root, overrides = Path(sys.argv[1]), sys.argv[2:]
 undisturbed = train.train_loop

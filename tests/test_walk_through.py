@@ -31,33 +31,37 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from runner import aftermath, cluster, finite, health, models, predict, quiet, signals, student, surroundings, training
-from runner.cli import main
-from runner.economics import OneOff, work_out
-from runner.errors import BusyError, DataError, EngineError, ModelError, SpecError, UserError, did_you_mean
-from runner.held_out import split_rows
-from runner.lock import LOCK, locked
+from runner import models
+from runner.cluster import cluster, health, quiet
+from runner.commands import aftermath, predict
+from runner.commands.cli import main
+from runner.data.reading import Source, read_rows
+from runner.data.writing import form_of
+from runner.economics.arithmetic import OneOff, work_out
+from runner.engines.endpoint import check_host
+from runner.engines.protocol import Reply, Sampling
+from runner.engines.vllm import EngineSettings
 from runner.models import folder as model_folder
-from runner.plan import make_plan
-from runner.progress import Progress
-from runner.reading import Source, read_rows
+from runner.observe.progress import Progress
+from runner.planning.plan import make_plan
 from runner.report import gather, show
 from runner.report.verdict import verdict
+from runner.rundir.folder import Folder
+from runner.rundir.lock import LOCK, locked
 from runner.spec import check_files, check_spec, load_spec
 from runner.spec.prices import SHIPPED, load_prices
 from runner.spec.starter import starter
 from runner.stages import export, label, load
-from runner.store import Folder
-from runner.teacher import calibrate, recorded
-from runner.teacher.answers import read_label
+from runner.student import encoder, finite, fit
+from runner.student.held_out import split_rows
+from runner.system import signals, surroundings
+from runner.system.errors import BusyError, DataError, EngineError, ModelError, SpecError, UserError, did_you_mean
+from runner.tasks.single_label import calibrate, recorded
+from runner.tasks.single_label.answers import read_label
+from runner.tasks.single_label.label_trie import LabelTrie
 from runner.teacher.budget import Spent, seconds_left
-from runner.teacher.endpoint import check_host
-from runner.teacher.engine import Reply, Sampling
-from runner.teacher.labels import LabelTrie
 from runner.teacher.prompt import Task, end_tokens
-from runner.teacher.vllm_engine import EngineSettings
 from runner.teacher.worker import QUESTIONS, Asking, Labeller
-from runner.writing import form_of
 
 ROOT = Path(__file__).parents[1]
 LABELS = ("negative", "neutral", "positive")
@@ -113,9 +117,9 @@ def test_01_a_head_alone_learns_from_few_rows_and_plain_transformers_loads_it(ti
     from transformers import pipeline
 
     said = [f"the {thing} was {'fine' if n % 2 else 'broken'} in {n}" for n, thing in enumerate(["box", "cup"] * 12)]
-    rows = training.Rows(said, np.array([[0.1, 0.9] if n % 2 else [0.9, 0.1] for n in range(24)], dtype=np.float32))
-    head = training.Fit(tiny_model, ("bad", "good"), 0, 5e-3, 8, 32, "fp32", 0, start="head")
-    training.fit(head, rows, rows, tmp_path / "student")
+    rows = fit.Rows(said, np.array([[0.1, 0.9] if n % 2 else [0.9, 0.1] for n in range(24)], dtype=np.float32))
+    head = fit.Fit(tiny_model, ("bad", "good"), 0, 5e-3, 8, 32, "fp32", 0, start="head")
+    fit.fit(head, rows, rows, tmp_path / "student")
     plain = pipeline("text-classification", model=str(tmp_path / "student"))
     assert [plain(text)[0]["label"] for text in ("the lamp was broken", "the lamp was fine")] == ["bad", "good"]
 
@@ -165,7 +169,7 @@ def test_03_rows_and_the_engines_start_are_told_as_they_come(tmp_path: Path, mon
 def test_03_no_rate_of_nothing_and_no_line_of_rays(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("runner.progress.EVERY_SECONDS", {"plain": 0.0})
+    monkeypatch.setattr("runner.observe.progress.EVERY_SECONDS", {"plain": 0.0})
     said = io.StringIO()
     progress = Progress(said, "plain")
     progress.begin("label", 900)
@@ -288,20 +292,20 @@ def test_08_what_is_no_label_is_listed_with_the_values_of_its_column(job: Any) -
 def test_09_a_student_that_is_not_finite_falls_back_or_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     import torch
 
-    model = student.load_classifier(tiny_model, ("bad", "good"))
+    model = encoder.load_classifier(tiny_model, ("bad", "good"))
     layers = model.base_model
     with torch.no_grad():  # too large for fp16, and multiplied with nothing
         layers.embeddings.LayerNorm.weight[0] = layers.embeddings.LayerNorm.bias[0] = 0
         layers.encoder.layer[0].attention.self.query.weight[:, 0] = 7e4
-    student.save_student(model, student.load_tokenizer(tiny_model), tmp_path / "half", 32)
-    found = student.Student.load(tmp_path / "half", precision="fp16")
+    encoder.save_student(model, encoder.load_tokenizer(tiny_model), tmp_path / "half", 32)
+    found = encoder.Student.load(tmp_path / "half", precision="fp16")
     assert found.precision == "fp32" and finite.NOT_FINITE in str(found.fell_back)
     assert np.isfinite(found.predict(["Sales rose."])).all()
     with torch.no_grad():
         model.classifier.bias[0] = math.nan
-    student.save_student(model, student.load_tokenizer(tiny_model), tmp_path / "never", 32)
+    encoder.save_student(model, encoder.load_tokenizer(tiny_model), tmp_path / "never", 32)
     with pytest.raises(ModelError, match="its weights are damaged"):
-        student.Student.load(tmp_path / "never")
+        encoder.Student.load(tmp_path / "never")
     assert finite.labels_of(["bad", "good"], np.array([[np.nan, np.nan], [0.1, 0.9]])) == [None, "good"]
 
 
@@ -462,7 +466,8 @@ def test_17_a_file_of_the_user_is_no_module_of_ours(job: Any, name: str) -> None
     (job.root / f"{name}.py").write_text("raise SystemExit('the wrong module')\n")
     done = python("-m", "runner", "plan", "spec.yaml", cwd=job.root)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    code = "import runner.surroundings as s, sys, os; s.clean_path(); print(os.getcwd() in sys.path, s.own_folder())"
+    code = "import runner.system.surroundings as s, sys, os; s.clean_path();"
+    code += " print(os.getcwd() in sys.path, s.own_folder())"
     assert python("-c", code, cwd=job.root).stdout == "False []\n", "what workers are given"
 
 
@@ -527,7 +532,7 @@ def test_19_replicas_share_the_hours(job: Any) -> None:
 
 
 def test_20_who_lost_the_folder_leaves_the_others_lock_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.lock.STALE_LOCK_SECONDS", 0.8)
+    monkeypatch.setattr("runner.rundir.lock.STALE_LOCK_SECONDS", 0.8)
     run, other = Folder(f"memory://{uuid.uuid4().hex}/run"), {"id": "x", "owner": "another machine", "beat": 0.0}
     lost = pytest.raises(BusyError, match=r"another took the folder over \(another machine\)")
     with signals.listening(), lost, locked(run):
@@ -650,7 +655,7 @@ def test_23_a_servers_teacher_needs_no_weights_and_a_search_no_pickle(tiny_model
 def test_23_a_name_on_the_hub_is_no_folder_here(tmp_path: Path) -> None:
     (tmp_path / "owner" / "name").mkdir(parents=True)
     (tmp_path / "owner" / "name" / "train.csv").write_text("text\nmine\n")
-    code = "from runner.reading import *; print(list(read_rows(Source('owner/name', 'hub'), ['text'])))"
+    code = "from runner.data.reading import *; print(list(read_rows(Source('owner/name', 'hub'), ['text'])))"
     done = python("-c", code, cwd=tmp_path, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "hf"))
     assert done.stdout == "" and "data set owner/name (split train) cannot be had from the Hub" in done.stderr
 

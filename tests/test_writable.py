@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from runner.cli import main
+from runner.commands.cli import main
 from runner.models import ModelError, places
-from runner.writable import refusal, refusal_of
+from runner.rundir.writable import refusal, refusal_of
 
 REPOSITORY = Path(__file__).parents[1]
 ME = f"user {os.geteuid()} of the groups "

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.errors import ModelError
 from runner.models import catalog, folder, hub, sources, store
 from runner.models.catalog import Entry, Shape
 from runner.models.reference import HubName, resolve
+from runner.system.errors import ModelError
 
 __all__ = [
     "ModelError",

@@ -17,8 +17,8 @@ from typing import Any
 
 import yaml
 
-from runner.errors import ModelError
-from runner.paths import at_home
+from runner.system.errors import ModelError
+from runner.system.paths import at_home
 
 Progress = Callable[[str], None]
 

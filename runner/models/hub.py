@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from runner.errors import FetchError, ModelError, UserError, first_line
 from runner.models import catalog, folder
 from runner.models.catalog import Entry, HubSource, Progress
 from runner.models.reference import pull_name
 from runner.models.store import amount
 from runner.models.wheels import Unreachable
+from runner.system.errors import FetchError, ModelError, UserError, first_line
 
 _TIMEOUT = 5.0  # seconds for the first answer: an offline machine must go on to the next source
 _ALLOW = ["*.json", "*.model", "*.txt", "*.jinja"]

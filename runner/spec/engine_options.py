@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from runner.errors import did_you_mean
+from runner.system.errors import did_you_mean
 
 ours = {
     "model": "use teacher.model",

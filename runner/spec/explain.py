@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runner.errors import Problem, did_you_mean
 from runner.spec.fields import schema, types_of
-from runner.spec.places import Places
+from runner.spec.positions import Places
 from runner.spec.strict_yaml import KeyPath
+from runner.system.errors import Problem, did_you_mean
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError

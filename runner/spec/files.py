@@ -1,6 +1,6 @@
 """The spec against the files it names: are they there, with these columns, rows and labels?
 
-Reads them as the run does (``runner/reading.py``), so that what passes here is read there. Looks at files on this
+Reads them as the run does (``runner/data/reading.py``), so that what passes here is read there. Looks at files on this
 machine only: what lies behind a URL or on the Hub is met when it is loaded.
 """
 
@@ -14,14 +14,14 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from runner.errors import DataError, Problem, SpecError, did_you_mean
-from runner.file_kinds import stored_as
-from runner.labels import find
-from runner.paths import at_home
-from runner.reading import ColumnError, Row, Source, files_of, read_rows
+from runner.data.file_kinds import stored_as
+from runner.data.reading import ColumnError, Row, Source, files_of, read_rows
 from runner.spec.model import LabelledSource, Spec, TextSource
 from runner.spec.rules import VARIABLE
 from runner.spec.strict_yaml import KeyPath, dotted
+from runner.system.errors import DataError, Problem, SpecError, did_you_mean
+from runner.system.paths import at_home
+from runner.tasks.shared.labels import find
 
 SHOWN = 5  # so many bad files, or bad rows of a file, are named; the rest is counted
 
@@ -114,7 +114,7 @@ def _check_carbon(spec: Spec) -> Iterator[Problem]:
     """What an estimate of energy needs."""
     if spec.benchmark.carbon is None:
         return
-    from runner import carbon
+    from runner.economics import carbon
 
     wanted, known = spec.benchmark.carbon.country, carbon.countries()
     if known is None:
@@ -125,7 +125,7 @@ def _check_carbon(spec: Spec) -> Iterator[Problem]:
 
 def _check_exports(spec: Spec) -> Iterator[Problem]:
     """What is exported needs packages that are optional."""
-    from runner.optional import lacking
+    from runner.student.runtimes.optional import lacking
 
     for index, form in enumerate(spec.student.export):
         if lack := lacking(form):

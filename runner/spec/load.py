@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.errors import Problem, SpecError
-from runner.labels import find
 from runner.spec import explain, rules, strict_yaml
 from runner.spec.fields import fill
 from runner.spec.files import check_files
 from runner.spec.model import Spec, build
 from runner.spec.overrides import apply
-from runner.spec.places import Places
+from runner.spec.positions import Places
 from runner.spec.standin import whole
 from runner.spec.strict_yaml import KeyPath, dotted
+from runner.system.errors import Problem, SpecError
+from runner.tasks.shared.labels import find
 
 
 def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:

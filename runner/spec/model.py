@@ -13,7 +13,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from runner.spec.places import Places
+from runner.spec.positions import Places
 from runner.spec.strict_yaml import KeyPath
 
 Prompt = Literal["direct", "cot"]

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from runner.errors import Problem, SpecError
 from runner.spec import strict_yaml
-from runner.spec.places import Override, Places
+from runner.spec.positions import Override, Places
 from runner.spec.strict_yaml import KeyPath, dotted
+from runner.system.errors import Problem, SpecError
 
 
 def apply(data: dict[str, Any], overrides: Sequence[str], places: Places) -> list[Problem]:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.errors import Problem, SpecError
 from runner.spec import explain, strict_yaml
 from runner.spec.fields import fill
 from runner.spec.files import resolve_path
 from runner.spec.load import read_file
 from runner.spec.model import Spec, build
-from runner.spec.places import Places
+from runner.spec.positions import Places
+from runner.system.errors import Problem, SpecError
 
 SHIPPED = Path(__file__).with_name("prices.yaml")
 RULES = Path(__file__).with_name("prices.schema.json")

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from unicodedata import normalize
 
-from runner.errors import Problem, did_you_mean
-from runner.file_kinds import READABLE, is_encoding, stored_as
-from runner.labels import find, plain
-from runner.shown import has_secret
+from runner.data.file_kinds import READABLE, is_encoding, stored_as
 from runner.spec.model import FIGURES, prompt_and_votes
-from runner.spec.places import Places
+from runner.spec.positions import Places
 from runner.spec.strict_yaml import KeyPath
+from runner.system.errors import Problem, did_you_mean
+from runner.system.sanitize import has_secret
+from runner.tasks.shared.labels import find, plain
 
 Found = Iterator[tuple[KeyPath, str]]
 Rule = Callable[[dict[str, Any]], Found]
@@ -44,7 +44,7 @@ def _touches(one: KeyPath, other: KeyPath) -> bool:
 
 
 def _labels_differ(spec: dict[str, Any]) -> Found:
-    """No two labels are the same (:mod:`runner.labels`), nor but for a blank within them."""
+    """No two labels are the same (:mod:`runner.tasks.shared.labels`), nor but for a blank within them."""
     seen: dict[str, str] = {}
     for index, label in enumerate(spec["task"]["labels"]):
         first = seen.setdefault(plain(label).replace(" ", ""), label)
@@ -250,7 +250,7 @@ def _accelerator_has_gpus(part: str) -> Rule:
 def _accelerator_is_supported(path: KeyPath, accelerator: str | None) -> Found:
     if accelerator is None:
         return
-    from runner.hardware.accelerators import misspelt, unsupported  # only now: most specs name none
+    from runner.planning.hardware.accelerators import misspelt, unsupported  # only now: most specs name none
 
     if message := unsupported(accelerator) or misspelt(accelerator):
         yield path, message

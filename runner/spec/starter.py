@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from runner.errors import Problem, SpecError
 from runner.spec.fields import SCHEMA_FILE, schema
+from runner.system.errors import Problem, SpecError
 
 STARTER = """\
 # yaml-language-server: $schema={schema}

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from runner.errors import Problem, SpecError
-from runner.spec import yaml_words
+from runner.spec import yaml_errors
+from runner.system.errors import Problem, SpecError
 
 KeyPath = tuple[str | int, ...]
 
@@ -112,7 +112,7 @@ def _events(text: str, file: str) -> Iterator[yaml.Event]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = Mark(mark.line + 1, mark.column + 1) if mark else Mark(1, 1)
-        raise SpecError([_at(file, where, "", yaml_words.explain(error, text))]) from None
+        raise SpecError([_at(file, where, "", yaml_errors.explain(error, text))]) from None
     except (yaml.YAMLError, ValueError, OverflowError):
         # An escape such as "\UFFFFFFFF" makes the scanner's chr() fail.
         mark = loader.get_mark()

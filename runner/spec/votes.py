@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from runner.errors import DataError, Problem, SpecError
-from runner.reading import read_rows
+from runner.data.reading import read_rows
 from runner.spec.files import resolve_path
 from runner.spec.model import LabelledSource, Spec, TextSource
 from runner.spec.strict_yaml import KeyPath
+from runner.system.errors import DataError, Problem, SpecError
 
 
 def check_votes(spec: Spec) -> Iterator[Problem]:
@@ -25,7 +25,7 @@ def check_votes(spec: Spec) -> Iterator[Problem]:
 
 
 def _check_teacher(spec: Spec, number: int) -> Iterator[Problem]:
-    from runner.teacher.recorded import ADVICE, Columns  # only now: most specs have no recorded teacher
+    from runner.tasks.single_label.recorded import ADVICE, Columns  # only now: most specs have no recorded teacher
 
     one = spec.teachers()[number]
     at: KeyPath = ("teacher", "also", number - 1, "columns") if number else ("teacher", "columns")
@@ -51,7 +51,7 @@ def _check_teacher(spec: Spec, number: int) -> Iterator[Problem]:
 
 
 def _check_other(spec: Spec, at: KeyPath, source: LabelledSource) -> Iterator[Problem]:
-    from runner.teacher.recorded import Columns
+    from runner.tasks.single_label.recorded import Columns
 
     looked = Columns([source.label], spec.task.labels)
     for place, (cell,) in _cells(spec, source, looked.names):
@@ -71,7 +71,7 @@ def _cells(
     """Where each row with a text stands, with its cells; nothing for data that is not on this machine, or is broken."""
     if source.format == "hub":
         return
-    from runner.sources import source_of  # only now: it stands on this package
+    from runner.data.sources import source_of  # only now: it stands on this package
 
     try:
         if "://" in resolve_path(spec, source.path).removeprefix("file://"):

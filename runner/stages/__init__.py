@@ -1,1 +1,1 @@
-"""The stages, one module each; their order stands in ``runner/pipeline.py`` alone."""
+"""The stages, one module each; their order stands in ``runner/stages/pipeline.py`` alone."""

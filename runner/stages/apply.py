@@ -23,19 +23,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from runner import finite
-from runner.batches import batch_figures, halved_warning, mean_figures
-from runner.cluster import Cluster, Resources
-from runner.errors import DataError
-from runner.progress import Progress
-from runner.reading import Row, Source, count_rows, files_of, read_rows, without_rows
-from runner.shown import without_secrets
-from runner.sources import source_key, source_of
+from runner.cluster.cluster import Cluster, Resources
+from runner.data.reading import Row, Source, count_rows, files_of, read_rows, without_rows
+from runner.data.sources import source_key, source_of
+from runner.observe.metrics import Meter
+from runner.observe.progress import Progress
+from runner.rundir.folder import Folder, fingerprint
 from runner.spec import Spec
-from runner.stage import Context
+from runner.stages.contract import Context
 from runner.stages.export import Trained, trained
-from runner.store import Folder, fingerprint
-from runner.telemetry import Meter
+from runner.student import finite
+from runner.student.batches import batch_figures, halved_warning, mean_figures
+from runner.system.errors import DataError
+from runner.system.sanitize import without_secrets
 
 NAME = "apply"
 NEEDS = ("train", "export")
@@ -50,7 +50,7 @@ PART_CHARACTERS = 2**26
 """A part ends with the row that brings it to so many characters, however few rows it has."""
 
 BLANK, UNSURE = "the text is blank", "the probability is under abstain_below"
-"""Why a row abstains, besides :data:`runner.finite.NOT_FINITE`."""
+"""Why a row abstains, besides :data:`runner.student.finite.NOT_FINITE`."""
 
 COUNTS = b"tutelage.counts"
 """In a part's metadata: its rows by label, so that a part that is there need not be read again."""

@@ -12,21 +12,23 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from runner import finite, machine, node_demand
-from runner.batches import batch_figures
-from runner.cluster import Resources
-from runner.economics import DIRECT_OUTPUT, Asked, OneOff, labelling_usd, usd_per_million, work_out
-from runner.hardware.throughput import CHARACTERS_PER_TOKEN
+from runner.cluster import node_demand
+from runner.cluster.cluster import Resources
+from runner.economics.arithmetic import DIRECT_OUTPUT, Asked, OneOff, labelling_usd, usd_per_million, work_out
+from runner.planning.hardware.throughput import CHARACTERS_PER_TOKEN
+from runner.planning.tokens import prompt_tokens, recorded_answer_tokens
 from runner.spec import Spec
 from runner.spec.prices import prices_of
-from runner.stage import Context
+from runner.stages.contract import Context
 from runner.stages.export import Trained, not_chosen, trained
 from runner.stages.label import task_of
+from runner.student import finite
+from runner.student.batches import batch_figures
+from runner.system import machine
 from runner.teacher.prompt import messages
-from runner.tokens import prompt_tokens, recorded_answer_tokens
 
 if TYPE_CHECKING:
-    from runner.student import Student
+    from runner.student.encoder import Student
 
 NAME = "benchmark"
 NEEDS = ("load", "label", "train", "export")
@@ -247,8 +249,8 @@ def _latency(model: Student, texts: list[str]) -> dict[str, Any]:
 def _throughput(model: Student, texts: list[str], batch_sizes: list[int]) -> list[dict[str, Any]]:
     """Texts per second by the most rows that a batch may have, each after a warm-up; how many had no finite answer.
 
-    ``batch`` is what was in a batch (:func:`runner.batches.batch_figures`), which token budgets keep small. On an
-    accelerator the last ``batch_size`` is None: as many rows as its budget has tokens for, as a corpus is labelled.
+    ``batch`` is what was in a batch (:func:`runner.student.batches.batch_figures`), which token budgets keep small. On
+    an accelerator the last ``batch_size`` is None: as many rows as its budget has tokens for, as a corpus is labelled.
     """
     throughput: list[dict[str, Any]] = []
     for size in [*batch_sizes, None] if model.in_flight else batch_sizes:
@@ -275,7 +277,7 @@ def _enough(model: Student, texts: list[str], size: int | None) -> list[str]:
 
 def _energy(predict: Callable[[], object], rows: int, carbon: dict[str, Any]) -> dict[str, Any]:
     """The energy of the student at work at its best batch size, for a million texts."""
-    from runner.carbon import energy_of  # only where it is asked for: an optional package
+    from runner.economics.carbon import energy_of  # only where it is asked for: an optional package
 
     def work() -> int:
         texts, until = 0, time.perf_counter() + ENERGY_SECONDS

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from runner import finite, third_parties
-from runner.cluster import Resources
+from runner.cluster.cluster import Resources
+from runner.data import annotators
 from runner.spec import Spec
-from runner.stage import Context
+from runner.stages.contract import Context
 from runner.stages.export import Trained, trained
+from runner.student import finite
 
 NAME = "evaluate"
 NEEDS = ("load", "vote", "train", "export")
@@ -36,7 +37,7 @@ PREDICTIONS = pa.schema(
 def key(spec: Spec) -> dict[str, Any]:
     """How intervals are drawn, and what others said."""
     evaluate = {"resamples": spec.evaluate.resamples, "seed": spec.evaluate.seed}
-    compared = third_parties.key(spec)
+    compared = annotators.key(spec)
     return {"evaluate": evaluate} | ({"compare": compared} if compared else {})
 
 
@@ -76,7 +77,7 @@ def run(context: Context) -> dict[str, Any]:
 
 def compare(spec: Spec, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Both scores, McNemar's test, and how often the student says what the teacher said."""
-    from runner import metrics  # scikit-learn takes a second to load, which `plan` should not pay
+    from runner.tasks.single_label import metrics  # scikit-learn takes a second to load, which `plan` should not pay
 
     labels = spec.task.labels
     even = [1.0 / len(labels)] * len(labels)
@@ -105,10 +106,10 @@ def others(spec: Spec, rows: list[dict[str, Any]]) -> dict[str, Any]:
     labels), the scores of ``annotator``, the accuracy of ``teacher`` and ``student``, and McNemar's test of the
     annotator (a) against each of them (b).
     """
-    from runner import metrics
+    from runner.tasks.single_label import metrics
 
     result = {}
-    for name, found in third_parties.read_all(spec, rows).items():
+    for name, found in annotators.read_all(spec, rows).items():
         common = [row for row in rows if row["id"] in found.labels]
         truth, said = _said(common)
         given = [found.labels[row["id"]] for row in common]

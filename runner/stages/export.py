@@ -17,15 +17,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner import finite, held_out
-from runner.cluster import Resources
-from runner.errors import UserError
+from runner.cluster.cluster import Resources
+from runner.rundir.folder import Folder
 from runner.spec import Spec
-from runner.stage import Context
-from runner.store import Folder
+from runner.stages.contract import Context
+from runner.student import finite, held_out
+from runner.system.errors import UserError
 
 if TYPE_CHECKING:
-    from runner.student import Student
+    from runner.student.encoder import Student
 
 NAME = "export"
 NEEDS = ("load", "train")
@@ -53,7 +53,7 @@ class Trained:
 
     def open(self) -> Student:
         """The student, loaded in this process. :raises ModelError: when there is none that can be loaded."""
-        from runner.student import Student  # in the worker only: the driver needs no torch
+        from runner.student.encoder import Student  # in the worker only: the driver needs no torch
 
         with tempfile.TemporaryDirectory() as scratch:
             folder = Folder(self.folder).fetch(self.name, Path(scratch) / "model")
@@ -64,7 +64,7 @@ class Trained:
         return student
 
     def _classifier(self) -> Any:
-        from runner.student import load_classifier
+        from runner.student.encoder import load_classifier
 
         with tempfile.TemporaryDirectory() as scratch:
             return load_classifier(Folder(self.folder).fetch(self.name, Path(scratch) / "model"))
@@ -215,7 +215,8 @@ def check(
     ``seen`` are the texts that int8 is fitted to; ``judges`` are texts with the teacher's labels, ``test`` with the
     experts'.
     """
-    from runner import runtimes, student
+    from runner.student import encoder as student
+    from runner.student.runtimes import exported as runtimes
 
     with tempfile.TemporaryDirectory() as scratch:
         exports = Path(scratch) / "exports"

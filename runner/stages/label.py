@@ -21,31 +21,31 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from runner import models
-from runner.cluster import Resources
-from runner.errors import EngineError
-from runner.hardware.accelerators import known
-from runner.hardware.memory import largest_step
-from runner.progress import clock
-from runner.reading import row_id
-from runner.replicas import first_requests, worth_starting
+from runner.cluster.cluster import Resources
+from runner.data.reading import row_id
+from runner.engines.endpoint import Endpoint, check_host
+from runner.engines.protocol import Sampling
+from runner.engines.vllm import EngineSettings, engine_options
+from runner.observe.metrics import Meter, count_failures
+from runner.observe.progress import clock
+from runner.planning.hardware.accelerators import known
+from runner.planning.hardware.memory import largest_step
+from runner.planning.replicas import first_requests, worth_starting
+from runner.rundir.folder import Folder, fingerprint
 from runner.spec import Spec
 from runner.spec.model import Budget, Teacher
-from runner.stage import Context
+from runner.stages.contract import Context
 from runner.stages.load import EXAMPLES, pool_key, vote_columns
-from runner.store import Folder, fingerprint
+from runner.system.errors import EngineError
+from runner.tasks.single_label.calibrate import content_free_texts
+from runner.tasks.single_label.recorded import distribution
 from runner.teacher import prompt
-from runner.teacher.asking import counted, missing
 from runner.teacher.batch import ANSWERS
 from runner.teacher.budget import Spending, Spent, seconds_left, spent
-from runner.teacher.calibrate import content_free_texts
-from runner.teacher.endpoint import Endpoint, check_host
-from runner.teacher.engine import Sampling
+from runner.teacher.conversation import counted, missing
 from runner.teacher.examples import Chooser, choose_spread
 from runner.teacher.live import Live, Start
-from runner.teacher.recorded import distribution
-from runner.teacher.vllm_engine import EngineSettings, engine_options
 from runner.teacher.worker import OVER_BUDGET, QUESTIONS, Asking, Labeller, cut_words
-from runner.telemetry import Meter, count_failures
 
 NAME = "label"
 NEEDS = ("load",)

@@ -14,16 +14,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from runner import third_parties
-from runner.class_labels import number_of
-from runner.errors import DataError
-from runner.labels import find, listed, unknown
-from runner.reading import Row, class_names, read_rows, row_id, without_rows
-from runner.sources import normalised, source_key, source_of
+from runner.data import annotators
+from runner.data.class_labels import number_of
+from runner.data.reading import Row, class_names, read_rows, row_id, without_rows
+from runner.data.sources import normalised, source_key, source_of
 from runner.spec import Spec
 from runner.spec.model import LabelledSource, TextSource
-from runner.stage import Context
-from runner.teacher.recorded import distribution
+from runner.stages.contract import Context
+from runner.system.errors import DataError
+from runner.tasks.shared.labels import find, listed, unknown
+from runner.tasks.single_label.recorded import distribution
 
 NAME = "load"
 NEEDS: tuple[str, ...] = ()
@@ -78,7 +78,7 @@ def run(context: Context) -> dict[str, Any]:
     """:raises DataError: when a file is broken, no row is left, or a test label is unknown."""
     spec = context.spec
     train, test, warnings = collect(spec)
-    third_parties.read_all(spec, test.rows.values())  # not used yet, but wrong ones must not be met after the spending
+    annotators.read_all(spec, test.rows.values())  # not used yet, but wrong ones must not be met after the spending
     for split in (train, test):
         context.here.write_table(f"{split.name}.parquet", _table(split.rows.values(), spec))
     context.here.write_table("examples.parquet", pa.Table.from_pylist(examples_of(spec), schema=EXAMPLES))

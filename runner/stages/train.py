@@ -1,8 +1,8 @@
 """train: rows with label probabilities -> a fine-tuned student, under Ray Train.
 
-A part of train (:mod:`runner.held_out`) is held out and picks the epoch and, with ``student.search``, the settings;
-the test set is never looked at. Checkpoints lie beside the stages, in ``checkpoints/<fingerprint>/``, so that a killed
-run goes on where it was; they are removed when the stage is done.
+A part of train (:mod:`runner.student.held_out`) is held out and picks the epoch and, with ``student.search``, the
+settings; the test set is never looked at. Checkpoints lie beside the stages, in ``checkpoints/<fingerprint>/``, so that
+a killed run goes on where it was; they are removed when the stage is done.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runner import held_out as held_out_rows
-from runner import models, recipes, vocabulary
-from runner.cluster import Resources
-from runner.errors import ModelError, UserError
-from runner.finite import Diverged
-from runner.held_out import split_rows
-from runner.progress import Progress
+from runner import models
+from runner.cluster.cluster import Resources
+from runner.observe.metrics import Meter
+from runner.observe.progress import Progress
+from runner.rundir.folder import Folder
 from runner.spec import Spec
-from runner.stage import Context
-from runner.store import Folder
-from runner.telemetry import Meter
-from runner.training_plan import TrainingPlan
+from runner.stages.contract import Context
+from runner.student import held_out as held_out_rows
+from runner.student import recipes, vocabulary
+from runner.student.finite import Diverged
+from runner.student.held_out import split_rows
+from runner.student.schedule import TrainingPlan
+from runner.system.errors import ModelError, UserError
 
 if TYPE_CHECKING:
-    from runner import training
+    from runner.student import fit as training
 
 NAME = "train"
 NEEDS = ("vote",)
@@ -275,9 +276,10 @@ def batch_sizes(given: int) -> list[int]:
 def train_loop(config: dict[str, Any], report: Callable[[dict[str, Any]], None], **worker: Any) -> dict[str, Any]:
     """What one worker does; rank 0 saves the student to ``save_to``, or has it say what it thinks of texts ``asked``.
 
-    ``worker`` holds the fields of :class:`runner.training.Worker`.
+    ``worker`` holds the fields of :class:`runner.student.fit.Worker`.
     """
-    from runner import student, training  # in the worker only: the driver needs no torch
+    from runner.student import encoder as student  # in the worker only: the driver needs no torch
+    from runner.student import fit as training
 
     def tell(done: int, total: int, course: training.Course) -> None:
         report({"done": done, "total": total, "resumes": course.resumes})
@@ -324,7 +326,7 @@ def try_recipes(
 
 def trial_loop(config: dict[str, Any], settings: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> None:
     """One trial of a search: a training that reports after each epoch how it stands, and leaves no student."""
-    from runner import training
+    from runner.student import fit as training
 
     train, held_out = _rows(config)
     rows = recipes.worth(held_out.targets)
@@ -346,7 +348,8 @@ def _fits(config: dict[str, Any]) -> dict[str, training.Fit]:
 
     :raises ModelError: when the recipe wants a head on an encoder of a kind that has none to fit.
     """
-    from runner import student, training
+    from runner.student import encoder as student
+    from runner.student import fit as training
 
     names, fit = config["trainings"], training.Fit(**_fit(config))
     if not {"head", "lp-ft"}.intersection(names):
@@ -378,7 +381,7 @@ def _silent(done: int, total: int, course: training.Course) -> None:
 
 
 def _fit(config: dict[str, Any]) -> dict[str, Any]:
-    """The fields of :class:`runner.training.Fit`."""
+    """The fields of :class:`runner.student.fit.Fit`."""
     names = ("epochs", "learning_rate", "batch_size", "max_length", "precision", "seed", "accumulate")
     return {
         **{name: config["student"][name] for name in names},
@@ -390,7 +393,7 @@ def _fit(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rows(config: dict[str, Any]) -> tuple[training.Rows, training.Rows]:
-    from runner import training
+    from runner.student import fit as training
 
     train, held_out = (training.Rows(**config[part]) for part in ("train", "held_out"))
     return train, held_out

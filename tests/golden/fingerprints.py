@@ -12,10 +12,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from runner import pipeline
+from runner.rundir.folder import Folder
 from runner.spec import Spec
-from runner.stages import label
-from runner.store import Folder
+from runner.stages import label, pipeline
 
 from .cases import loaded
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from runner import pipeline
-from runner.cluster import Cluster
-from runner.progress import Progress
+from runner.cluster.cluster import Cluster
+from runner.observe.progress import Progress
+from runner.rundir.folder import Folder
 from runner.spec import Spec, load_spec
-from runner.stage import Context
-from runner.store import Folder
+from runner.stages import pipeline
+from runner.stages.contract import Context
 
 KEPT = Path(__file__).parent / "run"
 DATA_STAGES = ("load", "label", "vote")

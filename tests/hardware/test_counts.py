@@ -14,13 +14,13 @@ import pytest
 from safetensors.numpy import save_file
 
 from runner import models
-from runner.hardware.architecture import UnknownArchitectureError, active_parameters, kv_heads, parts
-from runner.hardware.layouts import IndivisibleError, check_divides, layout_of, weight_bytes
-from runner.hardware.memory import NO_FP16, UTILISATION, cache_of
-from runner.hardware.meta import meta_bytes, meta_parts
-from runner.hardware.weights import parts_of
 from runner.models import catalog
 from runner.models.gguf import INT8_CONFIG
+from runner.planning.hardware.architecture import UnknownArchitectureError, active_parameters, kv_heads, parts
+from runner.planning.hardware.layouts import IndivisibleError, check_divides, layout_of, weight_bytes
+from runner.planning.hardware.memory import NO_FP16, UTILISATION, cache_of
+from runner.planning.hardware.meta import meta_bytes, meta_parts
+from runner.planning.hardware.weights import parts_of
 
 BASE: dict[str, Any] = {
     "hidden_size": 1024,

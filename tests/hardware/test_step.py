@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from runner.hardware.accelerators import accelerators
-from runner.hardware.memory import largest_step
-from runner.teacher.vllm_config import Case, ask
-from runner.teacher.vllm_engine import EngineSettings
+from runner.engines.vllm import EngineSettings
+from runner.engines.vllm_config import Case, ask
+from runner.planning.hardware.accelerators import accelerators
+from runner.planning.hardware.memory import largest_step
 
 from .test_counts import config_of
 

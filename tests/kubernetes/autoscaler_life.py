@@ -29,7 +29,7 @@ from ray.autoscaler.v2.instance_manager.subscribers.ray_stopper import RayStoppe
 from ray.autoscaler.v2.utils import ResourceRequestUtil
 from ray.core.generated import autoscaler_pb2 as messages
 
-from runner import cluster as runner_cluster
+from runner.cluster import cluster as runner_cluster
 
 START_SECONDS = {"H100": 300, "T4": 300, None: 60}
 """From a pod's creation until Ray runs in it, by accelerator: a new node, its driver, and the pull of an image."""

@@ -29,7 +29,8 @@ import operator_parts
 import operator_pods
 from processes import free_ports, marked
 
-from runner.render import Wish, render
+from runner.kubernetes.manifest import render
+from runner.kubernetes.options import Wish
 from runner.spec import load_spec
 
 START_SECONDS = 180.0

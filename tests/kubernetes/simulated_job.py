@@ -17,21 +17,23 @@ from unittest import mock
 import pyarrow as pa
 from autoscaler_life import Claim, World, rays_words, simulated_time
 
-from runner import models, pipeline
-from runner.cluster import Cluster, Resources
-from runner.hardware.accelerators import known
-from runner.hardware.teacher_fit import Asked, Row, judge
-from runner.hardware.throughput import ANSWER_TOKENS, Work, row_seconds, start_seconds
-from runner.node_demand import LATER, NODES
-from runner.node_types import capacity
-from runner.progress import Progress
-from runner.render import Wish, render
-from runner.replicas import SHARED_TOKENS, worth_starting
+from runner import models
+from runner.cluster.cluster import Cluster, Resources
+from runner.cluster.node_demand import LATER, NODES
+from runner.cluster.node_types import capacity
+from runner.engines.noop import NoopEngine
+from runner.kubernetes.manifest import render
+from runner.kubernetes.options import Wish
+from runner.observe.progress import Progress
+from runner.planning.hardware.accelerators import known
+from runner.planning.hardware.teacher_fit import Asked, Row, judge
+from runner.planning.hardware.throughput import ANSWER_TOKENS, Work, row_seconds, start_seconds
+from runner.planning.replicas import SHARED_TOKENS, worth_starting
+from runner.rundir.folder import Folder
 from runner.spec import Spec, load_spec
+from runner.stages import pipeline
 from runner.stages.label import engine_options, settings_of
-from runner.store import Folder
 from runner.teacher import worker
-from runner.teacher.noop_engine import NoopEngine
 
 SPEC = Path(__file__).parents[2] / "specs" / "financial-sentiment.yaml"
 OWN_TOKENS = 36

@@ -10,7 +10,8 @@ from typing import Any
 import manifest_checks as checks
 import pytest
 
-from runner.render import Wish, render
+from runner.kubernetes.manifest import render
+from runner.kubernetes.options import Wish
 from runner.spec import load_spec
 
 Break = Callable[[dict[str, Any]], Any]

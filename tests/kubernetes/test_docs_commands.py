@@ -24,7 +24,7 @@ import yaml
 from api_stand_in import Api, stand_in
 from test_shipped_manifests import COMMANDS, OVERLAYS, by_kind
 
-from runner.cli import main
+from runner.commands.cli import main
 
 DOCS = checks.ROOT / "docs" / "kubernetes.md"
 TOOLS = ("kind", "helm", "kubectl", "tutelage")

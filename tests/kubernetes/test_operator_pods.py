@@ -16,7 +16,8 @@ from operator_pods import Built, built_pods
 from quota import quota_findings
 from test_shipped_manifests import OVERLAYS, SPECS, WISHES, by_kind, clouds_for
 
-from runner.render import Wish, render
+from runner.kubernetes.manifest import render
+from runner.kubernetes.options import Wish
 from runner.spec import load_spec
 
 WEIGHTS, COPYING = "tutelage-weights", "tutelage-volume"

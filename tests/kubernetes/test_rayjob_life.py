@@ -21,7 +21,8 @@ from rayjob_life import POLL, STATUS_CHECK
 from rayjob_losses import LOSSES, end, facts_of
 from rayjob_world import DAY, IN_FLIGHT, Life
 
-from runner.render import Wish, render
+from runner.kubernetes.manifest import render
+from runner.kubernetes.options import Wish
 from runner.spec import load_spec
 
 NAMES = [folder.name for folder in losses.OVERLAYS]

@@ -13,15 +13,15 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runner.cli import main
-from runner.errors import EngineError, SpecError, UserError
-from runner.hardware.accelerators import accelerators
-from runner.render import Wish, render
-from runner.render.clouds import CLOUDS, lack, placement
-from runner.render.manifest import RAY_VERSION
-from runner.render.names import LONGEST, kubernetes_name
-from runner.render.yaml_text import to_yaml
+from runner.commands.cli import main
+from runner.kubernetes.clouds import CLOUDS, lack, placement
+from runner.kubernetes.manifest import RAY_VERSION, render
+from runner.kubernetes.names import LONGEST, kubernetes_name
+from runner.kubernetes.options import Wish
+from runner.kubernetes.yaml_text import to_yaml
+from runner.planning.hardware.accelerators import accelerators
 from runner.spec import Spec, load_spec
+from runner.system.errors import EngineError, SpecError, UserError
 
 GOOD = sorted((checks.ROOT / "tests" / "specs" / "good").glob("*.yaml"))
 SHIPPED = sorted((checks.ROOT / "specs").glob("*.yaml"))
@@ -110,7 +110,11 @@ def test_a_cluster_that_scales_begins_with_its_head_alone(write: Any, teacher: s
     job = job_of(write(teacher))
     assert {(group["replicas"], group["minReplicas"]) for group in groups(job).values()} == {(0, 0)}
     assert {"name": "TUTELAGE_NODES", "value": "later"} in head_container(job)["env"]
-    assert head_container(job)["lifecycle"]["preStop"]["exec"]["command"] == ["python", "-m", "runner.pre_stop"]
+    assert head_container(job)["lifecycle"]["preStop"]["exec"]["command"] == [
+        "python",
+        "-m",
+        "runner.kubernetes.pre_stop",
+    ]
     assert {"name": "TUTELAGE_ATTEMPTS", "value": str(job["spec"]["backoffLimit"] + 1)} in head_container(job)["env"]
     fixed = job_of(write(teacher), queue="team")
     assert "TUTELAGE_NODES" not in {one["name"] for one in head_container(fixed)["env"]}

@@ -18,8 +18,8 @@ import stopping
 from pods_as_processes import Cluster, Namespace, Pod, ask, wait_until
 from processes import marked
 
-from runner.lock import locked
-from runner.store import Folder
+from runner.rundir.folder import Folder
+from runner.rundir.lock import locked
 
 pytestmark = pytest.mark.timeout(1200)
 

@@ -13,10 +13,11 @@ import pytest
 import yaml
 from network import selected
 
-from runner.cli import main
-from runner.render import Wish, render
-from runner.render.clouds import CLOUDS
-from runner.render.names import TAKEN
+from runner.commands.cli import main
+from runner.kubernetes.clouds import CLOUDS
+from runner.kubernetes.manifest import render
+from runner.kubernetes.names import TAKEN
+from runner.kubernetes.options import Wish
 from runner.spec import load_spec
 
 SPECS = sorted((checks.ROOT / "specs").glob("*.yaml"))

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.errors import ModelError
 from runner.models import catalog, ensure, identity, list_models, pull, store, wheels
+from runner.system.errors import ModelError
 
 from .conftest import MODEL, NAME, World, split
 

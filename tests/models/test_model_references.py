@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from runner.errors import ModelError
 from runner.models import catalog, catalog_names, describe, ensure, identity, list_models, origin, provenance
 from runner.models.reference import pull_name, pulled
+from runner.system.errors import ModelError
 
 from .conftest import MODEL, World
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from runner.metrics import mcnemar, score
+from runner.tasks.single_label.metrics import mcnemar, score
 
 LABELS = ["negative", "neutral", "positive"]
 HOSTILE = [

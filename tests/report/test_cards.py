@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from runner.cards import build_cards, data_card, model_card
-from runner.cards.markdown import EMPTY, block, code, prose
 from runner.models import catalog, origin
+from runner.publish.cards import build_cards, data_card, model_card
+from runner.publish.cards.markdown import EMPTY, block, code, prose
 from runner.report.gather import gather
 from runner.report.summary import summarise
 from runner.report.text import flat
-from runner.shown import clean
+from runner.system.sanitize import clean
 
 MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable("table")
 SPECIAL = "`|\\*_#-+=>~[]()!<>&$:/.,1 \n\t\"'@\u2028\u202e\u00e9" + "a"

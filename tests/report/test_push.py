@@ -22,12 +22,12 @@ import pytest
 import yaml
 from huggingface_hub import DatasetCard, ModelCard
 
-from runner import push as pushing
-from runner.cli import main
-from runner.errors import DataError, UserError
-from runner.push import MARKER, push, spec_text
+from runner.commands.cli import main
+from runner.publish import push as pushing
+from runner.publish.push import MARKER, push, spec_text
+from runner.rundir.folder import Folder
 from runner.spec import load_spec
-from runner.store import Folder
+from runner.system.errors import DataError, UserError
 
 CANARY = "hf_canaryCANARYcanary0123456789"
 MODEL = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
@@ -48,7 +48,7 @@ def student(tiny_model, tmp_path_factory):
     """A real student of three labels, trained for a moment."""
     import torch
 
-    from runner import training
+    from runner.student import fit as training
 
     torch.set_num_threads(1)
     saved = tmp_path_factory.mktemp("trained") / "student"

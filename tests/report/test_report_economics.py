@@ -4,12 +4,12 @@ from dataclasses import asdict
 
 import pytest
 
-from runner.economics import Asked, OneOff, work_out
+from runner.economics.arithmetic import Asked, OneOff, work_out
 from runner.report import build_report
 from runner.report.cost_plots import break_even
 from runner.report.economics import about, lines, parts
+from runner.report.narrative import limits
 from runner.report.verdict import verdict
-from runner.report.words import limits
 from runner.spec.prices import SHIPPED, Price, load_prices
 
 DIRECT = Asked("direct", 1, 245.0, 3, "counted by the teacher's tokenizer, over this run's own prompts and answers")

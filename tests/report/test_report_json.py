@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from runner.errors import DataError
 from runner.report import build_report, result_table
 from runner.report.gather import gather
+from runner.report.narrative import limits
 from runner.report.verdict import paired, verdict
-from runner.report.words import limits
+from runner.system.errors import DataError
 
 
 def report_of(run):

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from runner.report import build_report, result_table, training_plots
+from runner.report.narrative import limits
 from runner.report.text import flat, moment, money, number, seconds
-from runner.report.words import limits
-from runner.shown import clean
+from runner.system.sanitize import clean
 
 VOID = {"meta", "link"}
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from runner.errors import SpecError
 from runner.spec import load_spec
 from runner.spec.engine_options import known_options, ours, read_here, refused, wrong_value
+from runner.system.errors import SpecError
 
 SHORT = Path(__file__).parents[1] / "specs" / "good" / "shortest.yaml"
 ODD: list[Any] = [

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.errors import SpecError
 from runner.spec import Spec, check_files, check_spec, load_spec, resolve_path
+from runner.system.errors import SpecError
 
 SPEC = """version: 1
 name: reviews

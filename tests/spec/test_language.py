@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.errors import SpecError
 from runner.spec import check_files, load_spec
+from runner.system.errors import SpecError
 
 ROOT = Path(__file__).parents[2]
 SPECS = ROOT / "tests" / "specs"

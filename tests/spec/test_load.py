@@ -16,10 +16,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.errors import SpecError
 from runner.spec import load_spec, starter
 from runner.spec.describe import field_table
 from runner.spec.fields import walk
+from runner.system.errors import SpecError
 
 ROOT = Path(__file__).parents[2]
 GOOD = ROOT / "tests" / "specs" / "good"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from runner.errors import SpecError
 from runner.spec import check_files, load_spec
 from runner.spec.prices import SHIPPED, load_prices, prices_of
+from runner.system.errors import SpecError
 
 SPEC = """version: 1
 name: reviews

@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import pytest
 from jsonschema import Draft202012Validator
 
-from runner.file_kinds import stored_as
+from runner.data.file_kinds import stored_as
 from runner.spec import Spec, schema
 from runner.spec.explain import SAY
 from runner.spec.fields import fill, types_of, walk

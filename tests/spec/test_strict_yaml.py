@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from runner.errors import SpecError
 from runner.spec import strict_yaml
 from runner.spec.strict_yaml import Mark, decode, parse
+from runner.system.errors import SpecError
 
 
 @pytest.mark.parametrize(

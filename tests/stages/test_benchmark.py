@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from runner import pipeline, student
-from runner.cluster import Resources
-from runner.plan import make_plan
+from runner.cluster.cluster import Resources
+from runner.planning.plan import make_plan
+from runner.planning.tokens import CHARACTERS_PER_TOKEN, MARKUP
+from runner.rundir.folder import Folder
 from runner.spec import Spec
-from runner.stages import benchmark
+from runner.stages import benchmark, pipeline
 from runner.stages.export import Trained
-from runner.store import Folder
-from runner.tokens import CHARACTERS_PER_TOKEN, MARKUP
+from runner.student import encoder as student
 
 SECONDS = {"label": 1800.0, "train": 7200.0}
 

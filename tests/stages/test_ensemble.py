@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from runner.errors import SpecError
 from runner.stages import label, vote
+from runner.system.errors import SpecError
 
 THREE = "teacher.also=[{model: ben, columns: [ben]}, {model: carl, columns: [carl]}]"
 FIRST = "teacher.columns=[anna]"

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner import sources
-from runner.errors import DataError
-from runner.reading import row_id
+from runner.data import sources
+from runner.data.reading import row_id
 from runner.stages import load
+from runner.system.errors import DataError
 
 Rows = list[tuple[str, ...]]
 VOTES = ("neutral",) * 3

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runner import pipeline, recipes
-from runner.cluster import Cluster
-from runner.stages import train
-from runner.training_plan import TrainingPlan
+from runner.cluster.cluster import Cluster
+from runner.stages import pipeline, train
+from runner.student import recipes
+from runner.student.schedule import TrainingPlan
 
 
 def test_the_number_of_workers_makes_another_student_and_cores_do_not(job: Any) -> None:

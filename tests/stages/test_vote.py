@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.errors import DataError
-from runner.reading import row_id
+from runner.data.reading import row_id
+from runner.rundir.folder import Folder
 from runner.stages import vote
 from runner.stages.vote import Verdict, count_votes
-from runner.store import Folder
-from runner.teacher.answers import read_label
+from runner.system.errors import DataError
+from runner.tasks.single_label.answers import read_label
+from runner.tasks.single_label.calibrate import STRENGTH
 from runner.teacher.batch import ANSWERS
-from runner.teacher.calibrate import STRENGTH
 
 LABELS = ("negative", "neutral", "positive")
 REPOSITORY = Path(__file__).parents[2]

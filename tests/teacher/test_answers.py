@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.teacher.answers import read_label
+from runner.tasks.single_label.answers import read_label
 
 LABELS = ("negative", "neutral", "positive")
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from runner.teacher.asking import REASK_TOKENS, Ask, Ballot, Votes, counted, missing, readings
-from runner.teacher.engine import Draw, Reply, Sampling
-from runner.teacher.noop_engine import NoopTokenizer
+from runner.engines.noop import NoopTokenizer
+from runner.engines.protocol import Draw, Reply, Sampling
+from runner.teacher.conversation import REASK_TOKENS, Ask, Ballot, Votes, counted, missing, readings
 from runner.teacher.prompt import Renderer, Task
 
 LABELS = ("negative", "neutral", "positive")

@@ -8,15 +8,15 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from runner.engines.noop import NoopTokenizer
+from runner.engines.protocol import Choice, Reply, Sampling
+from runner.engines.vllm import EngineSettings
+from runner.rundir.folder import Folder
 from runner.stages.label import read_answers
-from runner.store import Folder
 from runner.teacher import batch as batches
 from runner.teacher import worker
-from runner.teacher.engine import Choice, Reply, Sampling
 from runner.teacher.live import Live
-from runner.teacher.noop_engine import NoopTokenizer
 from runner.teacher.prompt import Task
-from runner.teacher.vllm_engine import EngineSettings
 from runner.teacher.worker import QUESTIONS, Asking, Labeller
 
 LABELS = ("negative", "neutral", "positive")

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from runner.errors import EngineError, UserError
-from runner.teacher import endpoint
-from runner.teacher.endpoint import EndpointEngine, check_host
-from runner.teacher.engine import Choice, Draw, Reply, Sampling
+from runner.engines import endpoint
+from runner.engines.endpoint import EndpointEngine, check_host
+from runner.engines.protocol import Choice, Draw, Reply, Sampling
+from runner.system.errors import EngineError, UserError
 
 SECRET = "s3cret-t0ken"
 DRAW = Draw(Sampling(temperature=0.8, top_p=0.95, top_k=20, max_tokens=16), seed=7)

@@ -23,14 +23,14 @@ import pyarrow as pa
 import pytest
 
 from runner import models
-from runner.errors import EngineError
+from runner.engines.endpoint import TOKEN_VARIABLE, Endpoint, EndpointEngine
+from runner.engines.protocol import Choice, Draw, Engine, Reply, Sampling, Want
+from runner.engines.vllm import EngineSettings, VllmEngine, engine_options
+from runner.rundir.folder import Folder
 from runner.stages.label import read_answers
-from runner.store import Folder
-from runner.teacher.endpoint import TOKEN_VARIABLE, Endpoint, EndpointEngine
-from runner.teacher.engine import Choice, Draw, Engine, Reply, Sampling, Want
-from runner.teacher.labels import softmax
+from runner.system.errors import EngineError
+from runner.tasks.single_label.label_trie import softmax
 from runner.teacher.prompt import Renderer, Task, answer_schema
-from runner.teacher.vllm_engine import EngineSettings, VllmEngine, engine_options
 from runner.teacher.worker import QUESTIONS, Asking, Labeller
 
 pytest.importorskip("vllm")

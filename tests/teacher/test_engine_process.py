@@ -22,8 +22,8 @@ WORK = """
     import json, os, queue, signal, sys
     from pathlib import Path
     import psutil
-    from runner.teacher.engine import Choice, Draw, Sampling
-    from runner.teacher.vllm_engine import EngineSettings, VllmEngine
+    from runner.engines.protocol import Choice, Draw, Sampling
+    from runner.engines.vllm import EngineSettings, VllmEngine
 
     def is_engine(process):
         try:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.teacher.labels import Branch, LabelTrie, Path, softmax
+from runner.tasks.single_label.label_trie import Branch, LabelTrie, Path, softmax
 
 END = 99
 # Two labels, then what the trie must ask: "negative" [1], "neutral" [2], "neutral to positive" [2, 3, 4].

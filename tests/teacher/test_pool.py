@@ -12,9 +12,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from runner.teacher import pool as pooling
-from runner.teacher import votes
-from runner.teacher.pool import EQUAL, WEIGHTED, Pooled, dawid_skene, krippendorff_alpha, pairwise_agreement, pool
+from runner.tasks.single_label import dawid_skene as pooling
+from runner.tasks.single_label import votes
+from runner.tasks.single_label.dawid_skene import (
+    EQUAL,
+    WEIGHTED,
+    Pooled,
+    dawid_skene,
+    krippendorff_alpha,
+    pairwise_agreement,
+    pool,
+)
 
 # Krippendorff 2011, part C: 4 observers, 12 units; a dot is missing.
 OBSERVERS = ("123321412...", "1233224125.3", ".3332342251.", "12332441251.")

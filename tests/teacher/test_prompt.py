@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner import models
-from runner.teacher.labels import LabelTrie
+from runner.tasks.single_label.label_trie import LabelTrie
 from runner.teacher.parts import part_tokenizer
 from runner.teacher.prompt import Example, Renderer, Task, ask_again, messages, neutralise, render_chat
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.errors import DataError
-from runner.teacher.recorded import distribution
+from runner.system.errors import DataError
+from runner.tasks.single_label.recorded import distribution
 
 LABELS = ("negative", "neutral", "positive")
 

@@ -26,8 +26,8 @@ SCRIPT = """\
 import json, queue, sys
 import psutil
 from pathlib import Path
-from runner.teacher.engine import Choice, Draw, Sampling
-from runner.teacher.vllm_engine import EngineSettings, VllmEngine
+from runner.engines.protocol import Choice, Draw, Sampling
+from runner.engines.vllm import EngineSettings, VllmEngine
 
 def main():
     folder, size, prompts, tokens = json.loads(sys.argv[1])

@@ -19,11 +19,11 @@ from typing import Any
 
 import pytest
 
-from runner import student
-from runner.errors import EngineError
-from runner.teacher import vllm_engine
-from runner.teacher.engine import Choice, Draw, Sampling
-from runner.teacher.engine_errors import Written, advice, is_fatal
+from runner.engines import vllm as vllm_engine
+from runner.engines.protocol import Choice, Draw, Sampling
+from runner.engines.vllm_errors import Written, advice, is_fatal
+from runner.student import encoder
+from runner.system.errors import EngineError
 
 DRAW = Draw(Sampling(temperature=0.8, top_p=1.0, top_k=20, max_tokens=8), seed=1)
 
@@ -51,7 +51,7 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """There is no model with a tokenizer; and what a start sets does not last."""
-    monkeypatch.setattr(student, "load_tokenizer", lambda folder: "tokenizer")
+    monkeypatch.setattr(encoder, "load_tokenizer", lambda folder: "tokenizer")
     before = dict(os.environ)
     yield
     os.environ.clear()

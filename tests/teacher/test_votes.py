@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.teacher.votes import majority, probabilities, still_needed
+from runner.tasks.single_label.votes import majority, probabilities, still_needed
 
 LABELS: tuple[str | None, ...] = ("a", "b", "c", None)
 

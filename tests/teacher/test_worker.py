@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from runner.errors import EngineError
+from runner.engines.protocol import Sampling
+from runner.engines.vllm import EngineSettings
+from runner.rundir.folder import Folder
 from runner.stages.label import read_answers
-from runner.store import Folder
-from runner.teacher.engine import Sampling
+from runner.system.errors import EngineError
 from runner.teacher.prompt import Example, Task
-from runner.teacher.vllm_engine import EngineSettings
 from runner.teacher.worker import OVER_BUDGET, QUESTIONS, Asking, Labeller
 
 LABELS = ("negative", "neutral", "positive")

@@ -1,0 +1,1 @@
+"""What answers the teacher's requests: vLLM in this process, a server, or nothing at all, behind one protocol."""

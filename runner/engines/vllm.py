@@ -1,0 +1,356 @@
+"""vLLM: the one file that knows its API. An engine in this process, fed with token ids.
+
+One thread owns the engine, starts it, adds what has arrived and steps: requests join and leave at every
+step (continuous batching), whoever they belong to.
+"""
+
+from __future__ import annotations
+
+import atexit
+import copy
+import itertools
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runner.engines.protocol import Choice, Deliver, Draw, Reply, Sampling, Want
+from runner.engines.vllm_errors import Written, advice, gpu_answers, is_fatal
+from runner.models.folder import attends_sparsely, quantised_by
+from runner.system import machine
+from runner.system.errors import EngineError
+
+BLOCK_TOKENS, SPARSE_BLOCK_TOKENS = 32, 64
+"""Prefix caching reuses whole blocks. vLLM's CPU default, 128, wastes much of a 200-token prefix. Kernels for sparse
+attention (DeepSeek-V3.2) know no smaller ones than 64."""
+
+CPU_CACHE_BYTES = 2**30
+
+OLDEST_WITH_FLASH_ATTENTION = 80
+"""CUDA's compute capability, times ten."""
+
+WATCH_SECONDS = 1.0
+"""From one look at the engine's own process to the next."""
+
+FATAL = 70
+"""Exit status of a process whose engine is dead."""
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """What the engine is started with; lengths in tokens. ``options`` go to vLLM as they are."""
+
+    max_context: int
+    gpus: int
+    seed: int
+    start_minutes: float = 30.0
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Request:
+    prompt: Sequence[int]
+    want: Want
+    deliver: Deliver
+
+
+def engine_options(settings: EngineSettings, folder: Path | None = None) -> dict[str, Any]:
+    """vLLM's engine arguments that we choose, under those that the user wrote; the model is in ``folder``."""
+    chosen: dict[str, Any] = {
+        "max_model_len": settings.max_context,
+        "tensor_parallel_size": max(1, settings.gpus),
+        "block_size": SPARSE_BLOCK_TOKENS if folder and attends_sparsely(folder) else BLOCK_TOKENS,
+        "enable_prefix_caching": True,
+        "seed": settings.seed,
+        "disable_log_stats": True,
+        "trust_remote_code": False,
+    }
+    if settings.gpus == 0:
+        # Where the processor cannot multiply bf16, doing it in steps takes many times as long as fp32.
+        dtype = "bfloat16" if machine.has_bf16() or _half_alone(folder) else "float32"
+        chosen |= {"kv_cache_memory_bytes": CPU_CACHE_BYTES, "enforce_eager": True, "dtype": dtype}
+        # A seeded request whose prompt is read in two steps breaks the step on processors (vLLM 0.32: "CPU Generator
+        # does not use offset"), so that prompts are read whole.
+        chosen |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(4096, settings.max_context)}
+    return chosen | settings.options
+
+
+def _half_alone(folder: Path | None) -> bool:
+    """Whether vLLM computes this model in half precision alone, as most of its kernels for quantised weights do."""
+    return folder is not None and quantised_by(folder) not in (None, "compressed-tensors")
+
+
+def block_tokens(settings: EngineSettings) -> int:
+    """Tokens in a block of the engine's cache, as it is asked for; 1 where vLLM is left to choose."""
+    size = engine_options(settings)["block_size"]
+    return size if isinstance(size, int) else 1
+
+
+class VllmEngine:
+    """A model in vLLM.
+
+    :raises EngineError: when it cannot start, or has not within ``start_minutes``, with what to change.
+    """
+
+    tokenizer: Any
+    block_tokens: int | None = None
+
+    def __init__(self, folder: Path, settings: EngineSettings) -> None:
+        self._inbox: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._failed: EngineError | None = None
+        self._ready, self._over = threading.Event(), threading.Event()
+        # vLLM ties its computing threads to the thread that starts it: that one must also step.
+        self._thread = threading.Thread(target=self._run, args=(folder, settings), name="vllm", daemon=True)
+        self._thread.start()
+        if not self._ready.wait(settings.start_minutes * 60):
+            raise EngineError(
+                f"the teacher's engine did not start within {settings.start_minutes:g} minutes; raise "
+                "teacher.start_minutes if the model is large or its disk slow, else look at the node's GPUs"
+            )
+        if self._failed:
+            raise self._failed
+
+    def submit(self, prompt: Sequence[int], want: Want, deliver: Deliver) -> None:
+        """See :class:`runner.engines.protocol.Engine`."""
+        self._inbox.put(_Request(prompt, want, deliver))
+
+    def close(self) -> None:
+        """Stop the thread; what is under way gets an error."""
+        self._inbox.put(None)
+        self._thread.join()
+
+    def _run(self, folder: Path, settings: EngineSettings) -> None:
+        from runner.student.encoder import load_tokenizer  # in the actor only: the driver needs no torch
+
+        written = Written()
+        try:
+            # Not vLLM's, which is a pool: each thread that finds it busy has it copied, which takes a second.
+            self.tokenizer = load_tokenizer(folder)
+            engine = _start(folder, settings)
+            # Else an exit would wait for the engine's own process, which waits for this one.
+            atexit.register(self._shut_down, engine)
+            # Not always the one that was asked for: a hybrid model's blocks hold a whole state, hundreds of tokens.
+            self.block_tokens = engine.vllm_config.cache_config.block_size
+        except BaseException as error:  # vLLM raises whatever its layers raise
+            self._failed = EngineError(f"the teacher's engine could not start: {advice(error, written.lines())}")
+            return
+        finally:
+            self._ready.set()
+        if (process := getattr(engine.engine_core, "resources", None)) is not None:
+            threading.Thread(target=self._watch, args=(process,), name="vllm-watch", daemon=True).start()
+        try:
+            _Loop(engine, self._inbox, settings.gpus > 0).run()
+            atexit.unregister(self._shut_down)
+            self._shut_down(engine)
+        except BaseException:
+            # Without this thread every row would wait for ever.
+            traceback.print_exc()
+            os._exit(FATAL)
+
+    def _watch(self, process: Any) -> None:
+        """End this process when the engine's own is gone: vLLM's client would wait for it for ever (0.32)."""
+        while not self._over.wait(WATCH_SECONDS):
+            if process.engine_dead:
+                print("the engine's process is gone", file=sys.stderr, flush=True)
+                os._exit(FATAL)
+
+    def _shut_down(self, engine: Any) -> None:
+        self._over.set()
+        engine.engine_core.shutdown()
+
+
+class _Loop:
+    """Add what arrives, step, hand out what is finished; until told to stop."""
+
+    def __init__(self, engine: Any, inbox: queue.SimpleQueue[_Request | None], on_gpu: bool) -> None:
+        self._engine, self._inbox, self._on_gpu = engine, inbox, on_gpu
+        self._requests = _Requests(engine)
+        self._running: dict[str, _Request] = {}
+        self._suspects: list[_Request] = []
+        self._numbers = map(str, itertools.count())
+
+    def run(self) -> None:
+        while self._receive():
+            if not self._running and self._suspects:
+                self._add(self._suspects.pop())
+            if not self._running:
+                continue
+            try:
+                outputs = self._engine.step()
+            except Exception as error:  # as above
+                self._broken(error)
+                continue
+            for output in outputs:
+                if output.finished and (request := self._running.pop(output.request_id, None)):
+                    request.deliver(_outcome(request.want, output))
+        for request in [*self._running.values(), *self._suspects]:
+            request.deliver(EngineError("the engine was stopped"))
+
+    def _receive(self) -> bool:
+        """Take in what has arrived; wait only while there is nothing to compute. False: stop."""
+        idle = not self._running and not self._suspects
+        while idle or not self._inbox.empty():
+            request = self._inbox.get()
+            if request is None:
+                return False
+            self._add(request)
+            idle = False
+        return True
+
+    def _add(self, request: _Request) -> None:
+        number = next(self._numbers)
+        try:
+            made = self._requests.make(number, list(request.prompt), request.want)
+            # The engine makes the name unique; its output carries ours again.
+            self._engine.add_request(number, made, made.sampling_params)
+        except Exception as error:  # a request that vLLM refuses harms no other
+            self._leave_if_fatal(error)
+            request.deliver(error)
+            return
+        self._running[number] = request
+
+    def _broken(self, error: Exception) -> None:
+        """A step failed: the one request that ran is at fault; of several, each is tried alone."""
+        self._leave_if_fatal(error)
+        running, self._running = self._running, {}
+        self._engine.abort_request(list(running))
+        if len(running) == 1:
+            next(iter(running.values())).deliver(error)
+        else:
+            self._suspects += running.values()
+
+    def _leave_if_fatal(self, error: Exception) -> None:
+        if is_fatal(error) or (self._on_gpu and not gpu_answers()):
+            # Nothing in this process can be computed any more. Ray starts the actor anew, here or on another node, and
+            # what was in flight is done again; an error for each row would lose them all.
+            traceback.print_exception(error)
+            os._exit(FATAL)
+
+
+class _Requests:
+    """vLLM's requests. It checks the parameters of the first of each kind and fills them in, which takes a tenth of a
+    millisecond; the others are copies of that one, with a prompt and a seed of their own.
+    """
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self._first: dict[tuple[int, ...] | Sampling, Any] = {}
+
+    def make(self, number: str, prompt: list[int], want: Want) -> Any:
+        """A request named ``number``. :raises ValueError: when vLLM refuses its parameters, or it is too long."""
+        kind = want.tokens if isinstance(want, Choice) else want.sampling
+        if kind not in self._first:
+            self._first[kind] = self._checked(number, prompt, want)
+        self._check(prompt)
+        request = copy.copy(self._first[kind])
+        request.request_id, request.prompt_token_ids, request.arrival_time = number, prompt, time.time()
+        if isinstance(want, Draw):
+            request.sampling_params = copy.copy(request.sampling_params)
+            request.sampling_params.seed = want.seed
+        return request
+
+    def _checked(self, number: str, prompt: list[int], want: Want) -> Any:
+        from vllm.inputs.engine import tokens_input
+
+        tasks = self._engine.get_supported_tasks()
+        return self._engine.input_processor.process_inputs(number, tokens_input(prompt), _parameters(want), tasks)
+
+    def _check(self, prompt: list[int]) -> None:
+        """What vLLM checks of every prompt. :raises ValueError: where one would break the step for all."""
+        most = self._engine.model_config.max_model_len
+        if not 0 < len(prompt) < most:
+            raise ValueError(f"a prompt of {len(prompt)} tokens does not fit into a context of {most}")
+        self._engine.renderer.validate_token_ids(prompt)
+
+
+def _start(folder: Path, settings: EngineSettings) -> Any:
+    # On a GPU in a process of its own: its scheduler and the launches of its kernels would wait for the interpreter
+    # lock behind tokenising, and the GPU for them. On processors in this one, which has the cores anyway. Ray ends the
+    # actor's whole process group, so that nothing outlives it.
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "1" if settings.gpus else "0")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    # Its kernels are compiled at the first start, which needs nvcc; and it draws without seeds, while ours are seeded.
+    os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")
+    if settings.gpus == 0:
+        _compile_nothing()
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.platforms import current_platform
+    from vllm.usage.usage_lib import UsageContext
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    if settings.gpus == 0 and not current_platform.is_cpu():
+        raise EngineError(
+            f"teacher.resources.gpus is 0, and the vLLM that is installed computes on {_devices(current_platform)} "
+            "alone, where no GPU was reserved for it: ask for gpus: 1, or install vLLM for processors"
+        )
+    options = engine_options(settings, folder)
+    if settings.gpus and not current_platform.has_device_capability(OLDEST_WITH_FLASH_ATTENTION):
+        # What vLLM would take on a T4 is compiled at the first start, with an nvcc that images do not have.
+        options = {"attention_backend": "TRITON_ATTN"} | options
+    arguments = EngineArgs(model=str(folder), **options)
+    return LLMEngine.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
+
+
+def _compile_nothing() -> None:
+    """Compiling takes a minute or more, gains nothing that could be measured on CPUs, and images have no compiler.
+
+    The variable alone may come too late: torch has read it where the student's part of it was imported before.
+    """
+    import torch._dynamo.config
+
+    torch._dynamo.config.disable = os.environ.setdefault("TORCH_COMPILE_DISABLE", "1") == "1"
+
+
+def _devices(platform: Any) -> str:
+    """What vLLM calls the devices that it computes on; of a GPU build on a machine without one it names none."""
+    return str(platform.device_name or "GPUs")
+
+
+def _parameters(want: Want) -> Any:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+    final = RequestOutputKind.FINAL_ONLY
+    if isinstance(want, Choice):
+        return SamplingParams(
+            max_tokens=1,
+            temperature=0.0,
+            logprob_token_ids=list(want.tokens),
+            detokenize=False,
+            output_kind=final,
+        )
+    how = want.sampling
+    return SamplingParams(
+        temperature=how.temperature,
+        top_p=how.top_p,
+        top_k=how.top_k,
+        max_tokens=how.max_tokens,
+        seed=want.seed,
+        output_kind=final,
+        structured_outputs=StructuredOutputsParams(json=how.schema) if how.schema else None,
+    )
+
+
+def _outcome(want: Want, output: Any) -> Reply | EngineError:
+    """What is delivered of a request that has ended."""
+    try:
+        return _reply(want, output)
+    except (IndexError, KeyError, TypeError, AttributeError):
+        why = next((str(one.finish_reason) for one in output.outputs or () if one.finish_reason), "no reason given")
+        return EngineError(f"the engine ended a request without an answer ({why})")
+
+
+def _reply(want: Want, output: Any) -> Reply:
+    answer = output.outputs[0]
+    if isinstance(want, Draw):
+        return Reply(answer.text, len(answer.token_ids), cached=output.num_cached_tokens)
+    found = answer.logprobs[0]
+    return Reply(tokens=1, logprobs={token: found[token].logprob for token in want.tokens})

@@ -1,0 +1,139 @@
+"""How many tokens the prompts of a spec have, before any was asked: counted where the tokenizer is on this machine,
+estimated from characters where it is not. Fetches nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+from runner import models
+from runner.data.reading import read_rows
+from runner.data.sources import source_of
+from runner.engines.vllm import block_tokens
+from runner.planning.hardware.throughput import CHARACTERS_PER_TOKEN
+from runner.spec import Spec
+from runner.stages import label, load
+from runner.student.vocabulary import tokenizer_in
+from runner.system.errors import ModelError
+from runner.tasks.single_label.label_trie import LabelTrie
+from runner.teacher import prompt
+
+SAMPLE = 200
+"""Texts that are counted."""
+
+MARKUP = 5
+"""Tokens that each turn costs besides its content."""
+_WORDS = re.compile(r"[^\W_]+|\W|_")
+"""What tokens are taken to be where labels are looked at without a tokenizer."""
+
+
+@dataclass(frozen=True)
+class PromptTokens:
+    """Tokens of the part that all prompts share, mean tokens of a row's own part, and how they were counted.
+
+    ``exact`` is False where they are estimated.
+    """
+
+    fixed: int
+    per_row: int
+    counted: str
+    exact: bool
+
+
+def prompt_tokens(spec: Spec, texts: Sequence[str]) -> PromptTokens:
+    """The tokens of the teacher's prompts about ``texts``, of which a sample is looked at."""
+    task, shown = shown_task(spec)
+    turns, all_turns = (prompt.messages(one, "") for one in (task, shown))
+    count = _counter(spec)
+    sample = [text[:20_000] for text in texts[:: max(1, len(texts) // SAMPLE)]]
+    counted = f"with the model's tokenizer on {len(sample)} rows" if count else "from characters"
+    exact = count is not None
+    count = count or (lambda text: len(text) / CHARACTERS_PER_TOKEN)
+    fixed = sum(count(turn["content"]) + MARKUP for turn in turns)
+    examples = sum(count(turn["content"]) + MARKUP for turn in all_turns) - fixed
+    if spec.task.pool is None or spec.task.pool.select == "diverse":
+        fixed, examples = fixed + examples, 0
+    per_row = sum(map(count, sample)) / max(1, len(sample)) + MARKUP + examples
+    return PromptTokens(round(fixed), round(per_row), counted, exact)
+
+
+@dataclass(frozen=True)
+class Requests:
+    """What one row takes with prompt ``direct``: requests, and tokens that are read for those after the first.
+
+    A label is scored wherever labels part, each time behind the whole prompt, of which the engine keeps whole blocks.
+    """
+
+    number: int
+    read_again: int
+
+
+def direct_requests(spec: Spec, per_row: float) -> Requests:
+    """The requests of a row whose own part of the prompt has ``per_row`` tokens, on average.
+
+    :raises ValueError: when the teacher cannot tell the labels apart.
+    """
+    tokenizer = _tokenizer(spec)
+    known: dict[str, int] = {}
+    ids = [
+        tokenizer.encode(name, add_special_tokens=False).ids
+        if tokenizer
+        else [known.setdefault(word, len(known)) for word in _WORDS.findall(name)]
+        for name in spec.task.labels
+    ]
+    trie = LabelTrie.build(ids, 1 + max(max(row, default=0) for row in ids))
+    block = block_tokens(label.settings_of(spec.teacher))
+    tail = per_row if per_row < block else block / 2
+    prefixes = sum(len(branch.prefix) * len(branch.requests) for branch in trie.branches)
+    return Requests(trie.requests, round((trie.requests - 1) * tail + prefixes))
+
+
+def recorded_answer_tokens(spec: Spec) -> float:
+    """Mean tokens of the recorded answers, each reason with its vote, of a sample of train.
+
+    :raises DataError: when the file is broken, or lacks a column.
+    """
+    count = _counter(spec) or (lambda text: len(text) / CHARACTERS_PER_TOKEN)
+    pairs = list(zip(spec.teacher.reasons, spec.teacher.columns, strict=True))
+    columns = [column for pair in pairs for column in pair]
+    rows = islice(read_rows(source_of(spec, spec.data.train), columns, spec.teacher.columns), SAMPLE)
+    answers = [
+        json.dumps({"reason": row.values[reason], "label": row.values[label]}, ensure_ascii=False)
+        for row in rows
+        for reason, label in pairs
+    ]
+    return sum(map(count, answers)) / len(answers)
+
+
+def shown_task(spec: Spec) -> tuple[prompt.Task, prompt.Task]:
+    """The task without and with examples; of a pool the first ones stand in for those that will be chosen."""
+    task, pool = label.task_of(spec), spec.task.pool
+    if pool is None:
+        return task, task
+    first = [prompt.Example(**one) for one in load.examples_of(spec)[: pool.k]]
+    return task, replace(task, examples=tuple(first))
+
+
+def _counter(spec: Spec) -> Callable[[str], float] | None:
+    """A function from text to its number of tokens, where the teacher's tokenizer is on this machine."""
+    tokenizer = _tokenizer(spec)
+    return None if tokenizer is None else lambda text: len(tokenizer.encode(text, add_special_tokens=False))
+
+
+def _tokenizer(spec: Spec) -> Any:
+    """The teacher's tokenizer, where it is on this machine."""
+    if spec.teacher.engine == "noop":
+        return None
+    model, own = (spec.teacher.model, spec.teacher.revision, spec.base), spec.teacher.endpoint is None
+    try:
+        if not models.describe(*model, weights=own).present:
+            return None
+        folder = models.ensure(*model, weights=own)
+    except ModelError:  # recorded answers may be anybody's: then the name is no model's
+        return None
+    return tokenizer_in(folder)

@@ -1,0 +1,159 @@
+"""The model card: what the student decides, where it comes from, how good it is, and what it is not for."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from markupsafe import Markup
+
+from runner.publish.cards import teacher
+from runner.publish.cards.markdown import block, card
+from runner.report import classes, narrative
+from runner.report.gather import Run
+from runner.report.text import flat, interval
+from runner.report.verdict import verdict
+
+# The licences that the Hub knows by these names; any other is `other`, with its own name beside it.
+HUB_LICENCES = frozenset(
+    [
+        *(
+            "apache-2.0",
+            "mit",
+            "bsd-2-clause",
+            "bsd-3-clause",
+            "isc",
+            "unlicense",
+            "openrail",
+            "gemma",
+            "llama2",
+            "llama3",
+        ),
+        *("mpl-2.0", "gpl-2.0", "gpl-3.0", "lgpl-3.0"),
+        *("cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0"),
+    ]
+)
+
+
+def model_card(run: Run, report: dict[str, Any], load_from: str, where: str | None) -> str:
+    """The card as Markdown.
+
+    ``load_from`` is what ``transformers`` is to load: a name on the Hub, or a folder; that is seen from ``where``.
+    """
+    licence = base_licence(run)
+    values = {
+        "report": report,
+        "scores": report["evaluate"],
+        "by_class": classes.in_tables(report["evaluate"]),
+        "left_out": classes.left_out(report["evaluate"]),
+        "most": classes.MANY,
+        "train": report["train"],
+        "label": report["label"],
+        "instructions": run.info["spec"]["task"].get("instructions") or "",
+        "load": Markup(loading(load_from)),
+        "where": where,
+        "recorded": teacher.all_recorded(run),
+        "max_length": (run.info["spec"].get("student") or {}).get("max_length"),
+        "base": base_model(run),
+        "licence": licence or teacher.UNKNOWN,
+        "verdict": verdict(report),
+        "lines": narrative.lines(report),
+        "interval": interval,
+        "teachers": teacher.teachers(run),
+        "prompts": teacher.prompts(run),
+        "chosen_examples": teacher.chosen_examples(run),
+        "agreement": teacher.agreement(run),
+        "hub_data": hub_data(run),
+        "removed": narrative.removed(report),
+        "limits": narrative.limits(report),
+        "runtime": (report.get("export") or {}).get("runtime") if narrative.original(report) else None,
+        "unknown": teacher.UNKNOWN,
+    }
+    return card(_front_matter(run, report, licence), "model.md.jinja", values)
+
+
+def loading(load_from: str) -> str:
+    """The code that loads the student and asks it about two texts; it prints a label with its score for each."""
+    return block(
+        "from transformers import pipeline\n\n"
+        f'classify = pipeline("text-classification", model={json.dumps(load_from)}, truncation=True)\n'
+        'for answer in classify(["A text of yours.", "Another one."]):\n'
+        '    print(answer["label"], round(answer["score"], 3))',
+        "python",
+    )
+
+
+def base_model(run: Run) -> str | None:
+    """The student's base model on the Hub, or None where it comes from nowhere that is known."""
+    return teacher.origin_of(run.summaries["train"]).hub
+
+
+def base_licence(run: Run) -> str | None:
+    """The licence of the student's base model."""
+    summary = run.summaries["train"]
+    licence = summary.get("licence") or teacher.origin_of(summary).licence
+    return str(licence) if licence else None
+
+
+def hub_data(run: Run) -> str | None:
+    """The Hub's data set that the train texts come from, if they do."""
+    source = (run.info["spec"].get("data") or {}).get("train") or {}
+    return str(source["path"]) if source.get("format") == "hub" else None
+
+
+def _front_matter(run: Run, report: dict[str, Any], licence: str | None) -> Any:
+    from huggingface_hub import ModelCardData
+
+    # On one line each: YAML reads some exotic line ends otherwise than it writes them.
+    name = flat(str(report["name"]))
+    base, data = (one and flat(one) for one in (base_model(run), hub_data(run)))
+    return ModelCardData(
+        **_licence(licence),
+        library_name="transformers",
+        pipeline_tag="text-classification",
+        base_model=base,
+        base_model_relation="finetune" if base else None,
+        datasets=[data] if data else None,
+        metrics=["accuracy", "f1"],
+        tags=["tutelage", "distillation"],
+        model_name=name,
+        eval_results=_results(report, name),
+    )
+
+
+def _licence(licence: str | None) -> dict[str, str]:
+    """As the Hub wants it: one of its own names, or `other` with another."""
+    if licence is None:
+        return {"license": "other", "license_name": "not-known"}
+    known = licence.lower()
+    if known in HUB_LICENCES:
+        return {"license": known}
+    return {"license": "other", "license_name": re.sub(r"[^a-z0-9.-]+", "-", known).strip("-") or "not-known"}
+
+
+def _results(report: dict[str, Any], name: str) -> list[Any]:
+    """The student's figures on the experts' rows, for the Hub's result table."""
+    from huggingface_hub import EvalResult
+
+    # What the card's files give; of an export's figures only accuracy was measured for them as well.
+    student = narrative.original(report) or report["evaluate"]["student"]
+    wanted = (
+        ("accuracy", "accuracy", "Accuracy", None),
+        ("macro_f1", "f1", "Macro F1", {"average": "macro"}),
+    )
+    return [
+        EvalResult(
+            task_type="text-classification",
+            task_name="Text classification",
+            dataset_type=name,
+            dataset_name=f"{name}, test texts labelled by experts",
+            dataset_split="test",
+            metric_type=kind,
+            metric_name=shown,
+            metric_value=round(student[figure], 4),
+            metric_args=arguments,
+        )
+        for figure, kind, shown, arguments in wanted
+        if student.get(figure) is not None
+    ]

@@ -1,0 +1,1 @@
+"""The student: an encoder that loads, learns from label probabilities, and predicts."""

@@ -1,0 +1,39 @@
+"""A classifier that knows its task before it is fine-tuned: its head is fitted to the encoder as it is.
+
+With few texts that head alone is often the best student, for fine-tuning learns a teacher's mistakes by heart. It can
+also be where fine-tuning starts, instead of a head of random numbers (LP-FT; Kumar et al. 2022, arXiv:2202.10054).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+from runner.student import pooling
+from runner.student.linear_head import Head, fit_head
+
+
+def fit(model: torch.nn.Module, answered: Iterable[list[int]], targets: torch.Tensor, seed: int) -> Head | None:
+    """Set the model's last layer to what fits ``targets``, ``(rows, labels)``, best; what was fitted.
+
+    None, and the layer is as it was, where what it reads is not finite numbers.
+
+    ``answered`` calls the model on all rows, a batch at a time, and yields the numbers of each batch's rows.
+    """
+    found: list[torch.Tensor] = []  # what the last layer is given: (rows, width) of each batch
+    last = pooling.last_linear(model)
+    handle = last.register_forward_pre_hook(lambda _, given: found.append(given[0].detach().float().cpu()))
+    try:
+        rows = [row for batch in answered for row in batch]
+    finally:
+        handle.remove()
+    features = torch.empty(len(rows), last.in_features)
+    features[rows] = torch.cat(found)
+    if not torch.isfinite(features).all():
+        return None
+    head = fit_head(features, targets.cpu(), seed)
+    with torch.no_grad():
+        last.weight.copy_(head.weight)
+        last.bias.copy_(head.bias)
+    return head

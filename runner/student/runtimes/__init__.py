@@ -1,0 +1,1 @@
+"""The student outside of torch: exported, in eight bits, run by ONNX Runtime or OpenVINO."""

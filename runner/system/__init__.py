@@ -1,0 +1,1 @@
+"""This machine and this process: versions, signals, paths, errors. Knows nothing of the pipeline."""

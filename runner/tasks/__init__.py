@@ -1,0 +1,1 @@
+"""What a task is: one package for each kind."""

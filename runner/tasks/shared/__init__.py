@@ -1,0 +1,1 @@
+"""What several kinds of tasks have in common."""

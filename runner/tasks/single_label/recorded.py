@@ -1,0 +1,150 @@
+"""Recorded answers: a cell is a label, or probabilities by label as JSON, or neither. Never prose: what a sentence
+means is for people to say. Knows no files and no rows.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from runner.tasks.shared.labels import find, listed, look_alike, shown
+from runner.tasks.single_label.answers import named
+
+ADVICE = "name the columns that hold the votes in teacher.columns, or correct them"
+
+CLOSE_TO_ONE = 0.01
+"""How far probabilities may be from 1 together: they may be written with two digits."""
+
+MOST = 200
+"""Characters of a value by which it is counted."""
+
+SHOWN = 5
+"""So many different values of a column are named in a message; the rest is counted."""
+
+
+def distribution(cell: str, labels: Sequence[str]) -> list[float] | None:
+    """The probabilities of ``{"negative": 0.1, "neutral": 0.9}`` in the order of ``labels``, summing to 1.
+
+    Labels that are not named have none. None where the cell is anything else.
+
+    :raises ValueError: when it names labels with numbers that are no distribution, with what is wrong.
+    """
+    found = _object(cell)
+    if not found or any(isinstance(v, bool) or not isinstance(v, int | float) for v in found.values()):
+        return None
+    by_label: dict[str, float] = {}
+    strangers = []
+    for name, value in found.items():
+        if (label := find(name, labels)) is None:
+            strangers.append(name)
+        elif label in by_label:
+            raise ValueError(f"two probabilities of {label!r}")
+        else:
+            by_label[label] = _number(value)
+    if not by_label:
+        return None
+    if strangers:
+        # A field beside the probabilities, or a label that was left out of the task: nobody can tell.
+        twin = next((label for label in labels if look_alike(strangers[0], label)), None)
+        hint = f"; it only looks like {twin!a}" if twin else ""
+        name = shown(strangers[0], labels)
+        raise ValueError(f"a probability of {name}, which is not among task.labels ({listed(labels)}){hint}")
+    values = [by_label.get(label, 0.0) for label in labels]
+    if wrong := [value for value in values if not 0 <= value <= 1]:
+        raise ValueError(f"{wrong[0]:g} is no probability")
+    total = math.fsum(values)
+    if abs(total - 1) > CLOSE_TO_ONE:
+        raise ValueError(f"the probabilities sum to {total:.4g}, not to 1")
+    return [value / total for value in values]
+
+
+def label_of(cell: str, labels: Sequence[str]) -> str | None:
+    """The label that a cell says: it is one, or JSON that holds one (``{"label": "neutral"}``), or probabilities of
+    which one is the largest. None where it says nothing, and for all prose.
+
+    :raises ValueError: as :func:`distribution`.
+    """
+    if (chances := distribution(cell, labels)) is not None:
+        top = max(chances)
+        best = [label for label, chance in zip(labels, chances, strict=True) if chance == top]
+        return best[0] if len(best) == 1 else None
+    found = _object(cell)
+    if found is None:
+        return named(cell, labels)
+    return named({name.casefold(): value for name, value in found.items()}.get("label"), labels)
+
+
+@dataclass
+class Columns:
+    """What columns of votes hold, row by row: which rows have no usable vote, and what stands there instead."""
+
+    names: Sequence[str]
+    labels: Sequence[str]
+    rows: int = 0
+    without: int = 0
+    _usable: Counter[str] = field(default_factory=Counter)
+    _values: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def look(self, cells: Sequence[str]) -> None:
+        """Count one row: a cell for each column. :raises ValueError: as :func:`distribution`, with the column."""
+        any_usable = False
+        for name, cell in zip(self.names, cells, strict=True):
+            try:
+                usable = distribution(cell, self.labels) is not None or label_of(cell, self.labels) is not None
+            except ValueError as error:
+                raise ValueError(f"column {name!r}: {error}") from error
+            any_usable |= usable
+            self._usable[name] += usable
+            self._values.setdefault(name, Counter())[cell.strip()[:MOST] if not usable else ""] += not usable
+        self.rows += 1
+        self.without += not any_usable
+
+    def dead(self) -> list[str]:
+        """Columns of which no cell is a vote: another column was meant, or other labels."""
+        return [name for name in self.names if self.rows and not self._usable[name]]
+
+    def too_many(self, allowed: float) -> bool:
+        """Whether more rows lack a vote than the share ``allowed``; of few rows one may, unless none may."""
+        return self.without > (max(1.0, allowed * self.rows) if allowed else 0)
+
+    def held(self, only: Sequence[str] = ()) -> str:
+        """What stands there that is no vote: the most frequent values of each column, each with its count."""
+        said = []
+        for name in only or self.names:
+            counts = +self._values.get(name, Counter())
+            if counts:
+                said.append(f"column {name} holds {_listed(counts, self.labels)}")
+        return "; ".join([*said, f"task.labels are {listed(self.labels)}"])
+
+    def words(self) -> str:
+        """How many rows have no vote, and why."""
+        share = f"{100 * self.without / max(1, self.rows):.1f} %"
+        return f"{self.without:,} of {self.rows:,} rows ({share}) have no usable vote: {self.held()}"
+
+
+def _listed(counts: Counter[str], labels: Sequence[str]) -> str:
+    common = [
+        f"{shown(value, labels, 40) if value else 'nothing'} ({rows:,})" for value, rows in counts.most_common(SHOWN)
+    ]
+    more = [f"and {len(counts) - SHOWN:,} other values"] if len(counts) > SHOWN else []
+    return ", ".join([*common, *more])
+
+
+def _number(value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except OverflowError:  # JSON knows whole numbers of any length
+        return math.inf
+
+
+def _object(cell: str) -> dict[str, object] | None:
+    if not cell.lstrip().startswith("{"):
+        return None
+    try:
+        found = json.loads(cell)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
