@@ -1,4 +1,4 @@
-"""What fits on which GPU, as `plan` and `run` say it, against the table made by hand: `tests/hardware/truth.yaml`.
+"""What fits on which GPU, as `plan` and `run` say it, against tests/planning/hardware/truth.yaml, made by hand.
 
 python bench/truth.py
 """
@@ -17,11 +17,12 @@ ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "bench" / "out" / "gpu.json"
 MOST_SECONDS = 90
 WHAT = {
-    "cells of the truth table that are equal": "tests/hardware/test_truth.py",
-    "weights and KV cache that are exactly transformers' and vLLM's": "tests/hardware/test_counts.py",
+    "cells of the truth table that are equal": "tests/planning/hardware/test_truth.py",
+    "weights and KV cache that are exactly transformers' and vLLM's": "tests/planning/hardware/test_counts.py",
     "injected failures that are told with their cause": (
-        "tests/teacher/test_vllm_errors.py tests/test_loss_scale.py tests/test_not_finite.py tests/test_machine.py "
-        "tests/test_device_errors.py tests/test_inflight.py tests/hardware/test_nvml.py tests/teacher/test_batch.py"
+        "tests/engines/test_vllm_errors.py tests/student/test_loss_scale.py tests/student/test_not_finite.py "
+        "tests/system/test_machine.py tests/system/test_device_errors.py tests/student/test_inflight.py "
+        "tests/planning/hardware/test_nvml.py tests/teacher/test_batch.py"
     ),
 }
 
