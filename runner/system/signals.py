@@ -84,6 +84,12 @@ def kept() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in STOPPING}
     try:
         yield
+    except SystemExit:
+        # So leaves a handler of theirs that was told of SIGTERM while it stood in the place of ours (Ray's does).
+        if not _stop.listening or stopping():
+            raise
+        _stop.number, _stop.raised = signal.SIGTERM, time.monotonic()
+        raise Terminated from None
     finally:
         # Even where Python knows of no change: C++ code puts its own below Python's.
         _set(before)

@@ -183,6 +183,19 @@ def test_16_handlers_of_a_library_do_not_stay() -> None:
     assert signal.getsignal(signal.SIGTERM) is not before
 
 
+def test_16_a_signal_that_a_librarys_handler_was_told_of_is_ours_all_the_same() -> None:
+    """Ray's leaves by ``sys.exit``, from the first line of ``ray.init`` until ours are back."""
+    with signals.listening():
+        with pytest.raises(signals.Terminated) as found, signals.kept():
+            signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        assert signals.received() == signal.SIGTERM
+        assert signals.left(found.value) is found.value
+    with pytest.raises(SystemExit), signals.kept():
+        sys.exit(3)
+
+
 def test_16_what_is_ignored_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
