@@ -126,7 +126,9 @@ def left(raised: BaseException) -> BaseException:
     if not _stop.number:
         return raised
     _stop.leaving = True
-    return raised if isinstance(raised, KeyboardInterrupt) else _signal(_stop.number)
+    # Where Ray waits in C++ it raises a KeyboardInterrupt of its own, whichever signal it was.
+    told = _signal(_stop.number)
+    return raised if type(raised) is type(told) else told
 
 
 def dealt_with() -> int:

@@ -196,6 +196,19 @@ def test_16_a_signal_that_a_librarys_handler_was_told_of_is_ours_all_the_same() 
         sys.exit(3)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_16_what_comes_of_a_signal_on_its_way_is_told_as_the_signal(number: signal.Signals) -> None:
+    with signals.listening():
+        with pytest.raises(KeyboardInterrupt) as found:
+            try:
+                os.kill(os.getpid(), number)
+                time.sleep(1)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt from None  # as Ray does where it waits in C++
+        why = signals.left(found.value)
+    assert type(why) is (KeyboardInterrupt if number == signal.SIGINT else signals.Terminated)
+
+
 def test_16_what_is_ignored_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
