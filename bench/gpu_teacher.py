@@ -187,8 +187,8 @@ def observed() -> Iterator[dict[str, Any]]:
         seen["engines"].append(engine)
         return engine
 
-    def replying(want: Any, output: Any) -> Any:
-        found = reply(want, output)
+    def replying(request: Any, output: Any) -> Any:
+        found = reply(request, output)
         seen["cached"] += output.num_cached_tokens or 0
         seen["prompt"] += len(output.prompt_token_ids or ())
         seen["generated"] += found.tokens

@@ -53,9 +53,9 @@ class Simulated:
         self.tokenizer = NoopTokenizer()
         threading.Thread(target=self._run, daemon=True).start()
 
-    def submit(self, prompt: Sequence[int], want: Any, deliver: Callable[[Any], None]) -> None:
+    def submit(self, prompt: Sequence[int], request: Any, deliver: Callable[[Any], None]) -> None:
         """A request; its answer is as long as its prompt and seed say."""
-        chance = np.random.default_rng([sum(prompt) % 2**31, want.seed])
+        chance = np.random.default_rng([sum(prompt) % 2**31, request.seed])
         tokens = int(np.clip(round(chance.lognormal(np.log(MEAN_TOKENS) - 0.06, 0.35)), 8, MOST_TOKENS))
         self._inbox.put((tokens, deliver))
 

@@ -21,7 +21,7 @@ def rate_in(engine: Any, dtype: str) -> float:
     """Operations per second of a large matrix product on the thread of ``engine`` (a VllmEngine) while it is idle."""
     import torch
 
-    from runner.engines.protocol import Choice
+    from runner.engines.protocol import ScoreTokens
 
     found: queue.SimpleQueue[float | Exception] = queue.SimpleQueue()
 
@@ -32,7 +32,7 @@ def rate_in(engine: Any, dtype: str) -> float:
             found.put(error)
 
     tokens = engine.tokenizer("a", add_special_tokens=False).input_ids
-    engine.submit(tokens, Choice((tokens[0],)), measure)
+    engine.submit(tokens, ScoreTokens((tokens[0],)), measure)
     rate = found.get()
     if isinstance(rate, Exception):
         raise rate

@@ -285,7 +285,7 @@ def ray_data_llm(model: str, spec: Any) -> Label:
 
 def bare(model: str, spec: Any) -> Label:
     """The engine alone, with our options and prompts: all requests in, then steps until all are out."""
-    from runner.engines.protocol import Choice, Reply
+    from runner.engines.protocol import Reply, ScoreTokens
     from runner.engines.vllm import VllmEngine, block_tokens
     from runner.stages.label import settings_of, task_of
     from runner.tasks.single_label.label_trie import LabelTrie
@@ -298,11 +298,11 @@ def bare(model: str, spec: Any) -> Label:
 
     def label(texts: list[str]) -> list[str]:
         inbox: queue.SimpleQueue[tuple[str, Reply | Exception]] = queue.SimpleQueue()
-        want = Choice(trie.branches[0].choices)
+        request = ScoreTokens(trie.branches[0].choices)
         for text in texts:
             prompts[text] = renderer.prompt(renderer.text_ids(text))
         for text in texts:
-            engine.submit(prompts[text], want, partial(_post, inbox, text))
+            engine.submit(prompts[text], request, partial(_post, inbox, text))
         found = dict(inbox.get() for _ in texts)
         best = {text: max(reply.logprobs.items(), key=lambda one: one[1])[0] for text, reply in found.items()}  # type: ignore[union-attr]
         names = {path[0]: name for path, name in zip(trie.paths, spec.task.labels, strict=True)}

@@ -23,7 +23,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError, NameResolutionError
 
 from runner.engines import hosts
-from runner.engines.protocol import Choice, Deliver, Draw, Reply, Want
+from runner.engines.protocol import Deliver, Reply, Request, Sample, ScoreTokens
 from runner.system.errors import EngineError, UserError
 
 TOKEN_VARIABLE = "TUTELAGE_ENDPOINT_TOKEN"
@@ -87,9 +87,9 @@ def _parts(url: str) -> SplitResult:
 
 
 @dataclass(frozen=True, eq=False)
-class _Request:
+class _Pending:
     prompt: Sequence[int]
-    want: Want
+    request: Request
     deliver: Deliver
 
 
@@ -129,19 +129,19 @@ class EndpointEngine:
         self.model, self.max_context = self._find_model(model_name)
         self._check_tokenizer()
         self._lock = threading.Lock()
-        self._open: set[_Request] = set()
-        self._inbox: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._open: set[_Pending] = set()
+        self._inbox: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
         self._threads = [threading.Thread(target=self._work, name="endpoint", daemon=True) for _ in range(concurrency)]
         for thread in self._threads:
             thread.start()
 
-    def submit(self, prompt: Sequence[int], want: Want, deliver: Deliver) -> None:
+    def submit(self, prompt: Sequence[int], request: Request, deliver: Deliver) -> None:
         """See :class:`runner.engines.protocol.Engine`. A request that fails delivers an EngineError."""
-        request = _Request(prompt, want, deliver)
+        pending = _Pending(prompt, request, deliver)
         with self._lock:
             if not self._stopped.is_set():
-                self._open.add(request)
-                self._inbox.put(request)
+                self._open.add(pending)
+                self._inbox.put(pending)
                 return
         deliver(_stopped())
 
@@ -150,32 +150,33 @@ class EndpointEngine:
         with self._lock:
             self._stopped.set()
             left, self._open = self._open, set()
-        for request in left:
-            request.deliver(_stopped())
+        for pending in left:
+            pending.deliver(_stopped())
         for _ in self._threads:
             self._inbox.put(None)
         self._server.close()
 
     def _work(self) -> None:
-        while request := self._inbox.get():
+        while pending := self._inbox.get():
             if self._stopped.is_set():
                 continue
             try:
-                reply: Reply | Exception = self._answer(request)
+                reply: Reply | Exception = self._answer(pending)
             except Exception as error:  # whatever it is, it concerns this request alone
                 reply = error
             # Whoever takes the request out delivers: this thread or close(), never both.
             with self._lock:
-                mine = request in self._open
-                self._open.discard(request)
+                mine = pending in self._open
+                self._open.discard(pending)
             if mine:
-                request.deliver(reply)
+                pending.deliver(reply)
 
-    def _answer(self, request: _Request) -> Reply:
-        fields = _choice_fields(request.want) if isinstance(request.want, Choice) else _draw_fields(request.want)
-        answer = self._complete(self._at_work, request.prompt, fields)
+    def _answer(self, pending: _Pending) -> Reply:
+        request = pending.request
+        fields = _score_fields(request) if isinstance(request, ScoreTokens) else _sample_fields(request)
+        answer = self._complete(self._at_work, pending.prompt, fields)
         try:
-            return _reply(request.want, answer)
+            return _reply(request, answer)
         except (KeyError, IndexError, TypeError) as error:
             raise EngineError(
                 "the teacher's server did not send what was asked for; it must be a vLLM whose completions "
@@ -226,24 +227,24 @@ _PLAIN = {"min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "fre
 """Said in every request: a server takes what is not said from the model's generation_config.json."""
 
 
-def _choice_fields(want: Choice) -> dict[str, Any]:
+def _score_fields(request: ScoreTokens) -> dict[str, Any]:
     return _PLAIN | {
         "max_tokens": 1,
         "temperature": 0.0,
-        "logprob_token_ids": list(want.tokens),
+        "logprob_token_ids": list(request.tokens),
         "logprobs": 1,  # must be there, but the tokens asked for take precedence over its number
         "return_tokens_as_token_ids": True,
     }
 
 
-def _draw_fields(want: Draw) -> dict[str, Any]:
-    how = want.sampling
+def _sample_fields(request: Sample) -> dict[str, Any]:
+    how = request.sampling
     fields = {
         "max_tokens": how.max_tokens,
         "temperature": how.temperature,
         "top_p": how.top_p,
         "top_k": how.top_k,
-        "seed": want.seed,
+        "seed": request.seed,
     }
     return _PLAIN | fields | ({"structured_outputs": {"json": how.schema}} if how.schema else {})
 
@@ -252,16 +253,16 @@ _ZERO = -9999.0
 """What a server writes for a probability of 0, since JSON has no infinity."""
 
 
-def _reply(want: Want, answer: Any) -> Reply:
+def _reply(request: Request, answer: Any) -> Reply:
     """:raises KeyError, IndexError, TypeError: when the answer has another form."""
     choice = answer["choices"][0]
-    if isinstance(want, Draw):
+    if isinstance(request, Sample):
         text, tokens = choice["text"], answer["usage"]["completion_tokens"]
         if not isinstance(text, str) or type(tokens) is not int:
             raise TypeError("no text")
         return Reply(text, tokens)
     found = choice["logprobs"]["top_logprobs"][0]
-    return Reply(tokens=1, logprobs={token: _logprob(found[f"token_id:{token}"]) for token in want.tokens})
+    return Reply(tokens=1, logprobs={token: _logprob(found[f"token_id:{token}"]) for token in request.tokens})
 
 
 def _logprob(value: Any) -> float:
@@ -420,5 +421,5 @@ def _advice(status: int) -> str:
     if status == 404:
         return "teacher.endpoint must be the address that ends in /v1, and the server must have the teacher's model"
     if status in _PASSING:
-        return "it did so again and again; look at the server's log"
+        return "all retries failed; look at the server's log"
     return "look at the spec's teacher section and at the server's log"

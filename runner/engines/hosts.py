@@ -91,8 +91,8 @@ def judged(host: str, allow_external: bool) -> list[str]:
         )
     if not allow_external and not all(map(_is_private, found)):
         raise UserError(
-            f"teacher.endpoint: {host} is not in a private network, the texts would leave the house; "
-            "set teacher.allow_external: true if they may, else name a server of your own"
+            f"teacher.endpoint: {host} is outside your private network. Set teacher.allow_external: true to allow "
+            "sending texts to it."
         )
     return list(dict.fromkeys(map(str, found)))
 

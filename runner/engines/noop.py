@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-from runner.engines.protocol import Choice, Deliver, Reply, Want
+from runner.engines.protocol import Deliver, Reply, Request, ScoreTokens
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 
@@ -42,15 +42,15 @@ class NoopEngine:
         self.block_tokens: int | None = None
         self._labels, self._seconds = labels, seconds
 
-    def submit(self, prompt: Sequence[int], want: Want, deliver: Deliver) -> None:
+    def submit(self, prompt: Sequence[int], request: Request, deliver: Deliver) -> None:
         """See :class:`runner.engines.protocol.Engine`; here the reply comes before ``submit`` returns."""
         if self._seconds:
             time.sleep(self._seconds)
         number = hash(tuple(prompt[-64:]))
-        if isinstance(want, Choice):
-            deliver(Reply(tokens=1, logprobs={t: -float((number >> i) % 7) for i, t in enumerate(want.tokens)}))
+        if isinstance(request, ScoreTokens):
+            deliver(Reply(tokens=1, logprobs={t: -float((number >> i) % 7) for i, t in enumerate(request.tokens)}))
         else:
-            label = self._labels[(number ^ want.seed) % len(self._labels)]
+            label = self._labels[(number ^ request.seed) % len(self._labels)]
             deliver(Reply(f'{{"reason": "no model", "label": "{label}"}}', tokens=8))
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
-class Choice:
+class ScoreTokens:
     """Ask for the log-probability of each of these tokens as the next one; nothing is drawn."""
 
     tokens: tuple[int, ...]
@@ -31,19 +31,19 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class Draw:
+class Sample:
     """Ask for one sampled answer. The same prompt, sampling and seed give the same answer."""
 
     sampling: Sampling
     seed: int
 
 
-Want = Choice | Draw
+Request = ScoreTokens | Sample
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back: the text of a :class:`Draw`, or the log-probabilities of a :class:`Choice`.
+    """What came back: the text of a :class:`Sample`, or the log-probabilities of a :class:`ScoreTokens`.
 
     ``cached``: tokens of the prompt that the engine had computed before; None where it does not say.
     """
@@ -67,7 +67,7 @@ class Engine(Protocol):
     tokenizer: Any
     block_tokens: int | None
 
-    def submit(self, prompt: Sequence[int], want: Want, deliver: Deliver) -> None:
+    def submit(self, prompt: Sequence[int], request: Request, deliver: Deliver) -> None:
         """Take a request. ``deliver`` is called once, from another thread: it must be quick and not raise."""
 
     def close(self) -> None:

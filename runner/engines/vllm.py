@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runner.engines.protocol import Choice, Deliver, Draw, Reply, Sampling, Want
+from runner.engines.protocol import Deliver, Reply, Request, Sample, Sampling, ScoreTokens
 from runner.engines.vllm_errors import Written, advice, gpu_answers, is_fatal
 from runner.models.folder import attends_sparsely, quantised_by
 from runner.system import machine
@@ -54,9 +54,9 @@ class EngineSettings:
 
 
 @dataclass(frozen=True)
-class _Request:
+class _Pending:
     prompt: Sequence[int]
-    want: Want
+    request: Request
     deliver: Deliver
 
 
@@ -102,7 +102,7 @@ class VllmEngine:
     block_tokens: int | None = None
 
     def __init__(self, folder: Path, settings: EngineSettings) -> None:
-        self._inbox: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
         self._failed: EngineError | None = None
         self._ready, self._over = threading.Event(), threading.Event()
         # vLLM ties its computing threads to the thread that starts it: that one must also step.
@@ -116,9 +116,9 @@ class VllmEngine:
         if self._failed:
             raise self._failed
 
-    def submit(self, prompt: Sequence[int], want: Want, deliver: Deliver) -> None:
+    def submit(self, prompt: Sequence[int], request: Request, deliver: Deliver) -> None:
         """See :class:`runner.engines.protocol.Engine`."""
-        self._inbox.put(_Request(prompt, want, deliver))
+        self._inbox.put(_Pending(prompt, request, deliver))
 
     def close(self) -> None:
         """Stop the thread; what is under way gets an error."""
@@ -168,11 +168,11 @@ class VllmEngine:
 class _Loop:
     """Add what arrives, step, hand out what is finished; until told to stop."""
 
-    def __init__(self, engine: Any, inbox: queue.SimpleQueue[_Request | None], on_gpu: bool) -> None:
+    def __init__(self, engine: Any, inbox: queue.SimpleQueue[_Pending | None], on_gpu: bool) -> None:
         self._engine, self._inbox, self._on_gpu = engine, inbox, on_gpu
-        self._requests = _Requests(engine)
-        self._running: dict[str, _Request] = {}
-        self._suspects: list[_Request] = []
+        self._requests = _RequestMaker(engine)
+        self._running: dict[str, _Pending] = {}
+        self._suspects: list[_Pending] = []
         self._numbers = map(str, itertools.count())
 
     def run(self) -> None:
@@ -187,33 +187,33 @@ class _Loop:
                 self._broken(error)
                 continue
             for output in outputs:
-                if output.finished and (request := self._running.pop(output.request_id, None)):
-                    request.deliver(_outcome(request.want, output))
-        for request in [*self._running.values(), *self._suspects]:
-            request.deliver(EngineError("the engine was stopped"))
+                if output.finished and (pending := self._running.pop(output.request_id, None)):
+                    pending.deliver(_outcome(pending.request, output))
+        for pending in [*self._running.values(), *self._suspects]:
+            pending.deliver(EngineError("the engine was stopped"))
 
     def _receive(self) -> bool:
         """Take in what has arrived; wait only while there is nothing to compute. False: stop."""
         idle = not self._running and not self._suspects
         while idle or not self._inbox.empty():
-            request = self._inbox.get()
-            if request is None:
+            pending = self._inbox.get()
+            if pending is None:
                 return False
-            self._add(request)
+            self._add(pending)
             idle = False
         return True
 
-    def _add(self, request: _Request) -> None:
+    def _add(self, pending: _Pending) -> None:
         number = next(self._numbers)
         try:
-            made = self._requests.make(number, list(request.prompt), request.want)
+            made = self._requests.make(number, list(pending.prompt), pending.request)
             # The engine makes the name unique; its output carries ours again.
             self._engine.add_request(number, made, made.sampling_params)
         except Exception as error:  # a request that vLLM refuses harms no other
             self._leave_if_fatal(error)
-            request.deliver(error)
+            pending.deliver(error)
             return
-        self._running[number] = request
+        self._running[number] = pending
 
     def _broken(self, error: Exception) -> None:
         """A step failed: the one request that ran is at fault; of several, each is tried alone."""
@@ -233,7 +233,7 @@ class _Loop:
             os._exit(FATAL)
 
 
-class _Requests:
+class _RequestMaker:
     """vLLM's requests. It checks the parameters of the first of each kind and fills them in, which takes a tenth of a
     millisecond; the others are copies of that one, with a prompt and a seed of their own.
     """
@@ -242,24 +242,24 @@ class _Requests:
         self._engine = engine
         self._first: dict[tuple[int, ...] | Sampling, Any] = {}
 
-    def make(self, number: str, prompt: list[int], want: Want) -> Any:
+    def make(self, number: str, prompt: list[int], request: Request) -> Any:
         """A request named ``number``. :raises ValueError: when vLLM refuses its parameters, or it is too long."""
-        kind = want.tokens if isinstance(want, Choice) else want.sampling
+        kind = request.tokens if isinstance(request, ScoreTokens) else request.sampling
         if kind not in self._first:
-            self._first[kind] = self._checked(number, prompt, want)
+            self._first[kind] = self._checked(number, prompt, request)
         self._check(prompt)
-        request = copy.copy(self._first[kind])
-        request.request_id, request.prompt_token_ids, request.arrival_time = number, prompt, time.time()
-        if isinstance(want, Draw):
-            request.sampling_params = copy.copy(request.sampling_params)
-            request.sampling_params.seed = want.seed
-        return request
+        made = copy.copy(self._first[kind])
+        made.request_id, made.prompt_token_ids, made.arrival_time = number, prompt, time.time()
+        if isinstance(request, Sample):
+            made.sampling_params = copy.copy(made.sampling_params)
+            made.sampling_params.seed = request.seed
+        return made
 
-    def _checked(self, number: str, prompt: list[int], want: Want) -> Any:
+    def _checked(self, number: str, prompt: list[int], request: Request) -> Any:
         from vllm.inputs.engine import tokens_input
 
         tasks = self._engine.get_supported_tasks()
-        return self._engine.input_processor.process_inputs(number, tokens_input(prompt), _parameters(want), tasks)
+        return self._engine.input_processor.process_inputs(number, tokens_input(prompt), _parameters(request), tasks)
 
     def _check(self, prompt: list[int]) -> None:
         """What vLLM checks of every prompt. :raises ValueError: where one would break the step for all."""
@@ -314,43 +314,43 @@ def _devices(platform: Any) -> str:
     return str(platform.device_name or "GPUs")
 
 
-def _parameters(want: Want) -> Any:
+def _parameters(request: Request) -> Any:
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
     final = RequestOutputKind.FINAL_ONLY
-    if isinstance(want, Choice):
+    if isinstance(request, ScoreTokens):
         return SamplingParams(
             max_tokens=1,
             temperature=0.0,
-            logprob_token_ids=list(want.tokens),
+            logprob_token_ids=list(request.tokens),
             detokenize=False,
             output_kind=final,
         )
-    how = want.sampling
+    how = request.sampling
     return SamplingParams(
         temperature=how.temperature,
         top_p=how.top_p,
         top_k=how.top_k,
         max_tokens=how.max_tokens,
-        seed=want.seed,
+        seed=request.seed,
         output_kind=final,
         structured_outputs=StructuredOutputsParams(json=how.schema) if how.schema else None,
     )
 
 
-def _outcome(want: Want, output: Any) -> Reply | EngineError:
+def _outcome(request: Request, output: Any) -> Reply | EngineError:
     """What is delivered of a request that has ended."""
     try:
-        return _reply(want, output)
+        return _reply(request, output)
     except (IndexError, KeyError, TypeError, AttributeError):
         why = next((str(one.finish_reason) for one in output.outputs or () if one.finish_reason), "no reason given")
         return EngineError(f"the engine ended a request without an answer ({why})")
 
 
-def _reply(want: Want, output: Any) -> Reply:
+def _reply(request: Request, output: Any) -> Reply:
     answer = output.outputs[0]
-    if isinstance(want, Draw):
+    if isinstance(request, Sample):
         return Reply(answer.text, len(answer.token_ids), cached=output.num_cached_tokens)
     found = answer.logprobs[0]
-    return Reply(tokens=1, logprobs={token: found[token].logprob for token in want.tokens})
+    return Reply(tokens=1, logprobs={token: found[token].logprob for token in request.tokens})

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from runner.engines.protocol import Choice, Draw, Reply, Sampling, Want
+from runner.engines.protocol import Reply, Request, Sample, Sampling, ScoreTokens
 from runner.rundir.folder import fingerprint
 from runner.tasks.single_label.answers import read_label
 from runner.tasks.single_label.label_trie import LabelTrie, NotFiniteError
@@ -19,7 +19,7 @@ from runner.tasks.single_label.votes import next_votes
 from runner.teacher.prompt import Renderer
 
 REASK_TOKENS = 32
-"""The second question wants a label and nothing else."""
+"""The second question asks for a label and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Ask:
     """One request. ``vote`` and ``attempt`` say which answer it is (attempt 1 asks again after an unusable one)."""
 
     prompt: Sequence[int]
-    want: Want
+    request: Request
     vote: int = 0
     attempt: int = 0
 
@@ -40,7 +40,7 @@ class Conversation(Protocol):
     def begin(self) -> list[Ask]:
         """The first questions."""
 
-    def heard(self, ask: Ask, reply: Reply) -> list[Ask]:
+    def on_reply(self, ask: Ask, reply: Reply) -> list[Ask]:
         """Take a reply in; the next questions, if any. Nothing under way and nothing next: the row is done.
 
         :raises NotFiniteError: when the model computes no numbers any more: the row has no answer.
@@ -52,7 +52,7 @@ def record(ask: Ask, reply: Reply, probabilities: list[float] | None = None) -> 
     return {
         "vote": ask.vote,
         "attempt": ask.attempt,
-        "text": reply.text if isinstance(ask.want, Draw) else None,
+        "text": reply.text if isinstance(ask.request, Sample) else None,
         "label_probabilities": probabilities,
         "prompt_tokens": len(ask.prompt),
         "output_tokens": reply.tokens,
@@ -78,12 +78,12 @@ class Distribution:
         if self.earlier:
             return []
         return [
-            Ask([*self.prompt, *branch.prefix], Choice(choices), vote=number)
+            Ask([*self.prompt, *branch.prefix], ScoreTokens(choices), vote=number)
             for number, branch in enumerate(self.trie.branches)
             for choices in branch.requests
         ]
 
-    def heard(self, ask: Ask, reply: Reply) -> list[Ask]:
+    def on_reply(self, ask: Ask, reply: Reply) -> list[Ask]:
         """Done when every branch is heard. :raises NotFiniteError: when that is no distribution."""
         self._heard.setdefault(self.trie.branches[ask.vote].prefix, {}).update(reply.logprobs)
         self._replies += 1
@@ -92,7 +92,7 @@ class Distribution:
             # Deeper down an even share of nothing is nothing; where labels first part it would be made up.
             if all(value == -math.inf for value in self._heard[self.trie.branches[0].prefix].values()):
                 raise NotFiniteError("no label has any probability")
-            self.records.append(record(Ask(self.prompt, ask.want), Reply(tokens=self._replies), found))
+            self.records.append(record(Ask(self.prompt, ask.request), Reply(tokens=self._replies), found))
         return []
 
 
@@ -128,7 +128,7 @@ class Votes:
         """The votes that are needed at the least."""
         return self._next()
 
-    def heard(self, ask: Ask, reply: Reply) -> list[Ask]:
+    def on_reply(self, ask: Ask, reply: Reply) -> list[Ask]:
         """An unusable answer is asked about once more; when all are in, the next votes, if they matter."""
         self.records.append(record(ask, reply))
         self._waiting -= 1
@@ -148,13 +148,13 @@ class Votes:
 
     def _first(self, vote: int) -> Ask:
         prompt = self.ballot.renderer.prompt(self.text_ids)
-        return Ask(prompt, Draw(self.ballot.sampling, self._seed(vote, 0)), vote)
+        return Ask(prompt, Sample(self.ballot.sampling, self._seed(vote, 0)), vote)
 
     def _again(self, vote: int, answer: str) -> Ask:
         most = self.ballot.max_context - REASK_TOKENS
         prompt = self.ballot.renderer.prompt_again(self.text_ids, answer, most)
         final = Sampling(temperature=0.0, top_p=1.0, top_k=0, max_tokens=REASK_TOKENS)
-        return Ask(prompt, Draw(final, self._seed(vote, 1)), vote, attempt=1)
+        return Ask(prompt, Sample(final, self._seed(vote, 1)), vote, attempt=1)
 
     def _seed(self, vote: int, attempt: int) -> int:
         return int(fingerprint([self.row_id, vote, attempt, self.ballot.seed])[:8], 16)

@@ -20,7 +20,7 @@ import pyarrow as pa
 from runner import models
 from runner.engines.endpoint import TOKEN_VARIABLE, Endpoint, EndpointEngine
 from runner.engines.noop import NoopEngine
-from runner.engines.protocol import Draw, Engine, Reply, Sampling
+from runner.engines.protocol import Engine, Reply, Sample, Sampling
 from runner.engines.vllm import EngineSettings, VllmEngine, block_tokens
 from runner.models import folder
 from runner.rundir.folder import Folder
@@ -263,7 +263,7 @@ class Labeller:
             # Before they are submitted: an engine may answer at once.
             under_way[id_] = under_way.get(id_, 0) + len(asks)
             for ask in asks:
-                self._engine.submit(ask.prompt, ask.want, partial(_post, inbox, id_, ask))
+                self._engine.submit(ask.prompt, ask.request, partial(_post, inbox, id_, ask))
             if not under_way[id_]:
                 del under_way[id_]
                 finished(id_)
@@ -283,7 +283,7 @@ class Labeller:
                 errors[id_] = f"engine: {first_line(reply, 200)}"
             elif id_ not in errors:
                 try:
-                    more = talks[id_].heard(ask, reply)
+                    more = talks[id_].on_reply(ask, reply)
                 except NotFiniteError:
                     errors[id_] = NOT_FINITE
             requests += put(id_, more)
@@ -321,7 +321,7 @@ class Labeller:
     def _cached_tokens(self, prompt: Sequence[int]) -> int | None:
         """How many tokens of a prompt the engine did not have to compute again."""
         inbox: queue.SimpleQueue[Reply | Exception] = queue.SimpleQueue()
-        one = Draw(Sampling(temperature=0.0, top_p=1.0, top_k=0, max_tokens=1), seed=0)
+        one = Sample(Sampling(temperature=0.0, top_p=1.0, top_k=0, max_tokens=1), seed=0)
         self._engine.submit(prompt, one, inbox.put)
         reply = inbox.get()
         return None if isinstance(reply, Exception) else reply.cached

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-from runner.engines.protocol import Choice, Draw, Reply, Sampling
+from runner.engines.protocol import Reply, Sample, Sampling, ScoreTokens
 from runner.engines.vllm import EngineSettings, VllmEngine
 
 REPOSITORY = Path(__file__).parents[2]
@@ -75,11 +75,11 @@ def engine(folder: Path) -> Iterator[VllmEngine]:
     one.close()
 
 
-def asked(engine: VllmEngine, prompts: Sequence[Sequence[int]], wants: Sequence[Any]) -> list[Reply]:
+def asked(engine: VllmEngine, prompts: Sequence[Sequence[int]], requests: Sequence[Any]) -> list[Reply]:
     """All at once; the replies in their order."""
     inbox: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
-    for number, (prompt, want) in enumerate(zip(prompts, wants, strict=True)):
-        engine.submit(prompt, want, lambda reply, number=number: inbox.put((number, reply)))
+    for number, (prompt, request) in enumerate(zip(prompts, requests, strict=True)):
+        engine.submit(prompt, request, lambda reply, number=number: inbox.put((number, reply)))
     found = dict(inbox.get(timeout=300) for _ in prompts)
     for reply in found.values():
         assert isinstance(reply, Reply), reply
@@ -103,7 +103,7 @@ def expected(folder: Path, prompt: Sequence[int]) -> np.ndarray[Any, Any]:
 
 def test_labels_are_scored_as_transformers_scores_them(engine: VllmEngine, folder: Path) -> None:
     rows = prompts(6)
-    for prompt, reply in zip(rows, asked(engine, rows, [Choice(TOKENS)] * len(rows)), strict=True):
+    for prompt, reply in zip(rows, asked(engine, rows, [ScoreTokens(TOKENS)] * len(rows)), strict=True):
         ours = np.array([reply.logprobs[token] for token in TOKENS])
         assert np.isfinite(ours).all()
         assert ours == pytest.approx(expected(folder, prompt), abs=0.15), "bf16 against fp32"
@@ -111,17 +111,17 @@ def test_labels_are_scored_as_transformers_scores_them(engine: VllmEngine, folde
 
 def test_a_seed_decides_what_is_drawn(engine: VllmEngine) -> None:
     one = prompts(1) * 8
-    same = asked(engine, one, [Draw(SAMPLING, 7)] * 8)
-    others = asked(engine, one, [Draw(SAMPLING, seed) for seed in range(8)])
+    same = asked(engine, one, [Sample(SAMPLING, 7)] * 8)
+    others = asked(engine, one, [Sample(SAMPLING, seed) for seed in range(8)])
     assert len({reply.text for reply in same}) == 1
     assert len({reply.text for reply in others}) > 4
 
 
 def test_many_rows_at_once_lose_none(engine: VllmEngine) -> None:
     rows = prompts(300, 60)
-    wants = [Choice(TOKENS) if number % 2 else Draw(SAMPLING, number) for number in range(len(rows))]
-    for reply, want in zip(asked(engine, rows, wants), wants, strict=True):
-        assert reply.logprobs if isinstance(want, Choice) else reply.tokens > 0
+    requests = [ScoreTokens(TOKENS) if number % 2 else Sample(SAMPLING, number) for number in range(len(rows))]
+    for reply, request in zip(asked(engine, rows, requests), requests, strict=True):
+        assert reply.logprobs if isinstance(request, ScoreTokens) else reply.tokens > 0
 
 
 @pytest.mark.skipif(GPUS < 2 and not REHEARSAL, reason="needs two GPUs")
@@ -129,10 +129,10 @@ def test_two_gpus_score_as_one_does(engine: VllmEngine, folder: Path) -> None:
     if REHEARSAL:
         pytest.skip("tensor parallelism on the processor: tests/engines/test_tiny_mixtral.py")
     rows = prompts(4)
-    alone = asked(engine, rows, [Choice(TOKENS)] * len(rows))
+    alone = asked(engine, rows, [ScoreTokens(TOKENS)] * len(rows))
     both = VllmEngine(folder, EngineSettings(CONTEXT, 2, 0, 15.0, dict(SMALL_CACHE)))
     try:
-        for one, other in zip(alone, asked(both, rows, [Choice(TOKENS)] * len(rows)), strict=True):
+        for one, other in zip(alone, asked(both, rows, [ScoreTokens(TOKENS)] * len(rows)), strict=True):
             assert [other.logprobs[t] for t in TOKENS] == pytest.approx([one.logprobs[t] for t in TOKENS], abs=0.15)
     finally:
         both.close()

@@ -313,9 +313,9 @@ def test_09_a_row_that_the_teacher_cannot_compute_fails_with_its_reason(tmp_path
     one = labeller(tmp_path)
     submit = one._engine.submit
 
-    def broken(prompt: Any, want: Any, deliver: Any) -> None:
-        nan = Reply(tokens=1, logprobs=dict.fromkeys(want.tokens, math.nan))
-        submit(prompt, want, (lambda _: deliver(nan)) if len(prompt) % 2 else deliver)
+    def broken(prompt: Any, request: Any, deliver: Any) -> None:
+        nan = Reply(tokens=1, logprobs=dict.fromkeys(request.tokens, math.nan))
+        submit(prompt, request, (lambda _: deliver(nan)) if len(prompt) % 2 else deliver)
 
     one._engine.submit = broken  # type: ignore[method-assign]
     errors = one(asked("a", "a b"))["error"].to_pylist()

@@ -14,12 +14,12 @@ import pytest
 
 from runner.engines import endpoint
 from runner.engines.endpoint import EndpointEngine, check_host
-from runner.engines.protocol import Choice, Draw, Reply, Sampling
+from runner.engines.protocol import Reply, Sample, Sampling, ScoreTokens
 from runner.system.errors import EngineError, UserError
 
 SECRET = "s3cret-t0ken"
-DRAW = Draw(Sampling(temperature=0.8, top_p=0.95, top_k=20, max_tokens=16), seed=7)
-CHOICE = Choice((65, 66))
+SAMPLE = Sample(Sampling(temperature=0.8, top_p=0.95, top_k=20, max_tokens=16), seed=7)
+SCORE = ScoreTokens((65, 66))
 
 HANG_UP = 0
 """In place of a status: close the connection without a word."""
@@ -147,7 +147,7 @@ def then(*answers: Answer) -> Script:
 
 
 def test_a_draw_is_sent_as_token_ids_with_its_sampling(server: Server, engine: EndpointEngine, inbox: Inbox) -> None:
-    engine.submit([1, 2, 3], DRAW, inbox.put)
+    engine.submit([1, 2, 3], SAMPLE, inbox.put)
     assert inbox.reply() == Reply("yes", 2)
     assert server.completions == [
         {
@@ -168,14 +168,14 @@ def test_a_draw_is_sent_as_token_ids_with_its_sampling(server: Server, engine: E
 
 
 def test_a_choice_brings_the_logprobs_of_its_tokens_alone(server: Server, engine: EndpointEngine, inbox: Inbox) -> None:
-    engine.submit([1], CHOICE, inbox.put)
+    engine.submit([1], SCORE, inbox.put)
     assert inbox.reply() == Reply(tokens=1, logprobs={65: -0.5, 66: -1.5})
     assert server.completions[0]["logprob_token_ids"] == [65, 66]
     assert server.completions[0]["max_tokens"] == 1
 
 
 def test_a_server_that_does_not_know_the_tokens_asked_for(engine: EndpointEngine, inbox: Inbox) -> None:
-    engine.submit([1], Choice((65, 99)), inbox.put)
+    engine.submit([1], ScoreTokens((65, 99)), inbox.put)
     assert "logprob_token_ids" in inbox.error()
 
 
@@ -184,7 +184,7 @@ def test_a_failure_that_passes_is_tried_again(
     server: Server, engine: EndpointEngine, inbox: Inbox, status: int
 ) -> None:
     server.complete = then((status, {}, {}), completed())
-    engine.submit([1], DRAW, inbox.put)
+    engine.submit([1], SAMPLE, inbox.put)
     assert inbox.reply().text == "yes"
     assert len(server.completions) == 2
 
@@ -193,8 +193,8 @@ def test_a_failure_that_stays_fails_this_request_alone(server: Server, engine: E
     server.complete = lambda body: (
         (503, {}, {"error": {"message": "no room"}}) if body["prompt"] == [1] else completed()
     )
-    engine.submit([1], DRAW, inbox.put)
-    engine.submit([2], DRAW, inbox.put)
+    engine.submit([1], SAMPLE, inbox.put)
+    engine.submit([2], SAMPLE, inbox.put)
     assert inbox.reply().text == "yes"
     assert "503: no room; " in inbox.error()
     assert [body["prompt"] for body in server.completions].count([1]) == 3
@@ -204,7 +204,7 @@ def test_a_failure_that_stays_fails_this_request_alone(server: Server, engine: E
 def test_waits_as_long_as_the_server_says(server: Server, engine: EndpointEngine, inbox: Inbox, after: str) -> None:
     server.complete = then((429, {"Retry-After": after}, {}), completed())
     begun = time.monotonic()
-    engine.submit([1], DRAW, inbox.put)
+    engine.submit([1], SAMPLE, inbox.put)
     assert inbox.reply()
     assert (time.monotonic() - begun >= 1) == (after == "1")
 
@@ -214,7 +214,7 @@ def test_a_refusal_is_not_tried_again_and_says_why(
     server: Server, engine: EndpointEngine, inbox: Inbox, status: int
 ) -> None:
     server.complete = lambda body: (status, {}, {"error": {"message": "too\nlong"}})
-    engine.submit([1], DRAW, inbox.put)
+    engine.submit([1], SAMPLE, inbox.put)
     assert f"answered {status}: too long; " in inbox.error()
     assert len(server.completions) == 1
 
@@ -222,7 +222,7 @@ def test_a_refusal_is_not_tried_again_and_says_why(
 @pytest.mark.parametrize("content", [{"detail": "gone"}, {"error": "gone"}, {"message": "gone"}, b"gone"])
 def test_the_servers_words_in_any_form(server: Server, engine: EndpointEngine, inbox: Inbox, content: Any) -> None:
     server.complete = lambda body: (400, {}, content)
-    engine.submit([1], DRAW, inbox.put)
+    engine.submit([1], SAMPLE, inbox.put)
     assert "400: gone; " in inbox.error()
 
 
@@ -231,7 +231,7 @@ def test_the_servers_words_in_any_form(server: Server, engine: EndpointEngine, i
 )
 def test_an_answer_of_another_form(server: Server, engine: EndpointEngine, inbox: Inbox, content: Any) -> None:
     server.complete = lambda body: (200, {}, content)
-    engine.submit([1], DRAW, inbox.put)
+    engine.submit([1], SAMPLE, inbox.put)
     inbox.error()
 
 
@@ -244,21 +244,21 @@ def test_an_answer_that_takes_too_long_is_asked_for_again(server: Server, engine
         return completed()
 
     server.complete = complete
-    engine.submit([1], DRAW, inbox.put)
+    engine.submit([1], SAMPLE, inbox.put)
     assert inbox.reply().text == "yes"
     assert len(server.completions) == 2
 
 
 def test_a_connection_that_breaks(server: Server, engine: EndpointEngine, inbox: Inbox) -> None:
     server.complete = then((HANG_UP, {}, {}), completed())
-    engine.submit([1], DRAW, inbox.put)
+    engine.submit([1], SAMPLE, inbox.put)
     assert inbox.reply().text == "yes"
 
 
 def test_a_server_that_goes_away(server: Server, engine: EndpointEngine, inbox: Inbox) -> None:
     server.complete = lambda body: (HANG_UP, {}, {})
     server.stop()
-    engine.submit([1], DRAW, inbox.put)
+    engine.submit([1], SAMPLE, inbox.put)
     assert "Connection refused; start it" in inbox.error()
 
 
@@ -280,7 +280,7 @@ def test_no_more_requests_at_once_than_allowed_and_connections_are_kept(
 
     server.complete = complete
     for _ in range(40):
-        engine.submit([1], DRAW, inbox.put)
+        engine.submit([1], SAMPLE, inbox.put)
     assert all(inbox.reply() for _ in range(40))
     assert most == 3
     assert server.connections <= 3
@@ -298,7 +298,7 @@ def test_close_delivers_once_for_every_request(server: Server, engine: EndpointE
 
     server.complete = complete
     for _ in range(10):
-        engine.submit([1], DRAW, inbox.put)
+        engine.submit([1], SAMPLE, inbox.put)
     while len(server.completions) < 4:
         time.sleep(0.01)
     begun = time.monotonic()
@@ -309,7 +309,7 @@ def test_close_delivers_once_for_every_request(server: Server, engine: EndpointE
     for thread in engine._threads:
         thread.join(5)
         assert not thread.is_alive()
-    engine.submit([1], DRAW, inbox.put)
+    engine.submit([1], SAMPLE, inbox.put)
     assert "stopped" in inbox.error()
     assert inbox.empty() and len(server.completions) == 4
 
@@ -325,7 +325,7 @@ def test_close_while_replies_arrive_delivers_once(server: Server) -> None:
                 counts[number] += 1
 
         for number in range(200):
-            engine.submit([1], DRAW, lambda reply, number=number, deliver=deliver: deliver(number))
+            engine.submit([1], SAMPLE, lambda reply, number=number, deliver=deliver: deliver(number))
         time.sleep(0.02 * round_)
         engine.close()
         for thread in engine._threads:
@@ -337,7 +337,7 @@ def test_the_token_is_sent_and_said_nowhere(server: Server, inbox: Inbox, caplog
     caplog.set_level(0)
     server.complete = lambda body: (401, {}, {"error": f"Bearer {SECRET} is wrong"})
     engine = EndpointEngine(server.url, None, Letters(), concurrency=1, token=f"{SECRET}\n")
-    engine.submit([1], DRAW, inbox.put)
+    engine.submit([1], SAMPLE, inbox.put)
     assert "Bearer ... is wrong" in inbox.error()
     assert {token for _, token, _ in server.asked} == {f"Bearer {SECRET}"}
     assert SECRET not in caplog.text + repr(engine) + repr(engine._server._pool)
@@ -464,13 +464,13 @@ def test_names_of_the_house_are_judged_where_they_are_known(url: str, monkeypatc
     monkeypatch.setattr(endpoint.socket, "getaddrinfo", unknown)
     check_host(url, allow_external=False)
     monkeypatch.setattr(endpoint.socket, "getaddrinfo", lambda *arguments: [(0, 0, 0, "", ("8.8.8.8", 0))])
-    with pytest.raises(UserError, match=r"is not in a private network"):
+    with pytest.raises(UserError, match=r"is outside your private network"):
         check_host(url, allow_external=False)
 
 
 @pytest.mark.parametrize("url", OUTSIDE)
 def test_hosts_outside_need_to_be_allowed(url: str, no_lookups: None) -> None:
-    with pytest.raises(UserError, match=r"leave the house; set teacher\.allow_external: true"):
+    with pytest.raises(UserError, match=r"Set teacher\.allow_external: true to allow sending texts"):
         check_host(url, allow_external=False)
     check_host(url, allow_external=True)
 
@@ -485,7 +485,7 @@ def test_names_are_where_they_resolve_to(monkeypatch: pytest.MonkeyPatch, addres
     if inside:
         check_host("http://llm.example.com/v1", allow_external=False)
     else:
-        with pytest.raises(UserError, match=r"llm\.example\.com is not in a private network"):
+        with pytest.raises(UserError, match=r"llm\.example\.com is outside your private network"):
             check_host("http://llm.example.com/v1", allow_external=False)
 
 

@@ -24,7 +24,7 @@ import pytest
 
 from runner import models
 from runner.engines.endpoint import TOKEN_VARIABLE, Endpoint, EndpointEngine
-from runner.engines.protocol import Choice, Draw, Engine, Reply, Sampling, Want
+from runner.engines.protocol import Engine, Reply, Request, Sample, Sampling, ScoreTokens
 from runner.engines.vllm import EngineSettings, VllmEngine, engine_options
 from runner.rundir.folder import Folder
 from runner.stages.label import read_answers
@@ -99,10 +99,10 @@ class Shifted:
         return str(self._tokenizer.decode([number - 1 for number in ids]))
 
 
-def ask(engine: Engine, questions: Sequence[tuple[list[int], Want]]) -> list[Reply]:
+def ask(engine: Engine, questions: Sequence[tuple[list[int], Request]]) -> list[Reply]:
     inbox: queue.SimpleQueue[tuple[int, Reply | Exception]] = queue.SimpleQueue()
-    for number, (prompt, want) in enumerate(questions):
-        engine.submit(prompt, want, lambda reply, number=number: inbox.put((number, reply)))
+    for number, (prompt, request) in enumerate(questions):
+        engine.submit(prompt, request, lambda reply, number=number: inbox.put((number, reply)))
     replies = dict(inbox.get(timeout=300) for _ in questions)
     for reply in replies.values():
         if isinstance(reply, Exception):
@@ -110,24 +110,24 @@ def ask(engine: Engine, questions: Sequence[tuple[list[int], Want]]) -> list[Rep
     return [replies[number] for number in range(len(questions))]
 
 
-def choices(tokenizer: Any) -> list[tuple[list[int], Want]]:
+def choices(tokenizer: Any) -> list[tuple[list[int], Request]]:
     """The first tokens of the labels, and far more tokens than a server's --max-logprobs, 20."""
     renderer = Renderer(tokenizer, TASK)
     prompts = [renderer.prompt(renderer.text_ids(text)) for text in TEXTS]
-    few = Choice(tuple(sorted({ids[0] for ids in renderer.label_ids()})))
-    return [(prompt, want) for prompt in prompts for want in (few, Choice(tuple(range(1000, 1100))))]
+    few = ScoreTokens(tuple(sorted({ids[0] for ids in renderer.label_ids()})))
+    return [(prompt, request) for prompt in prompts for request in (few, ScoreTokens(tuple(range(1000, 1100))))]
 
 
-def draws(tokenizer: Any) -> list[tuple[list[int], Want]]:
+def draws(tokenizer: Any) -> list[tuple[list[int], Request]]:
     renderer = Renderer(tokenizer, TASK)
-    return [(renderer.prompt(renderer.text_ids(text)), Draw(SAMPLING, seed)) for text in TEXTS for seed in (1, 2)]
+    return [(renderer.prompt(renderer.text_ids(text)), Sample(SAMPLING, seed)) for text in TEXTS for seed in (1, 2)]
 
 
-def structured(tokenizer: Any) -> list[tuple[list[int], Want]]:
+def structured(tokenizer: Any) -> list[tuple[list[int], Request]]:
     """Draws that must be JSON of the form that `prompt: cot` asks for; this small model alone never writes it."""
     renderer = Renderer(tokenizer, replace(TASK, kind="cot"))
     how = replace(SAMPLING, max_tokens=64, schema=answer_schema(renderer.task, 64))
-    return [(renderer.prompt(renderer.text_ids(text)), Draw(how, 1)) for text in TEXTS]
+    return [(renderer.prompt(renderer.text_ids(text)), Sample(how, 1)) for text in TEXTS]
 
 
 def check_structured(replies: Sequence[Reply]) -> None:
@@ -215,8 +215,8 @@ def test_answers_are_those_of_the_engine_in_process(tmp_path: Path) -> None:
         single.close()
         check_the_actor(url, folder, tmp_path / "answers")
 
-    for (_, want), reply in zip(asked, distributions, strict=True):
-        assert isinstance(want, Choice) and set(reply.logprobs) == set(want.tokens)
+    for (_, request), reply in zip(asked, distributions, strict=True):
+        assert isinstance(request, ScoreTokens) and set(reply.logprobs) == set(request.tokens)
         assert 0 < sum(map(math.exp, reply.logprobs.values())) < 1.001
     assert first == again
     assert first[0].text != first[1].text

@@ -22,7 +22,7 @@ WORK = """
     import json, os, queue, signal, sys
     from pathlib import Path
     import psutil
-    from runner.engines.protocol import Choice, Draw, Sampling
+    from runner.engines.protocol import ScoreTokens, Sample, Sampling
     from runner.engines.vllm import EngineSettings, VllmEngine
 
     def is_engine(process):
@@ -34,13 +34,13 @@ WORK = """
     def children():
         return list(filter(is_engine, psutil.Process().children(recursive=True)))
 
-    def answer(engine, want):
+    def answer(engine, request):
         inbox = queue.SimpleQueue()
-        engine.submit(list(range(100, 164)), want, inbox.put)
+        engine.submit(list(range(100, 164)), request, inbox.put)
         return inbox.get()
 
     engine = VllmEngine(Path(sys.argv[1]), EngineSettings(256, 0, 7, 10.0, {"kv_cache_memory_bytes": 2**26}))
-    choice, draw = Choice((5, 6, 7)), Draw(Sampling(temperature=0.8, top_p=1.0, top_k=20, max_tokens=6), seed=3)
+    choice, draw = ScoreTokens((5, 6, 7)), Sample(Sampling(temperature=0.8, top_p=1.0, top_k=20, max_tokens=6), seed=3)
     first, again = answer(engine, choice), answer(engine, choice)
     drawn = [answer(engine, draw) for _ in range(2)]
     told = {
@@ -53,7 +53,7 @@ WORK = """
     }
     print(json.dumps(told), flush=True)
     if sys.argv[2] == "kill":
-        engine.submit(list(range(100, 164)), Draw(Sampling(1.0, 1.0, 0, 100), 1), print)
+        engine.submit(list(range(100, 164)), Sample(Sampling(1.0, 1.0, 0, 100), 1), print)
         for one in children():
             one.send_signal(signal.SIGKILL)
         queue.SimpleQueue().get()  # as an actor waits: for ever

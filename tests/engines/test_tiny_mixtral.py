@@ -26,7 +26,7 @@ SCRIPT = """\
 import json, queue, sys
 import psutil
 from pathlib import Path
-from runner.engines.protocol import Choice, Draw, Sampling
+from runner.engines.protocol import ScoreTokens, Sample, Sampling
 from runner.engines.vllm import EngineSettings, VllmEngine
 
 def main():
@@ -36,14 +36,14 @@ def main():
     options |= {"max_num_batched_tokens": 4096, "enable_chunked_prefill": False}
     engine = VllmEngine(Path(folder), EngineSettings(512, size, 0, 8.0, options))
     inbox = queue.SimpleQueue()
-    wants = [Choice(tuple(tokens))] * len(prompts) + [Draw(Sampling(0.0, 1.0, 0, 8), 0)] * len(prompts)
-    for number, want in enumerate(wants):
+    requests = [ScoreTokens(tuple(tokens))] * len(prompts) + [Sample(Sampling(0.0, 1.0, 0, 8), 0)] * len(prompts)
+    for number, request in enumerate(requests):
         prompt = prompts[number % len(prompts)]
-        engine.submit(prompt, want, lambda reply, number=number: inbox.put((number, reply)))
-    found = dict(inbox.get(timeout=200) for _ in wants)
+        engine.submit(prompt, request, lambda reply, number=number: inbox.put((number, reply)))
+    found = dict(inbox.get(timeout=200) for _ in requests)
     failed = [str(reply) for reply in found.values() if isinstance(reply, Exception)]
     assert not failed, failed
-    replies = [found[number] for number in range(len(wants))]
+    replies = [found[number] for number in range(len(requests))]
     half = len(prompts)
     names = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
     workers = sum("Worker" in name for name in names)

@@ -20,12 +20,12 @@ from typing import Any
 import pytest
 
 from runner.engines import vllm as vllm_engine
-from runner.engines.protocol import Choice, Draw, Sampling
+from runner.engines.protocol import Sample, Sampling, ScoreTokens
 from runner.engines.vllm_errors import Written, advice, is_fatal
 from runner.student import encoder
 from runner.system.errors import EngineError
 
-DRAW = Draw(Sampling(temperature=0.8, top_p=1.0, top_k=20, max_tokens=8), seed=1)
+SAMPLE = Sample(Sampling(temperature=0.8, top_p=1.0, top_k=20, max_tokens=8), seed=1)
 
 
 class EngineDeadError(Exception):
@@ -91,7 +91,7 @@ class Engine:
         self.waiting = [one for one in self.waiting if one not in numbers]
 
 
-def replies(engine: Engine, want: Any = DRAW, rows: int = 2, on_gpu: bool = False) -> list[Any]:
+def replies(engine: Engine, request: Any = SAMPLE, rows: int = 2, on_gpu: bool = False) -> list[Any]:
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
     found: list[Any] = []
 
@@ -101,7 +101,7 @@ def replies(engine: Engine, want: Any = DRAW, rows: int = 2, on_gpu: bool = Fals
             inbox.put(None)
 
     for _ in range(rows):
-        inbox.put(vllm_engine._Request([1, 2], want, deliver))
+        inbox.put(vllm_engine._Pending([1, 2], request, deliver))
     vllm_engine._Loop(engine, inbox, on_gpu).run()
     return found
 
@@ -115,16 +115,16 @@ def answer(logprobs: Any = None, reason: str | None = "length") -> Any:
 
 
 @pytest.mark.parametrize(
-    ("of", "want", "why"),
+    ("of", "asked", "why"),
     [
-        (lambda number: output(number), DRAW, "no reason given"),
-        (lambda number: output(number, answer([], "abort")), Choice((3,)), "abort"),
-        (lambda number: output(number, answer([{9: None}], "error")), Choice((3,)), "error"),
-        (lambda number: output(number, answer(None, "length")), Choice((3,)), "length"),
+        (lambda number: output(number), SAMPLE, "no reason given"),
+        (lambda number: output(number, answer([], "abort")), ScoreTokens((3,)), "abort"),
+        (lambda number: output(number, answer([{9: None}], "error")), ScoreTokens((3,)), "error"),
+        (lambda number: output(number, answer(None, "length")), ScoreTokens((3,)), "length"),
     ],
 )
-def test_a_request_that_ends_without_an_answer_is_an_error_of_its_row(of: Any, want: Any, why: str) -> None:
-    found = replies(Engine(of), want)
+def test_a_request_that_ends_without_an_answer_is_an_error_of_its_row(of: Any, asked: Any, why: str) -> None:
+    found = replies(Engine(of), asked)
     assert [str(one) for one in found] == [f"the engine ended a request without an answer ({why})"] * 2
 
 
@@ -318,15 +318,15 @@ def test_requests_of_a_kind_are_copies_of_the_first_with_their_own_prompt_and_se
                 Checks.checked += 1
                 return SimpleNamespace(sampling_params=parameters)
 
-    requests = vllm_engine._Requests(Checks())
+    requests = vllm_engine._RequestMaker(Checks())
     one, two = (
-        requests.make(name, [1, 2, place], Draw(DRAW.sampling, seed=place)) for place, name in ((7, "a"), (8, "b"))
+        requests.make(name, [1, 2, place], Sample(SAMPLE.sampling, seed=place)) for place, name in ((7, "a"), (8, "b"))
     )
     assert (one.request_id, one.prompt_token_ids, one.sampling_params.seed) == ("a", [1, 2, 7], 7)
     assert (two.request_id, two.prompt_token_ids, two.sampling_params.seed) == ("b", [1, 2, 8], 8)
-    three, four = (requests.make("c", [1], Choice(tokens)) for tokens in ((3, 4), (5, 6)))
+    three, four = (requests.make("c", [1], ScoreTokens(tokens)) for tokens in ((3, 4), (5, 6)))
     assert [one.sampling_params.logprob_token_ids for one in (three, four)] == [[3, 4], [5, 6]]
     assert Checks.checked == 3
     for prompt in ([], [1] * 64):
         with pytest.raises(ValueError, match="does not fit into a context of 64"):
-            requests.make("d", prompt, DRAW)
+            requests.make("d", prompt, SAMPLE)

@@ -261,7 +261,7 @@ def test_26_the_matrix_rate_is_measured_on_the_thread_that_computes(monkeypatch)
         def tokenizer(text, add_special_tokens):
             return type("Encoded", (), {"input_ids": [5]})
 
-        def submit(self, prompt, want, deliver):
+        def submit(self, prompt, request, deliver):
             threading.Thread(target=deliver, args=(None,), name="vllm").start()
 
     import torch

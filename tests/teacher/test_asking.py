@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runner.engines.noop import NoopTokenizer
-from runner.engines.protocol import Draw, Reply, Sampling
+from runner.engines.protocol import Reply, Sample, Sampling
 from runner.teacher.conversation import REASK_TOKENS, Ask, Ballot, Votes, counted, missing, readings
 from runner.teacher.prompt import Renderer, Task
 
@@ -28,7 +28,7 @@ def talk(says: Says, ballot: Ballot, earlier: Sequence[dict[str, Any]] = (), row
     asked = list(open_ := votes.begin())
     while open_:
         ask = open_.pop()
-        more = votes.heard(ask, Reply(says(ask), 3))
+        more = votes.on_reply(ask, Reply(says(ask), 3))
         asked += more
         open_ += more
     return votes, asked
@@ -61,7 +61,7 @@ def test_an_unusable_answer_is_asked_about_once_more() -> None:
     votes, asked = talk(script("Hm.", again="neutral"), ballot(1))
     assert [(ask.vote, ask.attempt) for ask in asked] == [(0, 0), (0, 1)]
     assert len(asked[1].prompt) > len(asked[0].prompt)
-    assert isinstance(asked[1].want, Draw) and asked[1].want.sampling.max_tokens == REASK_TOKENS
+    assert isinstance(asked[1].request, Sample) and asked[1].request.sampling.max_tokens == REASK_TOKENS
     assert labels_of(votes, 1) == ["neutral"]
     assert [record["text"] for record in votes.records] == ["Hm.", "neutral"]
 
@@ -77,7 +77,7 @@ def test_seeds_differ_by_row_vote_and_attempt_and_come_back() -> None:
     says = script("positive", "neutral", "Hm.", again="neutral")
 
     def seeds(**more: Any) -> list[int]:
-        return [ask.want.seed for ask in talk(says, ballot(3, seed=more.pop("seed", 0)), **more)[1] if ask.want]  # type: ignore[union-attr]
+        return [ask.request.seed for ask in talk(says, ballot(3, seed=more.pop("seed", 0)), **more)[1] if ask.request]  # type: ignore[union-attr]
 
     first = seeds()
     assert len(set(first)) == 4
@@ -92,8 +92,8 @@ def test_a_resumed_row_asks_what_it_would_have_asked(kept: int) -> None:
     ordered = sorted(whole.records, key=lambda record: (record["vote"], record["attempt"]))
     rest, more = talk(says, ballot(5), earlier=ordered[:kept])
     assert counted([*ordered[:kept], *rest.records], LABELS, 5, True) == labels_of(whole, 5)
-    keys = {(ask.vote, ask.attempt, ask.want.seed) for ask in asked if isinstance(ask.want, Draw)}
-    assert {(ask.vote, ask.attempt, ask.want.seed) for ask in more if isinstance(ask.want, Draw)} <= keys
+    keys = {(ask.vote, ask.attempt, ask.request.seed) for ask in asked if isinstance(ask.request, Sample)}
+    assert {(ask.vote, ask.attempt, ask.request.seed) for ask in more if isinstance(ask.request, Sample)} <= keys
     assert len(more) + kept == len(asked)
 
 

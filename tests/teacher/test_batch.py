@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from runner.engines.noop import NoopTokenizer
-from runner.engines.protocol import Choice, Reply, Sampling
+from runner.engines.protocol import Reply, Sampling, ScoreTokens
 from runner.engines.vllm import EngineSettings
 from runner.rundir.folder import Folder
 from runner.stages.label import read_answers
@@ -33,12 +33,12 @@ class Scripted:
         self.tokenizer, self.block_tokens = NoopTokenizer(), block
         self.asked, self._dies_after, self._cached = 0, dies_after, cached
 
-    def submit(self, prompt: Any, want: Any, deliver: Any) -> None:
+    def submit(self, prompt: Any, request: Any, deliver: Any) -> None:
         self.asked += 1
         if self.asked > self._dies_after:
             raise Dies
-        if isinstance(want, Choice):
-            deliver(Reply(tokens=1, logprobs={token: -float(place) for place, token in enumerate(want.tokens)}))
+        if isinstance(request, ScoreTokens):
+            deliver(Reply(tokens=1, logprobs={token: -float(place) for place, token in enumerate(request.tokens)}))
         else:
             deliver(Reply('{"reason": "so", "label": "neutral"}', 9, cached=self._cached))
 

@@ -15,7 +15,7 @@ import pytest
 
 from runner import models
 from runner.engines.endpoint import _reply
-from runner.engines.protocol import Choice, Draw, Reply, Sampling
+from runner.engines.protocol import Reply, Sample, Sampling, ScoreTokens
 from runner.engines.vllm import EngineSettings
 from runner.models import folder
 from runner.observe.progress import Progress
@@ -153,9 +153,9 @@ def test_09_a_row_of_which_the_teacher_computes_no_number_fails_with_its_reason(
     one = teacher_labeller(tmp_path)
     submit = one._engine.submit
 
-    def broken(prompt: Any, want: Any, deliver: Any) -> None:
-        bad = Reply(tokens=1, logprobs={token: value for token in want.tokens})
-        submit(prompt, want, (lambda _: deliver(bad)) if len(prompt) % 2 else deliver)
+    def broken(prompt: Any, request: Any, deliver: Any) -> None:
+        bad = Reply(tokens=1, logprobs={token: value for token in request.tokens})
+        submit(prompt, request, (lambda _: deliver(bad)) if len(prompt) % 2 else deliver)
 
     one._engine.submit = broken  # type: ignore[method-assign]
     errors = one(teacher_batch("a", "a b", "a b c", "a b c d"))["error"].to_pylist()
@@ -170,7 +170,7 @@ def test_09_no_label_is_made_of_nothing() -> None:
     def say(root: dict[int, float], inner: dict[int, float]) -> list[float]:
         talk = Distribution([7], trie)
         for ask in talk.begin():
-            talk.heard(ask, Reply(logprobs=inner if ask.vote else root))
+            talk.on_reply(ask, Reply(logprobs=inner if ask.vote else root))
         found: list[float] = talk.records[0]["label_probabilities"]
         return found
 
@@ -182,7 +182,7 @@ def test_09_no_label_is_made_of_nothing() -> None:
 def test_09_what_a_server_sends_for_nan_and_infinity() -> None:
     def send(value: Any) -> float:
         answer = {"choices": [{"text": "x", "logprobs": {"top_logprobs": [{"token_id:5": value}]}}]}
-        return _reply(Choice((5,)), answer).logprobs[5]
+        return _reply(ScoreTokens((5,)), answer).logprobs[5]
 
     assert math.isnan(send(None)) and math.isnan(send(math.nan))
     assert send(-9999.0) == -math.inf and send(-3) == -3.0
@@ -191,7 +191,7 @@ def test_09_what_a_server_sends_for_nan_and_infinity() -> None:
             send(wrong)
     for answer in ({"text": None}, {"text": 3}):
         with pytest.raises(TypeError):
-            _reply(Draw(Sampling(0.0, 1.0, 0, 8), 0), {"choices": [answer], "usage": {"completion_tokens": 2}})
+            _reply(Sample(Sampling(0.0, 1.0, 0, 8), 0), {"choices": [answer], "usage": {"completion_tokens": 2}})
 
 
 @pytest.mark.parametrize("calibration", ["content-free", "batch", "none"])
@@ -393,9 +393,9 @@ def test_25_a_thousand_labels_are_asked_about_in_parts_that_vllm_takes(tmp_path:
     asked: list[int] = []
     submit = one._engine.submit
 
-    def count(prompt: Any, want: Any, deliver: Any) -> None:
-        asked.append(len(want.tokens))
-        submit(prompt, want, deliver)
+    def count(prompt: Any, request: Any, deliver: Any) -> None:
+        asked.append(len(request.tokens))
+        submit(prompt, request, deliver)
 
     one._engine.submit = count  # type: ignore[method-assign]
     start = time.process_time()
@@ -410,10 +410,10 @@ def test_25_parts_of_a_branch_make_one_distribution() -> None:
     ids = [[n + 1] for n in range(300)]
     talk = Distribution([7], LabelTrie.build(ids, 999))
     asks = talk.begin()
-    assert [len(ask.want.tokens) for ask in asks if isinstance(ask.want, Choice)] == [128, 128, 44]
+    assert [len(ask.request.tokens) for ask in asks if isinstance(ask.request, ScoreTokens)] == [128, 128, 44]
     for ask in asks:
-        assert isinstance(ask.want, Choice)
-        talk.heard(ask, Reply(tokens=1, logprobs={token: math.log(token) for token in ask.want.tokens}))
+        assert isinstance(ask.request, ScoreTokens)
+        talk.on_reply(ask, Reply(tokens=1, logprobs={token: math.log(token) for token in ask.request.tokens}))
     total = sum(range(1, 301))
     assert talk.records[0]["label_probabilities"] == pytest.approx([n / total for n in range(1, 301)])
     assert talk.records[0]["output_tokens"] == 3
