@@ -75,7 +75,7 @@ def two_layers(name: str, folder: Path) -> Path:
 def measure(model: Path, rows: int, rounds: int, scratch: Path) -> list[float]:
     """Rows per second of processor time, one figure for each round."""
     from runner.spec import load_spec
-    from runner.stages.label import asking_of, settings_of
+    from runner.teacher.request import asking_of, settings_of
     from runner.teacher.worker import Labeller
 
     spec = load_spec(str(ROOT / "specs" / "quickstart.yaml"), ["teacher.prompt=direct"])

@@ -19,7 +19,7 @@ def lines() -> Iterator[str]:
     from runner.engines import vllm_config
     from runner.planning.hardware.accelerators import accelerators
     from runner.planning.plan import _memory
-    from runner.stages.label import settings_of
+    from runner.teacher.request import settings_of
 
     known = {one.name: one for one in TEACHERS}
     cases: list[tuple[str, dict[str, Any], list[str]]] = []

@@ -86,7 +86,7 @@ def _chat(job: dict[str, Any]) -> dict[str, Any]:
     import teacher as bench
 
     from runner.engines.vllm import engine_options
-    from runner.stages.label import settings_of
+    from runner.teacher.request import settings_of
 
     careful, spec = job["contender"] == "careful", spec_for(job, "direct")
     start, before = time.perf_counter(), used_gib()
@@ -109,10 +109,10 @@ def _chatting(llm: Any, spec: Any, careful: bool, bench: Any) -> Callable[[list[
     from vllm import SamplingParams
     from vllm.sampling_params import StructuredOutputsParams
 
-    from runner.stages.label import task_of
     from runner.teacher.prompt import messages
+    from runner.teacher.request import prompt_task
 
-    task, teacher = task_of(spec), spec.teacher
+    task, teacher = prompt_task(spec), spec.teacher
     if teacher.prompt == "direct":
         choice = StructuredOutputsParams(choice=list(task.labels))
         parameters = SamplingParams(temperature=0.0, max_tokens=1 if careful else 16, structured_outputs=choice)

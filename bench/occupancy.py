@@ -91,8 +91,8 @@ class Simulated:
 def labelled(batches: Iterable[pa.Table], concurrent: int, sequences: int) -> Simulated:
     """The engine after the actor has labelled all ``batches``, of which it has so many in hand at once."""
     from runner.spec import load_spec
-    from runner.stages.label import asking_of, settings_of
     from runner.teacher import worker
+    from runner.teacher.request import asking_of, settings_of
 
     spec = load_spec(str(ROOT / "specs" / "financial-sentiment.yaml"))
     engine = Simulated(sequences)
@@ -112,7 +112,7 @@ def labelled(batches: Iterable[pa.Table], concurrent: int, sequences: int) -> Si
 def compare(rows: int) -> tuple[Simulated, Simulated]:
     """The headline spec with so many ``rows`` for one replica: as the label stage feeds it, and all at once."""
     from runner.spec import load_spec
-    from runner.stages.label import concurrent_batches
+    from runner.teacher.occupancy import concurrent_batches
     from runner.teacher.worker import QUESTIONS
 
     spec = load_spec(str(ROOT / "specs" / "financial-sentiment.yaml"))

@@ -37,8 +37,9 @@ def measure(model: str, spec_path: str, count: int, pipe: Connection) -> None:
     from runner import models
     from runner.rundir.folder import Folder
     from runner.spec import load_spec
-    from runner.stages.label import asking_of, read_answers, settings_of
     from runner.stages.load import collect
+    from runner.teacher.answer_store import read_answers
+    from runner.teacher.request import asking_of, settings_of
     from runner.teacher.worker import QUESTIONS, Labeller
 
     spec = load_spec(spec_path, ["teacher.prompt=cot", "teacher.votes=3", "teacher.early_stop=false"])

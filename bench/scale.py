@@ -93,7 +93,7 @@ class Asleep:
 
 @dataclass(frozen=True)
 class Model:
-    """Stands where :class:`runner.stages.export.Trained` does."""
+    """Stands where :class:`runner.student.trained.StudentRef` does."""
 
     rate: float
 
@@ -157,7 +157,7 @@ def label(point: Point, folder: Path, address: str) -> dict[str, Any]:
     from runner.spec import load_spec
     from runner.stages import pipeline
     from runner.stages.contract import Context
-    from runner.stages.label import CONCURRENT_BATCHES
+    from runner.teacher.occupancy import CONCURRENT_BATCHES
 
     seconds = CONCURRENT_BATCHES / point.rate if point.rate else 0.0
     spec_file = folder / "spec.yaml"

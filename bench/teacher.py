@@ -92,7 +92,7 @@ def spec_for(path: str, prompt: str) -> Any:
 def careful_chat(model: str, spec: Any) -> Label:
     """The same as a careful user writes it: our block size, and one token that tells the labels apart."""
     from runner.engines.vllm import block_tokens
-    from runner.stages.label import settings_of
+    from runner.teacher.request import settings_of
 
     first = chat(model, spec, max_tokens=1, block_size=block_tokens(settings_of(spec.teacher)))
     names = list(spec.task.labels)
@@ -111,12 +111,12 @@ def chat(model: str, spec: Any, max_tokens: int = 16, **options: Any) -> Label:
     from vllm import LLM, SamplingParams
     from vllm.sampling_params import StructuredOutputsParams
 
-    from runner.stages.label import task_of
     from runner.tasks.single_label.votes import majority
     from runner.teacher.conversation import counted
     from runner.teacher.prompt import messages
+    from runner.teacher.request import prompt_task
 
-    task, teacher = task_of(spec), spec.teacher
+    task, teacher = prompt_task(spec), spec.teacher
     # The cache's size is set because vLLM's default would take half of the machine from the other engine.
     llm = LLM(model, max_model_len=teacher.max_context, kv_cache_memory_bytes=2**30, **options)
     if teacher.prompt == "direct":
@@ -144,10 +144,10 @@ def chat(model: str, spec: Any, max_tokens: int = 16, **options: Any) -> Label:
 
 def sequential(model: str, spec: Any) -> Label:
     """A server with its defaults, asked for one row after the other over HTTP."""
-    from runner.stages.label import task_of
     from runner.teacher.prompt import messages
+    from runner.teacher.request import prompt_task
 
-    task = task_of(spec)
+    task = prompt_task(spec)
     options = ["--max-model-len", str(spec.teacher.max_context), "--kv-cache-memory-bytes", str(2**30)]
     server = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model, "--port", str(PORT)]
     # Forked, its processes do not each spend half a minute on imports.
@@ -193,7 +193,9 @@ def actor(model: str, spec: Any) -> Label:
 
     from runner.engines.vllm import block_tokens, engine_options
     from runner.rundir.folder import Folder
-    from runner.stages.label import CONCURRENT_BATCHES, asking_of, read_answers, settings_of
+    from runner.teacher.answer_store import read_answers
+    from runner.teacher.occupancy import CONCURRENT_BATCHES
+    from runner.teacher.request import asking_of, settings_of
     from runner.teacher.worker import Labeller
 
     folder = Folder(tempfile.mkdtemp())
@@ -222,7 +224,8 @@ def stage(model: str, spec: Any) -> Label:
     """The actor as the stage runs it: Ray Data, a pool of one, answers stored and read back."""
     from runner.cluster.cluster import Cluster, Resources
     from runner.rundir.folder import Folder
-    from runner.stages.label import CONCURRENT_BATCHES, asking_of, settings_of
+    from runner.teacher.occupancy import CONCURRENT_BATCHES
+    from runner.teacher.request import asking_of, settings_of
     from runner.teacher.worker import Labeller
 
     folder = Folder(tempfile.mkdtemp())
@@ -251,10 +254,10 @@ def ray_data_llm(model: str, spec: Any) -> Label:
     import ray
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
-    from runner.stages.label import task_of
     from runner.teacher.prompt import messages
+    from runner.teacher.request import prompt_task
 
-    task = task_of(spec)
+    task = prompt_task(spec)
     # Ray's workers are nice by default, as ours are not: what else runs here would stop them.
     os.environ.update(RAY_worker_niceness="0")
     # Its stages ask for one logical processor each, beside the engine's: with fewer than eight it waits for ever.
@@ -287,12 +290,12 @@ def bare(model: str, spec: Any) -> Label:
     """The engine alone, with our options and prompts: all requests in, then steps until all are out."""
     from runner.engines.protocol import Reply, ScoreTokens
     from runner.engines.vllm import VllmEngine, block_tokens
-    from runner.stages.label import settings_of, task_of
     from runner.tasks.single_label.label_trie import LabelTrie
     from runner.teacher.prompt import Renderer
+    from runner.teacher.request import prompt_task, settings_of
 
     engine = VllmEngine(Path(model), settings_of(spec.teacher))
-    renderer = Renderer(engine.tokenizer, task_of(spec), block_tokens(settings_of(spec.teacher)))
+    renderer = Renderer(engine.tokenizer, prompt_task(spec), block_tokens(settings_of(spec.teacher)))
     trie = LabelTrie.build(renderer.label_ids(), engine.tokenizer.eos_token_id)
     prompts: dict[str, list[int]] = {}
 
@@ -326,8 +329,8 @@ def _batches(texts: list[str], size: int) -> list[Any]:
 
 
 def _labels(folder: Any, spec: Any, texts: list[str]) -> list[str]:
-    from runner.stages.label import by_row, read_answers
     from runner.tasks.single_label.votes import majority
+    from runner.teacher.answer_store import by_row, read_answers
     from runner.teacher.conversation import counted
 
     rows, names = by_row(read_answers(folder)), spec.task.labels
@@ -442,7 +445,7 @@ def noop(rows: int) -> dict[str, Any]:
     from runner.cluster.cluster import Cluster, Resources
     from runner.engines.protocol import Sampling
     from runner.engines.vllm import EngineSettings
-    from runner.stages.label import CONCURRENT_BATCHES
+    from runner.teacher.occupancy import CONCURRENT_BATCHES
     from runner.teacher.prompt import Task
     from runner.teacher.worker import QUESTIONS, Asking, Labeller
 

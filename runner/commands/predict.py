@@ -18,7 +18,7 @@ from runner.rundir.lock import locked
 from runner.spec.rules import written_columns
 from runner.stages import export, train
 from runner.stages.apply import Corpus, predict_corpus, sources_of
-from runner.stages.export import Trained
+from runner.student.trained import StudentRef
 from runner.system import machine
 from runner.system.errors import ModelError, UserError
 from runner.system.sanitize import without_secrets
@@ -80,7 +80,7 @@ def predict(wish: Wish, cluster: Cluster, progress: Progress) -> dict[str, Any]:
     return found | {"out": wish.out}
 
 
-def find_student(wish: Wish) -> tuple[Trained, str, Resources]:
+def find_student(wish: Wish) -> tuple[StudentRef, str, Resources]:
     """The student, what it is known by, and what it runs on.
 
     :raises UserError: when nothing is there, or the run has no student yet.
@@ -95,7 +95,7 @@ def find_student(wish: Wish) -> tuple[Trained, str, Resources]:
             raise UserError(f"{wish.student}: the run's student is gone ({train.NAME}/{step}); run its spec again")
         resources = student["resources"]
         wanted = Resources(resources["cpus"], resources["gpus"], resources["accelerator"])
-        model = Trained(folder.url, "student", student["max_length"], student["precision"])
+        model = StudentRef(folder.url, "student", student["max_length"], student["precision"])
         model, export_step = _exported(place, record, model)
         return model, _identity(model, step, export_step), _asked(wish, wanted)
     if not place.exists("config.json"):
@@ -112,16 +112,16 @@ def find_student(wish: Wish) -> tuple[Trained, str, Resources]:
     parent, _, name = place.url.rstrip("/").rpartition("/")
     wanted = Resources(gpus=min(1, len(machine.gpu_names())))
     read = ["config.json", *weights, *(name for name in place.names() if name.startswith(("tokenizer", "vocab")))]
-    model = Trained(parent, name, None, "auto")
+    model = StudentRef(parent, name, None, "auto")
     return model, _identity(model, place.state(*read)), _asked(wish, wanted)
 
 
-def _identity(model: Trained, *prints: str | None) -> str:
+def _identity(model: StudentRef, *prints: str | None) -> str:
     """What decides what is said of a text: the student's content, by ``prints``, and what computes it."""
     return fingerprint([*prints, model.max_length, model.precision, model.runtime])
 
 
-def _exported(run: Folder, record: dict[str, Any], model: Trained) -> tuple[Trained, str | None]:
+def _exported(run: Folder, record: dict[str, Any], model: StudentRef) -> tuple[StudentRef, str | None]:
     """The student in the runtime that the run chose, where it exported any, and that stage's fingerprint."""
     step = next((stage["fingerprint"] for stage in record["stages"] if stage["name"] == export.NAME), None)
     folder = run.child(export.NAME, step or "")
@@ -130,7 +130,7 @@ def _exported(run: Folder, record: dict[str, Any], model: Trained) -> tuple[Trai
     return replace(model, runtime=folder.read_json("export.json")["runtime"], exports=folder.url), step
 
 
-def _labels(model: Trained) -> list[str]:
+def _labels(model: StudentRef) -> list[str]:
     """The labels as the model folder names them. :raises ModelError: when it does not."""
     try:
         return list(Folder(model.folder).read_json(f"{model.name}/config.json")["id2label"].values())

@@ -22,8 +22,8 @@ from runner import models
 from runner.engines.vllm import EngineSettings
 from runner.planning.hardware.accelerators import accelerators, known
 from runner.spec import Spec
-from runner.stages import label
 from runner.system.errors import ModelError
+from runner.teacher import request
 
 SECONDS = 180.0
 """How long vLLM may take for an answer: importing it takes 8 to 20 s on two cores, a configuration a fifth of one."""
@@ -123,7 +123,7 @@ def _case(spec: Spec) -> Case | Answer:
         return Answer(not_asked=str(error))
     if folder is None:
         return Answer(not_asked="the model's config.json is not on this machine")
-    return Case(str(folder), label.settings_of(teacher), kind)
+    return Case(str(folder), request.settings_of(teacher), kind)
 
 
 def _refusal(spec: Spec, reason: str) -> str:

@@ -30,7 +30,7 @@ from runner.planning.tokens import direct_requests, prompt_tokens, shown_task
 from runner.rundir.folder import Folder
 from runner.spec import Spec
 from runner.spec.model import StudentResources, Teacher, TeacherResources
-from runner.stages import label, load
+from runner.stages import load
 from runner.stages.pipeline import steps
 from runner.student import gradient_traffic, vocabulary
 from runner.student.held_out import held_out_size
@@ -38,7 +38,7 @@ from runner.student.schedule import TrainingPlan
 from runner.system import machine
 from runner.system.errors import EngineError, ModelError
 from runner.tasks.single_label import calibrate
-from runner.teacher import prompt
+from runner.teacher import answer_store, prompt, request
 from runner.teacher.budget import Spent, seconds_left, spent
 
 WATTS_PER_CORE = 10.0
@@ -184,8 +184,8 @@ def _teacher(spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence[str]) 
         return {"engine": "recorded", "model": teacher.model, "rows": len(ids), "generate": 0}, []
     facts = _facts(spec)
     asked = pa.table({"id": ids, "kind": ["row"] * len(ids), "text": pa.array(texts, pa.large_string())})
-    answers = label.read_answers(label.answers_folder(run, spec))
-    todo = len(label.pending(spec, asked, answers))
+    answers = answer_store.read_answers(answer_store.answers_folder(run, spec))
+    todo = len(answer_store.pending(spec, asked, answers))
     mine = answers.filter(pc.is_in(answers["id"], value_set=asked["id"].combine_chunks()))
     reused = pc.count_distinct(mine["id"]).as_py()
     _, shown = shown_task(spec)
@@ -204,7 +204,7 @@ def _teacher(spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence[str]) 
         seconds = todo * _on_gpus(teacher, facts, verdict, Work(requests, per_row + read_again, output), todo)
         basis = "rough, from the GPU's bandwidth and peak"
     else:
-        calls = todo + (calibrate.CONTENT_FREE_TEXTS if todo and label.asks_content_free(spec) else 0)
+        calls = todo + (calibrate.CONTENT_FREE_TEXTS if todo and request.asks_content_free(spec) else 0)
         work = per_row + read_again + output * (DECODING if teacher.prompt == "cot" else 1)
         seconds = calls * 2 * (facts.active_parameters or 7e9) * work / _flops(teacher.resources)
         basis = "rough, from arithmetic"
@@ -231,7 +231,7 @@ def _teacher(spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence[str]) 
         "kwh": (held if teacher.resources.gpus else seconds / 3600) * _watts(teacher.resources) / 1000,
         "size_known": bool(facts.active_parameters) or teacher.engine != "vllm",
         "usd": teacher.price_per_hour and held * teacher.price_per_hour,
-        "engine_options": engine_options(label.settings_of(teacher)),
+        "engine_options": engine_options(request.settings_of(teacher)),
         "prompt": prompt.messages(shown, texts[0] if texts else ""),
     }, problems
 
@@ -240,7 +240,7 @@ def _replicas(spec: Spec, rows: int, texts: Sequence[str]) -> dict[str, int]:
     """How many are held at least, how many of those have a batch of the ``rows``, and how many have one at most."""
     teacher = spec.teacher
     characters = sum(map(len, texts)) / max(1, len(texts))
-    most = worth_starting(spec, engine_options(label.settings_of(teacher)), rows, characters)
+    most = worth_starting(spec, engine_options(request.settings_of(teacher)), rows, characters)
     least, batches = teacher.resources.replicas[0], max(1, math.ceil(rows / teacher.batch_size))
     return {"held": least, "at_work": min(least, batches), "at_work_most": min(most, batches)}
 
@@ -251,7 +251,7 @@ def _budget(spec: Spec, run: Folder, replicas: int) -> dict[str, float] | None:
     hours = seconds_left(spec.teacher, Spent(), replicas) / 3600
     if not math.isfinite(hours):
         return None
-    before = spent(label.answers_folder(run, one) for one in spec.teachers())
+    before = spent(answer_store.answers_folder(run, one) for one in spec.teachers())
     return {"hours": hours, "left_hours": seconds_left(spec.teacher, before, replicas) / 3600}
 
 
@@ -266,7 +266,7 @@ def _no_room(teacher: Teacher, fixed: int) -> str | None:
 
 def _prompt_too_long(spec: Spec) -> str | None:
     """Why the teacher's prompt cannot be used, where its tokenizer is here to tell."""
-    turns = prompt.messages(label.task_of(spec), "")
+    turns = prompt.messages(request.prompt_task(spec), "")
     if sum(len(turn["content"].encode()) for turn in turns) < spec.teacher.max_context:
         return None  # a token has a byte at the least
     counted = prompt_tokens(spec, [])
@@ -353,7 +353,7 @@ def _verdict(spec: Spec, facts: models.ModelFacts, row: Row | None = None) -> Ve
     gpu = known(teacher.resources.accelerator) if teacher.resources.gpus else None
     if gpu is None or teacher.endpoint or teacher.engine != "vllm":
         return None
-    options = engine_options(label.settings_of(teacher))
+    options = engine_options(request.settings_of(teacher))
     gpus = int(options["tensor_parallel_size"])
     return judge(Asked(teacher.model, gpu, gpus, teacher.max_context, options), facts, row)
 
@@ -410,7 +410,7 @@ def _memory(spec: Spec, facts: models.ModelFacts) -> tuple[dict[str, Any], list[
         return {"arithmetic": "not counted: the context is longer than the model's"}, [reason]
     if facts.weight_bytes is None:
         return {"arithmetic": "unknown: the model is not on this machine"}, []
-    wide = 2 if engine_options(label.settings_of(spec.teacher)).get("dtype") in ("float32", "float") else 1
+    wide = 2 if engine_options(request.settings_of(spec.teacher)).get("dtype") in ("float32", "float") else 1
     quantised = facts.weight_bytes < 1.9 * (facts.parameters or 0)  # such weights stay as they are
     weights = facts.weight_bytes * (1 if quantised else wide)
     cache = (facts.kv_bytes_per_token or 0) * spec.teacher.max_context * wide

@@ -17,11 +17,11 @@ from runner.data.sources import source_of
 from runner.engines.vllm import block_tokens
 from runner.planning.hardware.throughput import CHARACTERS_PER_TOKEN
 from runner.spec import Spec
-from runner.stages import label, load
+from runner.stages import load
 from runner.student.vocabulary import tokenizer_in
 from runner.system.errors import ModelError
 from runner.tasks.single_label.label_trie import LabelTrie
-from runner.teacher import prompt
+from runner.teacher import prompt, request
 
 SAMPLE = 200
 """Texts that are counted."""
@@ -87,7 +87,7 @@ def direct_requests(spec: Spec, per_row: float) -> Requests:
         for name in spec.task.labels
     ]
     trie = LabelTrie.build(ids, 1 + max(max(row, default=0) for row in ids))
-    block = block_tokens(label.settings_of(spec.teacher))
+    block = block_tokens(request.settings_of(spec.teacher))
     tail = per_row if per_row < block else block / 2
     prefixes = sum(len(branch.prefix) * len(branch.requests) for branch in trie.branches)
     return Requests(trie.requests, round((trie.requests - 1) * tail + prefixes))
@@ -112,7 +112,7 @@ def recorded_answer_tokens(spec: Spec) -> float:
 
 def shown_task(spec: Spec) -> tuple[prompt.Task, prompt.Task]:
     """The task without and with examples; of a pool the first ones stand in for those that will be chosen."""
-    task, pool = label.task_of(spec), spec.task.pool
+    task, pool = request.prompt_task(spec), spec.task.pool
     if pool is None:
         return task, task
     first = [prompt.Example(**one) for one in load.examples_of(spec)[: pool.k]]

@@ -31,9 +31,9 @@ from runner.observe.progress import Progress
 from runner.rundir.folder import Folder, fingerprint
 from runner.spec import Spec
 from runner.stages.contract import Context
-from runner.stages.export import Trained, trained
 from runner.student import finite
 from runner.student.batches import batch_figures, halved_warning, mean_figures
+from runner.student.trained import StudentRef, chosen_student
 from runner.system.errors import DataError
 from runner.system.sanitize import without_secrets
 
@@ -93,7 +93,7 @@ def run(context: Context) -> dict[str, Any]:
     assert spec.data.corpus is not None
     source = source_of(spec, spec.data.corpus)
     corpus = Corpus(sources_of(source), spec.data.corpus.text, apply.keep, apply.part_rows)
-    model = trained(spec, context.inputs)
+    model = chosen_student(spec, context.inputs)
     # Not by the corpus's content: with a file mended or added, the other parts are still good.
     folder = "applied/" + fingerprint([asdict(model), source.known(), spec.data.corpus.text, spec.to_dict()["apply"]])
     _unmark(context.run, folder)
@@ -128,7 +128,7 @@ def sources_of(source: Source) -> tuple[Source, ...]:
 def predict_corpus(
     cluster: Cluster,
     progress: Progress,
-    model: Trained,
+    model: StudentRef,
     corpus: Corpus,
     abstain_below: float,
     out: Folder,
@@ -309,7 +309,7 @@ def _as_bytes(table: pa.Table) -> bytes:
 class Predictor:
     """A student in a process of its own; takes parts, writes their predictions, says how far it is."""
 
-    def __init__(self, model: Trained, abstain_below: float, out: str) -> None:
+    def __init__(self, model: StudentRef, abstain_below: float, out: str) -> None:
         self._model, self._abstain_below, self._out = model, abstain_below, Folder(out)
 
     @cached_property

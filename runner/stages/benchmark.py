@@ -20,12 +20,12 @@ from runner.planning.tokens import prompt_tokens, recorded_answer_tokens
 from runner.spec import Spec
 from runner.spec.prices import prices_of
 from runner.stages.contract import Context
-from runner.stages.export import Trained, not_chosen, trained
-from runner.stages.label import task_of
 from runner.student import finite
 from runner.student.batches import batch_figures
+from runner.student.trained import StudentRef, chosen_student, other_runtimes
 from runner.system import machine
 from runner.teacher.prompt import messages
+from runner.teacher.request import prompt_task
 
 if TYPE_CHECKING:
     from runner.student.encoder import Student
@@ -55,7 +55,7 @@ def key(spec: Spec) -> dict[str, Any]:
         "same_machine": _same_machine(spec),
         "prices": asdict(prices_of(spec)),  # what stands in the table, wherever it lies
         # Where nothing is asked, the prompt that would have been is counted for the comparison with APIs.
-        "prompt": messages(task_of(spec), "") if spec.teacher.engine == "recorded" else None,
+        "prompt": messages(prompt_task(spec), "") if spec.teacher.engine == "recorded" else None,
         "reasons": list(spec.teacher.reasons),
     }
 
@@ -73,8 +73,8 @@ def run(context: Context) -> dict[str, Any]:
     measured = context.cluster.call(
         measure,
         Resources.of(spec.student.resources),
-        student=trained(spec, context.inputs),
-        others=not_chosen(spec, context.inputs),
+        student=chosen_student(spec, context.inputs),
+        others=other_runtimes(spec, context.inputs),
         fresh=True,  # what the exporter took is not the student's memory
         texts=test[: bench.rows],
         batch_sizes=list(bench.batch_sizes),
@@ -116,7 +116,7 @@ def _for_texts(usd_per_million: float | None, texts: int) -> float | None:
 def _elsewhere(context: Context, texts: list[str]) -> list[dict[str, Any]]:
     """The student on the further machines of the spec, one after the other."""
     found, bench = [], context.spec.benchmark
-    model = trained(context.spec, context.inputs)
+    model = chosen_student(context.spec, context.inputs)
     for number, one in enumerate(bench.hardware):
         context.progress.say(f"{one.name} ({number + 1} of {len(bench.hardware)})", NAME)
         node_demand.ask(context.cluster, node_demand.of_hardware(one), context.progress, NAME)
@@ -190,11 +190,11 @@ def _as_written(spec: Spec, prompt: Literal["direct", "cot"], texts: list[str]) 
 
 
 def measure(
-    student: Trained,
+    student: StudentRef,
     texts: list[str],
     batch_sizes: list[int],
     carbon: dict[str, Any] | None = None,
-    others: Sequence[Trained] = (),
+    others: Sequence[StudentRef] = (),
 ) -> dict[str, Any]:
     """Latency at batch 1 (tokenising included) and throughput by batch size, warm-up apart; energy where asked for.
 

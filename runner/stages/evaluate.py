@@ -15,8 +15,8 @@ from runner.cluster.cluster import Resources
 from runner.data import annotators
 from runner.spec import Spec
 from runner.stages.contract import Context
-from runner.stages.export import Trained, trained
 from runner.student import finite
+from runner.student.trained import StudentRef, chosen_student
 
 NAME = "evaluate"
 NEEDS = ("load", "vote", "train", "export")
@@ -50,7 +50,7 @@ def run(context: Context) -> dict[str, Any]:
     predicted = context.cluster.call(
         predict,
         Resources.of(spec.student.resources),
-        student=trained(spec, context.inputs),
+        student=chosen_student(spec, context.inputs),
         texts=[row["text"] for row in test],
     )
     student = finite.labels_of(labels, predicted["probabilities"])
@@ -132,7 +132,7 @@ def _said(rows: list[dict[str, Any]]) -> tuple[list[str], dict[str, list[str | N
     return [row["label"] for row in rows], said
 
 
-def predict(student: Trained, texts: list[str]) -> dict[str, Any]:
+def predict(student: StudentRef, texts: list[str]) -> dict[str, Any]:
     """The student's ``probabilities``, computed where the student runs, and how many had to be computed again."""
     model = student.open()
     found = model.predict(texts).astype(float)

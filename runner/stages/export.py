@@ -13,7 +13,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from runner.rundir.folder import Folder
 from runner.spec import Spec
 from runner.stages.contract import Context
 from runner.student import finite, held_out
+from runner.student.trained import StudentRef, exported_forms
 from runner.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,68 +40,21 @@ BUILD = 5
 """Changes when another export comes of the same student."""
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A student where it lies: ``folder``/``name``, and what its ``runtime`` reads in the folder ``exports``."""
-
-    folder: str
-    name: str
-    max_length: int | None
-    precision: str
-    runtime: str = "torch"
-    exports: str | None = None
-
-    def open(self) -> Student:
-        """The student, loaded in this process. :raises ModelError: when there is none that can be loaded."""
-        from runner.student.encoder import Student  # in the worker only: the driver needs no torch
-
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Folder(self.folder).fetch(self.name, Path(scratch) / "model")
-            exports = Folder(self.exports).fetch("exports", Path(scratch) / "exports") if self.exports else None
-            student = Student.load(folder, self.max_length, self.precision, self.runtime, exports)
-        if student.reload:
-            student.reload = self._classifier  # by then the folder above is gone
-        return student
-
-    def _classifier(self) -> Any:
-        from runner.student.encoder import load_classifier
-
-        with tempfile.TemporaryDirectory() as scratch:
-            return load_classifier(Folder(self.folder).fetch(self.name, Path(scratch) / "model"))
-
-
 def wanted(spec: Spec) -> bool:
     """Whether the spec asks for anything but the safetensors that are written anyway."""
-    return bool(forms(spec))
-
-
-def forms(spec: Spec) -> list[str]:
-    """What is exported, in the order of the spec."""
-    return [form for form in spec.student.export if form != "safetensors"]
-
-
-def trained(spec: Spec, inputs: Any) -> Trained:
-    """The run's student in the runtime that was chosen; ``inputs`` are a stage's folders by name."""
-    student = spec.student
-    plain = Trained(inputs["train"].url, "student", student.max_length, student.precision)
-    if (exported := inputs.get(NAME)) is None:
-        return plain
-    return replace(plain, runtime=exported.read_json("export.json")["runtime"], exports=exported.url)
-
-
-def not_chosen(spec: Spec, inputs: Any) -> list[Trained]:
-    """The run's student in the other runtimes that it was exported for."""
-    chosen = trained(spec, inputs)
-    if chosen.exports is None or spec.student.resources.gpus:
-        return []
-    return [replace(chosen, runtime=name) for name in ("torch", *forms(spec)) if name != chosen.runtime]
+    return bool(exported_forms(spec))
 
 
 def key(spec: Spec) -> dict[str, Any]:
     """What is exported, and how the runtime is chosen."""
     student = spec.student
     bound = {"max_disagreement": student.max_disagreement}
-    return {"export": forms(spec), "runtime": asked(spec), "precision": student.precision, "build": BUILD} | bound
+    return {
+        "export": exported_forms(spec),
+        "runtime": asked(spec),
+        "precision": student.precision,
+        "build": BUILD,
+    } | bound
 
 
 def asked(spec: Spec) -> str:
@@ -120,12 +73,12 @@ def run(context: Context) -> dict[str, Any]:
     apart = {row["id"] for row in rows if row["held_out"]}
     judges = [row for row in rows if row["held_out"] or len(apart) < FEWEST_JUDGES]
     texts = dict(zip(train["id"].to_pylist(), train["text"].to_pylist(), strict=True))
-    plain = Trained(context.inputs["train"].url, "student", spec.student.max_length, spec.student.precision)
+    plain = StudentRef(context.inputs["train"].url, "student", spec.student.max_length, spec.student.precision)
     found = context.cluster.call(
         check,
         Resources.of(spec.student.resources),
         plain=plain,
-        forms=forms(spec),
+        forms=exported_forms(spec),
         out=context.here.url,
         # What int8 is fitted to must not be what it is judged by.
         seen=[text for id_, text in texts.items() if id_ not in apart][:SEEN_TEXTS],
@@ -202,7 +155,7 @@ def _given_up(found: Sequence[dict[str, Any]], chosen: str, wanted: str, held_ou
 
 
 def check(
-    plain: Trained,
+    plain: StudentRef,
     forms: list[str],
     out: str,
     seen: list[str],

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from runner.data import annotators
 from runner.data.class_labels import number_of
+from runner.data.examples import EXAMPLES, pool_key, vote_columns
 from runner.data.reading import Row, class_names, read_rows, row_id, without_rows
 from runner.data.sources import normalised, source_key, source_of
 from runner.spec import Spec
@@ -29,9 +30,6 @@ NAME = "load"
 NEEDS: tuple[str, ...] = ()
 
 LEAK = "leak: also in test"
-
-EXAMPLES = pa.schema([("text", pa.large_string()), ("label", pa.string()), ("reason", pa.large_string())])
-"""``examples.parquet``: the texts that the teacher is shown, or from which those are chosen."""
 
 
 @dataclass
@@ -133,17 +131,6 @@ def examples_of(spec: Spec) -> list[dict[str, str]]:
     if len(found) < pool.k:
         raise DataError(f"task.examples.from: {pool.k} examples are to be chosen, and the file has {len(found)}")
     return list(found.values())
-
-
-def pool_key(spec: Spec) -> dict[str, Any] | None:
-    """What the examples that are chosen depend on, besides the row and the encoder; None where they are written."""
-    pool = spec.task.pool
-    return source_key(spec, pool.source) | {"reason": pool.reason} if pool else None
-
-
-def vote_columns(spec: Spec) -> list[str]:
-    """The columns with recorded votes, of all teachers, in the order in which rows keep them."""
-    return list(dict.fromkeys(column for one in spec.teachers() for column in one.teacher.columns))
 
 
 def _read(spec: Spec, name: str, source: TextSource) -> Split:

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from runner.rundir.folder import Folder
 from runner.spec import Spec
-from runner.stages import label
 from runner.stages.contract import Context
 from runner.system.errors import DataError
 from runner.tasks.shared.labels import LISTED, listed
 from runner.tasks.single_label import calibrate, recorded
 from runner.tasks.single_label.votes import SMOOTHING, majority, probabilities
+from runner.teacher import answer_store
 from runner.teacher.batch import is_finite
 from runner.teacher.conversation import counted
 from runner.teacher.worker import NOT_FINITE
@@ -80,7 +80,8 @@ def run(context: Context) -> dict[str, Any]:
     ]
     specs = context.spec.teachers()
     said = [
-        _verdicts(spec, rows, label.folder_of(context.inputs["label"], number)) for number, spec in enumerate(specs)
+        _verdicts(spec, rows, answer_store.folder_of(context.inputs["label"], number))
+        for number, spec in enumerate(specs)
     ]
     if not any(said):
         raise DataError("the teacher answered no row; see label/*/failures.parquet for the reasons")
@@ -91,7 +92,9 @@ def run(context: Context) -> dict[str, Any]:
         if row["id"] in found
     ]
     context.here.write_table("votes.parquet", pa.Table.from_pylist(table, schema=VOTES))
-    columns = [_recorded(spec, label.folder_of(context.inputs["label"], number)) for number, spec in enumerate(specs)]
+    columns = [
+        _recorded(spec, answer_store.folder_of(context.inputs["label"], number)) for number, spec in enumerate(specs)
+    ]
     looked = [one for one in columns if one is not None]
     summary = _summary(context.spec, table, looked)
     warnings = [said for one in looked for said in _lacking(one, context.spec)]
@@ -103,7 +106,7 @@ def run(context: Context) -> dict[str, Any]:
 def _verdicts(spec: Spec, rows: list[dict[str, Any]], folder: Folder) -> dict[str, Verdict]:
     """What one teacher says, by row id, for the rows that it answered."""
     answers = folder.read_table("answers.parquet")
-    by_id = label.by_row(answers.filter(pc.equal(answers["kind"], "row")))
+    by_id = answer_store.by_row(answers.filter(pc.equal(answers["kind"], "row")))
     mine = [row for row in rows if row["id"] in by_id]
     # Answers of earlier versions may hold probabilities that are no numbers: they say nothing.
     known = {id_: [record for record in records if is_finite(record)] for id_, records in by_id.items()}
@@ -182,7 +185,7 @@ def _recorded(spec: Spec, folder: Folder) -> recorded.Columns | None:
     if spec.teacher.engine != "recorded":
         return None
     looked = recorded.Columns(spec.teacher.columns, spec.task.labels)
-    for records in label.by_row(folder.read_table("answers.parquet")).values():
+    for records in answer_store.by_row(folder.read_table("answers.parquet")).values():
         looked.look([record["text"] or "" for record in sorted(records, key=lambda record: int(record["vote"]))])
     return looked
 

@@ -19,8 +19,8 @@ from runner.cluster.cluster import Cluster, Resources, cores_beside
 from runner.engines import vllm_config
 from runner.planning.hardware.accelerators import accelerators
 from runner.spec import load_spec
-from runner.stages.label import settings_of
 from runner.student.encoder import pick_precision
+from runner.teacher.request import settings_of
 
 from .cases import KINDS, TEACHERS, write_configs
 

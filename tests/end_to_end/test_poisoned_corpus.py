@@ -13,7 +13,7 @@ from runner import models
 from runner.engines.protocol import Sampling
 from runner.engines.vllm import EngineSettings
 from runner.rundir.folder import Folder
-from runner.stages.label import read_answers
+from runner.teacher.answer_store import read_answers
 from runner.teacher.prompt import Task
 from runner.teacher.worker import QUESTIONS, Asking, Labeller
 

@@ -59,6 +59,7 @@ from runner.system.errors import BusyError, DataError, EngineError, ModelError, 
 from runner.tasks.single_label import calibrate, recorded
 from runner.tasks.single_label.answers import read_label
 from runner.tasks.single_label.label_trie import LabelTrie
+from runner.teacher import answer_store, failures, summary
 from runner.teacher.budget import Spent, seconds_left
 from runner.teacher.prompt import Task, end_tokens
 from runner.teacher.worker import QUESTIONS, Asking, Labeller
@@ -321,7 +322,7 @@ def test_09_a_row_that_the_teacher_cannot_compute_fails_with_its_reason(tmp_path
     errors = one(asked("a", "a b"))["error"].to_pylist()
     assert sorted(error is None for error in errors) == [False, True]
     assert next(filter(None, errors)).startswith("not finite")
-    assert len(label.read_answers(Folder(str(tmp_path)))) == 1, "and nothing of it reaches the vote"
+    assert len(answer_store.read_answers(Folder(str(tmp_path)))) == 1, "and nothing of it reaches the vote"
 
 
 PRAISE = ("这家酒店非常干净服务也好", "とても美味しいレストランでした")
@@ -516,7 +517,7 @@ def test_19_the_budget_is_the_runs_and_not_each_teachers(job: Any) -> None:
     context = job.context("label", spec)
     rows = label._rows(context.inputs["load"])
     assert label._seconds_for(context, rows, spec, 0) == 1200
-    label.answers_folder(job.run, spec).write_json("spent.json", {"seconds": 3600.0, "replica_seconds": 3600.0})
+    answer_store.answers_folder(job.run, spec).write_json("spent.json", {"seconds": 3600.0, "replica_seconds": 3600.0})
     assert [label._seconds_for(context, rows, spec, number) for number in range(3)] == [0, 0, 0]
     assert make_plan(spec, job.run).teacher["budget"] == {"hours": 1.0, "left_hours": 0.0}
     assert seconds_left(spec.teacher, Spent(600.0, 600.0)) == 3000
@@ -671,11 +672,11 @@ def test_24_a_stale_address_is_named_after_its_variable(
 
 def test_24_no_row_may_fail_where_none_may_and_calibration_texts_are_none(job: Any) -> None:
     with pytest.raises(EngineError, match="1 of the first 100 rows failed"):
-        label.check_failures({"a": "too long"}, 100, 100, 0.0)
+        failures.check_failures({"a": "too long"}, 100, 100, 0.0)
     context = job.context("label", job.spec(*NOOP))
     lines = [{"id": "r1", "split": "train"}, {"id": "cf-1", "split": ""}]
-    context.here.write_table("failures.parquet", pa.Table.from_pylist(lines, schema=label.FAILURES))
-    assert label._failed_rows(context.here) == {"r1"}
+    context.here.write_table("failures.parquet", pa.Table.from_pylist(lines, schema=failures.FAILURES))
+    assert summary.lost_rows(context.here) == {"r1"}
     corpus = [f"Company {n} sold its unit {n % 7} in May" for n in range(60)]
     assert calibrate.content_free_texts(corpus, seed=0) != calibrate.content_free_texts(corpus, seed=1)
     assert label.key(job.spec(*NOOP, "teacher.seed=1")) != label.key(job.spec(*NOOP, "teacher.seed=2"))

@@ -30,6 +30,8 @@ from runner.spec.prices import SHIPPED, load_prices
 from runner.stages import benchmark, label, pipeline
 from runner.student.encoder import load_tokenizer
 from runner.system.errors import ModelError, UserError
+from runner.teacher import answer_store, content_free
+from runner.teacher import summary as summary_module
 from runner.teacher.batch import ANSWERS
 from runner.teacher.budget import Spending, Spent, seconds_left, spent
 
@@ -73,7 +75,7 @@ def test_19_one_budget_for_all_teachers_in_all_commands(job: Any) -> None:
     job.do("load", *LIVE, also, "teacher.budget.hours=1")
     context = job.context("label", spec)
     rows = label._rows(context.inputs["load"])
-    stores = [label.answers_folder(job.run, one) for one in spec.teachers()]
+    stores = [answer_store.answers_folder(job.run, one) for one in spec.teachers()]
     assert len(set(stores)) == 3
 
     def share(number: int) -> float:
@@ -97,7 +99,7 @@ def test_19_one_budget_for_all_teachers_in_all_commands(job: Any) -> None:
 
 def waiting(context: Any, spec: Any, number: int) -> pa.Table:
     asked = label._rows(context.inputs["load"])
-    return label.pending(spec.teachers()[number], asked, label.read_answers(Folder("/nowhere")))
+    return answer_store.pending(spec.teachers()[number], asked, answer_store.read_answers(Folder("/nowhere")))
 
 
 def test_19_usd_are_of_all_replicas_and_the_dearer_limit_counts(job: Any) -> None:
@@ -150,21 +152,21 @@ def test_19_labelled_in_is_time_by_the_clock_and_cost_is_that_of_all_replicas(jo
     job.do("load", *LIVE)
     context = job.context("label", spec)
     rows = label._rows(context.inputs["load"])
-    asked = pa.concat_tables([rows, label._content_free(context, rows)])
+    asked = pa.concat_tables([rows, content_free.content_free_rows(context, rows)])
     answers = [
         {"id": row["id"], "kind": row["kind"], "vote": 0, "attempt": 0, "label_probabilities": [0.2, 0.3, 0.5]}
         | {"seconds": 30.0, "prompt_tokens": 1, "output_tokens": 1}
         for row in asked.to_pylist()
     ]
     table = pa.Table.from_pylist(answers, schema=ANSWERS)
-    store, busy = label.answers_folder(job.run, spec), 30.0 * len(asked)
+    store, busy = answer_store.answers_folder(job.run, spec), 30.0 * len(asked)
     store.write_table("a.parquet", table)
-    assert label._elapsed(store, table, table) is None, "nobody wrote down how long it took"
+    assert summary_module.elapsed_seconds(store, table, table) is None, "nobody wrote down how long it took"
     store.write_json("spent.json", {"seconds": busy / 4 + 50, "replica_seconds": busy + 200})
     found = label._label(context, rows, [], spec, 0)
     assert (found["seconds"], found["elapsed"]) == (30.0 * len(rows), pytest.approx(busy / 4 + 50))
     half = table.slice(0, len(table) // 2)
-    assert label._elapsed(store, half, table) == pytest.approx((busy / 4 + 50) * len(half) / len(table))
+    assert summary_module.elapsed_seconds(store, half, table) == pytest.approx((busy / 4 + 50) * len(half) / len(table))
     bench = job.context("benchmark", spec)
     bench.inputs["label"].finish({"seconds": 1.0, "summary": found})
     bench.inputs["train"].finish({"seconds": 1.0, "summary": {}})
@@ -178,12 +180,12 @@ def test_19_a_probe_draws_on_the_budget_that_the_run_then_has(job: Any) -> None:
     changes = ["teacher.engine=noop", "teacher.columns=[]", "teacher.batch_size=16"]
     changes += ["teacher.engine_options={seconds: 0.02}", "teacher.budget.hours=0.0008"]  # 2.88 seconds
     spec = job.spec(*changes)
-    store, found = label.answers_folder(job.run, spec), []
+    store, found = answer_store.answers_folder(job.run, spec), []
     cluster = Cluster()
     try:
         for _ in range(2):
             pipeline.probe(spec, job.run, cluster, Progress(job.said, "json"), 10_000)
-            found.append((len(label.read_answers(store)), spent([store]).seconds))
+            found.append((len(answer_store.read_answers(store)), spent([store]).seconds))
     finally:
         cluster.stop()
     assert 0 < found[0][0] < 3000 and found[0][1] >= 2.88

@@ -27,9 +27,9 @@ from runner.engines.endpoint import TOKEN_VARIABLE, Endpoint, EndpointEngine
 from runner.engines.protocol import Engine, Reply, Request, Sample, Sampling, ScoreTokens
 from runner.engines.vllm import EngineSettings, VllmEngine, engine_options
 from runner.rundir.folder import Folder
-from runner.stages.label import read_answers
 from runner.system.errors import EngineError
 from runner.tasks.single_label.label_trie import softmax
+from runner.teacher.answer_store import read_answers
 from runner.teacher.prompt import Renderer, Task, answer_schema
 from runner.teacher.worker import QUESTIONS, Asking, Labeller
 

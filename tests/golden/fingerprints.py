@@ -14,7 +14,8 @@ from typing import Any
 
 from runner.rundir.folder import Folder
 from runner.spec import Spec
-from runner.stages import label, pipeline
+from runner.stages import pipeline
+from runner.teacher import answer_store
 
 from .cases import loaded
 
@@ -30,7 +31,7 @@ def made() -> dict[str, Any]:
 def _of(spec: Spec, run: Folder) -> dict[str, Any]:
     stages = {step.stage.NAME: step.fingerprint for step in pipeline.steps(spec, run)}
     asked = [one for one in spec.teachers() if one.teacher.engine != "recorded"]
-    return {"stages": stages, "answers": [label.answers_folder(run, one).name for one in asked]}
+    return {"stages": stages, "answers": [answer_store.answers_folder(run, one).name for one in asked]}
 
 
 if __name__ == "__main__":

@@ -32,8 +32,9 @@ from runner.planning.replicas import SHARED_TOKENS, worth_starting
 from runner.rundir.folder import Folder
 from runner.spec import Spec, load_spec
 from runner.stages import pipeline
-from runner.stages.label import engine_options, settings_of
+from runner.stages.label import engine_options
 from runner.teacher import worker
+from runner.teacher.request import settings_of
 
 SPEC = Path(__file__).parents[2] / "specs" / "financial-sentiment.yaml"
 OWN_TOKENS = 36

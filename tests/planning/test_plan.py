@@ -17,9 +17,9 @@ from runner.planning.hardware import nvml
 from runner.planning.plan import GIB, Plan, check_models, make_plan, plan_text
 from runner.rundir.folder import Folder
 from runner.spec import Spec, load_spec
-from runner.stages import label
 from runner.system import machine
 from runner.system.errors import DataError, EngineError
+from runner.teacher import answer_store
 from runner.teacher.batch import ANSWERS
 
 FINANCIAL = Path(__file__).parents[2] / "specs" / "financial-sentiment.yaml"
@@ -255,7 +255,7 @@ def test_answers_that_are_there_are_not_asked_for_again(job: Any) -> None:
     assert fresh["basis"] == "rough, from arithmetic"
     texts = ["Profit fell by half.", "It makes paper.", "not in the data any more"]
     answers = [{"id": row_id(text), "kind": "row", "vote": 0, "attempt": 0, "seconds": 3.0} for text in texts]
-    label.answers_folder(job.run, spec).write_table("a.parquet", pa.Table.from_pylist(answers, schema=ANSWERS))
+    answer_store.answers_folder(job.run, spec).write_table("a.parquet", pa.Table.from_pylist(answers, schema=ANSWERS))
     reused = make_plan(spec, job.run).teacher
     assert (reused["rows"], reused["generate"], reused["reuse"]) == (7, 5, 2)
     assert reused["basis"] == "measured on 2 earlier rows"

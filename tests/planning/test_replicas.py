@@ -9,8 +9,9 @@ import pytest
 from runner.engines.vllm import engine_options
 from runner.planning.replicas import worth_starting
 from runner.spec import load_spec
-from runner.stages.label import CONCURRENT_BATCHES, concurrent_batches, settings_of
 from runner.teacher.budget import Spent, seconds_left
+from runner.teacher.occupancy import CONCURRENT_BATCHES, concurrent_batches
+from runner.teacher.request import settings_of
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADLINE = ROOT / "specs" / "financial-sentiment.yaml"
@@ -81,7 +82,7 @@ def test_four_batches_in_hand_would_leave_it_half_empty(monkeypatch: pytest.Monk
     monkeypatch.syspath_prepend(str(ROOT / "bench"))
     import occupancy
 
-    monkeypatch.setattr("runner.stages.label.concurrent_batches", lambda *_: CONCURRENT_BATCHES)
+    monkeypatch.setattr("runner.teacher.occupancy.concurrent_batches", lambda *_: CONCURRENT_BATCHES)
     ours, full = occupancy.compare(2_264)
     assert ours.filled / ours.seconds < 0.6 * full.filled / full.seconds
 

@@ -14,8 +14,8 @@ from runner.planning.tokens import CHARACTERS_PER_TOKEN, MARKUP
 from runner.rundir.folder import Folder
 from runner.spec import Spec
 from runner.stages import benchmark, pipeline
-from runner.stages.export import Trained
 from runner.student import encoder as student
+from runner.student.trained import StudentRef
 
 SECONDS = {"label": 1800.0, "train": 7200.0}
 
@@ -119,7 +119,7 @@ def test_the_student_is_timed_on_each_further_machine_at_its_price(job: Any, mon
     context.inputs["export"].write_json("export.json", {"runtime": "onnx"})
     asked = []
 
-    def call(_: Any, wanted: Resources, *, fresh: bool, student: Trained, **__: Any) -> dict[str, Any]:
+    def call(_: Any, wanted: Resources, *, fresh: bool, student: StudentRef, **__: Any) -> dict[str, Any]:
         asked.append((wanted, student.runtime))
         assert fresh
         return {"hardware": {"cores": 8}, "texts_per_second": 1000.0 if wanted.gpus else 10.0}
@@ -203,7 +203,7 @@ def test_a_student_is_timed_and_its_energy_measured(
     )
     monkeypatch.setattr(benchmark, "ENERGY_SECONDS", 0.5)
     texts = [f"Sales grew by {k} %." for k in range(40)]
-    trained = Trained(str(tmp_path), "student", 32, "fp32")
+    trained = StudentRef(str(tmp_path), "student", 32, "fp32")
     found = benchmark.measure(trained, texts, [1, 8], {"country": None, "grams_per_kwh": 100.0}, [trained])
     assert found["texts_per_second"] == max(row["texts_per_second"] for row in found["throughput"])
     (other,) = found["runtimes"]

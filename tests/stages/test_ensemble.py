@@ -9,6 +9,7 @@ import pytest
 
 from runner.stages import label, vote
 from runner.system.errors import SpecError
+from runner.teacher import answer_store, request
 
 THREE = "teacher.also=[{model: ben, columns: [ben]}, {model: carl, columns: [carl]}]"
 FIRST = "teacher.columns=[anna]"
@@ -22,7 +23,7 @@ def rows(folder: Any, name: str) -> list[dict[str, Any]]:
 def test_each_recorded_teacher_has_its_own_columns(job: Any) -> None:
     here = job.do("label", FIRST, THREE)
     for number, column in enumerate(("anna", "ben", "carl")):
-        folder = label.folder_of(here, number)
+        folder = answer_store.folder_of(here, number)
         answers = {row["id"]: row["text"] for row in rows(folder, "answers.parquet")}
         load = {
             row["id"]: row["votes"]
@@ -62,7 +63,7 @@ def test_a_teacher_that_names_no_label_is_left_out_of_its_row(job: Any) -> None:
 def test_another_teacher_does_not_ask_the_first_one_again(job: Any) -> None:
     one = job.spec("teacher.engine=noop", "teacher.columns=[]")
     two = job.spec("teacher.engine=noop", "teacher.columns=[]", "teacher.also=[{model: other, prompt: cot, votes: 3}]")
-    assert label.teacher_key(one) == label.teacher_key(two.teachers()[0])
+    assert request.teacher_key(one) == request.teacher_key(two.teachers()[0])
     assert label.key(one) != label.key(two)
     other = two.teachers()[1].teacher
     assert (other.model, other.prompt, other.votes, other.also) == ("other", "cot", 3, ())

@@ -19,12 +19,12 @@ from runner.planning.plan import make_plan
 from runner.report.narrative import _runtime_limits, _teacher_limits
 from runner.rundir.folder import Folder
 from runner.stages import apply, evaluate, export, train
-from runner.stages.export import Trained
 from runner.student import finite, held_out, recipes, vocabulary
 from runner.student import fit as training
 from runner.student.encoder import Student, load_classifier, load_tokenizer, save_student
 from runner.student.held_out import split_rows
 from runner.student.runtimes import exported
+from runner.student.trained import StudentRef
 from runner.system.errors import ModelError, UserError
 
 
@@ -120,7 +120,7 @@ def test_09_a_student_that_overflows_in_half_precision_computes_in_fp32(
 def test_09_a_text_that_overflows_in_half_precision_is_computed_again_in_fp32(tiny_model: Path, tmp_path: Path) -> None:
     damaged_student(tiny_model, tmp_path / "student", "zebra in fp16")
     exact = Student.load(tmp_path / "student", precision="fp32").predict(TEXTS)
-    found = Trained(str(tmp_path), "student", None, "fp16").open()
+    found = StudentRef(str(tmp_path), "student", None, "fp16").open()
     assert found.predict(TEXTS) == pytest.approx(exact, abs=0.02)
     assert found.precision == "fp16" and found.recomputed == 1
 
@@ -138,7 +138,7 @@ def applied(folder: Path, out: Path, precision: str) -> tuple[list[dict[str, Any
     """What the apply stage's worker writes of :data:`TEXTS`, and the summary."""
     table = pa.table({"text": pa.array(TEXTS, pa.large_string())})
     part = {"file": 0, "number": 0, "name": "part.parquet", "rows": 4, "table": apply._as_bytes(table), "counts": None}
-    worker = apply.Predictor(Trained(str(folder.parent), folder.name, None, precision), 0.0, str(out))
+    worker = apply.Predictor(StudentRef(str(folder.parent), folder.name, None, precision), 0.0, str(out))
     tally = apply.Tally()
     for done in worker(pa.Table.from_pylist([part], schema=apply.PART)):
         for line in done.to_pylist():

@@ -12,9 +12,9 @@ from runner.engines.noop import NoopTokenizer
 from runner.engines.protocol import Reply, Sampling, ScoreTokens
 from runner.engines.vllm import EngineSettings
 from runner.rundir.folder import Folder
-from runner.stages.label import read_answers
 from runner.teacher import batch as batches
 from runner.teacher import worker
+from runner.teacher.answer_store import read_answers
 from runner.teacher.live import Live
 from runner.teacher.prompt import Task
 from runner.teacher.worker import QUESTIONS, Asking, Labeller

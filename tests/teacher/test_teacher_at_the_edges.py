@@ -26,6 +26,9 @@ from runner.system.errors import EngineError
 from runner.tasks.single_label import calibrate
 from runner.tasks.single_label.calibrate import content_free_texts
 from runner.tasks.single_label.label_trie import MOST_CHOICES, LabelTrie, NotFiniteError
+from runner.teacher import answer_store, content_free, request
+from runner.teacher import failures as failures_module
+from runner.teacher import summary as summary_module
 from runner.teacher.batch import ANSWERS
 from runner.teacher.conversation import Distribution
 from runner.teacher.live import Finished, Live, Start
@@ -54,13 +57,13 @@ def teacher_answers(job: Any, shares: dict[str, list[float]], *overrides: str) -
     job.do("load", *TEACHER_NOOP, *overrides)
     context = job.context("label", job.spec(*TEACHER_NOOP, *overrides))
     rows = label._rows(context.inputs["load"])
-    asked = pa.concat_tables([rows, label._content_free(context, rows)]).to_pylist()
+    asked = pa.concat_tables([rows, content_free.content_free_rows(context, rows)]).to_pylist()
     lines = [
         {"id": row["id"], "kind": row["kind"], "vote": 0, "attempt": 0, "seconds": 1.0}
         | {"label_probabilities": shares.get(row["text"], shares.get(row["kind"]))}
         for row in asked
     ]
-    store = label.answers_folder(context.run, context.spec)
+    store = answer_store.answers_folder(context.run, context.spec)
     store.write_table("a.parquet", pa.Table.from_pylist(lines, schema=ANSWERS))
     return store
 
@@ -161,7 +164,7 @@ def test_09_a_row_of_which_the_teacher_computes_no_number_fails_with_its_reason(
     errors = one(teacher_batch("a", "a b", "a b c", "a b c d"))["error"].to_pylist()
     assert sum(error is None for error in errors) == 2
     assert all(error.startswith("not finite: ") for error in errors if error)
-    assert len(label.read_answers(Folder(str(tmp_path)))) == 2
+    assert len(answer_store.read_answers(Folder(str(tmp_path)))) == 2
 
 
 def test_09_no_label_is_made_of_nothing() -> None:
@@ -205,7 +208,7 @@ def test_09_stored_answers_that_are_no_numbers_neither_crash_the_vote_nor_count(
     context = job.context("label", job.spec(*TEACHER_NOOP, how))
     # As an earlier version left the label stage: its folder has them.
     context.here.write_table("answers.parquet", store.read_table("a.parquet"))
-    context.here.write_table("failures.parquet", label.FAILURES.empty_table())
+    context.here.write_table("failures.parquet", failures_module.FAILURES.empty_table())
     context.here.write_json("done.json", {})
     vote = job.context("vote", job.spec(*TEACHER_NOOP, how))
     step = next(one for one in pipeline.steps(vote.spec, vote.run) if one.stage.NAME == "vote")
@@ -222,7 +225,7 @@ def test_09_stored_answers_that_are_no_numbers_are_asked_for_again(job: Any) -> 
     store = teacher_answers(
         job, {"A loss was posted.": [math.nan, 0.5, 0.5], "row": [0.2, 0.3, 0.5], "content-free": [0.2, 0.3, 0.5]}
     )
-    assert len(label.read_answers(store)) == len(store.read_table("a.parquet")) - 1
+    assert len(answer_store.read_answers(store)) == len(store.read_table("a.parquet")) - 1
     assert make_plan(job.spec(*TEACHER_NOOP), job.run).teacher["generate"] == 1
 
 
@@ -280,9 +283,9 @@ def test_10_calibration_texts_without_an_answer_are_said(job: Any) -> None:
     teacher_answers(job, {"Orders grew again.": [0.1, 0.2, 0.7], "row": [0.8, 0.1, 0.1]})
     context = job.context("label", job.spec(*TEACHER_NOOP))
     rows = label._rows(context.inputs["load"])
-    free = label._content_free(context, rows)
+    free = content_free.content_free_rows(context, rows)
     asked, failures = pa.concat_tables([rows, free]), dict.fromkeys(free["id"].to_pylist()[:3], "engine: gone")
-    found = label.read_answers(label.answers_folder(context.run, context.spec))
+    found = answer_store.read_answers(answer_store.answers_folder(context.run, context.spec))
     found = found.filter(pa.compute.invert(pa.compute.is_in(found["id"], value_set=pa.array(list(failures)))))
     summary = label._finish(context, asked, found, failures, 0)
     (warning,) = summary["warnings"]
@@ -334,8 +337,8 @@ def test_11_without_any_end_only_labels_that_begin_no_other_are_told_apart() -> 
 
 def test_11_only_tasks_in_which_a_label_begins_another_are_asked_anew(job: Any) -> None:
     plain, nested = ([*TEACHER_NOOP], [*TEACHER_NOOP, "task.labels=[neutral, neutral to positive, negative, positive]"])
-    assert "ends" not in label.teacher_key(job.spec(*plain))
-    assert label.teacher_key(job.spec(*nested))["ends"] == "all"
+    assert "ends" not in request.teacher_key(job.spec(*plain))
+    assert request.teacher_key(job.spec(*nested))["ends"] == "all"
 
 
 # 24: promises
@@ -343,21 +346,21 @@ def test_11_only_tasks_in_which_a_label_begins_another_are_asked_anew(job: Any) 
 
 def test_24_a_rate_of_0_lets_no_row_fail() -> None:
     with pytest.raises(EngineError, match=r"1 of the first 100 rows failed"):
-        label.check_failures({"a": "too long"}, 100, 100, 0.0)
-    label.check_failures({}, 100, 100, 0.0)
-    label.check_failures({"a": "too long"}, 5, 5, 0.05)
+        failures_module.check_failures({"a": "too long"}, 100, 100, 0.0)
+    failures_module.check_failures({}, 100, 100, 0.0)
+    failures_module.check_failures({"a": "too long"}, 5, 5, 0.05)
     failed = {str(n): "too long" for n in range(29)}
-    label.check_failures(failed, 100, 100, 0.29)  # 0.29 * 100 is a little less than 29 in a computer
+    failures_module.check_failures(failed, 100, 100, 0.29)  # 0.29 * 100 is a little less than 29 in a computer
     with pytest.raises(EngineError):
-        label.check_failures(failed | {"one": "too long"}, 100, 100, 0.29)
+        failures_module.check_failures(failed | {"one": "too long"}, 100, 100, 0.29)
 
 
 def test_24_failed_calibration_texts_are_no_rows(job: Any) -> None:
     context = job.context("label", job.spec(*TEACHER_NOOP))
     for number, failed in enumerate((["r1", "cf-1", "cf-2"], ["r1", "r2", "cf-1"])):
         lines = [{"id": id_, "split": "" if id_.startswith("cf") else "train"} for id_ in failed]
-        table = pa.Table.from_pylist(lines, schema=label.FAILURES)
-        label.folder_of(context.here, number).write_table("failures.parquet", table)
+        table = pa.Table.from_pylist(lines, schema=failures_module.FAILURES)
+        answer_store.folder_of(context.here, number).write_table("failures.parquet", table)
     one = {
         "rows": 9,
         "replies": 9,
@@ -368,7 +371,7 @@ def test_24_failed_calibration_texts_are_no_rows(job: Any) -> None:
         "model": "m",
         "warnings": [],
     }
-    found = label._together(context, [one, one])
+    found = summary_module.summary_of_all(context, [one, one])
     assert (found["rows"], found["failures"]) == (9, 1)
 
 
@@ -402,7 +405,7 @@ def test_25_a_thousand_labels_are_asked_about_in_parts_that_vllm_takes(tmp_path:
     assert one(teacher_batch("Sales rose.", "Sales fell."))["error"].to_pylist() == [None, None]
     assert time.process_time() - start < 10
     assert max(asked) <= MOST_CHOICES and len(asked) == 2 * (1 + 4 * 2)
-    shares = label.read_answers(Folder(str(tmp_path)))["label_probabilities"].to_pylist()
+    shares = answer_store.read_answers(Folder(str(tmp_path)))["label_probabilities"].to_pylist()
     assert all(len(row) == 1000 and sum(row) == pytest.approx(1) for row in shares)
 
 

@@ -13,8 +13,8 @@ import pytest
 from runner.engines.protocol import Sampling
 from runner.engines.vllm import EngineSettings
 from runner.rundir.folder import Folder
-from runner.stages.label import read_answers
 from runner.system.errors import EngineError
+from runner.teacher.answer_store import read_answers
 from runner.teacher.prompt import Example, Task
 from runner.teacher.worker import OVER_BUDGET, QUESTIONS, Asking, Labeller
 

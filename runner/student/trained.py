@@ -1,0 +1,70 @@
+"""A trained student where it lies: which model, in which runtime, for whoever predicts with it."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.rundir.folder import Folder
+from runner.spec import Spec
+
+if TYPE_CHECKING:
+    from runner.student.encoder import Student
+
+
+EXPORT = "export"
+"""The stage that chooses another runtime than torch, where the spec asks for exports."""
+
+
+@dataclass(frozen=True)
+class StudentRef:
+    """A student where it lies: ``folder``/``name``, and what its ``runtime`` reads in the folder ``exports``."""
+
+    folder: str
+    name: str
+    max_length: int | None
+    precision: str
+    runtime: str = "torch"
+    exports: str | None = None
+
+    def open(self) -> Student:
+        """The student, loaded in this process. :raises ModelError: when there is none that can be loaded."""
+        from runner.student.encoder import Student  # in the worker only: the driver needs no torch
+
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Folder(self.folder).fetch(self.name, Path(scratch) / "model")
+            exports = Folder(self.exports).fetch("exports", Path(scratch) / "exports") if self.exports else None
+            student = Student.load(folder, self.max_length, self.precision, self.runtime, exports)
+        if student.reload:
+            student.reload = self._classifier  # by then the folder above is gone
+        return student
+
+    def _classifier(self) -> Any:
+        from runner.student.encoder import load_classifier
+
+        with tempfile.TemporaryDirectory() as scratch:
+            return load_classifier(Folder(self.folder).fetch(self.name, Path(scratch) / "model"))
+
+
+def exported_forms(spec: Spec) -> list[str]:
+    """What is exported, in the order of the spec."""
+    return [form for form in spec.student.export if form != "safetensors"]
+
+
+def chosen_student(spec: Spec, inputs: Any) -> StudentRef:
+    """The run's student in the runtime that was chosen; ``inputs`` are a stage's folders by name."""
+    student = spec.student
+    plain = StudentRef(inputs["train"].url, "student", student.max_length, student.precision)
+    if (exported := inputs.get(EXPORT)) is None:
+        return plain
+    return replace(plain, runtime=exported.read_json("export.json")["runtime"], exports=exported.url)
+
+
+def other_runtimes(spec: Spec, inputs: Any) -> list[StudentRef]:
+    """The run's student in the other runtimes that it was exported for."""
+    chosen = chosen_student(spec, inputs)
+    if chosen.exports is None or spec.student.resources.gpus:
+        return []
+    return [replace(chosen, runtime=name) for name in ("torch", *exported_forms(spec)) if name != chosen.runtime]
