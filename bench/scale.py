@@ -183,7 +183,8 @@ def apply(point: Point, folder: Path, address: str) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from runner.cluster.cluster import Cluster, Resources
+    from runner.cluster.cluster import Cluster
+    from runner.cluster.resources import Resources
     from runner.data.reading import Source
     from runner.rundir.folder import Folder
     from runner.stages.apply import Corpus, predict_corpus, sources_of

@@ -222,7 +222,8 @@ def actor(model: str, spec: Any) -> Label:
 
 def stage(model: str, spec: Any) -> Label:
     """The actor as the stage runs it: Ray Data, a pool of one, answers stored and read back."""
-    from runner.cluster.cluster import Cluster, Resources
+    from runner.cluster.cluster import Cluster
+    from runner.cluster.resources import Resources
     from runner.rundir.folder import Folder
     from runner.teacher.occupancy import CONCURRENT_BATCHES
     from runner.teacher.request import asking_of, settings_of
@@ -442,7 +443,8 @@ def noop(rows: int) -> dict[str, Any]:
     """The stage without a model: rows/s from the first batch on, and how much the driver's memory grows."""
     import pyarrow as pa
 
-    from runner.cluster.cluster import Cluster, Resources
+    from runner.cluster.cluster import Cluster
+    from runner.cluster.resources import Resources
     from runner.engines.protocol import Sampling
     from runner.engines.vllm import EngineSettings
     from runner.teacher.occupancy import CONCURRENT_BATCHES

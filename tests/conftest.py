@@ -97,7 +97,7 @@ class Job:
             context = self.context(step.stage.NAME, spec)
             if not step.cached:
                 pipeline.run_step(step, context)
-            assert not context.cluster._started
+            assert not context.cluster.started
             if last == step.stage.NAME:
                 return step.folder
         raise AssertionError(f"no stage {last}")

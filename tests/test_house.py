@@ -20,11 +20,12 @@ MOST_NAMES, MOST_LINES, MOST_FUNCTION_LINES = 20, 300, 50
 """Of ``ls runner/``, of a module, and of a function."""
 MOST_LATE_IMPORTS = 15
 
+LEARNING = ("student/", "models/gguf.py", "planning/hardware/meta.py", "tasks/single_label/learner.py")
 KNOWS = {
     "ray": ("cluster/",),
     "vllm": ("engines/vllm",),
-    "torch": ("student/", "models/gguf.py", "planning/hardware/meta.py", "tasks/single_label/learner.py"),
-    "transformers": ("student/", "models/gguf.py", "planning/hardware/meta.py", "tasks/single_label/learner.py"),
+    "torch": (*LEARNING, "engines/vllm"),
+    "transformers": LEARNING,
     "onnx": ("student/runtimes/",),
     "onnxruntime": ("student/runtimes/",),
     "openvino": ("student/runtimes/",),

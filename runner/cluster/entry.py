@@ -24,7 +24,7 @@ def main() -> int:
     with open("job.json", encoding="utf-8") as handle:
         job = json.load(handle)
     os.environ.update(job["environment"])
-    from runner.commands.cli import main as run
+    from runner.commands.cli import main as run  # imports what NEEDED names: pyarrow, ray, ...
 
     # As on a command line: `tutelage stop` reaches the job as SIGTERM, and it lets go of the run folder first.
     sys.argv[1:] = job["arguments"]

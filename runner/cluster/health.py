@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from runner.cluster import private_api
 from runner.system import signals, supervise
 from runner.system.errors import KEPT, EngineError
 
@@ -35,7 +36,7 @@ class Watch:
 
     def __init__(self, node: Any) -> None:
         self._node = node
-        self._logs = Path(node.get_logs_dir_path())
+        self._logs = private_api.logs_dir(node)
         self._starting: set[int] = set()
         self._failed = self._looks = 0
         self._calm = False
@@ -64,14 +65,14 @@ class Watch:
                 return
 
     def _gone(self) -> EngineError | None:
-        dead = [kind for kind, _ in self._node.dead_processes() if kind in NEEDED]
+        dead = [kind for kind in private_api.dead_processes(self._node) if kind in NEEDED]
         return EngineError(died(NEEDED[dead[0]])) if dead else None
 
     def _never_begins(self) -> EngineError | None:
         self._looks += 1
         if self._calm and self._looks % CALM:
             return None
-        starting, begun = _workers(self._raylet())
+        starting, begun = _workers(private_api.raylet_pid(self._node))
         self._calm = bool(begun)
         if begun:
             self._failed = 0
@@ -81,10 +82,6 @@ class Watch:
         if self._failed < STARTS:
             return None
         return EngineError(f"Ray's workers die while they start ({self._failed} so far): {_last_words(self._logs)}")
-
-    def _raylet(self) -> int:
-        found = self._node.all_processes.get("raylet") or ()
-        return next((int(one.process.pid) for one in found), 0)
 
 
 def _workers(raylet: int) -> tuple[set[int], set[int]]:
@@ -96,9 +93,9 @@ def _workers(raylet: int) -> tuple[set[int], set[int]]:
             title = (place / "cmdline").read_text(errors="replace") if parent == raylet else ""
         except (OSError, ValueError, IndexError):
             continue
-        if "default_worker.py" in title:
+        if private_api.STARTING_TITLE in title:
             starting.add(int(place.name))
-        elif title.startswith("ray::"):
+        elif title.startswith(private_api.BEGUN_TITLE):
             begun.add(int(place.name))
     return starting, begun
 

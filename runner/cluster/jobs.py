@@ -1,4 +1,4 @@
-"""Ray Jobs: a run handed to a cluster, followed, found again and stopped. With ``cluster.py`` all that knows Ray.
+"""Ray Jobs: a run handed to a cluster, followed, found again and stopped.
 
 A job's id says what it is: the spec's name, a fingerprint of all that is asked for, and the attempt. Ray keeps jobs
 for as long as the cluster's head lives; what they wrote is in the run folder.
@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from runner.cluster import private_api
+from runner.cluster.errors import rejected
 from runner.system.errors import UserError, first_line
 
 ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
@@ -65,7 +67,7 @@ class Jobs:
         """:raises UserError: when there is no cluster, it has another Ray, or the token is not its own."""
         given = address or os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
         self.address = given if "://" in given else f"http://{given}"
-        _knock(self.address)
+        _check_reachable(self.address)
         warnings.filterwarnings("ignore", module="ray")
         import ray
         from ray.job_submission import JobSubmissionClient
@@ -74,19 +76,19 @@ class Jobs:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         with self._explained(), _environment(ADDRESS_VARIABLE, self.address):
             self._client = JobSubmissionClient(self.address)
-            theirs = str(self._client._server_ray_version)
+            theirs = private_api.server_version(self._client)
         if theirs.split(".")[:2] != ray.__version__.split(".")[:2]:
             raise UserError(
                 f"the cluster at {self.address} runs Ray {theirs}, here is Ray {ray.__version__}: "
                 "install the same on both sides (the job runs with the cluster's)"
             )
 
-    def submit(self, package: Path, entrypoint: str, name: str, print_: str, run: str) -> tuple[Job, bool]:
+    def submit(self, package: Path, entrypoint: str, name: str, fingerprint: str, run: str) -> tuple[Job, bool]:
         """Start what lies in ``package``, or find it at work already; also returns whether it was started.
 
         :raises UserError: when the cluster does not take it.
         """
-        prefix = f"{name[:60]}-{print_}-"
+        prefix = f"{name[:60]}-{fingerprint}-"
         earlier = [job for job in self.list() if job.id.startswith(prefix)]
         if active := next((job for job in earlier if job.active), None):
             return active, False
@@ -185,13 +187,10 @@ class Jobs:
         import requests
         from ray.exceptions import AuthenticationError
 
-        from runner.cluster.cluster import LET_IN
-
         try:
             yield
         except AuthenticationError as error:
-            message = f"the cluster at {self.address} does not let us in: {first_line(error)}; {LET_IN}"
-            raise UserError(message) from None
+            raise UserError(rejected(self.address, error)) from None
         except (OSError, RuntimeError, ValueError, KeyError, requests.RequestException, aiohttp.ClientError) as error:
             raise UserError(
                 f"the cluster at {self.address} does not answer as a Ray cluster: {_told(error)}"
@@ -204,7 +203,7 @@ def _told(error: BaseException) -> str:
     return lines[-1][:300] if lines else type(error).__name__
 
 
-def _knock(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """:raises UserError: within seconds, where nothing answers over HTTP; Ray's client knows no time limit."""
     parts = urlsplit(address)
     advice = "give the address of its dashboard (http://HEAD:8265), which `ray start --head` prints"

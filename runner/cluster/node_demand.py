@@ -11,7 +11,8 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from runner.cluster.cluster import Cluster, Resources
+from runner.cluster.cluster import Cluster
+from runner.cluster.resources import Resources
 from runner.observe.progress import Progress
 from runner.spec import Spec
 from runner.spec.model import Hardware

@@ -16,16 +16,17 @@ class NodeType:
     most: int | None
 
 
-def capacity(nodes: Iterable[Mapping[str, float]], bundle: Mapping[str, float]) -> int:
+def count_placements(nodes: Iterable[Mapping[str, float]], bundle: Mapping[str, float]) -> int:
     """How many of ``bundle`` the nodes hold if nobody else uses them; one never spreads over two."""
     return sum(min(int(node.get(name, 0) / need) for name, need in bundle.items()) for node in nodes)
 
 
 def could_hold(types: Iterable[NodeType], bundle: Mapping[str, float], workers: int) -> bool:
     """Whether ``workers`` bundles would have their places with as many nodes of each type as there may be."""
-    return (
-        sum(capacity([one.resources], bundle) * (workers if one.most is None else one.most) for one in types) >= workers
+    places = (
+        count_placements([kind.resources], bundle) * (workers if kind.most is None else kind.most) for kind in types
     )
+    return sum(places) >= workers
 
 
 def inventory(nodes: Iterable[Mapping[str, float]]) -> str:

@@ -6,16 +6,15 @@ workers alone do, by Ray's own functions. So the head of a cluster, where the dr
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.train._internal.utils import get_address_and_port
 from ray.train.backend import Backend, BackendConfig
 
+from runner.cluster import private_api
 from runner.system.errors import first_line
 
 LEAVE_SECONDS = 30
@@ -45,37 +44,25 @@ class _Workers(Backend):  # type: ignore[misc]  # Ray has no types
     share_cuda_visible_devices = True
 
     def on_start(self, worker_group: Any, backend_config: ProcessGroup) -> None:
-        host, port = worker_group.execute_single(0, get_address_and_port)
+        host, port = worker_group.execute_single(0, private_api.address_and_port)
         place = {"MASTER_ADDR": host, "MASTER_PORT": str(port)}
         size, backend = len(worker_group), backend_config.backend
-        ray.get([worker_group.execute_single_async(rank, _join, place, backend, rank, size) for rank in range(size)])
+        join = private_api.join_process_group
+        ray.get([worker_group.execute_single_async(rank, join, place, backend, rank, size) for rank in range(size)])
 
     def on_shutdown(self, worker_group: Any, backend_config: ProcessGroup) -> None:
         with suppress(ray.exceptions.GetTimeoutError):
-            ray.get(worker_group.execute_async(_leave, len(worker_group) > 1), timeout=LEAVE_SECONDS)
-
-
-def _join(place: dict[str, str], backend: str, rank: int, size: int) -> None:
-    from ray.train.torch import config
-
-    os.environ.update(place)
-    config._set_torch_distributed_env_vars()
-    config._setup_torch_process_group(backend, world_rank=rank, world_size=size, init_method="env://")
-
-
-def _leave(several: bool) -> None:
-    from ray.train.torch import config
-
-    config._shutdown_torch(destroy_process_group=several)
+            ray.get(
+                worker_group.execute_async(private_api.leave_process_group, len(worker_group) > 1),
+                timeout=LEAVE_SECONDS,
+            )
 
 
 @contextmanager
 def _worker() -> Iterator[None]:
     """Around the training in a worker: on its own GPU, and with errors that the driver's machine can read."""
-    from ray.train.torch.config import TorchConfigContextManager
-
     try:
-        with TorchConfigContextManager():
+        with private_api.on_own_gpu():
             yield
     except Exception as error:
         kind = type(error)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from runner.cluster.cluster import Cluster, Resources
+from runner.cluster.cluster import Cluster
+from runner.cluster.resources import Resources
 from runner.data.reading import Source
 from runner.data.writing import form_of, write_file
 from runner.observe.progress import Progress

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from runner.cluster.cluster import cores_beside
+from runner.cluster.resources import cores_beside
 from runner.planning.hardware.accelerators import known
 from runner.spec import Spec
 from runner.spec.model import Hardware, StudentResources, TeacherResources

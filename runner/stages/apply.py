@@ -23,7 +23,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from runner.cluster.cluster import Cluster, Resources
+from runner.cluster.cluster import Cluster
+from runner.cluster.resources import Resources
 from runner.data.reading import Row, Source, count_rows, files_of, read_rows, without_rows
 from runner.data.sources import source_key, source_of
 from runner.observe.metrics import Meter

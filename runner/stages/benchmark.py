@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from runner.cluster import node_demand
-from runner.cluster.cluster import Resources
+from runner.cluster.resources import Resources
 from runner.economics.arithmetic import DIRECT_OUTPUT, Asked, OneOff, labelling_usd, usd_per_million, work_out
 from runner.planning.hardware.throughput import CHARACTERS_PER_TOKEN
 from runner.planning.tokens import prompt_tokens, recorded_answer_tokens

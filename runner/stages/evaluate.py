@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from runner.cluster.cluster import Resources
+from runner.cluster.resources import Resources
 from runner.data import annotators
 from runner.spec import Spec
 from runner.stages.contract import Context

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.cluster.cluster import Resources
+from runner.cluster.resources import Resources
 from runner.rundir.folder import Folder
 from runner.spec import Spec
 from runner.stages.contract import Context

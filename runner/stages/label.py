@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from runner import models
-from runner.cluster.cluster import Resources
+from runner.cluster.resources import Resources
 from runner.data.examples import vote_columns
 from runner.engines.endpoint import Endpoint, check_host
 from runner.engines.vllm import engine_options

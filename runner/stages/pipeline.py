@@ -79,7 +79,7 @@ def execute(spec: Spec, run: Folder, cluster: Cluster, progress: Progress) -> di
     planned = steps(spec, run)
     first = next((step for step in planned if not step.cached and step.stage.NAME != load.NAME), None)
     if first is not None:
-        cluster.knock()  # before large files are read
+        cluster.check_reachable()  # before large files are read
     for step in planned:
         cached = step.cached
         if cached:

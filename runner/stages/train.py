@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runner import models
-from runner.cluster.cluster import Resources
+from runner.cluster.resources import Resources
 from runner.observe.metrics import Meter
 from runner.observe.progress import Progress
 from runner.rundir.folder import Folder

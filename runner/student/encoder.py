@@ -29,6 +29,7 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.utils import logging as transformers_logging
 
+from runner.cluster import worker
 from runner.models.folder import positions, writes_text
 from runner.student import pooling, shortcuts, vocabulary
 from runner.student.batches import TOKENS_PER_BATCH, TOKENS_PER_LANE, Budget, length_batches, padded
@@ -82,7 +83,7 @@ def device() -> torch.device:
     :raises ModelError: when Ray gave this process a GPU that torch cannot use: the processor would take its place, and
         the GPU's price.
     """
-    given = machine.given_gpu()
+    given = worker.given_gpu()
     if torch.cuda.is_available() and given is not False:
         return torch.device("cuda")
     if given:

@@ -6,13 +6,12 @@ import ctypes
 import os
 import platform
 import re
-import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from runner import __version__
-from runner.planning.hardware import nvml
+from runner.system import nvml
 
 DRIVERS = {"11": 450, "12": 525, "13": 580}
 """The oldest drivers for each CUDA: "minor version compatibility" in docs.nvidia.com/deploy/cuda-compatibility."""
@@ -72,18 +71,6 @@ def keep_freed_memory() -> None:
         return
     for parameter, size in ((_M_MMAP_THRESHOLD, 2**25), (_M_TRIM_THRESHOLD, 2**30), (_M_TOP_PAD, 2**24)):
         mallopt(parameter, size)
-
-
-def given_gpu() -> bool | None:
-    """Whether this worker of Ray was given a GPU; None where this is no worker.
-
-    One that was given none sees those of its node all the same.
-    """
-    ray = sys.modules.get("ray")
-    if ray is None or not ray.is_initialized():
-        return None
-    context = ray.get_runtime_context()
-    return bool(context.get_accelerator_ids().get("GPU")) if context.worker.mode == ray.WORKER_MODE else None
 
 
 def nvidia_driver() -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from runner.cluster.cluster import Resources
+from runner.cluster.resources import Resources
 from runner.data.examples import EXAMPLES
 from runner.stages.contract import Context
 from runner.teacher import prompt

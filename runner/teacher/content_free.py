@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from runner.cluster.cluster import Resources
+from runner.cluster.resources import Resources
 from runner.data.reading import row_id
 from runner.stages.contract import Context
 from runner.tasks.single_label.calibrate import content_free_texts

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from runner import models
-from runner.cluster.cluster import Resources
+from runner.cluster.resources import Resources
 from runner.data.examples import pool_key
 from runner.engines.protocol import Sampling
 from runner.engines.vllm import EngineSettings

@@ -12,10 +12,12 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from runner.cluster.cluster import Cluster, Resources, cores_beside
+from runner.cluster.cluster import Cluster
+from runner.cluster.resources import Resources, cores_beside
 from runner.engines import vllm_config
 from runner.planning.hardware.accelerators import accelerators
 from runner.spec import load_spec
@@ -38,8 +40,9 @@ class _Declared(Cluster):
         super().__init__("nowhere:1")
         self._kind = kind
 
-    def _nodes(self) -> list[dict[str, float]]:
-        return [{"CPU": NODE_CORES, "GPU": NODE_GPUS, f"accelerator_type:{self._kind}": 1.0}]
+    def start(self) -> Any:
+        resources = {"CPU": NODE_CORES, "GPU": NODE_GPUS, f"accelerator_type:{self._kind}": 1.0}
+        return SimpleNamespace(nodes=lambda: [{"Alive": True, "Resources": resources}])
 
 
 def _spec(kind: str, gpus: int) -> Any:
@@ -55,7 +58,7 @@ def _teachers(folders: Mapping[str, Path]) -> dict[str, Any]:
             spec, name = _spec(kind, gpus), f"{model}, {gpus} x {kind}"
             settings = settings_of(spec.teacher)
             asked[name] = vllm_config.Case(str(folders[model]), settings, kind)
-            placed[name] = _Declared(kind)._request(Resources.of(spec.teacher.resources))
+            placed[name] = _Declared(kind).capacity.request(Resources.of(spec.teacher.resources))
     found = {}
     for name, answer in zip(asked, vllm_config.ask(list(asked.values())), strict=True):
         if answer.not_asked:
@@ -76,7 +79,7 @@ def _students() -> dict[str, Any]:
             torch.cuda.get_device_capability = lambda *_, kind=kind: accelerators()[kind].capability
             student = _spec(kind, 1).student
             precision = pick_precision(student.precision, torch.device("cuda"))
-            ray = _Declared(kind)._request(Resources.of(student.resources))
+            ray = _Declared(kind).capacity.request(Resources.of(student.resources))
             found[kind] = {"precision": precision, "ray": ray}
     finally:
         torch.cuda.get_device_capability = real

@@ -6,11 +6,14 @@ import time
 
 import pytest
 
-from runner.cluster.cluster import Cluster, Resources, _chain, _has_checkpoint, _unreachable, _unwrapped
-from runner.cluster.node_types import capacity, inventory
-from runner.planning.hardware import nvml
+from runner.cluster.capacity import Capacity
+from runner.cluster.cluster import Cluster
+from runner.cluster.errors import UnwrappedErrors, chain, unreachable
+from runner.cluster.node_types import count_placements, inventory
+from runner.cluster.resources import Resources
+from runner.cluster.train import has_checkpoint
 from runner.rundir.folder import Folder
-from runner.system import machine
+from runner.system import machine, nvml
 from runner.system.errors import DataError, EngineError, LostError, UserError
 
 
@@ -90,7 +93,7 @@ NODES = [
 def four_nodes(monkeypatch):
     """What a connection to a cluster of four nodes knows of them."""
     cluster = Cluster("10.0.0.1:6379")
-    monkeypatch.setattr(Cluster, "_nodes", lambda self: NODES)
+    monkeypatch.setattr(Capacity, "nodes", lambda self: NODES)
     return cluster
 
 
@@ -107,15 +110,15 @@ def four_nodes(monkeypatch):
     ],
 )
 def test_what_a_cluster_holds_is_counted_by_whole_nodes(bundle, many):
-    assert capacity(NODES, bundle) == many
+    assert count_placements(NODES, bundle) == many
 
 
 def test_cores_that_nobody_named_are_those_of_the_nodes_that_fit(four_nodes):
-    assert four_nodes._request(Resources()) == {"num_cpus": 64, "num_gpus": 0}
-    assert four_nodes._request(Resources(gpus=2)) == {"num_cpus": 6, "num_gpus": 2}
+    assert four_nodes.capacity.request(Resources()) == {"num_cpus": 64, "num_gpus": 0}
+    assert four_nodes.capacity.request(Resources(gpus=2)) == {"num_cpus": 6, "num_gpus": 2}
     wanted = {"num_cpus": 2, "num_gpus": 1, "accelerator_type": "T4"}
-    assert four_nodes._request(Resources(gpus=1, accelerator="T4")) == wanted
-    assert four_nodes._request(Resources(cpus=7)) == {"num_cpus": 7, "num_gpus": 0}
+    assert four_nodes.capacity.request(Resources(gpus=1, accelerator="T4")) == wanted
+    assert four_nodes.capacity.request(Resources(cpus=7)) == {"num_cpus": 7, "num_gpus": 0}
 
 
 EIGHT = {"CPU": 96.0, "GPU": 8.0, "accelerator_type:A100": 1.0}
@@ -133,10 +136,10 @@ EIGHT = {"CPU": 96.0, "GPU": 8.0, "accelerator_type:A100": 1.0}
 )
 def test_what_ray_does_not_tell_apart_is_asked_of_the_nodes(monkeypatch, nodes, memory, asked_of_ray, said):
     cluster, wanted = Cluster("10.0.0.1:6379"), Resources(cpus=4, gpus=2, accelerator="A100-80G")
-    monkeypatch.setattr(Cluster, "_nodes", lambda self: nodes)
+    monkeypatch.setattr(Capacity, "nodes", lambda self: nodes)
     monkeypatch.setattr(Cluster, "start", lambda self: None)
-    monkeypatch.setattr(Cluster, "_gpu_memory", lambda self, resource: [size * 2**30 for size in memory])
-    assert cluster._request(wanted)["accelerator_type"] == asked_of_ray
+    monkeypatch.setattr(Capacity, "gpu_memory", lambda self, resource: [size * 2**30 for size in memory])
+    assert cluster.capacity.request(wanted)["accelerator_type"] == asked_of_ray
     if said is None:
         cluster.require(wanted, "teacher.resources")
         return
@@ -155,14 +158,15 @@ def test_what_ray_does_not_tell_apart_is_asked_of_the_nodes(monkeypatch, nodes, 
     ],
 )
 def test_cores_never_leave_a_gpu_idle(monkeypatch, node, gpus, cores):
-    monkeypatch.setattr(Cluster, "_nodes", lambda self: [node, {"CPU": 96.0}])
-    assert Cluster("x")._request(Resources(gpus=gpus))["num_cpus"] == cores
-    assert Cluster("x")._room(Resources(gpus=gpus)) == node["GPU"] // gpus or cores == 1
+    monkeypatch.setattr(Capacity, "nodes", lambda self: [node, {"CPU": 96.0}])
+    assert Cluster("x").capacity.request(Resources(gpus=gpus))["num_cpus"] == cores
+    assert Cluster("x").capacity.room(Resources(gpus=gpus)) == node["GPU"] // gpus or cores == 1
 
 
 def test_an_autoscaler_is_asked_by_the_name_that_render_gave_its_nodes(monkeypatch):
-    monkeypatch.setattr(Cluster, "_nodes", lambda self: [{"CPU": 2.0}])
-    assert Cluster("x")._in_rays_words(Resources(gpus=1, accelerator="A100-80G")).accelerator == "A100-80G"
+    monkeypatch.setattr(Capacity, "nodes", lambda self: [{"CPU": 2.0}])
+    wanted = Resources(gpus=1, accelerator="A100-80G")
+    assert Cluster("x").capacity.by_node_names(wanted) == wanted
 
 
 def test_what_the_cluster_has_is_said_node_by_node():
@@ -176,7 +180,7 @@ def test_another_version_of_ray_or_python_is_said_in_a_line():
         "This process on node 10.0.0.1 was started with:\n    Ray: 2.60.0\n    Python: 3.11.7\n"
     )  # as ray._private.utils.check_version_info words it
     said = "the Ray cluster at auto runs Ray 2.40.0, Python 3.10.1, and this is Ray 2.60.0, Python 3.11.7: both must"
-    assert _unreachable("auto", RuntimeError(told)).startswith(said)
+    assert unreachable("auto", RuntimeError(told)).startswith(said)
 
 
 def test_nobody_at_the_address_is_said_within_seconds():
@@ -212,14 +216,14 @@ def test_the_users_error_is_found_under_layers():
     except RuntimeError as error:
         outer = ValueError("another layer")
         outer.cause = error  # Ray keeps the cause of a task's failure in an attribute
-    assert inner in list(_chain(outer))
+    assert inner in list(chain(outer))
 
 
 def test_a_node_that_is_taken_down_is_said_and_is_no_bug():
     import ray
 
     said = r"Ray gives no more work to a node that the run counts on .*what was finished is kept"
-    with pytest.raises(LostError, match=said), _unwrapped(ray):
+    with pytest.raises(LostError, match=said), UnwrappedErrors(ray):
         raise ray.exceptions.ActorUnschedulableError("The node doesn't exist any more")
 
 
@@ -230,10 +234,10 @@ def test_workers_whose_nodes_went_away_are_told_from_those_that_died_of_themselv
     told = "The actor died because its node has died. Node Id: 7"  # Ray's control store writes so
     lost = ray.exceptions.ActorDiedError(ActorDiedErrorContext(actor_id=b"a" * 16, error_message=told))
     for error in (lost, ray.exceptions.NodeDiedError("the node is gone")):
-        with pytest.raises(LostError, match="nodes that the run worked on went away"), _unwrapped(ray):
+        with pytest.raises(LostError, match="nodes that the run worked on went away"), UnwrappedErrors(ray):
             raise error
     alone = ActorDiedErrorContext(actor_id=b"a" * 16, error_message="Worker unexpectedly exits")
-    with pytest.raises(EngineError, match="died more often") as found, _unwrapped(ray):
+    with pytest.raises(EngineError, match="died more often") as found, UnwrappedErrors(ray):
         raise ray.exceptions.ActorDiedError(alone)
     assert not isinstance(found.value, LostError)
 
@@ -245,11 +249,11 @@ def test_a_training_worker_that_died_too_often_is_said_with_advice():
 
     failed = WorkerHealthCheckFailedError("a worker health check failed", ray.exceptions.ActorDiedError())
     said = "died more often than Ray restarts it, usually for want of memory"
-    with pytest.raises(EngineError, match=said), _unwrapped(ray):
+    with pytest.raises(EngineError, match=said), UnwrappedErrors(ray):
         raise WorkerGroupError("1 worker failed", {0: failed})
-    with pytest.raises(EngineError, match=said), _unwrapped(ray):
+    with pytest.raises(EngineError, match=said), UnwrappedErrors(ray):
         raise ControllerError(ray.exceptions.ActorDiedError())  # where it dies before it has begun
-    with pytest.raises(WorkerGroupError), _unwrapped(ray):
+    with pytest.raises(WorkerGroupError), UnwrappedErrors(ray):
         raise WorkerGroupError("a bug of ours", {0: ValueError("no actor died")})
 
 
@@ -276,4 +280,4 @@ def test_training_goes_on_only_from_what_was_written_whole(tmp_path, snapshot, c
         storage.write("train/checkpoint_manager_snapshot.json", snapshot.encode())
     if checkpoint:
         storage.write("train/one/all.pt", b"")
-    assert _has_checkpoint(storage) is found
+    assert has_checkpoint(storage) is found

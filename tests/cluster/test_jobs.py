@@ -30,8 +30,8 @@ REPOSITORY = Path(__file__).parents[2]
 
 def packed(job: Any, folder: Path, *overrides: str, runs: str = "/runs") -> tuple[str, dict[str, Any]]:
     folder.mkdir()
-    print_ = bundle.pack(job.spec(*overrides), overrides, runs, [], folder)
-    return print_, json.loads((folder / "job.json").read_text())
+    fingerprint = bundle.pack(job.spec(*overrides), overrides, runs, [], folder)
+    return fingerprint, json.loads((folder / "job.json").read_text())
 
 
 def test_the_spec_and_its_relative_files_go_along(job: Any, tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def tutelage(head: Any, *words: str, **environment: str) -> subprocess.Completed
 def test_without_the_token_nothing_is_told(head: Any, environment: dict[str, str]) -> None:
     done = tutelage(head, "status", **environment)
     assert done.returncode == 1
-    assert "does not let us in: " in done.stderr and "RAY_AUTH_TOKEN_PATH" in done.stderr
+    assert "rejected our credentials: " in done.stderr and "RAY_AUTH_TOKEN_PATH" in done.stderr
     assert "Traceback" not in done.stderr and WRONG not in done.stderr
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from runner.cluster import node_demand
-from runner.cluster.cluster import Cluster, Resources
+from runner.cluster.cluster import Cluster
 from runner.cluster.node_types import NodeType, could_hold
+from runner.cluster.resources import Resources
 from runner.models import shared
 from runner.observe.progress import Progress
 from runner.stages import pipeline
@@ -29,13 +30,19 @@ class Refusing(Cluster):
     asked: list[str] = field(default_factory=list)
     lacks: str = "student.resources"
 
-    def knock(self) -> None:
+    def check_reachable(self) -> None:
         return
 
-    def _node_types(self) -> list[NodeType] | None:
-        return None
+    @property
+    def starts_on_demand(self) -> bool:
+        return self.address is not None and self.on_demand
 
-    def _require_nodes(self, wanted: Resources, who: str, workers: int, say: Callable[[str], None]) -> None:
+    def foresee(self, wanted: Resources, who: str, workers: int = 1) -> None:
+        """Nobody knows which nodes could start."""
+
+    def require(
+        self, wanted: Resources, who: str, workers: int = 1, say: Callable[[str], None] = lambda _: None
+    ) -> None:
         self.asked.append(f"{who} x {workers}")
         if self.lacks in who:
             raise UserError(f"{who}: not there")
@@ -178,10 +185,10 @@ def test_a_real_cluster_is_asked_late_and_what_it_could_never_start_is_said_at_o
         assert not cluster.starts_on_demand, "Ray's own monitor reports no node types"
         cluster.foresee(Resources(1), "student.resources")  # nobody knows: it passes
         told_by_an_autoscaler(nodes.gcs, NodeType("small", {"CPU": 2}, 1))
-        nodes_there = cluster._nodes
-        monkeypatch.setattr(cluster, "_nodes", lambda: [{"CPU": 2.0}])
+        nodes_there = cluster.capacity.nodes
+        monkeypatch.setattr(cluster.capacity, "nodes", lambda: [{"CPU": 2.0}])
         cluster.foresee(Resources(2), "student.resources", 2)  # one that is there, of no type, and one more
-        monkeypatch.setattr(cluster, "_nodes", nodes_there)
+        monkeypatch.setattr(cluster.capacity, "nodes", nodes_there)
         assert cluster.starts_on_demand
         cluster.foresee(Resources(2), "student.resources")
         with pytest.raises(UserError, match=r"2 times, and the cluster could start no nodes .* 1 x \(2 cores\)"):

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from runner.cluster.cluster import Cluster, Resources
+from runner.cluster.cluster import Cluster
+from runner.cluster.resources import Resources
 from runner.rundir.folder import Folder
 from runner.system.errors import UserError
 

@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from runner import models
-from runner.cluster import cluster, health, quiet
+from runner.cluster import health, quiet, tune
 from runner.commands import aftermath, predict
 from runner.commands.cli import main
 from runner.data.reading import Source, read_rows
@@ -648,9 +648,9 @@ def test_23_a_servers_teacher_needs_no_weights_and_a_search_no_pickle(tiny_model
     with pytest.raises(ModelError):
         models.ensure(str(tmp_path))
     storage, settings = Folder(str(tmp_path / "search")), [{"rate": 0.1}, {"rate": 0.2}]
-    cluster._Trials(storage, settings).keep(1, {"agreement": 0.9})
-    assert storage.read_json(cluster.TRIALS) == [{"settings": {"rate": 0.2}, "agreement": 0.9}]
-    assert list(cluster._Trials(storage, settings).found) == [1]
+    tune.Trials(storage, settings).keep(1, {"agreement": 0.9})
+    assert storage.read_json(tune.TRIALS) == [{"settings": {"rate": 0.2}, "agreement": 0.9}]
+    assert list(tune.Trials(storage, settings).results) == [1]
 
 
 def test_23_a_name_on_the_hub_is_no_folder_here(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_19_one_budget_for_all_teachers_in_all_commands(job: Any) -> None:
     assert share(2) == 0
     third, asked = replace(context, spec=spec.teachers()[2]), waiting(context, spec, 2)
     assert label._generate(third, asked, stores[2], 0.0, 1)[0], "each row has its reason"
-    assert not context.cluster._started, "an engine that may ask nothing is not started"
+    assert not context.cluster.started, "an engine that may ask nothing is not started"
     plan = make_plan(spec, job.run)
     assert plan.teacher["budget"] == {"hours": 1.0, "left_hours": 0.0}
     assert "budget     labelling stops after 1:00:00 of all teachers together, of which 0:00 are left" in plan_text(

@@ -29,7 +29,7 @@ from ray.autoscaler.v2.instance_manager.subscribers.ray_stopper import RayStoppe
 from ray.autoscaler.v2.utils import ResourceRequestUtil
 from ray.core.generated import autoscaler_pb2 as messages
 
-from runner.cluster import cluster as runner_cluster
+from runner.cluster import capacity
 
 START_SECONDS = {"H100": 300, "T4": 300, None: 60}
 """From a pod's creation until Ray runs in it, by accelerator: a new node, its driver, and the pull of an image."""
@@ -322,7 +322,7 @@ def _autoscaler(world: World) -> Autoscaler:
 @contextmanager
 def simulated_time(clock: Clock) -> Iterator[None]:
     """The autoscaler and the runner's cluster see that clock within; the autoscaler's log is kept to warnings."""
-    users = (reconciler, common, scheduler, cloud_provider, cloud_resource_monitor, runner_cluster)
+    users = (reconciler, common, scheduler, cloud_provider, cloud_resource_monitor, capacity)
     log = logging.getLogger("ray.autoscaler")
     before = log.level
     log.setLevel(logging.ERROR)

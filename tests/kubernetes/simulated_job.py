@@ -18,9 +18,10 @@ import pyarrow as pa
 from autoscaler_life import Claim, World, rays_words, simulated_time
 
 from runner import models
-from runner.cluster.cluster import Cluster, Resources
+from runner.cluster.cluster import Cluster
 from runner.cluster.node_demand import LATER, NODES
-from runner.cluster.node_types import capacity
+from runner.cluster.node_types import count_placements
+from runner.cluster.resources import Resources
 from runner.engines.noop import NoopEngine
 from runner.kubernetes.manifest import render
 from runner.kubernetes.options import Wish
@@ -71,7 +72,7 @@ class SimulatedCluster(Cluster):
     def start(self) -> Any:
         return rays_words(self.world)
 
-    def knock(self) -> None:
+    def check_reachable(self) -> None:
         """Somebody is there."""
 
     def call(self, function: Callable[..., Any], wanted: Resources, *, fresh: bool = False, **arguments: Any) -> Any:
@@ -97,16 +98,16 @@ class SimulatedCluster(Cluster):
         wanted: Resources,
         replicas: tuple[int, int],
         concurrent: int = 1,
-        heard: Any = None,
+        on_notes: Any = None,
     ) -> Iterator[pa.Table]:
-        _, at_first, most = self._pool(wanted, replicas, len(batches))
+        _, at_first, most = self.capacity.pool_sizes(wanted, replicas, len(batches))
         self._label(self._wants(wanted), at_first, most)
         actor = worker(**arguments)
         yield from map(actor, batches)
 
     def _wants(self, wanted: Resources) -> dict[str, float]:
         """What Ray's scheduler sees of a task or an actor."""
-        request = self._request(wanted)
+        request = self.capacity.request(wanted)
         kind = {f"accelerator_type:{wanted.accelerator}": 0.001} if wanted.accelerator else {}
         return {"CPU": request["num_cpus"], **({"GPU": wanted.gpus} if wanted.gpus else {}), **kind}
 
@@ -134,7 +135,7 @@ class SimulatedCluster(Cluster):
             if at_work and world.now % DATA_REQUEST_SECONDS == 0:
                 plain = {name: have for name, have in bundle.items() if name in ("CPU", "GPU")}
                 world.constraint = [plain] * min(most, DATA_FACTOR * len(ready))
-                there = capacity([dict(pod.total) for pod in world.nodes()], plain)
+                there = count_placements([dict(pod.total) for pod in world.nodes()], plain)
                 pool += [world.claim([bundle], works=True) for _ in range(min(most, there) - len(pool))]
         world.constraint = ()
         for claim in pool:

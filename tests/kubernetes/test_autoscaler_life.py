@@ -9,7 +9,7 @@ import pytest
 from autoscaler_life import START_SECONDS, STOP_SECONDS, UPDATE_SECONDS, World, rays_words, simulated_time
 from simulated_job import Life, SimulatedCluster, everything_at_once, headline, live, planned, rendered_cluster
 
-from runner.cluster.cluster import Resources
+from runner.cluster.resources import Resources
 from runner.kubernetes.lifetime import IDLE_SECONDS, TEACHER_IDLE_SECONDS
 
 MOST_BOUGHT = 1.25

@@ -15,7 +15,8 @@ from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
 from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
 from ray.autoscaler.v2.utils import ResourceRequestUtil
 
-from runner.cluster.cluster import Cluster, Resources, cores_beside
+from runner.cluster.cluster import Cluster
+from runner.cluster.resources import Resources, cores_beside
 from runner.kubernetes.manifest import render
 from runner.kubernetes.options import Wish
 from runner.spec import Spec, load_spec

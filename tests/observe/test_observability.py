@@ -22,7 +22,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from runner.cluster.cluster import Cluster
 from runner.observe.events import read_events
-from runner.observe.metrics import METRICS, REASONS, Meter, reason_of
+from runner.observe.metric_names import METRICS
+from runner.observe.metrics import REASONS, Meter, reason_of
 from runner.observe.progress import Progress
 from runner.rundir.folder import Folder
 from runner.system.errors import UserError
@@ -33,7 +34,7 @@ ROWS, TOO_LONG = 240, 3
 
 JOB = """
 import json, sys
-from runner import pipeline
+from runner.stages import pipeline
 from runner.cluster.cluster import Cluster
 from runner.observe.progress import Progress
 from runner.spec import load_spec
@@ -176,7 +177,7 @@ def test_gpus_and_prices_are_counted_for_all_workers(tmp_path: Path) -> None:
     cluster, said = Cluster(run="one"), io.StringIO()
     with Meter(cluster, Progress(said, "json"), "train", gpus=4, usd_per_hour=7200.0):
         time.sleep(0.05)
-    counted = {name: value for name, value, labels in cluster._early if labels == {"stage": "train"}}
+    counted = {name: value for name, value, labels in cluster.metrics.waiting if labels == {"stage": "train"}}
     (spent,) = map(json.loads, said.getvalue().splitlines())
     assert counted["tutelage_gpu_seconds_total"] == pytest.approx(spent["gpu_seconds"], abs=0.001)
     assert 0.2 <= spent["gpu_seconds"] == pytest.approx(spent["usd"] * 2, abs=0.001)
@@ -209,7 +210,7 @@ def test_a_reason_is_one_of_a_few_and_quotes_nothing(failure: str, reason: str) 
 @pytest.mark.parametrize("given", ["nonsense", "0", "65536", "-1", "8080 "])
 def test_a_port_that_is_none_is_refused(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUTELAGE_METRICS_PORT", given)
-    with pytest.raises(UserError, match=f"TUTELAGE_METRICS_PORT: a port from 1 to 65535 is wanted, not '{given}'"):
+    with pytest.raises(UserError, match=f"TUTELAGE_METRICS_PORT: expected a port from 1 to 65535, not '{given}'"):
         Cluster().start()
 
 

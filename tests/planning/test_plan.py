@@ -13,11 +13,10 @@ import pytest
 from runner import models
 from runner.commands.cli import main
 from runner.data.reading import row_id
-from runner.planning.hardware import nvml
 from runner.planning.plan import GIB, Plan, check_models, make_plan, plan_text
 from runner.rundir.folder import Folder
 from runner.spec import Spec, load_spec
-from runner.system import machine
+from runner.system import machine, nvml
 from runner.system.errors import DataError, EngineError
 from runner.teacher import answer_store
 from runner.teacher.batch import ANSWERS

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from runner.cluster.cluster import Resources
+from runner.cluster.resources import Resources
 from runner.planning.plan import make_plan
 from runner.planning.tokens import CHARACTERS_PER_TOKEN, MARKUP
 from runner.rundir.folder import Folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from runner.cluster.cluster import _not_kept
+from runner.cluster.train import checkpoint_failed
 from runner.system.device_errors import is_device_error
 
 
@@ -22,7 +22,7 @@ from runner.system.device_errors import is_device_error
 )
 def test_a_gpus_error_at_a_checkpoint_is_told_as_one(error: RuntimeError) -> None:
     assert is_device_error(error)
-    said = str(_not_kept(error))
+    said = str(checkpoint_failed(error))
     assert said.startswith("the GPU failed in training, which showed as a checkpoint was written: ")
     assert "cannot be kept" not in said and "nvidia-smi" in said and "\n" not in said
 
@@ -47,4 +47,4 @@ def test_an_error_that_a_gpus_error_was_the_cause_of_is_one() -> None:
 )
 def test_a_full_disk_is_none(error: OSError | RuntimeError) -> None:
     assert not is_device_error(error)
-    assert str(_not_kept(error)).startswith("a checkpoint of the training cannot be kept in the run folder: ")
+    assert str(checkpoint_failed(error)).startswith("a checkpoint of the training cannot be kept in the run folder: ")

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from runner.cluster import worker
 from runner.engines.vllm import EngineSettings, engine_options
 from runner.student import encoder
 from runner.system import doctor, machine
@@ -84,7 +85,7 @@ def test_why_torch_cannot_use_a_gpu_is_said(monkeypatch, driver, said):
     def init():
         raise RuntimeError("The NVIDIA driver on your system is too old (found version 12080).\nPlease update")
 
-    monkeypatch.setattr(machine, "given_gpu", lambda: True)
+    monkeypatch.setattr(worker, "given_gpu", lambda: True)
     monkeypatch.setattr(machine, "nvidia_driver", lambda: driver)
     monkeypatch.setattr(encoder.torch.version, "cuda", "13.0")
     monkeypatch.setattr(encoder.torch.cuda, "init", init)

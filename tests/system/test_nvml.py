@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.planning.hardware import nvml
+from runner.system import nvml
 
 # A driver's library with the functions that Ray and this program call; its GPUs are those of a list.
 LIBRARY = r"""
@@ -41,7 +41,7 @@ int nvmlDeviceGetMemoryInfo(void *handle, struct memory *found) {
 """
 ASK = """
 import json
-from runner.planning.hardware import nvml
+from runner.system import nvml
 from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager as ray
 visible, count = ray.get_current_process_visible_accelerator_ids(), ray.get_current_node_num_accelerators()
 first = nvml.first()
