@@ -24,11 +24,13 @@ LATER = "later"
 
 @dataclass(frozen=True)
 class Demand:
-    """``workers`` at once with these resources, for what stands at ``who`` of the spec."""
+    """``workers`` at once with these resources, for what stands at ``who`` of the spec. One that is not ``at_start``
+    of its stage the stage asks for itself, when its turn comes."""
 
     wanted: Resources
     who: str
     workers: int = 1
+    at_start: bool = True
 
 
 def starts_on_demand(environment: Mapping[str, str] = os.environ) -> bool:
@@ -47,16 +49,21 @@ def of_student(spec: Spec, trains: bool) -> Demand:
 
 def of_hardware(one: Hardware) -> Demand:
     """A further machine of the benchmark."""
-    return Demand(Resources.of(one), f"benchmark.hardware {one.name!r}")
+    return Demand(Resources.of(one), f"benchmark.hardware {one.name!r}", at_start=False)
 
 
 def foresee(cluster: Cluster, demands: Iterable[Demand]) -> None:
-    """Before anything is spent. :raises UserError: when a demand could never be met, as far as that can be known."""
-    for one in demands:
-        if cluster.starts_on_demand:
-            cluster.foresee(one.wanted, one.who, one.workers)
-        else:
-            cluster.require(one.wanted, one.who, one.workers)
+    """Before anything is spent. Of several demands for the same place of the spec the largest counts.
+
+    :raises UserError: when a demand could never be met, as far as that can be known.
+    """
+    largest: dict[str, Demand] = {}
+    for demand in demands:
+        if demand.who not in largest or demand.workers > largest[demand.who].workers:
+            largest[demand.who] = demand
+    look = cluster.foresee if cluster.starts_on_demand else cluster.require
+    for demand in largest.values():
+        look(demand.wanted, demand.who, demand.workers)
 
 
 def ask(cluster: Cluster, demand: Demand, progress: Progress, stage: str) -> None:

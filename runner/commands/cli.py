@@ -164,16 +164,17 @@ def _probe(spec: Spec, run: Folder, options: argparse.Namespace) -> None:
     from runner.observe.progress import Progress
     from runner.planning.plan import check_models
     from runner.rundir.lock import locked
-    from runner.stages import pipeline
+    from runner.stages import label, pipeline
 
     check_models(spec, elsewhere=_address(options) is not None)
     progress = Progress(sys.stderr, "json" if options.json else "plain")
+
     with (
         _cluster(options, spec.name) as cluster,
         locked(run, progress.say, patient=cluster.address is not None),
         progress.recorded(run, "plan --probe"),
     ):
-        pipeline.probe(spec, run, cluster, progress, options.probe)
+        label.probe(pipeline.run_up_to(label.NAME, spec, run, cluster, progress), options.probe)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -131,6 +131,10 @@ class Folder:
         with fs.open(posixpath.join(root, name), "rb") as handle:
             return pq.read_metadata(handle)
 
+    def read_schema(self, name: str) -> pa.Schema:
+        """The columns of a parquet file; its rows are not read."""
+        return self.read_footer(name).schema.to_arrow_schema()
+
     def write_table(self, name: str, table: pa.Table) -> None:
         """Write a parquet file, atomically."""
         buffer = pa.BufferOutputStream()

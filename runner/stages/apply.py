@@ -31,7 +31,7 @@ from runner.observe.metrics import Meter
 from runner.observe.progress import Progress
 from runner.rundir.folder import Folder, fingerprint
 from runner.spec import Spec
-from runner.stages.contract import Context
+from runner.stages.contract import Context, one_student, versioned
 from runner.student import finite
 from runner.student.batches import batch_figures, halved_warning, mean_figures
 from runner.student.trained import StudentRef, chosen_student
@@ -40,6 +40,10 @@ from runner.system.sanitize import without_secrets
 
 NAME = "apply"
 NEEDS = ("train", "export")
+VERSION = 1
+WRITES: dict[str, None] = {}  # its parts lie beside the stages, where a run that is started again finds them
+
+demands = one_student
 
 SHOW_SECONDS = 1.0
 """Between two signs of life from a part that is being predicted: the driver reads those of all students."""
@@ -82,10 +86,15 @@ class Corpus:
     part_rows: int
 
 
+def wanted(spec: Spec) -> bool:
+    """Where the spec names a corpus."""
+    return spec.data.corpus is not None
+
+
 def key(spec: Spec) -> dict[str, Any]:
     """The corpus's content, and how it is cut and written."""
     assert spec.data.corpus is not None
-    return {"corpus": source_key(spec, spec.data.corpus), "apply": spec.to_dict()["apply"]}
+    return {"corpus": source_key(spec, spec.data.corpus), "apply": spec.to_dict()["apply"], **versioned(VERSION)}
 
 
 def run(context: Context) -> dict[str, Any]:

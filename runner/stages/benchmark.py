@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from runner.cluster import node_demand
+from runner.cluster.node_demand import Demand, of_hardware
 from runner.cluster.resources import Resources
 from runner.economics.arithmetic import DIRECT_OUTPUT, Asked, OneOff, labelling_usd, usd_per_million, work_out
 from runner.planning.hardware.throughput import CHARACTERS_PER_TOKEN
 from runner.planning.tokens import prompt_tokens, recorded_answer_tokens
 from runner.spec import Spec
 from runner.spec.prices import prices_of
-from runner.stages.contract import Context
+from runner.stages.contract import Context, always, one_student, versioned
 from runner.student import finite
 from runner.student.batches import batch_figures
 from runner.student.trained import StudentRef, chosen_student, other_runtimes
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 NAME = "benchmark"
 NEEDS = ("load", "label", "train", "export")
+VERSION = 1
+WRITES = {"benchmark.json": None}
 
 WARM_UP = 8
 LATENCY_RUNS = 200
@@ -43,6 +46,13 @@ BATCHES, MOST_TEXTS = 8, 100_000
 at most: a benchmark's texts are often fewer than one of its batches holds."""
 
 COUNTED = "counted by the teacher's tokenizer, over this run's own prompts and answers"
+
+wanted = always
+
+
+def demands(spec: Spec) -> list[Demand]:
+    """One of the student's nodes, and each further machine when its turn comes."""
+    return [*one_student(spec), *map(of_hardware, spec.benchmark.hardware)]
 
 
 def key(spec: Spec) -> dict[str, Any]:
@@ -57,6 +67,7 @@ def key(spec: Spec) -> dict[str, Any]:
         # Where nothing is asked, the prompt that would have been is counted for the comparison with APIs.
         "prompt": messages(prompt_task(spec), "") if spec.teacher.engine == "recorded" else None,
         "reasons": list(spec.teacher.reasons),
+        **versioned(VERSION),
     }
 
 
@@ -119,7 +130,7 @@ def _elsewhere(context: Context, texts: list[str]) -> list[dict[str, Any]]:
     model = chosen_student(context.spec, context.inputs)
     for number, one in enumerate(bench.hardware):
         context.progress.say(f"{one.name} ({number + 1} of {len(bench.hardware)})", NAME)
-        node_demand.ask(context.cluster, node_demand.of_hardware(one), context.progress, NAME)
+        node_demand.ask(context.cluster, of_hardware(one), context.progress, NAME)
         measured = context.cluster.call(
             measure,
             Resources.of(one),

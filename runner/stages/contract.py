@@ -1,14 +1,4 @@
-"""What a stage is: a module with a name, what it needs, what its outcome depends on, and how it runs.
-
-A stage module offers::
-
-    NAME: str                          # the folder below the run folder
-    NEEDS: tuple[str, ...]             # the stages whose folders it reads
-    def key(spec) -> dict              # all that its outcome depends on besides its inputs; JSON-able
-    def run(context) -> dict           # writes into context.here; returns the summary for the marker
-
-``runner/stages/pipeline.py`` lists them in order.
-"""
+"""What a stage is: a module that says all about itself, and is listed once in ``runner/stages/pipeline.py``."""
 
 from __future__ import annotations
 
@@ -16,8 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import pyarrow as pa
+
 from runner import models
 from runner.cluster.cluster import Cluster
+from runner.cluster.node_demand import Demand, of_student
 from runner.observe.progress import Progress
 from runner.rundir.folder import Folder
 from runner.spec import Spec
@@ -61,13 +54,47 @@ class Context:
 
 
 class Stage(Protocol):
-    """The shape of a stage module."""
+    """The shape of a stage module: all that the loop in ``pipeline.py`` knows of it.
+
+    ``NAME`` is its folder below the run folder, ``NEEDS`` the stages whose folders it reads, and ``WRITES`` the files
+    that it leaves in its own, each with the schema of its table, or None where it is no table.
+    """
 
     NAME: str
     NEEDS: tuple[str, ...]
+    VERSION: int
+    WRITES: Mapping[str, pa.Schema | None]
+
+    def wanted(self, spec: Spec) -> bool:
+        """Whether a job of this spec has the stage."""
+
+    def demands(self, spec: Spec) -> list[Demand]:
+        """The nodes that it needs. They are asked for before anything is spent, or where a cluster starts nodes on
+        demand just before the stage. The teacher's are not among them: the label stage alone knows whether it asks."""
 
     def key(self, spec: Spec) -> dict[str, Any]:
-        """What the outcome depends on besides the inputs."""
+        """What the outcome depends on besides the inputs, JSON-able: ``VERSION``, which goes up when a new version of
+        the code gives another outcome, and the stage's part of the spec."""
 
     def run(self, context: Context) -> dict[str, Any]:
-        """Do the work; return the summary."""
+        """Do the work and write ``WRITES`` into ``context.here``; return the summary for the marker."""
+
+
+def versioned(version: int) -> dict[str, int]:
+    """The part of a key for a stage whose first version had none."""
+    return {"version": version} if version > 1 else {}
+
+
+def always(spec: Spec) -> bool:
+    """``wanted`` of a stage that every job has."""
+    return True
+
+
+def nothing(spec: Spec) -> list[Demand]:
+    """``demands`` of a stage that needs no nodes, or asks for them itself."""
+    return []
+
+
+def one_student(spec: Spec) -> list[Demand]:
+    """``demands`` of a stage that has the student predict."""
+    return [of_student(spec, trains=False)]

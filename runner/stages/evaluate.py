@@ -14,12 +14,13 @@ import pyarrow as pa
 from runner.cluster.resources import Resources
 from runner.data import annotators
 from runner.spec import Spec
-from runner.stages.contract import Context
+from runner.stages.contract import Context, always, one_student, versioned
 from runner.student import finite
 from runner.student.trained import StudentRef, chosen_student
 
 NAME = "evaluate"
 NEEDS = ("load", "vote", "train", "export")
+VERSION = 1
 
 PREDICTIONS = pa.schema(
     [
@@ -32,13 +33,16 @@ PREDICTIONS = pa.schema(
         ("student_probabilities", pa.list_(pa.float64())),
     ]
 )
+WRITES = {"predictions.parquet": PREDICTIONS, "evaluate.json": None}
+
+wanted, demands = always, one_student
 
 
 def key(spec: Spec) -> dict[str, Any]:
     """How intervals are drawn, and what others said."""
     evaluate = {"resamples": spec.evaluate.resamples, "seed": spec.evaluate.seed}
     compared = annotators.key(spec)
-    return {"evaluate": evaluate} | ({"compare": compared} if compared else {})
+    return {"evaluate": evaluate} | ({"compare": compared} if compared else {}) | versioned(VERSION)
 
 
 def run(context: Context) -> dict[str, Any]:

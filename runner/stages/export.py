@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from runner.cluster.resources import Resources
 from runner.rundir.folder import Folder
 from runner.spec import Spec
-from runner.stages.contract import Context
+from runner.stages.contract import Context, one_student
 from runner.student import finite, held_out
 from runner.student.trained import StudentRef, exported_forms
 from runner.system.errors import UserError
@@ -36,8 +36,11 @@ FEWEST_JUDGES = 20
 """Of fewer held-out rows those that the student learned from judge as well: better than next to nothing."""
 TIMED_TEXTS, ROUNDS = 512, 3
 SEEN_TEXTS = 64
-BUILD = 5
+VERSION = 5
 """Changes when another export comes of the same student."""
+WRITES = {"export.json": None}
+
+demands = one_student
 
 
 def wanted(spec: Spec) -> bool:
@@ -53,7 +56,7 @@ def key(spec: Spec) -> dict[str, Any]:
         "export": exported_forms(spec),
         "runtime": asked(spec),
         "precision": student.precision,
-        "build": BUILD,
+        "build": VERSION,
     } | bound
 
 

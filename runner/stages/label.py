@@ -28,14 +28,14 @@ from runner.planning.replicas import worth_starting
 from runner.rundir.folder import Folder
 from runner.spec import Spec
 from runner.spec.model import Budget
-from runner.stages.contract import Context
+from runner.stages.contract import Context, always, nothing
 from runner.tasks.single_label.recorded import distribution
 from runner.teacher.answer_store import answers_folder, folder_of, pending, read_answers
 from runner.teacher.batch import ANSWERS
 from runner.teacher.budget import Spending, Spent, seconds_left, spent
 from runner.teacher.choosing import with_examples
 from runner.teacher.content_free import content_free_rows
-from runner.teacher.failures import check_failures, failed_rows, reasons_of, unusable_rows
+from runner.teacher.failures import FAILURES, check_failures, failed_rows, reasons_of, unusable_rows
 from runner.teacher.live import Live, Start
 from runner.teacher.occupancy import concurrent_batches
 from runner.teacher.request import asks_content_free, settings_of, teacher_key, wanted_resources
@@ -45,8 +45,12 @@ from runner.teacher.worker import OVER_BUDGET, Labeller
 NAME = "label"
 NEEDS = ("load",)
 
-READING = 3
-"""Of answers: a change looks at stored answers again, and asks only where they have become unusable."""
+VERSION = 3
+"""Of reading answers: a change looks at stored answers again, and asks only where they have become unusable."""
+
+WRITES = {"answers.parquet": ANSWERS, "failures.parquet": FAILURES}
+
+wanted, demands = always, nothing
 
 
 def key(spec: Spec) -> dict[str, Any]:
@@ -68,7 +72,7 @@ def _key(spec: Spec) -> dict[str, Any]:
         "budget": [spec.teacher.budget.usd, spec.teacher.budget.hours],
     }
     if spec.teacher.prompt == "cot":
-        asked |= {"votes": spec.teacher.votes, "early_stop": spec.teacher.early_stop, "reading": READING}
+        asked |= {"votes": spec.teacher.votes, "early_stop": spec.teacher.early_stop, "reading": VERSION}
     return asked
 
 

@@ -8,7 +8,7 @@ among the few-shot examples are taken out of train, and every row that is droppe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,15 +21,25 @@ from runner.data.reading import Row, class_names, read_rows, row_id, without_row
 from runner.data.sources import normalised, source_key, source_of
 from runner.spec import Spec
 from runner.spec.model import LabelledSource, TextSource
-from runner.stages.contract import Context
+from runner.stages.contract import Context, always, nothing, versioned
 from runner.system.errors import DataError
 from runner.tasks.shared.labels import find, listed, unknown
 from runner.tasks.single_label.recorded import distribution
 
 NAME = "load"
 NEEDS: tuple[str, ...] = ()
+VERSION = 1
+
+ROWS = pa.schema(
+    [("id", pa.string()), ("text", pa.large_string()), ("label", pa.string()), ("votes", pa.list_(pa.string()))]
+)
+"""``train.parquet`` and ``test.parquet``; in train no row has a label, and ``votes`` are the recorded ones."""
+DROPPED = pa.schema([(name, pa.string()) for name in ("split", "id", "place", "reason")])
+WRITES = {"train.parquet": ROWS, "test.parquet": ROWS, "examples.parquet": EXAMPLES, "dropped.parquet": DROPPED}
 
 LEAK = "leak: also in test"
+
+wanted, demands = always, nothing
 
 
 @dataclass
@@ -61,6 +71,7 @@ def key(spec: Spec) -> dict[str, Any]:
         "examples": pool_key(spec) or [example.text for example in spec.task.written],
         "columns": vote_columns(spec),
         **_classes(spec),
+        **versioned(VERSION),
     }
 
 
@@ -78,11 +89,10 @@ def run(context: Context) -> dict[str, Any]:
     train, test, warnings = collect(spec)
     annotators.read_all(spec, test.rows.values())  # not used yet, but wrong ones must not be met after the spending
     for split in (train, test):
-        context.here.write_table(f"{split.name}.parquet", _table(split.rows.values(), spec))
+        context.here.write_table(f"{split.name}.parquet", pa.Table.from_pylist(list(split.rows.values()), schema=ROWS))
     context.here.write_table("examples.parquet", pa.Table.from_pylist(examples_of(spec), schema=EXAMPLES))
     dropped = train.dropped + test.dropped
-    schema = pa.schema([(name, pa.string()) for name in ("split", "id", "place", "reason")])
-    context.here.write_table("dropped.parquet", pa.Table.from_pylist(dropped, schema=schema))
+    context.here.write_table("dropped.parquet", pa.Table.from_pylist(dropped, schema=DROPPED))
     context.progress.warn(warnings, NAME)
     return {
         "train": len(train.rows),
@@ -234,12 +244,3 @@ def _first(dropped: Sequence[dict[str, str]]) -> str:
         return ""
     leaks = any(row["reason"] == LEAK for row in dropped)
     return f" (the first: {dropped[0]['place']})" + ("; learn from texts that are not in data.test" if leaks else "")
-
-
-def _table(rows: Iterable[dict[str, Any]], spec: Spec) -> pa.Table:
-    fields: list[tuple[str, pa.DataType]] = [
-        ("id", pa.string()),
-        ("text", pa.large_string()),
-        ("label", pa.string()),
-    ]
-    return pa.Table.from_pylist(list(rows), schema=pa.schema([*fields, ("votes", pa.list_(pa.string()))]))

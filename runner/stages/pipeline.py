@@ -1,4 +1,4 @@
-"""The order of the pipeline, and the one loop that walks it.
+"""The order of the pipeline, and the one loop that walks it. It knows no stage by name.
 
 A stage whose folder has its marker is kept; any other is run into an empty folder. A stage's fingerprint
 covers its part of the spec and its inputs' fingerprints, so that an edit reruns what depends on it and
@@ -27,10 +27,6 @@ from runner.system.errors import UserError
 
 STAGES = cast("tuple[Stage, ...]", (load, label, vote, train, export, evaluate, benchmark, apply))
 
-WITHOUT_STUDENT = {load.NAME, label.NAME, vote.NAME}
-"""The stages that run elsewhere than on the student's nodes. The label stage asks for the teacher's, just before it
-spends."""
-
 FORMAT = 1
 """Of the run folder; a change makes all fingerprints new."""
 
@@ -55,7 +51,7 @@ def steps(spec: Spec, run: Folder) -> list[Step]:
     prints: dict[str, str] = {}
     result = []
     for stage in STAGES:
-        if not _wanted(stage, spec):
+        if not stage.wanted(spec):
             continue
         inputs = {need: prints[need] for need in stage.NEEDS if need in prints}
         prints[stage.NAME] = fingerprint([FORMAT, stage.NAME, stage.key(spec), inputs])
@@ -64,45 +60,28 @@ def steps(spec: Spec, run: Folder) -> list[Step]:
     return result
 
 
-def _wanted(stage: Stage, spec: Spec) -> bool:
-    """Two stages are there for those who ask for them."""
-    if stage.NAME == export.NAME:
-        return export.wanted(spec)
-    return stage.NAME != apply.NAME or spec.data.corpus is not None
-
-
 def execute(spec: Spec, run: Folder, cluster: Cluster, progress: Progress) -> dict[str, Any]:
     """Run what is not there yet; returns and writes ``run.json``. The caller holds the lock."""
     _check_format(run)
     started = datetime.now(UTC)
-    stages = []
     planned = steps(spec, run)
-    first = next((step for step in planned if not step.cached and step.stage.NAME != load.NAME), None)
+    waiting = [step for step in planned if not step.cached]
+    first = next((step for step in waiting if step.stage.NEEDS), None)  # what needs no other reads the user's data
     if first is not None:
         cluster.check_reachable()  # before large files are read
+    stages = []
     for step in planned:
         cached = step.cached
+        if step is first:
+            # Once the data are known to be good, and before anything is spent.
+            shared.check(spec, {other.stage.NAME for other in waiting})
+            node_demand.foresee(cluster, [demand for other in waiting for demand in other.stage.demands(spec)])
         if cached:
             progress.tell("stage_kept", step.stage.NAME, "unchanged, kept", **_outcome(step))
         else:
-            if step is first:
-                # Once the data are known to be good, and before anything is spent.
-                waiting = {one.stage.NAME for one in planned if not one.cached}
-                shared.check(spec, waiting)
-                node_demand.foresee(cluster, _demands(spec, waiting))
-            if step.stage.NAME not in WITHOUT_STUDENT:
-                wanted = node_demand.of_student(spec, step.stage.NAME == train.NAME)
-                node_demand.ask(cluster, wanted, progress, step.stage.NAME)
+            _ask_for_nodes(step, spec, cluster, progress)
             run_step(step, Context(spec, run, step.folder, step.inputs, cluster, progress))
-        marker = step.folder.done or {}
-        stages.append(
-            {
-                "name": step.stage.NAME,
-                "fingerprint": step.fingerprint,
-                "seconds": marker["seconds"],
-                "cached": cached,
-            }
-        )
+        stages.append(_record(step, cached))
     record = {
         "format": FORMAT,
         "name": spec.name,
@@ -119,24 +98,28 @@ def execute(spec: Spec, run: Folder, cluster: Cluster, progress: Progress) -> di
     return record
 
 
-def _demands(spec: Spec, waiting: set[str]) -> list[node_demand.Demand]:
-    """What the stages that are ``waiting`` need of the student's nodes and of further ones."""
-    if waiting <= WITHOUT_STUDENT:
-        return []
-    further = spec.benchmark.hardware if benchmark.NAME in waiting else ()
-    return [node_demand.of_student(spec, train.NAME in waiting), *map(node_demand.of_hardware, further)]
+def _ask_for_nodes(step: Step, spec: Spec, cluster: Cluster, progress: Progress) -> None:
+    for demand in step.stage.demands(spec):
+        if demand.at_start:
+            node_demand.ask(cluster, demand, progress, step.stage.NAME)
 
 
-def probe(spec: Spec, run: Folder, cluster: Cluster, progress: Progress, rows: int) -> None:
-    """Label ``rows`` rows and keep their answers, for a plan that rests on measurement. The caller holds the lock."""
+def _record(step: Step, cached: bool) -> dict[str, Any]:
+    """What ``run.json`` says of a finished stage."""
+    seconds = (step.folder.done or {})["seconds"]
+    return {"name": step.stage.NAME, "fingerprint": step.fingerprint, "seconds": seconds, "cached": cached}
+
+
+def run_up_to(name: str, spec: Spec, run: Folder, cluster: Cluster, progress: Progress) -> Context:
+    """Run what is not there yet before the stage of that name; what it would be given. The caller holds the lock."""
     _check_format(run)
     for step in steps(spec, run):
         context = Context(spec, run, step.folder, step.inputs, cluster, progress)
-        if step.stage.NAME == label.NAME:
-            label.probe(context, rows)
-            return
+        if name == step.stage.NAME:
+            return context
         if not step.cached:
             run_step(step, context)
+    raise ValueError(f"no stage {name}")
 
 
 def run_step(step: Step, context: Context) -> None:
@@ -148,6 +131,7 @@ def run_step(step: Step, context: Context) -> None:
     supervise.note(stage=name, fingerprint=step.fingerprint, stage_at=time.monotonic())
     try:
         summary = step.stage.run(context)
+        _check_written(step)
         seconds = since(start)
         step.folder.finish({"stage": name, "fingerprint": step.fingerprint, "seconds": seconds, "summary": summary})
     except BaseException as error:
@@ -157,6 +141,15 @@ def run_step(step: Step, context: Context) -> None:
         raise
     supervise.note(stage=None)
     tell("stage_done", name, f"done in {clock(seconds)}", **_outcome(step))
+
+
+def _check_written(step: Step) -> None:
+    """:raises RuntimeError: when a stage has not left the files that it promises."""
+    for name, schema in step.stage.WRITES.items():
+        if not step.folder.exists(name):
+            raise RuntimeError(f"{step.stage.NAME} has not written {name}")
+        if schema is not None and not step.folder.read_schema(name).equals(schema):
+            raise RuntimeError(f"{step.stage.NAME} has written {name} in another schema than its own")
 
 
 def _outcome(step: Step) -> dict[str, Any]:

@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runner import models
+from runner.cluster.node_demand import Demand, of_student
 from runner.cluster.resources import Resources
 from runner.observe.metrics import Meter
 from runner.observe.progress import Progress
 from runner.rundir.folder import Folder
 from runner.spec import Spec
-from runner.stages.contract import Context
+from runner.stages.contract import Context, always
 from runner.student import held_out as held_out_rows
 from runner.student import recipes, vocabulary
 from runner.student.finite import Diverged
@@ -48,8 +49,17 @@ TEXTS = "train texts"
 
 NOT_LEARNT = ("resources", "export", "runtime", "max_disagreement")
 
-RECIPE = 10
+VERSION = 10
 """Of training: recipes, learning rates, the rows held out, the choice of the epoch, dropout. A change trains anew."""
+
+WRITES = {held_out_rows.FILE: held_out_rows.ROWS, "student/config.json": None}
+
+wanted = always
+
+
+def demands(spec: Spec) -> list[Demand]:
+    """All workers at once."""
+    return [of_student(spec, trains=True)]
 
 
 def key(spec: Spec) -> dict[str, Any]:
@@ -59,7 +69,7 @@ def key(spec: Spec) -> dict[str, Any]:
     """
     student = {name: value for name, value in spec.to_dict()["student"].items() if name not in NOT_LEARNT}
     identity = models.identity(spec.student.model, spec.student.revision, spec.base)
-    return {"recipe": RECIPE, "student": student, "identity": identity, "workers": spec.student.resources.workers}
+    return {"recipe": VERSION, "student": student, "identity": identity, "workers": spec.student.resources.workers}
 
 
 def run(context: Context) -> dict[str, Any]:

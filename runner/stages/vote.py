@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from runner.rundir.folder import Folder
 from runner.spec import Spec
-from runner.stages.contract import Context
+from runner.stages.contract import Context, always, nothing
 from runner.system.errors import DataError
 from runner.tasks.shared.labels import LISTED, listed
 from runner.tasks.single_label import calibrate, recorded
@@ -32,7 +32,7 @@ from runner.teacher.worker import NOT_FINITE
 NAME = "vote"
 NEEDS = ("load", "label")
 
-RULES = 5
+VERSION = 5
 """Of reading answers and counting votes: a change makes votes that are stored new."""
 
 VOTES = pa.schema(
@@ -47,6 +47,9 @@ VOTES = pa.schema(
         ("reason", pa.string()),
     ]
 )
+WRITES = {"votes.parquet": VOTES}
+
+wanted, demands = always, nothing
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def key(spec: Spec) -> dict[str, Any]:
         "calibration": [_calibration(one) for one in spec.teachers()],
         "strength": calibrate.STRENGTH,
         "smoothing": SMOOTHING,
-        "rules": RULES,
+        "rules": VERSION,
     }
 
 

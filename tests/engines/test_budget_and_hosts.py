@@ -184,7 +184,8 @@ def test_19_a_probe_draws_on_the_budget_that_the_run_then_has(job: Any) -> None:
     cluster = Cluster()
     try:
         for _ in range(2):
-            pipeline.probe(spec, job.run, cluster, Progress(job.said, "json"), 10_000)
+            progress = Progress(job.said, "json")
+            label.probe(pipeline.run_up_to(label.NAME, spec, job.run, cluster, progress), 10_000)
             found.append((len(answer_store.read_answers(store)), spent([store]).seconds))
     finally:
         cluster.stop()
