@@ -18,7 +18,7 @@ def lines() -> Iterator[str]:
     from runner import models
     from runner.engines import vllm_config
     from runner.planning.hardware.accelerators import accelerators
-    from runner.planning.plan import _memory
+    from runner.planning.memory import teacher_memory
     from runner.teacher.request import settings_of
 
     known = {one.name: one for one in TEACHERS}
@@ -30,7 +30,7 @@ def lines() -> Iterator[str]:
                 model, _ = teacher(known[name], Path(scratch))
                 # As with real weights: without them the spec would name another way to load.
                 spec = spec_for({"model": model, "real": True, "gpus": gpus, "kind": kind, "max_tokens": 128}, "cot")
-                cases.append((f"{gpus} x {kind:<9} {name:<13}", *_memory(spec, models.describe(model))))
+                cases.append((f"{gpus} x {kind:<9} {name:<13}", *teacher_memory(spec, models.describe(model))))
                 asked.append(vllm_config.Case(str(models.ensure(model)), settings_of(spec.teacher), kind))
         answers = vllm_config.ask(asked)
     for (who, memory, problems), answer in zip(cases, answers, strict=True):

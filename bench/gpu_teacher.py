@@ -52,10 +52,10 @@ def planned(job: dict[str, Any]) -> dict[str, Any]:
     """
     from runner import models
     from runner.engines import vllm_config
-    from runner.planning.plan import _memory
+    from runner.planning.memory import teacher_memory
 
     spec = spec_for(job, "cot")
-    memory, problems = _memory(spec, models.describe(spec.teacher.model))
+    memory, problems = teacher_memory(spec, models.describe(spec.teacher.model))
     said = vllm_config.report(spec)
     return {"memory": memory, "problems": [*problems, *vllm_config.problems(said)], "vllm": said}
 

@@ -146,7 +146,8 @@ def _asked_vllm(spec: Spec) -> list[str]:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from runner.planning.plan import make_plan, plan_text
+    from runner.planning.plan import make_plan
+    from runner.planning.text import plan_text
 
     spec = _load(options)
     run = _run_folder(spec, options.runs_dir)
@@ -162,7 +163,7 @@ def _plan(options: argparse.Namespace) -> int:
 
 def _probe(spec: Spec, run: Folder, options: argparse.Namespace) -> None:
     from runner.observe.progress import Progress
-    from runner.planning.plan import check_models
+    from runner.planning.check import check_models
     from runner.rundir.lock import locked
     from runner.stages import label, pipeline
 
@@ -180,7 +181,7 @@ def _probe(spec: Spec, run: Folder, options: argparse.Namespace) -> None:
 def _run(options: argparse.Namespace) -> int:
     from runner.cluster import attempts
     from runner.observe.progress import Progress
-    from runner.planning.plan import check_models
+    from runner.planning.check import check_models
     from runner.rundir.lock import locked
     from runner.stages import pipeline
 
@@ -214,7 +215,7 @@ def _show_report(run: Folder, report: dict[str, Any], as_json: bool) -> None:
 def _submit(options: argparse.Namespace) -> int:
     from runner.cluster import bundle
     from runner.cluster.jobs import Jobs
-    from runner.planning.plan import check_models
+    from runner.planning.check import check_models
     from runner.spec import check_spec
 
     if "://" not in options.runs_dir and not options.runs_dir.startswith("/"):

@@ -7,14 +7,15 @@ import tempfile
 
 from runner.kubernetes.lifetime import HOUR_SECONDS, kept_seconds, worst_seconds
 from runner.kubernetes.options import Wish
-from runner.planning.plan import estimate, hourly_usd, make_plan
+from runner.planning.plan import make_plan
+from runner.planning.text import estimate_line
 from runner.rundir.folder import Folder
 from runner.spec import Spec, check_files
 
 
 def cost_line(spec: Spec, wish: Wish) -> str:
     """USD with all pods up: an hour, one attempt, and the worst case. The prices are the spec's own."""
-    teacher, student, further = hourly_usd(spec, fixed=wish.queue is not None)
+    teacher, student, further = _hourly_usd(spec, fixed=wish.queue is not None)
     known = {"teacher": teacher, "student": student, "benchmark.hardware": further or None}
     parts = [f"{name} {usd:.2f}" for name, usd in known.items() if usd is not None]
     unknown = ["student unknown: benchmark.price_per_hour is not set"] if student is None else []
@@ -31,6 +32,16 @@ def cost_line(spec: Spec, wish: Wish) -> str:
     return f"{most}; {attempt}; USD {worst} if all attempts do, {wish.retries + 1} of them{after}"
 
 
+def _hourly_usd(spec: Spec, fixed: bool = False) -> tuple[float | None, float | None, float]:
+    """USD an hour with all replicas of the teacher at work (the least of them in a cluster of ``fixed`` size), all of
+    the student's workers (each None without a price), and all further machines of the benchmark."""
+    teacher = spec.teacher
+    price = teacher.price_per_hour if teacher.engine == "vllm" else None
+    student, workers = spec.benchmark.price_per_hour, spec.student.resources.workers
+    further = sum(one.price_per_hour for one in spec.benchmark.hardware)
+    return price and price * teacher.resources.replicas[0 if fixed else 1], student and student * workers, further
+
+
 def _cents(usd: float) -> str:
     """Rounded up: nothing costs more than what stands here."""
     return f"{math.ceil(round(usd * 100, 6)) / 100:.2f}"
@@ -43,4 +54,4 @@ def plan_line(spec: Spec) -> str:
     """
     check_files(spec)
     with tempfile.TemporaryDirectory() as nothing:
-        return estimate(make_plan(spec, Folder(nothing)))
+        return estimate_line(make_plan(spec, Folder(nothing)))

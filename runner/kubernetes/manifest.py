@@ -28,7 +28,7 @@ from runner.kubernetes.pods import (
 from runner.kubernetes.relocate import SPEC_FILE, Inside, inside
 from runner.kubernetes.size import size_line
 from runner.kubernetes.yaml_text import documents
-from runner.planning.plan import check_models
+from runner.planning.check import check_models
 from runner.spec import Spec
 from runner.system.errors import SpecError
 

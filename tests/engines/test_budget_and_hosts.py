@@ -23,8 +23,9 @@ from runner.cluster.cluster import Cluster
 from runner.economics.arithmetic import OneOff, work_out
 from runner.engines.endpoint import EndpointEngine, check_host
 from runner.observe.progress import Progress, clock
-from runner.planning import plan as plan_module
-from runner.planning.plan import make_plan, plan_text
+from runner.planning.memory import teacher_memory
+from runner.planning.plan import make_plan
+from runner.planning.text import plan_text
 from runner.rundir.folder import Folder
 from runner.spec.prices import SHIPPED, load_prices
 from runner.stages import benchmark, label, pipeline
@@ -357,5 +358,5 @@ def test_23_a_plan_does_not_ask_this_machine_for_a_servers_memory(job: Any, monk
     facts = replace(models.describe("mistralai/Mixtral-8x7B-Instruct-v0.1"), weight_bytes=10**13)
     monkeypatch.setattr(models, "describe", lambda *_, **__: facts)
     spec = job.spec(*LIVE, "teacher.endpoint=http://127.0.0.1:8000/v1")
-    assert plan_module._memory(spec, facts) == ({"arithmetic": "the server's own"}, [])
-    assert plan_module._memory(job.spec(*LIVE), facts)[1]
+    assert teacher_memory(spec, facts) == ({"arithmetic": "the server's own"}, [])
+    assert teacher_memory(job.spec(*LIVE), facts)[1]

@@ -19,7 +19,8 @@ from runner.engines.protocol import Reply, Sample, Sampling, ScoreTokens
 from runner.engines.vllm import EngineSettings
 from runner.models import folder
 from runner.observe.progress import Progress
-from runner.planning.plan import make_plan, plan_text
+from runner.planning.plan import make_plan
+from runner.planning.text import plan_text
 from runner.rundir.folder import Folder
 from runner.stages import label, pipeline
 from runner.system.errors import EngineError

@@ -1,0 +1,75 @@
+"""Whether the spec's models can do what they are to do, as far as can be told before anything is spent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from runner import models
+from runner.planning.hardware.accelerators import of_product
+from runner.planning.memory import teacher_memory
+from runner.planning.tokens import prompt_tokens
+from runner.spec import Spec
+from runner.spec.model import Teacher
+from runner.system import machine
+from runner.system.errors import EngineError, ModelError
+from runner.teacher import prompt, request
+
+
+def check_models(spec: Spec, elsewhere: bool = False) -> None:
+    """Whether the spec's models can do what they are to do, as far as can be told before anything is spent.
+
+    ``elsewhere``: they run on another machine than this one, so that without GPUs nothing is known of its memory.
+
+    :raises ModelError: when the student's model cannot be one.
+    :raises EngineError: when the teacher cannot fit into the accelerator asked for, with the arithmetic, or its prompt
+        into ``teacher.max_context``.
+    """
+    if reason := student_problem(spec):
+        raise ModelError(reason)
+    for one in spec.teachers():
+        if one.teacher.engine != "recorded" and (reason := _prompt_too_long(one)):
+            raise EngineError(reason)
+        if elsewhere and not one.teacher.resources.gpus:
+            continue
+        if not elsewhere:
+            one = _with_gpus_here(one)
+        if one.teacher.engine == "vllm" and one.teacher.endpoint is None:
+            problems = teacher_memory(one, models.describe(one.teacher.model, one.teacher.revision, one.base))[1]
+            if problems:
+                raise EngineError("; ".join(problems))
+
+
+def _with_gpus_here(spec: Spec) -> Spec:
+    """Where the spec takes any GPU, it will be one of this machine: its kind, if it is known here."""
+    resources, here = spec.teacher.resources, []
+    if resources.gpus and resources.accelerator is None:
+        here = machine.gpus()
+    kind = of_product(here[0].name) if here else None
+    if kind is None:
+        return spec
+    return replace(spec, teacher=replace(spec.teacher, resources=replace(resources, accelerator=kind.name)))
+
+
+def student_problem(spec: Spec) -> str | None:
+    """Why the student's model cannot be one; None where it can."""
+    student = spec.student
+    return models.no_student(student.model, student.revision, spec.base, student.max_length)
+
+
+def context_problem(teacher: Teacher, fixed: int) -> str | None:
+    """Why a prompt whose fixed part has so many tokens cannot be used; None where it can."""
+    if fixed < teacher.max_context:
+        return None
+    return (
+        f"teacher.max_context: {teacher.max_context} tokens do not hold the prompt, whose fixed part has about "
+        f"{fixed}: raise it, or shorten task.instructions and task.examples"
+    )
+
+
+def _prompt_too_long(spec: Spec) -> str | None:
+    """Why the teacher's prompt cannot be used, where its tokenizer is here to tell."""
+    turns = prompt.messages(request.prompt_task(spec), "")
+    if sum(len(turn["content"].encode()) for turn in turns) < spec.teacher.max_context:
+        return None  # a token has a byte at the least
+    counted = prompt_tokens(spec, [])
+    return context_problem(spec.teacher, counted.fixed) if counted.exact else None

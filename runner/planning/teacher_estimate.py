@@ -1,0 +1,180 @@
+"""What labelling with a teacher would take: requests, tokens, memory, hours and USD.
+
+Times come from the teacher's earlier answers in the run folder where there are any, and else from arithmetic:
+floating-point operations over what the hardware is known to do. They are rough and say so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from runner import models
+from runner.engines.vllm import engine_options
+from runner.planning.check import context_problem
+from runner.planning.hardware.accelerators import known
+from runner.planning.hardware.teacher_fit import Row, Verdict
+from runner.planning.hardware.throughput import ANSWER_TOKENS, Work, row_seconds, start_seconds
+from runner.planning.memory import memory_of, teacher_memory, verdict_on_gpus
+from runner.planning.rates import operations_per_second, watts
+from runner.planning.replicas import worth_starting
+from runner.planning.tokens import direct_requests, prompt_tokens, shown_task
+from runner.rundir.folder import Folder
+from runner.spec import Spec
+from runner.spec.model import Teacher
+from runner.tasks.single_label import calibrate
+from runner.teacher import answer_store, prompt, request
+from runner.teacher.budget import Spent, seconds_left, spent
+
+DECODING = 5.0
+"""A decoded token takes about this many times the time of a prompt token, which come many at once."""
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """What the run folder has of the rows: how many are left to ask, how many are there, and the seconds they took."""
+
+    todo: int
+    reused: int
+    seconds: float | None
+
+
+def estimate_teacher(
+    spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """A teacher's part of the plan, for rows with these ids and texts, and the problems that would stop it."""
+    teacher = spec.teacher
+    if teacher.engine == "recorded":
+        return {"engine": "recorded", "model": teacher.model, "rows": len(ids), "generate": 0}, []
+    facts, answers = _facts(spec), _stored_answers(spec, run, ids, texts)
+    counted = prompt_tokens(spec, texts)
+    fixed, per_row = counted.fixed, counted.per_row
+    memory, problems = teacher_memory(spec, facts)
+    requests, read_again, output = _requests(spec, per_row, problems)
+    problems += [reason] if (reason := context_problem(teacher, fixed)) else []
+    verdict = verdict_on_gpus(spec, facts, Row(fixed, math.ceil(per_row + output / requests)))
+    if verdict and not problems:
+        memory, problems = memory_of(verdict)
+    seconds, basis = _seconds(spec, facts, verdict, answers, Work(requests, per_row + read_again, output))
+    replicas = _replicas(spec, answers.todo, texts)
+    hours = seconds / 3600 / replicas["at_work"]
+    start = _start_hours(teacher, facts, verdict) if answers.todo else 0.0
+    held = (hours + start) * replicas["held"]
+    return {
+        "engine": teacher.engine,
+        "model": teacher.model,
+        "present": facts.present,
+        "rows": len(ids),
+        "generate": answers.todo,
+        "reuse": len(ids) - answers.todo,
+        "prompt_tokens": {"fixed": fixed, "per_row": per_row, "counted": counted.counted, "read_again": read_again},
+        "requests_per_row": requests,
+        "output_tokens_per_row": output,
+        "memory": memory,
+        "hours": hours,
+        "start_hours": start,
+        "replicas": replicas,
+        "basis": basis,
+        "gpu_hours": held * teacher.resources.gpus,
+        "kwh": (held if teacher.resources.gpus else seconds / 3600) * watts(teacher.resources) / 1000,
+        "size_known": bool(facts.active_parameters) or teacher.engine != "vllm",
+        "usd": teacher.price_per_hour and held * teacher.price_per_hour,
+        "engine_options": engine_options(request.settings_of(teacher)),
+        "prompt": prompt.messages(shown_task(spec)[1], texts[0] if texts else ""),
+    }, problems
+
+
+def _stored_answers(spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence[str]) -> _Answers:
+    asked = pa.table({"id": ids, "kind": ["row"] * len(ids), "text": pa.array(texts, pa.large_string())})
+    answers = answer_store.read_answers(answer_store.answers_folder(run, spec))
+    todo = len(answer_store.pending(spec, asked, answers))
+    own = answers.filter(pc.is_in(answers["id"], value_set=asked["id"].combine_chunks()))
+    return _Answers(todo, pc.count_distinct(own["id"]).as_py(), pc.sum(own["seconds"]).as_py())
+
+
+def _seconds(
+    spec: Spec, facts: models.ModelFacts, verdict: Verdict | None, answers: _Answers, work: Work
+) -> tuple[float, str]:
+    """Seconds that one replica takes for the rows that are left, and what the figure rests on.
+
+    ``work`` is that of a row.
+    """
+    teacher, todo = spec.teacher, answers.todo
+    if answers.reused:
+        assert answers.seconds is not None
+        return todo * answers.seconds / answers.reused, f"measured on {answers.reused} earlier rows"
+    if verdict and verdict.sequences:
+        return todo * _on_gpus(teacher, facts, verdict, work, todo), "rough, from the GPU's bandwidth and peak"
+    calls = todo + (calibrate.CONTENT_FREE_TEXTS if todo and request.asks_content_free(spec) else 0)
+    tokens = work.read + work.generated * (DECODING if teacher.prompt == "cot" else 1)
+    rate = operations_per_second(teacher.resources)
+    return calls * 2 * (facts.active_parameters or 7e9) * tokens / rate, "rough, from arithmetic"
+
+
+def _replicas(spec: Spec, rows: int, texts: Sequence[str]) -> dict[str, int]:
+    """How many are held at least, how many of those have a batch of the ``rows``, and how many have one at most."""
+    teacher = spec.teacher
+    characters = sum(map(len, texts)) / max(1, len(texts))
+    most = worth_starting(spec, engine_options(request.settings_of(teacher)), rows, characters)
+    least, batches = teacher.resources.replicas[0], max(1, math.ceil(rows / teacher.batch_size))
+    return {"held": least, "at_work": min(least, batches), "at_work_most": min(most, batches)}
+
+
+def budget_left(spec: Spec, run: Folder, replicas: int) -> dict[str, float] | None:
+    """The hours that all teachers together may label on so many ``replicas``, and what is left of them; None without a
+    budget."""
+    hours = seconds_left(spec.teacher, Spent(), replicas) / 3600
+    if not math.isfinite(hours):
+        return None
+    before = spent(answer_store.answers_folder(run, one) for one in spec.teachers())
+    return {"hours": hours, "left_hours": seconds_left(spec.teacher, before, replicas) / 3600}
+
+
+def _requests(spec: Spec, per_row: int, problems: list[str]) -> tuple[float, int, int]:
+    """Of a row: requests, tokens that are read for those after the first, and tokens that are generated."""
+    teacher = spec.teacher
+    if teacher.prompt == "cot":
+        votes = _expected_votes(teacher)
+        return votes, 0, round(ANSWER_TOKENS * votes)
+    try:
+        found = direct_requests(spec, per_row)
+    except ValueError as error:
+        problems.append(f"task.labels: {teacher.model} cannot tell the labels apart: {error}; rename them")
+        return 1, 0, 1
+    return found.number, found.read_again, found.number
+
+
+def _facts(spec: Spec) -> models.ModelFacts:
+    if spec.teacher.engine == "noop":
+        return models.ModelFacts(None, None, None, None, None, None, None, None, present=True)
+    return models.describe(spec.teacher.model, spec.teacher.revision, spec.base, spec.teacher.endpoint is None)
+
+
+def _expected_votes(teacher: Teacher) -> float:
+    """Where votes stop early, about one row in ten needs more than a bare majority (the published case: 8 %)."""
+    if not teacher.early_stop:
+        return teacher.votes
+    least = teacher.votes // 2 + 1
+    return least + (teacher.votes - least) / 10
+
+
+def _on_gpus(teacher: Teacher, facts: models.ModelFacts, verdict: Verdict, work: Work, rows: int) -> float:
+    """Seconds of one replica for a row."""
+    gpu = known(teacher.resources.accelerator)
+    assert gpu and verdict.fit and verdict.sequences
+    active = facts.active_parameters or 7e9
+    return row_seconds(verdict.fit, gpu, teacher.resources.gpus, active, work, verdict.sequences, max(1, rows))
+
+
+def _start_hours(teacher: Teacher, facts: models.ModelFacts, verdict: Verdict | None) -> float:
+    """From nothing to the first answer of an engine on GPUs; 0 where it is not known."""
+    if not teacher.resources.gpus or teacher.endpoint or teacher.engine != "vllm":
+        return 0.0
+    if verdict and verdict.fit:
+        return start_seconds(verdict.fit.weight_bytes * teacher.resources.gpus) / 3600
+    return start_seconds(facts.weight_bytes) / 3600 if facts.weight_bytes else 0.0
