@@ -374,12 +374,12 @@ def _render(options: argparse.Namespace) -> int:
     from dataclasses import fields
 
     from runner.kubernetes.manifest import render
-    from runner.kubernetes.options import Wish
+    from runner.kubernetes.options import RenderOptions
     from runner.spec import load_spec
 
-    asked = {field.name: getattr(options, field.name) for field in fields(Wish)}
-    wish = Wish(**{name: value for name, value in asked.items() if value is not None})
-    rendered = render(load_spec(at_home(options.spec), options.set), wish, options.plan)
+    asked = {field.name: getattr(options, field.name) for field in fields(RenderOptions)}
+    wanted = RenderOptions(**{name: value for name, value in asked.items() if value is not None})
+    rendered = render(load_spec(at_home(options.spec), options.set), wanted, options.plan)
     if options.output is None:
         print(rendered.yaml, end="")
     else:

@@ -6,16 +6,16 @@ import math
 import tempfile
 
 from runner.kubernetes.lifetime import HOUR_SECONDS, kept_seconds, worst_seconds
-from runner.kubernetes.options import Wish
+from runner.kubernetes.options import RenderOptions
 from runner.planning.plan import make_plan
 from runner.planning.text import estimate_line
 from runner.rundir.folder import Folder
 from runner.spec import Spec, check_files
 
 
-def cost_line(spec: Spec, wish: Wish) -> str:
+def cost_line(spec: Spec, options: RenderOptions) -> str:
     """USD with all pods up: an hour, one attempt, and the worst case. The prices are the spec's own."""
-    teacher, student, further = _hourly_usd(spec, fixed=wish.queue is not None)
+    teacher, student, further = _hourly_usd(spec, fixed=options.queue is not None)
     known = {"teacher": teacher, "student": student, "benchmark.hardware": further or None}
     parts = [f"{name} {usd:.2f}" for name, usd in known.items() if usd is not None]
     unknown = ["student unknown: benchmark.price_per_hour is not set"] if student is None else []
@@ -26,10 +26,10 @@ def cost_line(spec: Spec, wish: Wish) -> str:
     total = sum(usd or 0 for usd in known.values())
     besides = " besides what is unknown" if unknown else ""
     most = f"at most USD {_cents(total)} an hour{besides} ({', '.join(parts + unknown)}; the head is not counted)"
-    attempt = f"USD {_cents(total * wish.hours)} for an attempt that reaches its deadline of {wish.hours} h"
-    worst = _cents(total * worst_seconds(wish) / HOUR_SECONDS)
-    after = f", {kept_seconds(wish) // 60} minutes after the end included" if kept_seconds(wish) else ""
-    return f"{most}; {attempt}; USD {worst} if all attempts do, {wish.retries + 1} of them{after}"
+    attempt = f"USD {_cents(total * options.hours)} for an attempt that reaches its deadline of {options.hours} h"
+    worst = _cents(total * worst_seconds(options) / HOUR_SECONDS)
+    after = f", {kept_seconds(options) // 60} minutes after the end included" if kept_seconds(options) else ""
+    return f"{most}; {attempt}; USD {worst} if all attempts do, {options.retries + 1} of them{after}"
 
 
 def _hourly_usd(spec: Spec, fixed: bool = False) -> tuple[float | None, float | None, float]:

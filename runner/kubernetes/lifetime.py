@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runner.kubernetes.options import Wish
+from runner.kubernetes.options import RenderOptions
 
 NODE_SECONDS = 1800
 """How long a node may take to come up, with its image: those with GPUs are slow."""
@@ -22,15 +22,15 @@ _ENDING_SECONDS = 2 * GRACE_SECONDS
 """How long the pods of an attempt may outlive it: the operator looks every few seconds, deletes, and the pods end."""
 
 
-def kept_seconds(wish: Wish) -> int:
+def kept_seconds(options: RenderOptions) -> int:
     """The cluster stays that long after its job, for a look at Ray's logs. A queue gives its place away at once."""
-    return 0 if wish.queue else _KEPT_SECONDS
+    return 0 if options.queue else _KEPT_SECONDS
 
 
-def worst_seconds(wish: Wish) -> int:
+def worst_seconds(options: RenderOptions) -> int:
     """The longest that pods are up: when every attempt runs until just before its deadline.
 
     KubeRay counts the deadline anew for each attempt, and does not try again after it.
     """
-    attempts = wish.retries + 1
-    return attempts * (wish.hours * HOUR_SECONDS + _ENDING_SECONDS) + kept_seconds(wish)
+    attempts = options.retries + 1
+    return attempts * (options.hours * HOUR_SECONDS + _ENDING_SECONDS) + kept_seconds(options)

@@ -12,7 +12,7 @@ from runner.kubernetes.cost import cost_line, plan_line
 from runner.kubernetes.groups import Group, groups_of, with_cpus
 from runner.kubernetes.lifetime import HOUR_SECONDS, IDLE_SECONDS, NODE_SECONDS, TEACHER_IDLE_SECONDS, kept_seconds
 from runner.kubernetes.names import kubernetes_name
-from runner.kubernetes.options import Wish
+from runner.kubernetes.options import RenderOptions
 from runner.kubernetes.pods import (
     API_MOUNT,
     CONTAINER_SECURITY,
@@ -25,7 +25,7 @@ from runner.kubernetes.pods import (
     submitter_pod,
     worker_pod,
 )
-from runner.kubernetes.relocate import SPEC_FILE, Inside, inside
+from runner.kubernetes.relocate import SPEC_FILE, RelocatedSpec, relocate_for_pods
 from runner.kubernetes.size import size_line
 from runner.kubernetes.yaml_text import documents
 from runner.planning.check import check_models
@@ -51,44 +51,44 @@ class Rendered:
         return documents(self.objects)
 
 
-def render(spec: Spec, wish: Wish, with_plan: bool = False) -> Rendered:
+def render(spec: Spec, options: RenderOptions, with_plan: bool = False) -> Rendered:
     """The objects that run ``spec`` on Kubernetes. Nothing is written and no cluster is asked.
 
     :raises SpecError: when the cloud has no such accelerator, or no pod can reach a file or model.
     :raises UserError: when the spec does not fit into a ConfigMap, or the teacher into its GPUs.
     """
     spec = with_cpus(spec)
-    _check_nodes(spec, wish)
-    found = inside(spec, wish)
+    _check_nodes(spec, options)
+    found = relocate_for_pods(spec, options)
     _check_gpus_hold_teachers(spec)
     name = kubernetes_name(spec.name)
     config_map = {
-        **_object("v1", "ConfigMap", f"{name}-spec", wish, _labels(name)),
+        **_object("v1", "ConfigMap", f"{name}-spec", options, _labels(name)),
         "data": found.files,
     }
-    labels = _labels(name) | ({"kueue.x-k8s.io/queue-name": wish.queue} if wish.queue else {})
-    job = _object("ray.io/v1", "RayJob", name, wish, labels)
+    labels = _labels(name) | ({"kueue.x-k8s.io/queue-name": options.queue} if options.queue else {})
+    job = _object("ray.io/v1", "RayJob", name, options, labels)
     job["metadata"]["annotations"] = {
         "tutelage/spec-name": spec.name,
-        "tutelage/cost": cost_line(spec, wish),
+        "tutelage/cost": cost_line(spec, options),
         **({"tutelage/plan": plan_line(spec)} if with_plan else {}),
     }
-    job["spec"] = _job(found, wish, name, f"{name}-spec")
-    return Rendered((config_map, job), (*_needs_by_name(wish), size_line(job), *found.needs))
+    job["spec"] = _job(found, options, name, f"{name}-spec")
+    return Rendered((config_map, job), (*_needs_by_name(options), size_line(job), *found.needs))
 
 
-def _needs_by_name(wish: Wish) -> Iterator[str]:
+def _needs_by_name(options: RenderOptions) -> Iterator[str]:
     """What the manifest names and does not hold. Kubernetes would let the pods wait for it."""
-    for secret in wish.secrets:
-        yield f"{secret}: a Secret of the namespace {wish.namespace}"
-    if wish.queue:
-        yield f"{wish.queue}: a LocalQueue of the namespace {wish.namespace}"
+    for secret in options.secrets:
+        yield f"{secret}: a Secret of the namespace {options.namespace}"
+    if options.queue:
+        yield f"{options.queue}: a LocalQueue of the namespace {options.namespace}"
 
 
-def _check_nodes(spec: Spec, wish: Wish) -> None:
+def _check_nodes(spec: Spec, options: RenderOptions) -> None:
     problems = []
     for group in groups_of(spec):
-        if found := lack(CLOUDS[wish.cloud], group.accelerator, group.gpus):
+        if found := lack(CLOUDS[options.cloud], group.accelerator, group.gpus):
             field, message = found
             problems.append(spec.places.problem((*group.place, field), message))
     if problems:
@@ -101,11 +101,11 @@ def _check_gpus_hold_teachers(spec: Spec) -> None:
             check_models(one, elsewhere=True)
 
 
-def _object(version: str, kind: str, name: str, wish: Wish, labels: dict[str, str]) -> dict[str, Any]:
+def _object(version: str, kind: str, name: str, options: RenderOptions, labels: dict[str, str]) -> dict[str, Any]:
     return {
         "apiVersion": version,
         "kind": kind,
-        "metadata": {"name": name, "namespace": wish.namespace, "labels": labels},
+        "metadata": {"name": name, "namespace": options.namespace, "labels": labels},
     }
 
 
@@ -113,51 +113,52 @@ def _labels(name: str) -> dict[str, str]:
     return {"app.kubernetes.io/name": "tutelage", "app.kubernetes.io/instance": name}
 
 
-def _job(found: Inside, wish: Wish, name: str, config_map: str) -> dict[str, Any]:
-    options = f"--address auto --wait {NODE_SECONDS} --runs-dir {wish.runs_dir}"
-    scales = _scales(wish)
+def _job(found: RelocatedSpec, options: RenderOptions, name: str, config_map: str) -> dict[str, Any]:
+    run_options = f"--address auto --wait {NODE_SECONDS} --runs-dir {options.runs_dir}"
+    scales = _scales(options)
     groups = groups_of(found.spec, fixed=not scales)
     with_gpus = any(group.gpus for group in groups)
     return {
         # A fixed path: nothing of the spec gets near the shell that reads this line.
-        "entrypoint": f"tutelage run {SPEC_MOUNT}/{SPEC_FILE} {options}",
+        "entrypoint": f"tutelage run {SPEC_MOUNT}/{SPEC_FILE} {run_options}",
         "submissionMode": "K8sJobMode",
-        "backoffLimit": wish.retries,
-        "activeDeadlineSeconds": wish.hours * HOUR_SECONDS,
+        "backoffLimit": options.retries,
+        "activeDeadlineSeconds": options.hours * HOUR_SECONDS,
         # A head that never comes up, for want of its image or of a node, is tried again rather than waited for.
         "preRunningDeadlineSeconds": NODE_SECONDS,
         "shutdownAfterJobFinishes": True,
-        "ttlSecondsAfterFinished": kept_seconds(wish),
+        "ttlSecondsAfterFinished": kept_seconds(options),
         **({} if scales else {"suspend": True}),
-        "submitterPodTemplate": submitter_pod(wish.head_image_for(with_gpus), _labels(name)),
-        "rayClusterSpec": _cluster(groups, with_gpus, wish, config_map, _labels(name)),
+        "submitterPodTemplate": submitter_pod(options.head_image_for(with_gpus), _labels(name)),
+        "rayClusterSpec": _cluster(groups, with_gpus, options, config_map, _labels(name)),
     }
 
 
-def _scales(wish: Wish) -> bool:
+def _scales(options: RenderOptions) -> bool:
     """Kueue admits a job as one size and takes none that scales."""
-    return wish.queue is None
+    return options.queue is None
 
 
 def _cluster(
-    groups: tuple[Group, ...], with_gpus: bool, wish: Wish, config_map: str, labels: dict[str, str]
+    groups: tuple[Group, ...], with_gpus: bool, options: RenderOptions, config_map: str, labels: dict[str, str]
 ) -> dict[str, Any]:
-    scales = _scales(wish)
+    scales = _scales(options)
     return {
         "rayVersion": RAY_VERSION,
         "authOptions": {"mode": "token"},
         "enableInTreeAutoscaling": scales,
         **({"autoscalerOptions": _autoscaler()} if scales else {}),
-        **_fault_tolerance(wish),
+        **_fault_tolerance(options),
         "headGroupSpec": {
             "serviceType": "ClusterIP",
             "enableIngress": False,
             # Left out, Ray would count for itself what the node has.
             "rayStartParams": {"num-cpus": "0", "num-gpus": "0"},
-            "template": head_pod(wish, wish.head_image_for(with_gpus), config_map, labels, scales),
+            "template": head_pod(options, options.head_image_for(with_gpus), config_map, labels, scales),
         },
         "workerGroupSpecs": [
-            _workers(group, wish, wish.image_for(with_gpus), config_map, labels) | (_scaling(group) if scales else {})
+            _workers(group, options, options.image_for(with_gpus), config_map, labels)
+            | (_scaling(group) if scales else {})
             for group in groups
         ],
     }
@@ -181,24 +182,26 @@ def _autoscaler() -> dict[str, Any]:
     }
 
 
-def _fault_tolerance(wish: Wish) -> dict[str, Any]:
-    if wish.gcs_redis is None:
+def _fault_tolerance(options: RenderOptions) -> dict[str, Any]:
+    if options.gcs_redis is None:
         return {}
-    options: dict[str, Any] = {"backend": "redis", "redisAddress": wish.gcs_redis}
-    if wish.secrets:
-        reference = {"name": wish.secrets[0], "key": REDIS_PASSWORD_KEY, "optional": True}
-        options["redisPassword"] = {"valueFrom": {"secretKeyRef": reference}}
-    return {"gcsFaultToleranceOptions": options}
+    redis: dict[str, Any] = {"backend": "redis", "redisAddress": options.gcs_redis}
+    if options.secrets:
+        reference = {"name": options.secrets[0], "key": REDIS_PASSWORD_KEY, "optional": True}
+        redis["redisPassword"] = {"valueFrom": {"secretKeyRef": reference}}
+    return {"gcsFaultToleranceOptions": redis}
 
 
-def _workers(group: Group, wish: Wish, image: str, config_map: str, labels: dict[str, str]) -> dict[str, Any]:
+def _workers(
+    group: Group, options: RenderOptions, image: str, config_map: str, labels: dict[str, str]
+) -> dict[str, Any]:
     return {
         "groupName": group.name,
         "replicas": group.least,
         "minReplicas": group.least,
         "maxReplicas": group.most,
         "rayStartParams": _ray_start(group),
-        "template": worker_pod(group, wish, image, config_map, labels),
+        "template": worker_pod(group, options, image, config_map, labels),
     }
 
 

@@ -27,7 +27,7 @@ _ADDRESS = re.compile(r"[A-Za-z0-9.-]+:[0-9]{1,5}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class RenderOptions:
     """The options of ``tutelage render``, which explains each of them, and what they are where they are left out.
 
     ``secrets`` are names, never values. ``hours`` bounds each attempt, of which there are ``retries`` and one.

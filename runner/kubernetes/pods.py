@@ -12,7 +12,7 @@ from typing import Any
 from runner.kubernetes.clouds import CLOUDS, placement
 from runner.kubernetes.groups import Group
 from runner.kubernetes.lifetime import GRACE_SECONDS, LOST_NODE_SECONDS
-from runner.kubernetes.options import MOUNT, Wish
+from runner.kubernetes.options import MOUNT, RenderOptions
 from runner.kubernetes.relocate import MODELS_FOLDER
 
 USER = 10001
@@ -78,7 +78,9 @@ def environment(values: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"name": name, "value": value} for name, value in values.items()]
 
 
-def head_pod(wish: Wish, image: str, config_map: str, labels: Mapping[str, str], scales: bool) -> dict[str, Any]:
+def head_pod(
+    options: RenderOptions, image: str, config_map: str, labels: Mapping[str, str], scales: bool
+) -> dict[str, Any]:
     """Ray's head: the driver and Ray's own services, and none of the work."""
     more = {
         **WITHOUT_GPU,
@@ -90,24 +92,26 @@ def head_pod(wish: Wish, image: str, config_map: str, labels: Mapping[str, str],
         # All pods mount the same models: one that is missing for the head is missing for all.
         "TUTELAGE_CACHE_SHARED": "1",
         # An error that new nodes would not change is not tried again.
-        "TUTELAGE_ATTEMPTS": str(wish.retries + 1),
+        "TUTELAGE_ATTEMPTS": str(options.retries + 1),
     }
     container = {
-        **_ray_container("ray-head", wish, image, resources("2", "8Gi", "10Gi"), more),
+        **_ray_container("ray-head", options, image, resources("2", "8Gi", "10Gi"), more),
         "ports": [{"name": name, "containerPort": port} for name, port in HEAD_PORTS.items()],
         # A pod that is deleted or moved: `ray start` drains, and tells the driver nothing.
         "lifecycle": {"preStop": {"exec": {"command": ["python", "-m", "runner.kubernetes.pre_stop"]}}},
     }
-    volumes = _volumes(wish, config_map) + ([_API_VOLUME] if scales else [])
+    volumes = _volumes(options, config_map) + ([_API_VOLUME] if scales else [])
     return _ray_pod(_pod(labels, HEAD_ACCOUNT, container, volumes))
 
 
-def worker_pod(group: Group, wish: Wish, image: str, config_map: str, labels: Mapping[str, str]) -> dict[str, Any]:
+def worker_pod(
+    group: Group, options: RenderOptions, image: str, config_map: str, labels: Mapping[str, str]
+) -> dict[str, Any]:
     """A pod of the group, on a node that has its accelerator."""
     size = resources(str(group.cores), f"{group.gib}Gi", "20Gi", group.gpus)
-    container = _ray_container("ray-worker", wish, image, size, {} if group.gpus else WITHOUT_GPU)
-    pod = _pod(labels, WORKER_ACCOUNT, container, _volumes(wish, config_map))
-    placed = placement(CLOUDS[wish.cloud], group.accelerator, group.gpus)
+    container = _ray_container("ray-worker", options, image, size, {} if group.gpus else WITHOUT_GPU)
+    pod = _pod(labels, WORKER_ACCOUNT, container, _volumes(options, config_map))
+    placed = placement(CLOUDS[options.cloud], group.accelerator, group.gpus)
     pod["spec"]["tolerations"] += placed.pop("tolerations", [])
     pod["spec"] |= placed
     return _ray_pod(pod)
@@ -176,13 +180,15 @@ def _ray_pod(pod: dict[str, Any]) -> dict[str, Any]:
     return pod
 
 
-def _ray_container(name: str, wish: Wish, image: str, size: dict[str, Any], more: Mapping[str, str]) -> dict[str, Any]:
-    secrets = [{"secretRef": {"name": secret}} for secret in wish.secrets]
+def _ray_container(
+    name: str, options: RenderOptions, image: str, size: dict[str, Any], more: Mapping[str, str]
+) -> dict[str, Any]:
+    secrets = [{"secretRef": {"name": secret}} for secret in options.secrets]
     return {
         "name": name,
         "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "env": environment({**_every_pods_environment(wish), **more}),
+        "env": environment({**_every_pods_environment(options), **more}),
         **({"envFrom": secrets} if secrets else {}),
         "resources": size,
         "securityContext": CONTAINER_SECURITY,
@@ -195,12 +201,12 @@ def _ray_container(name: str, wish: Wish, image: str, size: dict[str, Any], more
     }
 
 
-def _every_pods_environment(wish: Wish) -> dict[str, str]:
+def _every_pods_environment(options: RenderOptions) -> dict[str, str]:
     return {
         "HOME": "/cache",
         "TUTELAGE_CACHE": MODELS_FOLDER,
         "HF_HOME": f"{MODELS_FOLDER}/huggingface",
-        "HF_HUB_OFFLINE": "0" if wish.online else "1",
+        "HF_HUB_OFFLINE": "0" if options.online else "1",
         "RAY_USAGE_STATS_ENABLED": "0",
         # The runner sets these where it starts Ray itself; here Ray is there before it.
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -209,10 +215,10 @@ def _every_pods_environment(wish: Wish) -> dict[str, str]:
     }
 
 
-def _volumes(wish: Wish, config_map: str) -> list[dict[str, Any]]:
+def _volumes(options: RenderOptions, config_map: str) -> list[dict[str, Any]]:
     return [
         _TMP_VOLUME,
         {"name": "cache", "emptyDir": {}},
         {"name": "spec", "configMap": {"name": config_map}},
-        {"name": "storage", "persistentVolumeClaim": {"claimName": wish.claim}},
+        {"name": "storage", "persistentVolumeClaim": {"claimName": options.claim}},
     ]

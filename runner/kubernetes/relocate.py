@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from runner.data.file_kinds import stored_as
-from runner.kubernetes.options import MOUNT, Wish, has_password, on_the_volume
+from runner.kubernetes.options import MOUNT, RenderOptions, has_password, on_the_volume
 from runner.kubernetes.yaml_text import to_yaml
 from runner.models.reference import pull_name, resolve
 from runner.spec import Spec, resolve_path
@@ -36,7 +36,7 @@ _HEAD = "# Written by `tutelage render`: the spec with its defaults, and with it
 
 
 @dataclass(frozen=True)
-class Inside:
+class RelocatedSpec:
     """``files`` are those of the ConfigMap, by name; ``needs`` says what must be there before the job starts."""
 
     spec: Spec
@@ -44,13 +44,13 @@ class Inside:
     needs: tuple[str, ...]
 
 
-def inside(spec: Spec, wish: Wish) -> Inside:
+def relocate_for_pods(spec: Spec, options: RenderOptions) -> RelocatedSpec:
     """Rewrite ``spec`` for the pods.
 
     :raises SpecError: with every path and model that no pod could reach.
     :raises UserError: when it is too large for a ConfigMap.
     """
-    places = _Places(spec, wish.data_dir)
+    places = _Places(spec, options.data_dir)
     data, task, evaluate = spec.data, spec.task, spec.evaluate
     moved = replace(
         spec,
@@ -82,7 +82,7 @@ def inside(spec: Spec, wish: Wish) -> Inside:
         )
     servers = [one.teacher.endpoint for one in spec.teachers() if one.teacher.endpoint]
     needs += [f"{server}: the teacher's server, within what the network lets the pods reach" for server in servers]
-    return Inside(moved, files, (*dict.fromkeys(places.needs), *needs))
+    return RelocatedSpec(moved, files, (*dict.fromkeys(places.needs), *needs))
 
 
 @dataclass

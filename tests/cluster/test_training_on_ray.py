@@ -32,7 +32,7 @@ from pathlib import Path
 
 sys.modules.update(torch=None, transformers=None, vllm=None)  # as on the head of a cluster, whose image has none
 
-from runner import pipeline
+from runner.stages import pipeline
 from runner.cluster.cluster import Cluster
 from runner.system.errors import TutelageError
 from runner.observe.progress import Progress

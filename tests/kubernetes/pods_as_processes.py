@@ -30,7 +30,7 @@ import operator_pods
 from processes import free_ports, marked
 
 from runner.kubernetes.manifest import render
-from runner.kubernetes.options import Wish
+from runner.kubernetes.options import RenderOptions
 from runner.spec import load_spec
 
 START_SECONDS = 180.0
@@ -64,7 +64,7 @@ class Namespace:
         for folder in (*self.mounts.values(), self.volume / "data"):
             folder.mkdir(exist_ok=True)
         (root / "spec.yaml").write_text(spec, encoding="utf-8")
-        config_map, job = render(load_spec(root / "spec.yaml"), Wish()).objects
+        config_map, job = render(load_spec(root / "spec.yaml"), RenderOptions()).objects
         for name, text in config_map["data"].items():
             (self.mounts["/etc/tutelage"] / name).write_text(self.here(text), encoding="utf-8")
         self.job: dict[str, Any] = json.loads(self.here(json.dumps(job)))

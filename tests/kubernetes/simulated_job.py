@@ -24,7 +24,7 @@ from runner.cluster.node_types import count_placements
 from runner.cluster.resources import Resources
 from runner.engines.noop import NoopEngine
 from runner.kubernetes.manifest import render
-from runner.kubernetes.options import Wish
+from runner.kubernetes.options import RenderOptions
 from runner.observe.progress import Progress
 from runner.planning.hardware.accelerators import known
 from runner.planning.hardware.teacher_fit import Asked, Row, judge
@@ -228,7 +228,7 @@ def rendered_cluster(*overrides: str, cloud: str = "gke") -> dict[str, Any]:
     """The RayCluster of the published case's rendered job."""
     data = [f"data.{split}.path=/mnt/tutelage/data/{split}.csv" for split in ("train", "test")]
     spec = load_spec(SPEC, (*data, *overrides))
-    found: dict[str, Any] = render(spec, Wish(cloud=cloud)).objects[1]["spec"]["rayClusterSpec"]
+    found: dict[str, Any] = render(spec, RenderOptions(cloud=cloud)).objects[1]["spec"]["rayClusterSpec"]
     return found
 
 

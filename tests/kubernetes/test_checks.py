@@ -11,7 +11,7 @@ import manifest_checks as checks
 import pytest
 
 from runner.kubernetes.manifest import render
-from runner.kubernetes.options import Wish
+from runner.kubernetes.options import RenderOptions
 from runner.spec import load_spec
 
 Break = Callable[[dict[str, Any]], Any]
@@ -20,7 +20,7 @@ Break = Callable[[dict[str, Any]], Any]
 @pytest.fixture(scope="module")
 def right() -> dict[str, Any]:
     spec = load_spec(checks.ROOT / "specs" / "financial-sentiment.yaml")
-    job = render(spec, Wish(cloud="gke")).objects[1]
+    job = render(spec, RenderOptions(cloud="gke")).objects[1]
     assert checks.findings(job) == []
     return job
 

@@ -14,17 +14,17 @@ import yaml
 from built_checks import affinity_findings, built_findings, environment, has_gpu, is_ray, start_options
 from operator_pods import Built, built_pods
 from quota import quota_findings
-from test_shipped_manifests import OVERLAYS, SPECS, WISHES, by_kind, clouds_for
+from test_shipped_manifests import OPTIONS, OVERLAYS, SPECS, by_kind, clouds_for
 
 from runner.kubernetes.manifest import render
-from runner.kubernetes.options import Wish
+from runner.kubernetes.options import RenderOptions
 from runner.spec import load_spec
 
 WEIGHTS, COPYING = "tutelage-weights", "tutelage-volume"
 
 
-def rendered(spec: Path, cloud: str, **wish: Any) -> dict[str, Any]:
-    return render(load_spec(spec), Wish(cloud=cloud, **wish)).objects[1]
+def rendered(spec: Path, cloud: str, **options: Any) -> dict[str, Any]:
+    return render(load_spec(spec), RenderOptions(cloud=cloud, **options)).objects[1]
 
 
 @pytest.fixture(scope="module")
@@ -37,30 +37,30 @@ def named(job: dict[str, Any], name: str) -> Built:
     return found
 
 
-@pytest.mark.parametrize("wish", WISHES)
+@pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize(
     ("spec", "cloud"),
     [(spec, cloud) for spec in SPECS for cloud in clouds_for(spec)],
     ids=lambda one: one.stem if isinstance(one, Path) else one,
 )
-def test_the_pods_of_a_shipped_spec_are_without_a_finding(spec: Path, cloud: str, wish: str) -> None:
-    pods = list(built_pods(rendered(spec, cloud, **WISHES[wish])))
+def test_the_pods_of_a_shipped_spec_are_without_a_finding(spec: Path, cloud: str, options: str) -> None:
+    pods = list(built_pods(rendered(spec, cloud, **OPTIONS[options])))
     names = {built.name for built in pods}
-    assert names >= {"head", "submitter"} and ("redis-cleanup" in names) == (wish == "redis")
+    assert names >= {"head", "submitter"} and ("redis-cleanup" in names) == (options == "redis")
     assert [line for built in pods for line in built_findings(built)] + affinity_findings(pods) == []
 
 
-@pytest.mark.parametrize("wish", WISHES)
-def test_what_the_operator_adds_fits_kubernetes_own_schema(wish: str) -> None:
-    job = rendered(checks.ROOT / "specs" / "financial-sentiment.yaml", "aks", **WISHES[wish])
+@pytest.mark.parametrize("options", OPTIONS)
+def test_what_the_operator_adds_fits_kubernetes_own_schema(options: str) -> None:
+    job = rendered(checks.ROOT / "specs" / "financial-sentiment.yaml", "aks", **OPTIONS[options])
     assert [line for built in built_pods(job) for line in checks.core_findings(built.pod)] == []
 
 
-@pytest.mark.parametrize("wish", WISHES)
-def test_the_case_study_is_within_the_quota_with_all_options(wish: str) -> None:
+@pytest.mark.parametrize("options", OPTIONS)
+def test_the_case_study_is_within_the_quota_with_all_options(options: str) -> None:
     """Redis' Job and a queue's fixed size are in none of the overlays."""
     quota = yaml.safe_load((checks.ROOT / "k8s" / "base" / "quota.yaml").read_text(encoding="utf-8"))
-    job = rendered(checks.ROOT / "specs" / "financial-sentiment.yaml", "gke", **WISHES[wish])
+    job = rendered(checks.ROOT / "specs" / "financial-sentiment.yaml", "gke", **OPTIONS[options])
     sizes = [(built.name, built.pod["spec"], built.most) for built in built_pods(job)]
     assert quota_findings(quota["spec"]["hard"], sizes) == []
 

@@ -18,7 +18,7 @@ from ray.autoscaler.v2.utils import ResourceRequestUtil
 from runner.cluster.cluster import Cluster
 from runner.cluster.resources import Resources, cores_beside
 from runner.kubernetes.manifest import render
-from runner.kubernetes.options import Wish
+from runner.kubernetes.options import RenderOptions
 from runner.spec import Spec, load_spec
 
 GIB = 2**30
@@ -31,7 +31,7 @@ def spec() -> Spec:
 
 @pytest.fixture(scope="module")
 def cluster(spec: Spec) -> dict[str, Any]:
-    found: dict[str, Any] = render(spec, Wish(cloud="gke")).objects[1]["spec"]["rayClusterSpec"]
+    found: dict[str, Any] = render(spec, RenderOptions(cloud="gke")).objects[1]["spec"]["rayClusterSpec"]
     return found
 
 

@@ -22,7 +22,7 @@ from rayjob_losses import LOSSES, end, facts_of
 from rayjob_world import DAY, IN_FLIGHT, Life
 
 from runner.kubernetes.manifest import render
-from runner.kubernetes.options import Wish
+from runner.kubernetes.options import RenderOptions
 from runner.spec import load_spec
 
 NAMES = [folder.name for folder in losses.OVERLAYS]
@@ -102,11 +102,11 @@ PRICES = ("teacher.price_per_hour=8", "benchmark.price_per_hour=0.6")
 HARDWARE = "benchmark.hardware=[{name: other, accelerator: L4, gpus: 1, price_per_hour: 1.1}]"
 
 
-@pytest.mark.parametrize("wish", [{}, {"retries": 0}, {"hours": 1, "retries": 5}, {"queue": "research"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"retries": 0}, {"hours": 1, "retries": 5}, {"queue": "research"}], ids=str)
 @pytest.mark.parametrize("overrides", [PRICES, (*PRICES, HARDWARE)], ids=["prices", "hardware"])
-def test_no_job_costs_more_than_its_annotation_says(wish: dict[str, Any], overrides: tuple[str, ...]) -> None:
+def test_no_job_costs_more_than_its_annotation_says(options: dict[str, Any], overrides: tuple[str, ...]) -> None:
     spec = load_spec(checks.ROOT / "specs" / "financial-sentiment.yaml", overrides)
-    of = Facts(list(yaml.safe_load_all(render(spec, Wish(cloud="gke", **wish)).yaml)))
+    of = Facts(list(yaml.safe_load_all(render(spec, RenderOptions(cloud="gke", **options)).yaml)))
     attempts, life = of.spec["backoffLimit"] + 1, worst_case(of)
     assert life.operator.status.failed == life.clusters == attempts
     assert life.cluster_seconds >= attempts * (of.spec["activeDeadlineSeconds"] - POLL)
@@ -147,7 +147,7 @@ def test_the_docs_say_what_happens() -> None:
 def test_a_queue_gets_a_job_through_it_all() -> None:
     """Kueue's way: suspended until admitted, preempted in the middle, all pods from the start, no autoscaler."""
     spec = load_spec(checks.ROOT / "specs" / "financial-sentiment.yaml")
-    queued = Facts(list(yaml.safe_load_all(render(spec, Wish(cloud="gke", queue="research")).yaml)))
+    queued = Facts(list(yaml.safe_load_all(render(spec, RenderOptions(cloud="gke", queue="research")).yaml)))
     assert queued.spec["suspend"] and not queued.scales
     for loss in ("preempted", "worker lost", "head out of memory", "submitter lost"):
         life = losses.live(queued, LOSSES[loss])

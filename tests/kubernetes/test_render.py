@@ -17,7 +17,7 @@ from runner.commands.cli import main
 from runner.kubernetes.clouds import CLOUDS, lack, placement
 from runner.kubernetes.manifest import RAY_VERSION, render
 from runner.kubernetes.names import LONGEST, kubernetes_name
-from runner.kubernetes.options import Wish
+from runner.kubernetes.options import RenderOptions
 from runner.kubernetes.yaml_text import to_yaml
 from runner.planning.hardware.accelerators import accelerators
 from runner.spec import Spec, load_spec
@@ -49,8 +49,8 @@ def write(tmp_path: Path) -> Any:
     return write
 
 
-def job_of(spec: Spec, **wish: Any) -> dict[str, Any]:
-    found: dict[str, Any] = render(spec, Wish(**wish)).objects[1]
+def job_of(spec: Spec, **options: Any) -> dict[str, Any]:
+    found: dict[str, Any] = render(spec, RenderOptions(**options)).objects[1]
     return found
 
 
@@ -86,7 +86,7 @@ def test_each_further_machine_of_the_benchmark_has_its_pod(write: Any) -> None:
     assert "benchmark.hardware 0.80" in str(job)
     unknown = further.replace("accelerator: L4", "accelerator: Z9")
     with pytest.raises(SpecError, match=r"benchmark\.hardware\.0\.accelerator"):
-        render(write(more=unknown), Wish(cloud="gke"))
+        render(write(more=unknown), RenderOptions(cloud="gke"))
 
 
 def test_the_groups_follow_the_resources_of_the_spec(write: Any) -> None:
@@ -129,7 +129,7 @@ def test_a_cluster_that_scales_begins_with_its_head_alone(write: Any, teacher: s
     ],
 )
 def test_a_teacher_that_runs_elsewhere_or_nowhere_has_no_pods(write: Any, teacher: str) -> None:
-    rendered = render(write(teacher), Wish(cloud="eks"))
+    rendered = render(write(teacher), RenderOptions(cloud="eks"))
     job = rendered.objects[1]
     assert any("http://llm.internal:8000/v1: the teacher's server" in need for need in rendered.needs) == (
         "endpoint" in teacher
@@ -162,7 +162,7 @@ def test_without_gpus_nothing_asks_for_a_gpu_or_a_node_of_its_own(write: Any) ->
 
 
 def test_the_spec_in_the_cluster_asks_for_the_cores_that_its_pods_have(write: Any, tmp_path: Path) -> None:
-    rendered = render(write(student="{}"), Wish())
+    rendered = render(write(student="{}"), RenderOptions())
     inside = reloaded(rendered.objects[0], tmp_path)
     job = rendered.objects[1]
     assert str(inside.teacher.resources.cpus) == groups(job)["teacher"]["rayStartParams"]["num-cpus"]
@@ -182,7 +182,7 @@ def test_the_spec_in_the_config_map_is_the_same_job(path: Path, tmp_path: Path) 
     """But for where its data lie and for the cores written out."""
     spec = load_spec(path, ["student.model=org/student"])
     spec = replace(spec, benchmark=replace(spec.benchmark, prices=None))  # the example's table does not exist
-    inside = reloaded(render(spec, Wish(data_dir="s3://bucket/data")).objects[0], tmp_path)
+    inside = reloaded(render(spec, RenderOptions(data_dir="s3://bucket/data")).objects[0], tmp_path)
     before, after = spec.to_dict(), inside.to_dict()
     for one in (before, after):
         one["teacher"]["resources"].pop("cpus")
@@ -200,7 +200,7 @@ def test_the_spec_in_the_config_map_is_the_same_job(path: Path, tmp_path: Path) 
 def test_any_text_of_a_spec_arrives(write: Any, tmp_path: Path, text: str) -> None:
     spec = write()
     spec = replace(spec, task=replace(spec.task, instructions=text))
-    assert reloaded(render(spec, Wish()).objects[0], tmp_path).task.instructions == text
+    assert reloaded(render(spec, RenderOptions()).objects[0], tmp_path).task.instructions == text
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_data_lie_where_the_pods_reach_them(
 ) -> None:
     spec = write()
     spec = replace(spec, data=replace(spec.data, train=replace(spec.data.train, path=written)))
-    rendered = render(spec, Wish(data_dir=data_dir))
+    rendered = render(spec, RenderOptions(data_dir=data_dir))
     assert reloaded(rendered.objects[0], tmp_path).data.train.path == place
     assert any(need.startswith(f"{place}: ") for need in rendered.needs) == (place != written or "://" not in place)
 
@@ -238,7 +238,7 @@ def test_data_that_no_pod_would_reach_are_an_error_with_the_line(write: Any, wri
     spec = write()
     spec = replace(spec, data=replace(spec.data, train=replace(spec.data.train, path=written)))
     with pytest.raises(SpecError, match=re.escape(said)) as caught:
-        render(spec, Wish())
+        render(spec, RenderOptions())
     assert re.search(r"spec\.yaml:[56]:\d+: data\.", str(caught.value))
     assert "canary" not in str(caught.value)
 
@@ -246,7 +246,7 @@ def test_data_that_no_pod_would_reach_are_an_error_with_the_line(write: Any, wri
 def test_a_hub_data_set_and_a_pinned_model_are_named_among_the_needs(write: Any) -> None:
     spec = write("{model: org/teacher, revision: abc}")
     spec = replace(spec, data=replace(spec.data, train=replace(spec.data.train, path="org/rows", format="hub")))
-    needs = render(spec, Wish()).needs
+    needs = render(spec, RenderOptions()).needs
     assert any(need.startswith("org/rows: this data set") for need in needs)
     assert "pull org/teacher@abc all-mpnet-base-v2`" in needs[-1]
 
@@ -254,25 +254,25 @@ def test_a_hub_data_set_and_a_pinned_model_are_named_among_the_needs(write: Any)
 @pytest.mark.parametrize("model", ["./models/mine", "/home/me/model", "~/model"])
 def test_a_model_that_is_a_folder_here_is_an_error(write: Any, model: str) -> None:
     with pytest.raises(SpecError, match=r"student\.model: .* is a folder on this machine"):
-        render(write(student=f"{{model: {model}}}"), Wish())
+        render(write(student=f"{{model: {model}}}"), RenderOptions())
 
 
 def test_a_model_that_is_a_folder_of_the_volume_is_fine(write: Any) -> None:
     teacher = VLLM.replace("org/teacher", "/mnt/tutelage/theirs")
-    needs = render(write(teacher, "{model: /mnt/tutelage/mine}"), Wish()).needs
+    needs = render(write(teacher, "{model: /mnt/tutelage/mine}"), RenderOptions()).needs
     assert needs[-2:] == ("/mnt/tutelage/theirs: the model's folder", "/mnt/tutelage/mine: the model's folder")
 
 
 def test_a_teacher_that_does_not_fit_into_its_gpus_is_said_before_they_are_paid_for() -> None:
     path = checks.ROOT / "specs" / "financial-sentiment.yaml"
     with pytest.raises(EngineError, match="does not fit"):
-        render(load_spec(path, ["teacher.resources.gpus=1"]), Wish(cloud="gke"))
+        render(load_spec(path, ["teacher.resources.gpus=1"]), RenderOptions(cloud="gke"))
 
 
 def test_a_price_table_goes_along(write: Any, tmp_path: Path) -> None:
     table = checks.ROOT / "runner" / "spec" / "prices.yaml"
     (tmp_path / "mine.yaml").write_bytes(table.read_bytes())
-    rendered = render(write(more="benchmark: {prices: mine.yaml}\n"), Wish())
+    rendered = render(write(more="benchmark: {prices: mine.yaml}\n"), RenderOptions())
     assert rendered.objects[0]["data"]["prices.yaml"] == table.read_text(encoding="utf-8")
     assert reloaded(rendered.objects[0], tmp_path).benchmark.prices == "prices.yaml"
 
@@ -281,7 +281,7 @@ def test_a_spec_that_no_config_map_holds_is_an_error(write: Any) -> None:
     spec = write()
     spec = replace(spec, task=replace(spec.task, instructions="x" * 1_000_000))
     with pytest.raises(UserError, match="a ConfigMap holds"):
-        render(spec, Wish())
+        render(spec, RenderOptions())
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
@@ -359,7 +359,7 @@ def test_a_name_that_a_job_of_ours_has_is_changed() -> None:
 def test_a_name_that_kubernetes_refuses_is_rendered_without_a_finding_and_stays_the_run_folders(
     write: Any, tmp_path: Path, name: str
 ) -> None:
-    rendered = render(write(name=f'"{name}"'), Wish(cloud="gke"))
+    rendered = render(write(name=f'"{name}"'), RenderOptions(cloud="gke"))
     config_map, job = yaml.safe_load_all(rendered.yaml)
     assert checks.core_findings(config_map) + checks.core_findings(job) + checks.operator_findings(job) == []
     assert job["metadata"]["annotations"]["tutelage/spec-name"] == name
@@ -386,7 +386,7 @@ def test_no_word_of_a_spec_reaches_a_command(tmp_path: Path) -> None:
         .replace("text: text", f"text: '{HOSTILE}'"),
         encoding="utf-8",
     )
-    config_map, job = render(load_spec(path), Wish()).objects
+    config_map, job = render(load_spec(path), RenderOptions()).objects
     assert job["spec"]["entrypoint"] == (
         "tutelage run /etc/tutelage/spec.yaml --address auto --wait 1800 --runs-dir /mnt/tutelage/runs"
     )
@@ -426,14 +426,14 @@ def test_no_word_of_a_spec_reaches_a_command(tmp_path: Path) -> None:
 def test_an_option_that_would_fail_later_is_refused_now(option: str, value: Any) -> None:
     name = {"secrets": "secret"}.get(option, option.replace("_", "-"))
     with pytest.raises(UserError, match=f"^--{name}[: ]") as caught:
-        Wish(**{option: value})
+        RenderOptions(**{option: value})
     assert "canary" not in str(caught.value)
 
 
 @pytest.mark.parametrize("option", ["runs", "data"])
 def test_a_place_that_is_refused_comes_with_one_for_that_option(option: str) -> None:
     with pytest.raises(UserError, match=f"^--{option}-dir '/x': .* such as /mnt/tutelage/{option}$"):
-        Wish(**{f"{option}_dir": "/x"})
+        RenderOptions(**{f"{option}_dir": "/x"})
 
 
 @pytest.mark.parametrize(
@@ -460,8 +460,8 @@ def test_a_secret_is_named_and_a_secret_of_the_environment_is_nowhere(
 
 
 def test_the_pods_are_offline_unless_they_may_ask_the_hub(write: Any) -> None:
-    for wish, value in ((Wish(), "1"), (Wish(online=True), "0")):
-        cluster = render(write(), wish).objects[1]["spec"]["rayClusterSpec"]
+    for options, value in ((RenderOptions(), "1"), (RenderOptions(online=True), "0")):
+        cluster = render(write(), options).objects[1]["spec"]["rayClusterSpec"]
         for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
             assert {"name": "HF_HUB_OFFLINE", "value": value} in container(group)["env"]
 
@@ -535,10 +535,12 @@ def test_a_pod_has_the_time_to_end_that_ray_and_the_driver_take(write: Any) -> N
 
 def test_the_submitter_would_like_to_be_beside_the_head(write: Any) -> None:
     pods = pods_of(job_of(write()))
-    (wish,) = pods["submitter"]["spec"]["affinity"]["podAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
-    wanted = wish["podAffinityTerm"]["labelSelector"]["matchLabels"]
+    (preferred,) = pods["submitter"]["spec"]["affinity"]["podAffinity"][
+        "preferredDuringSchedulingIgnoredDuringExecution"
+    ]
+    wanted = preferred["podAffinityTerm"]["labelSelector"]["matchLabels"]
     head = pods["head"]["metadata"]["labels"] | {"ray.io/node-type": "head"}  # KubeRay's own
-    assert wanted.items() <= head.items() and wish["podAffinityTerm"]["topologyKey"] == "kubernetes.io/hostname"
+    assert wanted.items() <= head.items() and preferred["podAffinityTerm"]["topologyKey"] == "kubernetes.io/hostname"
     assert not wanted.items() <= (pods["teacher"]["metadata"]["labels"] | {"ray.io/node-type": "worker"}).items()
 
 
@@ -551,7 +553,7 @@ def test_no_container_without_a_gpu_is_shown_one(write: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "student", "head", "workers"),
+    ("options", "student", "head", "workers"),
     [
         ({}, T4, "tutelage-head:cpu", "tutelage:gpu"),
         ({"image": "mine:1"}, T4, "mine:1", "mine:1"),
@@ -561,9 +563,9 @@ def test_no_container_without_a_gpu_is_shown_one(write: Any) -> None:
     ],
 )
 def test_head_and_submitter_have_a_small_image_beside_gpus(
-    write: Any, wish: dict[str, Any], student: str, head: str, workers: str
+    write: Any, options: dict[str, Any], student: str, head: str, workers: str
 ) -> None:
-    pods = pods_of(job_of(write("{engine: noop, model: none}", student), **wish))
+    pods = pods_of(job_of(write("{engine: noop, model: none}", student), **options))
     images = {name: pod["spec"]["containers"][0]["image"] for name, pod in pods.items()}
     assert images == {"submitter": head, "head": head, "student": workers}
 
@@ -634,11 +636,11 @@ def test_the_plan_is_noted_where_it_is_asked_for(capsys: pytest.CaptureFixture[s
 
 def test_a_plan_without_the_data_says_what_is_missing(write: Any) -> None:
     with pytest.raises(SpecError, match="there is no file"):
-        render(write(), Wish(), with_plan=True)
+        render(write(), RenderOptions(), with_plan=True)
 
 
 def test_rendering_twice_gives_the_same_bytes(write: Any) -> None:
-    assert render(write(), Wish()).yaml == render(write(), Wish()).yaml
+    assert render(write(), RenderOptions()).yaml == render(write(), RenderOptions()).yaml
 
 
 def test_rays_version_is_the_locked_one() -> None:
@@ -678,10 +680,12 @@ def test_kubernetes_reads_what_we_wrote(tmp_path: Path) -> None:
 
 
 def test_what_a_job_needs_room_for_and_names_is_told_before_it_is_created(write: Any) -> None:
-    needs = render(write("{model: a/b, resources: {accelerator: H100, gpus: 2, replicas: [1, 4]}}"), Wish()).needs
+    needs = render(
+        write("{model: a/b, resources: {accelerator: H100, gpus: 2, replicas: [1, 4]}}"), RenderOptions()
+    ).needs
     # Head 2 and 8, autoscaler and submitter 0.5 and 1 each, four teachers of 20 and 320, three students of 6 and 20.
     assert "101 cores, 1350 GiB, 11 GPUs: room in the quota and on the nodes when all its pods are up" in needs
-    needs = render(write(), Wish(secrets=("keys", "token"), queue="team")).needs
+    needs = render(write(), RenderOptions(secrets=("keys", "token"), queue="team")).needs
     assert needs[:3] == (
         "keys: a Secret of the namespace tutelage",
         "token: a Secret of the namespace tutelage",

@@ -17,7 +17,7 @@ from runner.commands.cli import main
 from runner.kubernetes.clouds import CLOUDS
 from runner.kubernetes.manifest import render
 from runner.kubernetes.names import TAKEN
-from runner.kubernetes.options import Wish
+from runner.kubernetes.options import RenderOptions
 from runner.spec import load_spec
 
 SPECS = sorted((checks.ROOT / "specs").glob("*.yaml"))
@@ -27,7 +27,7 @@ COMMANDS = [
     for line in (checks.ROOT / "k8s" / "render.sh").read_text(encoding="utf-8").splitlines()
     if line.startswith("tutelage render")
 ]
-WISHES: dict[str, dict[str, Any]] = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "as it is": {},
     "s3, a secret": {"runs_dir": "s3://bucket/runs", "data_dir": "s3://bucket/data", "secrets": ("hub", "bucket")},
     "queue": {"queue": "research"},
@@ -55,17 +55,17 @@ def test_there_are_specs_and_overlays() -> None:
     assert len(COMMANDS) == len(OVERLAYS)
 
 
-@pytest.fixture(params=WISHES)
-def wish(request: pytest.FixtureRequest) -> dict[str, Any]:
-    return WISHES[request.param]
+@pytest.fixture(params=OPTIONS)
+def options(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return OPTIONS[request.param]
 
 
 @pytest.fixture(
     params=[(spec, cloud) for spec in SPECS for cloud in clouds_for(spec)], ids=lambda one: f"{one[0].stem}-{one[1]}"
 )
-def rendered(request: pytest.FixtureRequest, wish: dict[str, Any]) -> list[dict[str, Any]]:
+def rendered(request: pytest.FixtureRequest, options: dict[str, Any]) -> list[dict[str, Any]]:
     spec, cloud = request.param
-    return list(yaml.safe_load_all(render(load_spec(spec), Wish(cloud=cloud, **wish)).yaml))
+    return list(yaml.safe_load_all(render(load_spec(spec), RenderOptions(cloud=cloud, **options)).yaml))
 
 
 def test_a_shipped_spec_renders_without_a_finding(rendered: list[dict[str, Any]]) -> None:
@@ -149,7 +149,7 @@ class TestOverlay:
         objects = checks.kustomize(overlay)
         (command,) = [one for one in COMMANDS if Path(one[-1]).parent.name == overlay.name]
         overrides = [command[at + 1] for at, word in enumerate(command) if word == "--set"]
-        needs = render(load_spec(checks.ROOT / command[1], overrides), Wish()).needs
+        needs = render(load_spec(checks.ROOT / command[1], overrides), RenderOptions()).needs
         (container,) = by_kind(objects, "Job")[0]["spec"]["template"]["spec"]["containers"]
         assert needs[-1].endswith(f"`tutelage models pull {' '.join(container['args'])}`")
         job = by_kind(objects, "RayJob")[0]["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"][
