@@ -54,8 +54,8 @@ class Rows:
 @cache
 def read() -> Rows:
     """The train rows as the vote stage leaves them: three votes, pooled with another prompt's answer; without ties."""
-    from runner.stages.vote import count_votes
     from runner.tasks.single_label.dawid_skene import pool
+    from runner.tasks.single_label.judging import count_votes
     from runner.tasks.single_label.recorded import label_of
 
     folder = Path(os.environ.get("TUTELAGE_DATA", ROOT.parent / "shared" / "data"))

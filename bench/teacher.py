@@ -331,7 +331,8 @@ def _batches(texts: list[str], size: int) -> list[Any]:
 
 def _labels(folder: Any, spec: Any, texts: list[str]) -> list[str]:
     from runner.tasks.single_label.votes import majority
-    from runner.teacher.answer_store import by_row, read_answers
+    from runner.teacher.answer_store import read_answers
+    from runner.teacher.batch import by_row
     from runner.teacher.conversation import counted
 
     rows, names = by_row(read_answers(folder)), spec.task.labels

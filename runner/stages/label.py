@@ -29,7 +29,7 @@ from runner.rundir.folder import Folder
 from runner.spec import Spec
 from runner.spec.model import Budget
 from runner.stages.contract import Context, always, nothing
-from runner.tasks.single_label.recorded import distribution
+from runner.tasks.kinds import task_of
 from runner.teacher.answer_store import answers_folder, folder_of, pending, read_answers
 from runner.teacher.batch import ANSWERS
 from runner.teacher.budget import Spending, Spent, seconds_left, spent
@@ -91,7 +91,7 @@ def _label(context: Context, rows: pa.Table, columns: list[str], whole: Spec, nu
     spec = context.spec
     if spec.teacher.engine == "recorded":
         places = [columns.index(name) for name in spec.teacher.columns]
-        return _finish(context, rows, _recorded(rows, places, spec.task.labels), {}, 0)
+        return _finish(context, rows, _recorded(rows, places, spec), {}, 0)
     store = answers_folder(context.run, spec)
     found = read_answers(store)
     if asks_content_free(spec) and len(pending(spec, rows, found)) and context.cluster.starts_on_demand:
@@ -148,10 +148,11 @@ def _rows(load: Folder) -> pa.Table:
     return pa.concat_tables(parts)
 
 
-def _recorded(rows: pa.Table, places: list[int], labels: Sequence[str]) -> pa.Table:
+def _recorded(rows: pa.Table, places: list[int], spec: Spec) -> pa.Table:
+    asking = task_of(spec).asking
     lines = [
         {"id": row["id"], "kind": "row", "vote": number, "attempt": 0, "text": vote}
-        | {"label_probabilities": distribution(vote, labels)}
+        | {"label_probabilities": asking.probabilities_of(spec, vote)}
         for row in rows.select(["id", "votes"]).to_pylist()
         for number, vote in enumerate(row["votes"][place] for place in places)
     ]

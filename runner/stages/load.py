@@ -15,16 +15,14 @@ from typing import Any
 import pyarrow as pa
 
 from runner.data import annotators
-from runner.data.class_labels import number_of
 from runner.data.examples import EXAMPLES, pool_key, vote_columns
-from runner.data.reading import Row, class_names, read_rows, row_id, without_rows
+from runner.data.reading import class_names, read_rows, row_id, without_rows
 from runner.data.sources import normalised, source_key, source_of
 from runner.spec import Spec
 from runner.spec.model import LabelledSource, TextSource
 from runner.stages.contract import Context, always, nothing, versioned
 from runner.system.errors import DataError
-from runner.tasks.shared.labels import find, listed, unknown
-from runner.tasks.single_label.recorded import distribution
+from runner.tasks.kinds import task_of
 
 NAME = "load"
 NEEDS: tuple[str, ...] = ()
@@ -67,7 +65,7 @@ def key(spec: Spec) -> dict[str, Any]:
     return {
         "train": source_key(spec, spec.data.train),
         "test": source_key(spec, spec.data.test),
-        "labels": list(spec.task.labels),
+        **task_of(spec).gold.key(spec),
         "examples": pool_key(spec) or [example.text for example in spec.task.written],
         "columns": vote_columns(spec),
         **_classes(spec),
@@ -135,7 +133,7 @@ def examples_of(spec: Spec) -> list[dict[str, str]]:
         text = row.values[pool.text]
         if not text.strip():
             continue
-        label = _label(spec, pool.source, row, "an example must be right: correct the file")
+        label = task_of(spec).gold.value_of(spec, pool.source, row, "an example must be right: correct the file")
         reason = row.values[pool.reason] if pool.reason else ""
         found.setdefault(normalised(text), {"text": text, "label": label, "reason": reason})
     if len(found) < pool.k:
@@ -158,12 +156,12 @@ def _read(spec: Spec, name: str, source: TextSource) -> Split:
             continue
         label = None
         if isinstance(source, LabelledSource):
-            label = _label(spec, source, row, "correct the file or add the label")
+            label = task_of(spec).gold.value_of(spec, source, row, "correct the file or add the label")
         if identity in split.rows:
             conflicting.update({identity} if split.rows[identity]["label"] != label else ())
             split.drop("duplicate", row.place, identity)
         else:
-            votes = [_vote(spec, row, column) for column in voted]
+            votes = [task_of(spec).gold.recorded_answer(spec, row, column) for column in voted]
             split.rows[identity] = {
                 "id": identity,
                 "text": text,
@@ -174,27 +172,6 @@ def _read(spec: Spec, name: str, source: TextSource) -> Split:
     for identity in conflicting:
         split.drop_known(identity, "conflicting labels")
     return split
-
-
-def _label(spec: Spec, source: LabelledSource, row: Row, advice: str) -> str:
-    """An expert's label, as the task writes it. :raises DataError: with ``advice``, when the task has no such label."""
-    given = row.values[source.label]
-    if (label := find(given, spec.task.labels)) is not None:
-        return label
-    number = number_of(given, source.label, class_names(source_of(spec, source)))
-    if number is not None:
-        advice = f"the file writes {number}, which its metadata names {given[:60]!r}: use its names in task.labels"
-    raise DataError(f"{row.place}: {unknown(given, spec.task.labels)}; {advice}")
-
-
-def _vote(spec: Spec, row: Row, column: str) -> str:
-    """A recorded answer as it stands there. :raises DataError: when it is probabilities that are no distribution."""
-    cell = row.values[column]
-    try:
-        distribution(cell, spec.task.labels)
-    except ValueError as error:
-        raise DataError(f"{row.place}: column {column!r}: {error}; correct the file") from error
-    return cell
 
 
 def _part(train: Split, test: Split, spec: Spec) -> list[str]:
@@ -223,14 +200,7 @@ def _part(train: Split, test: Split, spec: Spec) -> list[str]:
             f"{len(shown)} few-shot examples also stand in test, so the teacher's test result is too good; "
             f"replace them: {sorted(shown)[0][:80]!r}"
         )
-    counts = Counter(row["label"] for row in test.rows.values())
-    if missing := [label for label in spec.task.labels if not counts[label]]:
-        warnings.append(f"test has no row of {listed(missing)}: nothing can be said about it")
-    if len(counts) == 1 and test.rows:
-        raise DataError(
-            f"data.test: all {len(test.rows)} rows have the one label {next(iter(counts))!r}; "
-            "a test set needs at least two classes"
-        )
+    warnings += task_of(spec).gold.unfit(spec, test.rows.values()) if test.rows else []
     return warnings
 
 

@@ -1,4 +1,4 @@
-"""vote: raw answers -> one label with a probability for each, or an abstention with its reason.
+"""vote: raw answers -> a value with its probabilities for each row, or an abstention with its reason.
 
 Calibration happens here, so that changing it asks the teacher nothing. A tie is not broken by chance: the
 row abstains. Counts: rows = labelled + abstained + failed in label.
@@ -6,28 +6,14 @@ row abstains. Counts: rows = labelled + abstained + failed in label.
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from runner.rundir.folder import Folder
 from runner.spec import Spec
 from runner.stages.contract import Context, always, nothing
-from runner.system.errors import DataError
-from runner.tasks.shared.labels import LISTED, listed
-from runner.tasks.single_label import calibrate, recorded
-from runner.tasks.single_label.votes import SMOOTHING, majority, probabilities
-from runner.teacher import answer_store
-from runner.teacher.batch import is_finite
-from runner.teacher.conversation import counted
-from runner.teacher.worker import NOT_FINITE
+from runner.tasks.kinds import task_of
+from runner.teacher.answer_store import folder_of
 
 NAME = "vote"
 NEEDS = ("load", "label")
@@ -35,275 +21,35 @@ NEEDS = ("load", "label")
 VERSION = 5
 """Of reading answers and counting votes: a change makes votes that are stored new."""
 
-VOTES = pa.schema(
-    [
-        ("id", pa.string()),
-        ("split", pa.string()),
-        ("text", pa.large_string()),
-        ("label", pa.string()),
-        ("probabilities", pa.list_(pa.float64())),
-        ("agreement", pa.float64()),
-        ("votes", pa.list_(pa.string())),
-        ("reason", pa.string()),
-    ]
-)
-WRITES = {"votes.parquet": VOTES}
+ROW = (pa.field("id", pa.string()), pa.field("split", pa.string()), pa.field("text", pa.large_string()))
+"""The first columns of ``votes.parquet``; those that follow are the kind of task's."""
+WRITES = {"votes.parquet": None}
 
 wanted, demands = always, nothing
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What the ``votes`` on one row come to; ``label`` None is an abstention, and ``reason`` says why."""
-
-    label: str | None
-    probabilities: list[float] | None
-    agreement: float
-    reason: str | None = None
-    votes: Sequence[str | None] = ()
-
-
 def key(spec: Spec) -> dict[str, Any]:
-    """The labels and, for distributions, the calibration."""
-    return {
-        "labels": list(spec.task.labels),
-        "calibration": [_calibration(one) for one in spec.teachers()],
-        "strength": calibrate.STRENGTH,
-        "smoothing": SMOOTHING,
-        "rules": VERSION,
-    }
+    """How the kind of task judges."""
+    return task_of(spec).judging.key(spec) | {"rules": VERSION}
 
 
 def run(context: Context) -> dict[str, Any]:
-    """:raises DataError: when the teacher left nothing to learn from, or recorded columns lack too many votes."""
+    """:raises DataError: when the teacher left nothing to learn from."""
+    spec, judging = context.spec, task_of(context.spec).judging
     rows = [
         row | {"split": split}
         for split in ("train", "test")
         for row in context.inputs["load"].read_table(f"{split}.parquet").to_pylist()
     ]
-    specs = context.spec.teachers()
-    said = [
-        _verdicts(spec, rows, answer_store.folder_of(context.inputs["label"], number))
-        for number, spec in enumerate(specs)
-    ]
-    if not any(said):
-        raise DataError("the teacher answered no row; see label/*/failures.parquet for the reasons")
-    found, agreement = (said[0], None) if len(specs) == 1 else _pooled(said, rows, context.spec)
+    folders = [folder_of(context.inputs["label"], number) for number in range(len(spec.teachers()))]
+    judgement = judging.judge(spec, rows, [folder.read_table("answers.parquet") for folder in folders])
     table = [
-        {"id": row["id"], "split": row["split"], "text": row["text"]} | vars(found[row["id"]])
+        {name: row[name] for name in ("id", "split", "text")} | judgement.verdicts[row["id"]]
         for row in rows
-        if row["id"] in found
+        if row["id"] in judgement.verdicts
     ]
-    context.here.write_table("votes.parquet", pa.Table.from_pylist(table, schema=VOTES))
-    columns = [
-        _recorded(spec, answer_store.folder_of(context.inputs["label"], number)) for number, spec in enumerate(specs)
-    ]
-    looked = [one for one in columns if one is not None]
-    summary = _summary(context.spec, table, looked)
-    warnings = [said for one in looked for said in _lacking(one, context.spec)]
-    warnings += _unlearnable(summary["class_shares"], rows)
-    context.progress.warn(warnings, NAME)
-    return summary | {"warnings": warnings} | ({"teachers": agreement} if agreement else {})
-
-
-def _verdicts(spec: Spec, rows: list[dict[str, Any]], folder: Folder) -> dict[str, Verdict]:
-    """What one teacher says, by row id, for the rows that it answered."""
-    answers = folder.read_table("answers.parquet")
-    by_id = answer_store.by_row(answers.filter(pc.equal(answers["kind"], "row")))
-    mine = [row for row in rows if row["id"] in by_id]
-    # Answers of earlier versions may hold probabilities that are no numbers: they say nothing.
-    known = {id_: [record for record in records if is_finite(record)] for id_, records in by_id.items()}
-    verdicts = {id_: Verdict(None, None, 0.0, NOT_FINITE) for id_, records in known.items() if not records}
-    mine = [row for row in mine if known[row["id"]]]
-    if not _sampled(spec):
-        found = _distributions(spec, mine, known, answers) if mine else []
-        return verdicts | {row["id"]: verdict for row, verdict in zip(mine, found, strict=True)}
-    for row in mine:
-        records = known[row["id"]]
-        if any(record["label_probabilities"] for record in records):
-            verdicts[row["id"]] = _mean_of_recorded(spec, records)
-            continue
-        votes = _votes(spec, records)
-        verdicts[row["id"]] = replace(count_votes(votes, spec.task.labels, records[0]["text"] or ""), votes=votes)
-    return verdicts
-
-
-def _pooled(
-    teachers: list[dict[str, Verdict]], rows: list[dict[str, Any]], spec: Spec
-) -> tuple[dict[str, Verdict], dict[str, Any]]:
-    """What several teachers come to, and how far they agree."""
-    # Only now: most jobs have one teacher, and what this needs takes a third of a second to import.
-    from runner.tasks.single_label.dawid_skene import krippendorff_alpha, pairwise_agreement, pool
-
-    labels = spec.task.labels
-    ids = [row["id"] for row in rows if any(row["id"] in one for one in teachers)]
-    said = [[one.get(id_, Verdict(None, None, 0.0)) for one in teachers] for id_ in ids]
-    even = [1 / len(labels)] * len(labels)
-    shares = np.array([[verdict.probabilities or even for verdict in row] for row in said])
-    missing = np.array([[verdict.probabilities is None for verdict in row] for row in said])
-    pooled = pool(shares, missing)
-    places = {name: place for place, name in enumerate(labels)}
-    votes = np.array([[places.get(verdict.label or "", -1) for verdict in row] for row in said])
-    found = {}
-    for id_, row, chances in zip(ids, said, pooled.probabilities.tolist(), strict=True):
-        given = [verdict.label for verdict in row]
-        one = _most_probable(chances, labels)
-        usable = [vote for vote in given if vote is not None]
-        if not usable:
-            one = Verdict(None, None, 0.0, row[0].reason or "no teacher named a label")
-        agreeing = sum(vote == one.label for vote in usable) / max(1, len(usable))
-        found[id_] = replace(one, agreement=agreeing, votes=given)
-    return found, {
-        "models": [one.teacher.model for one in spec.teachers()],
-        "method": pooled.method,
-        "weights": pooled.weights.tolist(),
-        "krippendorff_alpha": _number(krippendorff_alpha(votes)),
-        "pairwise_agreement": [[_number(share) for share in line] for line in pairwise_agreement(votes).tolist()],
-    }
-
-
-def _number(value: float) -> float | None:
-    """NaN is not JSON."""
-    return None if math.isnan(value) else float(value)
-
-
-def count_votes(votes: Sequence[str | None], labels: Sequence[str], answer: str = "") -> Verdict:
-    """The majority among the usable votes (None: unusable), with smoothed shares as probabilities.
-
-    ``answer`` is a raw answer, to show where none is usable.
-    """
-    usable = [vote for vote in votes if vote is not None]
-    if not usable:
-        return Verdict(None, None, 0.0, f"no usable answer: {answer[:80]!r}" if votes else "no answer")
-    counts = Counter(usable)
-    agreement = counts.most_common(1)[0][1] / len(usable)
-    shares = probabilities(usable, labels)
-    if (winner := majority(usable)) is None:
-        return Verdict(None, shares, agreement, "tie: " + ", ".join(f"{vote} {n}" for vote, n in counts.items()))
-    return Verdict(winner, shares, agreement)
-
-
-def _recorded(spec: Spec, folder: Folder) -> recorded.Columns | None:
-    """What the teacher's columns hold, where its answers were recorded."""
-    if spec.teacher.engine != "recorded":
-        return None
-    looked = recorded.Columns(spec.teacher.columns, spec.task.labels)
-    for records in answer_store.by_row(folder.read_table("answers.parquet")).values():
-        looked.look([record["text"] or "" for record in sorted(records, key=lambda record: int(record["vote"]))])
-    return looked
-
-
-def _lacking(looked: recorded.Columns, spec: Spec) -> list[str]:
-    """What to say of rows without a recorded vote. :raises DataError: when they are too many, or a column has none."""
-    allowed = spec.teacher.max_failure_rate
-    if dead := looked.dead():
-        raise DataError(f"no cell is a vote in {', '.join(dead)}: {looked.held(dead)}; {recorded.ADVICE}")
-    if looked.too_many(allowed):
-        raise DataError(
-            f"{looked.words()}; teacher.max_failure_rate allows {100 * allowed:g} %: {recorded.ADVICE}, or raise it to "
-            "learn from the other rows"
-        )
-    return [f"{looked.words()}; nothing is learned from these"] if looked.without else []
-
-
-def _votes(spec: Spec, records: list[dict[str, Any]]) -> list[str | None]:
-    teacher, labels = spec.teacher, spec.task.labels
-    if teacher.engine == "recorded":
-        in_order = sorted(records, key=lambda record: int(record["vote"]))
-        return [recorded.label_of(record["text"] or "", labels) for record in in_order]
-    return counted(records, labels, teacher.votes, teacher.early_stop)
-
-
-def _mean_of_recorded(spec: Spec, records: list[dict[str, Any]]) -> Verdict:
-    """Of recorded probabilities the mean; a plain label among them is one that is sure."""
-    labels = spec.task.labels
-    votes = _votes(spec, records)
-    shares = [
-        record["label_probabilities"] or [float(label == vote) for label in labels]
-        for record, vote in zip(records, votes, strict=True)
-        if record["label_probabilities"] or vote is not None
-    ]
-    found = _most_probable(np.mean(shares, axis=0).tolist(), labels)
-    return replace(found, agreement=sum(vote == found.label for vote in votes) / len(votes), votes=votes)
-
-
-def _distributions(
-    spec: Spec, rows: list[dict[str, Any]], by_id: dict[str, list[dict[str, Any]]], answers: pa.Table
-) -> list[Verdict]:
-    raw = np.array([by_id[row["id"]][0]["label_probabilities"] for row in rows], dtype=np.float64)
-    found = _calibrated(spec, raw, rows, answers)
-    return [_most_probable(row.tolist(), spec.task.labels) for row in found]
-
-
-def _most_probable(shares: list[float], labels: Sequence[str]) -> Verdict:
-    top = max(shares)
-    best = [label for label, share in zip(labels, shares, strict=True) if share == top]
-    if len(best) > 1:
-        return Verdict(None, shares, 1.0, "tie: " + listed(best))
-    return Verdict(best[0], shares, 1.0)
-
-
-def _calibrated(
-    spec: Spec, raw: NDArray[np.float64], rows: list[dict[str, Any]], answers: pa.Table
-) -> NDArray[np.float64]:
-    kind = _calibration(spec)
-    if kind == "content-free":
-        asked = answers.filter(pc.equal(answers["kind"], "content-free")).to_pylist()
-        free = [one["label_probabilities"] for one in asked if is_finite(one)]
-        # All of them may have failed, in an engine that barely works; raw is then all there is.
-        return calibrate.divide(raw, np.mean(np.array(free), axis=0), calibrate.STRENGTH) if free else raw
-    if kind == "batch":
-        train = raw[[row["split"] == "train" for row in rows]]
-        return calibrate.divide(raw, train.mean(axis=0)) if len(train) else raw
-    return raw
-
-
-def _calibration(spec: Spec) -> str:
-    return "none" if _sampled(spec) else spec.teacher.calibration
-
-
-def _sampled(spec: Spec) -> bool:
-    return spec.teacher.engine == "recorded" or spec.teacher.prompt == "cot"
-
-
-def _unlearnable(shares: Mapping[str, float], rows: Sequence[dict[str, Any]]) -> list[str]:
-    """What to say of labels that test texts have, and that the teacher gave to no train text."""
-    missing: dict[str, list[str]] = {label: [] for label in shares if not shares[label]}
-    for row in rows:
-        if row.get("label") in missing:
-            missing[row["label"]].append(row["text"])
-    missing = {label: texts for label, texts in missing.items() if texts}
-    if len(missing) > LISTED:
-        texts = sum(map(len, missing.values()))
-        return [
-            f"the teacher labelled no train text with one of {len(missing):,} labels that {texts:,} test texts have "
-            f"({listed(list(missing))}): the student cannot learn them, and is wrong on those"
-        ]
-    return [
-        f"the teacher labelled no train text {label}, and {len(texts)} test texts are (the first: {texts[0][:80]!r}): "
-        "the student cannot learn it, and is wrong on those"
-        for label, texts in missing.items()
-    ]
-
-
-def _summary(spec: Spec, table: list[dict[str, Any]], looked: Sequence[recorded.Columns]) -> dict[str, Any]:
-    train = [row for row in table if row["split"] == "train"]
-    labelled = [row for row in train if row["label"] is not None]
-    counts = Counter(row["label"] for row in labelled)
-    if len(counts) < 2:
-        only = next(iter(counts), None)
-        found = f"gave all of them the one label {only!r}" if only else "abstained on all of them"
-        first = f", the first: {train[0]['text'][:80]!r} ({train[0]['reason'] or only})" if train else ""
-        advice = "look at the answers in label/*/answers.parquet, then at task.instructions and task.examples"
-        if looked and all(one.teacher.engine == "recorded" for one in spec.teachers()):  # nobody was instructed
-            advice = "; ".join([*(one.held() for one in looked), recorded.ADVICE])
-        raise DataError(f"the teacher {found} ({len(train)} train rows): there is nothing to learn{first}; {advice}")
-    abstained = [row for row in table if row["label"] is None]
-    return {
-        "rows": len(table),
-        "abstained": len(abstained),
-        "abstained_by_reason": dict(Counter(row["reason"].split(":")[0] for row in abstained)),
-        "class_shares": {label: counts[label] / len(labelled) for label in spec.task.labels},
-        "mean_agreement": sum(row["agreement"] for row in table) / len(table),
-        "calibration": _calibration(spec),
-    }
+    votes = pa.Table.from_pylist(table, schema=pa.schema([*ROW, *judging.COLUMNS]))
+    context.here.write_table("votes.parquet", votes)
+    context.progress.warn(judgement.warnings, NAME)
+    teachers = {"teachers": judgement.teachers} if judgement.teachers else {}
+    return judgement.summary | {"warnings": judgement.warnings} | teachers

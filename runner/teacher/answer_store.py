@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 
 from runner.rundir.folder import Folder, fingerprint
 from runner.spec import Spec
-from runner.teacher.batch import ANSWERS
-from runner.teacher.conversation import missing
+from runner.tasks.kinds import task_of
+from runner.teacher.batch import ANSWERS, by_row
 from runner.teacher.request import teacher_key
 from runner.teacher.worker import QUESTIONS
 
@@ -56,11 +56,11 @@ def pending(spec: Spec, asked: pa.Table, found: pa.Table) -> pa.Table:
         earlier: list[list[dict[str, Any]] | None] = [None] * len(keep)
     else:
         by_id = by_row(found)
-        teacher, labels = spec.teacher, spec.task.labels
+        asking = task_of(spec).asking
         earlier, open_ = [], []
         for id_ in asked["id"].to_pylist():
             records = by_id.get(id_, [])
-            open_.append(bool(missing(records, labels, teacher.votes, teacher.early_stop)))
+            open_.append(asking.is_open(spec, records))
             if open_[-1]:
                 earlier.append([{name: one[name] for name in ("vote", "attempt", "text")} for one in records])
         keep = asked.filter(pa.array(open_, pa.bool_()))
@@ -74,11 +74,3 @@ def pending(spec: Spec, asked: pa.Table, found: pa.Table) -> pa.Table:
         },
         schema=QUESTIONS,
     )
-
-
-def by_row(answers: pa.Table) -> dict[str, list[dict[str, Any]]]:
-    """The replies about each row."""
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for answer in answers.to_pylist():
-        rows.setdefault(answer["id"], []).append(answer)
-    return rows

@@ -126,3 +126,11 @@ class Batch:
     def _next_name(self) -> str:
         told = [[row["id"], len(row["earlier"] or ()) + len(self._stored[row["id"]])] for row in self._rows]
         return f"{fingerprint(told)}.parquet"
+
+
+def by_row(answers: pa.Table) -> dict[str, list[dict[str, Any]]]:
+    """The replies about each row."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for answer in answers.to_pylist():
+        rows.setdefault(answer["id"], []).append(answer)
+    return rows

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from runner.spec import Spec
 from runner.system.errors import EngineError
-from runner.teacher.answer_store import by_row
-from runner.teacher.conversation import counted
+from runner.tasks.kinds import task_of
+from runner.teacher.batch import by_row
 from runner.teacher.worker import OVER_BUDGET
 
 FAILURES = pa.schema(
@@ -50,14 +50,14 @@ def check_failures(failures: Mapping[str, str], done: int, total: int, allowed: 
 
 
 def unusable_rows(spec: Spec, answers: pa.Table) -> dict[str, str]:
-    """Rows of which no reply names a label, though the teacher was asked again."""
+    """Rows of which no reply says a value, though the teacher was asked again."""
     if spec.teacher.prompt == "direct" or spec.teacher.engine == "recorded":
         return {}
-    teacher, labels = spec.teacher, spec.task.labels
+    asking = task_of(spec).asking
     return {
         id_: f"unusable answer: {(records[0]['text'] or '')[:200]!r}"
         for id_, records in by_row(answers).items()
-        if not any(counted(records, labels, teacher.votes, teacher.early_stop))
+        if not asking.has_answer(spec, records)
     }
 
 

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from runner.data.reading import row_id
 from runner.rundir.folder import Folder
 from runner.stages import vote
-from runner.stages.vote import Verdict, count_votes
 from runner.system.errors import DataError
 from runner.tasks.single_label.answers import read_label
 from runner.tasks.single_label.calibrate import STRENGTH
+from runner.tasks.single_label.judging import Verdict, count_votes
 from runner.teacher.batch import ANSWERS
 
 LABELS = ("negative", "neutral", "positive")

@@ -1,0 +1,16 @@
+"""The one table of the kinds of tasks, by ``task.type`` of a spec."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from runner.spec import Spec
+from runner.tasks.protocol import TaskKind
+from runner.tasks.single_label import kind as single_label
+
+TASKS: dict[str, TaskKind] = {kind.NAME: kind for kind in (cast(TaskKind, single_label),)}
+
+
+def task_of(spec: Spec) -> TaskKind:
+    """The kind of the spec's task."""
+    return TASKS[getattr(spec.task, "type", single_label.NAME)]

@@ -1,0 +1,94 @@
+"""What a kind of task answers, one face for each part of the pipeline that asks it.
+
+A *value* is what a row's answer is: always JSON-able (for ``single-label`` a label). A kind is a package below
+``runner/tasks/`` whose modules are the faces, listed once in ``runner/tasks/kinds.py``. Faces are plain functions;
+nothing here knows Ray, vLLM or torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from runner.data.reading import Row
+from runner.spec import Spec
+from runner.spec.model import LabelledSource
+
+Value = Any
+
+
+class Gold(Protocol):
+    """What the data say: asked by load, and wherever an expert's answer is read."""
+
+    VALUE: pa.DataType
+
+    def key(self, spec: Spec) -> dict[str, Any]:
+        """The part of the task that decides how a cell is read; it goes into fingerprints."""
+
+    def value_of(self, spec: Spec, source: LabelledSource, row: Row, advice: str) -> Value:
+        """An expert's answer. :raises DataError: with ``advice``, when the cell is none of the task's."""
+
+    def recorded_answer(self, spec: Spec, row: Row, column: str) -> str:
+        """A recorded answer as it stands there. :raises DataError: when it cannot be one."""
+
+    def unfit(self, spec: Spec, test: Collection[Mapping[str, Any]]) -> list[str]:
+        """What to say of test rows that show too little. :raises DataError: when nothing can be measured with them."""
+
+
+class Asking(Protocol):
+    """The teacher's answers about one row, as they come: asked by label."""
+
+    def probabilities_of(self, spec: Spec, cell: str) -> list[float] | None:
+        """What a recorded answer says in probabilities; None where it says a value."""
+
+    def is_open(self, spec: Spec, records: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether something is still to be asked about a row with these stored answers."""
+
+    def has_answer(self, spec: Spec, records: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether one of these answers says a value."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What all answers come to: by row id the columns of :attr:`Judging.COLUMNS`, and what is to be said of them.
+
+    ``summary`` goes into the stage's marker; ``teachers`` says how far several teachers agree.
+    """
+
+    verdicts: dict[str, dict[str, Any]]
+    summary: dict[str, Any]
+    warnings: list[str] = field(default_factory=list)
+    teachers: dict[str, Any] | None = None
+
+
+class Judging(Protocol):
+    """Raw answers to verdicts: asked by vote. A verdict without a value is an abstention, with its ``reason``."""
+
+    COLUMNS: tuple[pa.Field, ...]
+
+    def key(self, spec: Spec) -> dict[str, Any]:
+        """The part of the spec that decides how answers are judged; it goes into fingerprints."""
+
+    def judge(self, spec: Spec, rows: list[dict[str, Any]], answers: Sequence[pa.Table]) -> Judgement:
+        """The verdicts on ``rows`` from each teacher's stored ``answers``.
+
+        :raises DataError: when there is nothing to learn from them.
+        """
+
+
+class TaskKind(Protocol):
+    """One kind of task."""
+
+    NAME: str
+
+    @property
+    def gold(self) -> Gold: ...
+
+    @property
+    def asking(self) -> Asking: ...
+
+    @property
+    def judging(self) -> Judging: ...
