@@ -228,7 +228,7 @@ def as_rows(rows: Sequence[dict[str, Any]]) -> Any:
 
 def judged(folder: Path, test: Sequence[dict[str, Any]]) -> dict[str, float]:
     """A student on the expert-labelled rows."""
-    from runner.student.encoder import Student
+    from runner.student.predict import Student
     from runner.tasks.single_label.metrics import score
 
     student = Student.load(folder)

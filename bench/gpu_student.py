@@ -68,7 +68,7 @@ def _learn(model: Path, precision: str, job: dict[str, Any], on: str) -> dict[st
 
 
 def _say(model: Path, precision: str, job: dict[str, Any], on: str) -> dict[str, Any]:
-    from runner.student.encoder import Student
+    from runner.student.predict import Student
 
     rows = texts(job["predict_rows"])
     with tempfile.TemporaryDirectory() as scratch:

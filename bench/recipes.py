@@ -100,9 +100,10 @@ def learn(name: str, setting: Setting, out: list[int], targets: Any, steps: int)
         return found
     import torch
 
-    from runner.student import encoder, fit
+    from runner.student import fit
     from runner.student.held_out import split_rows
     from runner.student.schedule import LEAST_EPOCHS, MOST_EPOCHS
+    from runner.student.tokens import tokenize
 
     torch.set_num_threads(1)
     rows = read()
@@ -131,7 +132,7 @@ def learn(name: str, setting: Setting, out: list[int], targets: Any, steps: int)
         for batch in loop.batches(len(loop.course.history)):
             loop.learn(batch)
         loop.finish_epoch()
-    ids = encoder.tokenize(loop.tokenizer, rows.texts, config.max_length)
+    ids = tokenize(loop.tokenizer, rows.texts, config.max_length)
 
     def says() -> Any:
         with loop.whole_vocabulary():

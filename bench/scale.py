@@ -83,7 +83,7 @@ class Asleep:
         self._rate = rate
 
     def batches(self, texts: Sequence[str]) -> Iterator[tuple[list[int], Any]]:
-        """As :meth:`runner.student.encoder.Student.batches`: row numbers and probabilities."""
+        """As :meth:`runner.student.predict.Student.batches`: row numbers and probabilities."""
         for start in range(0, len(texts), 64):
             rows = list(range(start, min(start + 64, len(texts))))
             if self._rate:

@@ -80,15 +80,17 @@ def against(peers: Mapping[str, Round], ours: Round, count: int, rounds: int) ->
 
 def trained(model: Path, folder: Path) -> Path:
     """A classifier with a random head: speed does not depend on what it says."""
-    from runner.student import encoder
+    from runner.student.load import load_classifier, load_tokenizer
+    from runner.student.save import save_student
 
-    encoder.save_student(encoder.load_classifier(model, LABELS), encoder.load_tokenizer(model), folder, 256)
+    save_student(load_classifier(model, LABELS), load_tokenizer(model), folder, 256)
     return folder
 
 
 def predict(folder: Path, texts: Sequence[str], rounds: int) -> dict[str, Any]:
     """Inference against a plain pipeline; with the share of the matrix rate."""
-    from runner.student.encoder import Student, tokenize
+    from runner.student.predict import Student
+    from runner.student.tokens import tokenize
 
     ours = Student.load(folder)
     before = matrix_rate()
@@ -101,15 +103,16 @@ def predict(folder: Path, texts: Sequence[str], rounds: int) -> dict[str, Any]:
 
 def runtimes(folder: Path, texts: Sequence[str], rounds: int) -> list[dict[str, Any]]:
     """Every export against a plain pipeline; the head is random, so that labels say nothing here."""
-    from runner.student import encoder
+    from runner.student.load import load_classifier
+    from runner.student.predict import Student
     from runner.student.runtimes.exported import export
 
     exports, results = folder.parent / "exports", []
-    model = encoder.load_classifier(folder).eval()
-    seen = encoder.Student.load(folder).inputs(texts[:64])
+    model = load_classifier(folder).eval()
+    seen = Student.load(folder).inputs(texts[:64])
     for form in ("onnx", "onnx-int8", "openvino"):
         export(model, form, exports, seen)  # type: ignore[arg-type]
-        ours = encoder.Student.load(folder, runtime=form, exports=exports)
+        ours = Student.load(folder, runtime=form, exports=exports)
         results.append(
             interleaved(form, lambda one=ours: one.predict(texts), plain_pipeline(folder, texts), len(texts), rounds)
         )
@@ -178,7 +181,7 @@ def learning(model: Path, texts: Sequence[str]) -> tuple[Any, Any, Any]:
 def shortcuts(model: Path, texts: Sequence[str], rounds: int) -> list[dict[str, Any]]:
     """What the shortcuts are worth: a step of training, and prediction, with and without them."""
     from runner.student import fit as training
-    from runner.student.encoder import Student
+    from runner.student.predict import Student
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = trained(model, Path(scratch) / "student")
@@ -256,7 +259,7 @@ def apply(folder: Path, texts: Sequence[str], count: int, rounds: int) -> dict[s
 
     Each round takes its share of the ``count`` rows, between two bare loops that have the machine to themselves.
     """
-    from runner.student.encoder import Student
+    from runner.student.predict import Student
 
     def numbered(number: int) -> str:
         return f"{texts[number % len(texts)]} ({number})"  # no two alike, or they would be predicted once

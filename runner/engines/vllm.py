@@ -126,7 +126,7 @@ class VllmEngine:
         self._thread.join()
 
     def _run(self, folder: Path, settings: EngineSettings) -> None:
-        from runner.student.encoder import load_tokenizer  # in the actor only: the driver needs no torch
+        from runner.student.load import load_tokenizer  # in the actor only: the driver needs no torch
 
         written = Written()
         try:

@@ -29,7 +29,7 @@ from runner.teacher.prompt import messages
 from runner.teacher.request import prompt_task
 
 if TYPE_CHECKING:
-    from runner.student.encoder import Student
+    from runner.student.predict import Student
 
 NAME = "benchmark"
 NEEDS = ("load", "label", "train", "export")

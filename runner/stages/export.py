@@ -25,7 +25,7 @@ from runner.student.trained import StudentRef, exported_forms
 from runner.system.errors import UserError
 
 if TYPE_CHECKING:
-    from runner.student.encoder import Student
+    from runner.student.predict import Student
 
 NAME = "export"
 NEEDS = ("load", "train")
@@ -171,20 +171,21 @@ def check(
     ``seen`` are the texts that int8 is fitted to; ``judges`` are texts with the teacher's labels, ``test`` with the
     experts'.
     """
-    from runner.student import encoder as student
+    from runner.student.load import load_classifier
+    from runner.student.predict import Student
     from runner.student.runtimes import exported as runtimes
 
     with tempfile.TemporaryDirectory() as scratch:
         exports = Path(scratch) / "exports"
         folder = Folder(plain.folder).fetch(plain.name, Path(scratch) / "model")
-        model = student.load_classifier(folder).eval()
-        opened = {"torch": student.Student.load(folder, plain.max_length, plain.precision)}
+        model = load_classifier(folder).eval()
+        opened = {"torch": Student.load(folder, plain.max_length, plain.precision)}
         inputs = opened["torch"].inputs(seen)
         sizes = {form: runtimes.export(model, form, exports, inputs).stat().st_size / 1e6 for form in forms}  # type: ignore[arg-type]
         sizes["torch"] = (folder / "model.safetensors").stat().st_size / 1e6
         Folder(out).upload(exports, "exports")
         for name in forms:
-            opened[name] = student.Student.load(folder, plain.max_length, plain.precision, name, exports)
+            opened[name] = Student.load(folder, plain.max_length, plain.precision, name, exports)
         judged, tested = _said(opened, *judges), _said(opened, *test)
         rates = _rates(opened, timed)
         return [

@@ -288,8 +288,8 @@ def train_loop(config: dict[str, Any], report: Callable[[dict[str, Any]], None],
 
     ``worker`` holds the fields of :class:`runner.student.fit.Worker`.
     """
-    from runner.student import encoder as student  # in the worker only: the driver needs no torch
     from runner.student import fit as training
+    from runner.student.predict import Student  # in the worker only: the driver needs no torch
 
     def tell(done: int, total: int, course: training.Course) -> None:
         report({"done": done, "total": total, "resumes": course.resumes})
@@ -309,7 +309,7 @@ def train_loop(config: dict[str, Any], report: Callable[[dict[str, Any]], None],
             Folder(config["save_to"]).upload(saved, "student")
             result["size_mb"] = (saved / "model.safetensors").stat().st_size / 1e6
         if me.rank == 0 and "asked" in config:
-            trained = student.Student.load(saved, fits[name].max_length, result["precision"])
+            trained = Student.load(saved, fits[name].max_length, result["precision"])
             result["probabilities"] = trained.predict(config["asked"]).tolist()
     del result["right"]
     return result | {"kept": name, "tried": [recipe_figures(*each) for each in tried.items()]}
@@ -358,13 +358,13 @@ def _fits(config: dict[str, Any]) -> dict[str, training.Fit]:
 
     :raises ModelError: when the recipe wants a head on an encoder of a kind that has none to fit.
     """
-    from runner.student import encoder as student
     from runner.student import fit as training
+    from runner.student.load import can_pool
 
     names, fit = config["trainings"], training.Fit(**_fit(config))
     if not {"head", "lp-ft"}.intersection(names):
         return {names[0]: fit}
-    if not student.can_pool(fit.model):
+    if not can_pool(fit.model):
         if len(names) > 1:
             return {"fast": fit}
         raise ModelError(

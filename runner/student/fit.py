@@ -22,11 +22,16 @@ import torch
 from numpy.typing import NDArray
 from transformers import get_linear_schedule_with_warmup, set_seed
 
-from runner.student import dropout, encoder, gradient_sync, head_start, linear_head, recipes
+from runner.student import dropout, gradient_sync, head_start, linear_head, recipes
 from runner.student.batches import padded, shared_batches
+from runner.student.device import DTYPES, device, pick_precision
 from runner.student.finite import Diverged, NotFinite
 from runner.student.inflight import Ids, budget_of, out_of_memory, transfers_of, within_memory
+from runner.student.load import load_classifier, load_tokenizer
+from runner.student.save import save_student
 from runner.student.shortcuts import SeenEmbedding
+from runner.student.tokens import count_cut, count_unknown, tokenize
+from runner.student.works_in import check_weights, works_in
 from runner.system import machine
 from runner.system.errors import ModelError, UserError, first_line
 
@@ -264,7 +269,7 @@ def _fit(
         if config.epochs:
             loop.bare.load_state_dict(loop.best)
         with loop.whole_vocabulary():
-            encoder.save_student(loop.bare, loop.tokenizer, save_to, config.max_length)
+            save_student(loop.bare, loop.tokenizer, save_to, config.max_length)
     return {
         "history": [asdict(epoch) for epoch in course.history],
         "best_epoch": chosen_epoch(course.history, loop.worth).epoch if course.history else 0,
@@ -281,7 +286,7 @@ def _fit(
         "resumes": course.resumes,
         "parameters": loop.parameters,
         "truncated_rows": loop.truncated,
-        "unknown_tokens": asdict(encoder.count_unknown(loop.tokenizer, loop.ids)),
+        "unknown_tokens": asdict(count_unknown(loop.tokenizer, loop.ids)),
     }
 
 
@@ -301,16 +306,16 @@ class _Loop:
     def __init__(self, config: Fit, train: Rows, held_out: Rows, worker: Worker) -> None:
         set_seed(config.seed)
         self.config, self.worker = config, worker
-        self.device = encoder.device()
+        self.device = device()
         self.transfers, self.budget = transfers_of(self.device), budget_of(self.device)
-        self.precision = encoder.pick_precision(config.precision, self.device)
+        self.precision = pick_precision(config.precision, self.device)
         self.fell_back: str | None = None  # why it is fp32, where another precision was wanted
-        self.tokenizer = encoder.load_tokenizer(config.model)
-        self.ids = encoder.tokenize(self.tokenizer, train.texts, config.max_length)
-        self.truncated = encoder.count_cut(self.tokenizer, train.texts, self.ids, config.max_length)
+        self.tokenizer = load_tokenizer(config.model)
+        self.ids = tokenize(self.tokenizer, train.texts, config.max_length)
+        self.truncated = count_cut(self.tokenizer, train.texts, self.ids, config.max_length)
         self.targets = torch.from_numpy(train.targets).to(self.device)
-        self.held_out_ids = encoder.tokenize(self.tokenizer, held_out.texts, config.max_length)
-        self.bare = encoder.load_classifier(config.model, config.labels, pooled=config.start == "head")
+        self.held_out_ids = tokenize(self.tokenizer, held_out.texts, config.max_length)
+        self.bare = load_classifier(config.model, config.labels, pooled=config.start == "head")
         self.parameters = sum(p.numel() for p in self.bare.parameters())
         self.words: SeenEmbedding | None = None
         self._try()
@@ -349,14 +354,14 @@ class _Loop:
         """
         texts = sorted([*self.ids, *self.held_out_ids], key=len)
         longest = texts[-1]
-        encoder.check_weights(self.bare, self.config.model)
+        check_weights(self.bare, self.config.model)
         # On the processor first: what is out of range there breaks a whole GPU.
-        if reason := encoder.works_in(self.bare.eval(), "fp32", [longest], torch.device("cpu")):
+        if reason := works_in(self.bare.eval(), "fp32", [longest], torch.device("cpu")):
             raise ModelError(f"{self.config.model}: this student cannot read a text of {len(longest)} tokens: {reason}")
         tried = [longest, *texts[:: max(1, len(texts) // TRIED_TEXTS)][:TRIED_TEXTS]]
         if self.precision == "fp32":
             self.bare.to(self.device)
-        elif reason := encoder.works_in(self.bare.to(self.device), self.precision, tried, self.device):
+        elif reason := works_in(self.bare.to(self.device), self.precision, tried, self.device):
             self.fell_back, self.precision = f"{reason}, in {self.precision}", "fp32"
 
     def _shared(self, model: Any) -> Any:
@@ -436,7 +441,7 @@ class _Loop:
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "fp32":
             return nullcontext()
-        return torch.autocast(self.device.type, dtype=encoder.DTYPES[self.precision])
+        return torch.autocast(self.device.type, dtype=DTYPES[self.precision])
 
     def batches(self, epoch: int) -> list[list[int]]:
         """The row numbers of each step of an epoch: the same for all workers, however many there are."""

@@ -11,7 +11,7 @@ from runner.rundir.folder import Folder
 from runner.spec import Spec
 
 if TYPE_CHECKING:
-    from runner.student.encoder import Student
+    from runner.student.predict import Student
 
 
 EXPORT = "export"
@@ -31,7 +31,7 @@ class StudentRef:
 
     def open(self) -> Student:
         """The student, loaded in this process. :raises ModelError: when there is none that can be loaded."""
-        from runner.student.encoder import Student  # in the worker only: the driver needs no torch
+        from runner.student.predict import Student  # in the worker only: the driver needs no torch
 
         with tempfile.TemporaryDirectory() as scratch:
             folder = Folder(self.folder).fetch(self.name, Path(scratch) / "model")
@@ -42,7 +42,7 @@ class StudentRef:
         return student
 
     def _classifier(self) -> Any:
-        from runner.student.encoder import load_classifier
+        from runner.student.load import load_classifier
 
         with tempfile.TemporaryDirectory() as scratch:
             return load_classifier(Folder(self.folder).fetch(self.name, Path(scratch) / "model"))

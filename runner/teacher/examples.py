@@ -30,7 +30,7 @@ class Chooser:
     """
 
     def __init__(self, model: str, pool: Sequence[str], k: int) -> None:
-        from runner.student.encoder import Encoder  # where the work is done only: the driver needs no torch
+        from runner.student.embed import Encoder  # where the work is done only: the driver needs no torch
 
         self._encoder, self._k = Encoder.load(models.ensure(model, who="task.examples")), k
         self._pool = self._encoder.embed(pool)
@@ -69,6 +69,6 @@ def spread(pool: Vectors, labels: Sequence[str], k: int) -> list[int]:
 
 def choose_spread(model: str, texts: Sequence[str], labels: Sequence[str], k: int) -> list[int]:
     """As :func:`spread`, of texts."""
-    from runner.student.encoder import Encoder
+    from runner.student.embed import Encoder
 
     return spread(Encoder.load(models.ensure(model, who="task.examples")).embed(texts), labels, k)

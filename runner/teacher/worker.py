@@ -349,7 +349,7 @@ def _open(
         place = models.ensure(*model, progress=start.fetching, who="teacher.model")
         start.begin("load")
         return VllmEngine(place, settings), place
-    from runner.student.encoder import load_tokenizer  # in the actor only: the driver needs no torch
+    from runner.student.load import load_tokenizer  # in the actor only: the driver needs no torch
 
     token = os.environ.get(TOKEN_VARIABLE)
     place = models.ensure(*model, progress=start.fetching, who="teacher.model", weights=False)
@@ -368,7 +368,7 @@ def _open(
 
 def cut_words(model: str, revision: str | None, weights: bool, words: list[str]) -> list[list[str]]:
     """Words cut into the tokens of the teacher's tokenizer; runs where the model is."""
-    from runner.student.encoder import load_tokenizer  # as above
+    from runner.student.load import load_tokenizer  # as above
 
     place = models.ensure(model, revision, who="teacher.model", weights=weights)
     return calibrate.tokens(load_tokenizer(place), words)

@@ -42,13 +42,12 @@ def model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A classifier with a random head: what it says is of no use, but always the same."""
     import torch
 
-    from runner.student import encoder
+    from runner.student.load import load_classifier, load_tokenizer
+    from runner.student.save import save_student
 
     torch.manual_seed(1)
     folder = tmp_path_factory.mktemp("student") / "model"
-    encoder.save_student(
-        encoder.load_classifier(tiny_model, LABELS), encoder.load_tokenizer(tiny_model), folder, max_length=16
-    )
+    save_student(load_classifier(tiny_model, LABELS), load_tokenizer(tiny_model), folder, max_length=16)
     return folder
 
 
@@ -101,7 +100,7 @@ def written(out: Path) -> list[dict[str, Any]]:
 
 
 def test_every_row_gets_what_the_student_says(model: Path, corpus: Path, cluster: Cluster) -> None:
-    from runner.student.encoder import Student
+    from runner.student.predict import Student
 
     found = predict(wish(model, corpus, keep=("id",), abstain_below=0.4), cluster, silent())
     rows, texts = written(corpus / "out"), json.loads((corpus / "texts.json").read_text())

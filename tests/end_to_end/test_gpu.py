@@ -141,7 +141,8 @@ def test_two_gpus_score_as_one_does(engine: VllmEngine, folder: Path) -> None:
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "fp32"])
 def test_a_student_learns_and_says_the_same_everywhere(precision: str, tiny_model: Path, tmp_path: Path) -> None:
     from runner.student import fit as training
-    from runner.student.encoder import Student, device
+    from runner.student.device import device
+    from runner.student.predict import Student
 
     on = device()
     assert on.type == ("cpu" if REHEARSAL else "cuda")

@@ -40,7 +40,8 @@ from runner.commands.cli import main
 from runner.data import file_kinds, writing
 from runner.data.reading import Source, read_rows
 from runner.spec.engine_options import known_options, refused
-from runner.student import encoder
+from runner.student.embed import Encoder
+from runner.student.load import load_classifier, load_tokenizer
 from runner.system import sanitize
 from runner.system.errors import DataError, ModelError
 from runner.teacher.prompt import render_chat
@@ -306,12 +307,12 @@ def test_a_models_own_code_is_never_run_and_nobody_is_asked(
     )
     monkeypatch.setattr(builtins, "input", lambda *_: "y")
     said = r"it brings code of its own, which is never run"
-    for load in (partial(encoder.load_classifier, labels=LABELS), encoder.load_classifier, encoder.Encoder.load):
+    for load in (partial(load_classifier, labels=LABELS), load_classifier, Encoder.load):
         with pytest.raises(ModelError, match=said):
             load(folder)
     (folder / "tokenizer.json").unlink()
     with pytest.raises(ModelError):
-        encoder.load_tokenizer(folder)
+        load_tokenizer(folder)
     assert not (tmp_path / "owned").exists()
 
 
@@ -328,7 +329,7 @@ def edit(path: Path, **changes: Any) -> None:
     ],
 )
 def test_a_chat_template_reaches_nothing_but_the_conversation(tiny_model: Path, template: str) -> None:
-    tokenizer = encoder.load_tokenizer(tiny_model)
+    tokenizer = load_tokenizer(tiny_model)
     tokenizer.chat_template = template
     with pytest.raises(SecurityError):
         render_chat(tokenizer, [{"role": "user", "content": "x"}])

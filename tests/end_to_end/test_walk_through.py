@@ -52,8 +52,11 @@ from runner.spec import check_files, check_spec, load_spec
 from runner.spec.prices import SHIPPED, load_prices
 from runner.spec.starter import starter
 from runner.stages import export, label, load
-from runner.student import encoder, finite, fit
+from runner.student import finite, fit
 from runner.student.held_out import split_rows
+from runner.student.load import load_classifier, load_tokenizer
+from runner.student.predict import Student
+from runner.student.save import save_student
 from runner.system import signals, surroundings
 from runner.system.errors import BusyError, DataError, EngineError, ModelError, SpecError, UserError, did_you_mean
 from runner.tasks.single_label import calibrate, recorded
@@ -293,20 +296,20 @@ def test_08_what_is_no_label_is_listed_with_the_values_of_its_column(job: Any) -
 def test_09_a_student_that_is_not_finite_falls_back_or_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     import torch
 
-    model = encoder.load_classifier(tiny_model, ("bad", "good"))
+    model = load_classifier(tiny_model, ("bad", "good"))
     layers = model.base_model
     with torch.no_grad():  # too large for fp16, and multiplied with nothing
         layers.embeddings.LayerNorm.weight[0] = layers.embeddings.LayerNorm.bias[0] = 0
         layers.encoder.layer[0].attention.self.query.weight[:, 0] = 7e4
-    encoder.save_student(model, encoder.load_tokenizer(tiny_model), tmp_path / "half", 32)
-    found = encoder.Student.load(tmp_path / "half", precision="fp16")
+    save_student(model, load_tokenizer(tiny_model), tmp_path / "half", 32)
+    found = Student.load(tmp_path / "half", precision="fp16")
     assert found.precision == "fp32" and finite.NOT_FINITE in str(found.fell_back)
     assert np.isfinite(found.predict(["Sales rose."])).all()
     with torch.no_grad():
         model.classifier.bias[0] = math.nan
-    encoder.save_student(model, encoder.load_tokenizer(tiny_model), tmp_path / "never", 32)
+    save_student(model, load_tokenizer(tiny_model), tmp_path / "never", 32)
     with pytest.raises(ModelError, match="its weights are damaged"):
-        encoder.Student.load(tmp_path / "never")
+        Student.load(tmp_path / "never")
     assert finite.labels_of(["bad", "good"], np.array([[np.nan, np.nan], [0.1, 0.9]])) == [None, "good"]
 
 

@@ -29,7 +29,7 @@ from runner.planning.text import plan_text
 from runner.rundir.folder import Folder
 from runner.spec.prices import SHIPPED, load_prices
 from runner.stages import benchmark, label, pipeline
-from runner.student.encoder import load_tokenizer
+from runner.student.load import load_tokenizer
 from runner.system.errors import ModelError, UserError
 from runner.teacher import answer_store, content_free
 from runner.teacher import summary as summary_module

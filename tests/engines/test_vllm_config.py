@@ -107,7 +107,7 @@ def test_on_a_t4_attention_needs_no_compiler(said: dict[str, Answer]) -> None:
 
 COMPILES = """\
 import sys
-import runner.student.encoder  # which has torch read its variables
+import runner.student.predict  # which has torch read its variables
 import torch
 from runner.engines import vllm as vllm_engine
 

@@ -14,7 +14,8 @@ from runner.planning.tokens import CHARACTERS_PER_TOKEN, MARKUP
 from runner.rundir.folder import Folder
 from runner.spec import Spec
 from runner.stages import benchmark, pipeline
-from runner.student import encoder as student
+from runner.student.load import load_classifier, load_tokenizer
+from runner.student.save import save_student
 from runner.student.trained import StudentRef
 
 SECONDS = {"label": 1800.0, "train": 7200.0}
@@ -198,9 +199,7 @@ def test_a_student_is_timed_and_its_energy_measured(
     torch.manual_seed(0)
     saved = tmp_path / "student"
     saved.mkdir()
-    student.save_student(
-        student.load_classifier(tiny_model, ["bad", "good"]), student.load_tokenizer(tiny_model), saved, 32
-    )
+    save_student(load_classifier(tiny_model, ["bad", "good"]), load_tokenizer(tiny_model), saved, 32)
     monkeypatch.setattr(benchmark, "ENERGY_SECONDS", 0.5)
     texts = [f"Sales grew by {k} %." for k in range(40)]
     trained = StudentRef(str(tmp_path), "student", 32, "fp32")

@@ -28,8 +28,14 @@ from transformers import (
 )
 
 from runner import models
-from runner.student import encoder
+from runner.student import predict
 from runner.student.batches import FEWEST_TOKENS, length_batches, padded
+from runner.student.device import pick_precision
+from runner.student.load import load_classifier, load_tokenizer
+from runner.student.predict import Student
+from runner.student.save import save_student
+from runner.student.tokens import clean, count_cut, tokenize
+from runner.system import machine
 from runner.system.errors import ModelError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -46,11 +52,11 @@ HOSTILE = "a [SEP] b [MASK] [CLS]"
 def folder(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny encoder with a head for ``LABELS``, saved as a trained student is."""
     torch.manual_seed(3)
-    model = encoder.load_classifier(tiny_model, LABELS)
+    model = load_classifier(tiny_model, LABELS)
     for weight in (weight for weight in model.parameters() if weight.ndim > 1):
         torch.nn.init.normal_(weight, std=0.5)  # the usual start is so small that all texts would look alike
     saved = tmp_path_factory.mktemp("student")
-    encoder.save_student(model, encoder.load_tokenizer(tiny_model), saved, 64)
+    save_student(model, load_tokenizer(tiny_model), saved, 64)
     return saved
 
 
@@ -85,19 +91,19 @@ def test_lanes_end_together_for_their_batches_become_smaller() -> None:
 
 
 def test_what_cannot_be_encoded_becomes_a_blank() -> None:
-    assert encoder.clean("a\x00b \ud800 \udfffc \U0001f600\u0001") == "a b    c \U0001f600\u0001"
+    assert clean("a\x00b \ud800 \udfffc \U0001f600\u0001") == "a b    c \U0001f600\u0001"
 
 
 def test_texts_are_cut_and_hold_no_control_token(tiny_model: Path) -> None:
-    tokenizer = encoder.load_tokenizer(tiny_model)
-    ids = encoder.tokenize(tokenizer, ["nul \x00 and \ud800", "word " * 5000, HOSTILE, ""], 32)
+    tokenizer = load_tokenizer(tiny_model)
+    ids = tokenize(tokenizer, ["nul \x00 and \ud800", "word " * 5000, HOSTILE, ""], 32)
     first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
     assert all((row[0], row[-1]) == (first, last) and len(row) <= 32 for row in ids)
     assert all(not set(row[1:-1]) & set(tokenizer.all_special_ids) for row in ids)
     assert len(ids[1]) == 32
     assert tokenizer.decode(ids[0][1:-1]) == "nul and"
     assert tokenizer.decode(ids[2][1:-1]).replace(" ", "") == HOSTILE.lower().replace(" ", "")
-    assert encoder.tokenize(tokenizer, [], 32) == []
+    assert tokenize(tokenizer, [], 32) == []
 
 
 def test_padding_is_masked() -> None:
@@ -107,7 +113,7 @@ def test_padding_is_masked() -> None:
 
 
 def test_predictions_do_not_depend_on_the_batch(folder: Path) -> None:
-    model = encoder.Student.load(folder, 64, "fp32")
+    model = Student.load(folder, 64, "fp32")
     counted: list[int] = []
     together = model.predict(TEXTS, done=counted.append)
     assert together.shape == (20, 3)
@@ -124,17 +130,17 @@ def test_predictions_do_not_depend_on_the_batch(folder: Path) -> None:
 def test_many_texts_are_predicted_in_windows_by_several_lanes(
     folder: Path, monkeypatch: pytest.MonkeyPatch, lanes: int
 ) -> None:
-    model = encoder.Student.load(folder, 64, "fp32")
+    model = Student.load(folder, 64, "fp32")
     expected = model.predict(TEXTS)
-    monkeypatch.setattr(encoder, "FIRST_WINDOW", 3)
-    monkeypatch.setattr(encoder, "WINDOW", 7)
+    monkeypatch.setattr(predict, "FIRST_WINDOW", 3)
+    monkeypatch.setattr(predict, "WINDOW", 7)
     model.lanes = lanes
     assert sorted(row for rows, _ in model.batches(TEXTS, 2) for row in rows) == list(range(len(TEXTS)))
     assert model.predict(TEXTS, batch_rows=2) == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_plain_pipeline_says_the_same(folder: Path) -> None:
-    model = encoder.Student.load(folder, 64, "fp32")
+    model = Student.load(folder, 64, "fp32")
     assert model.labels == LABELS
     found = model.predict(TEXTS)
     plain = pipeline("text-classification", model=str(folder), device="cpu")
@@ -146,86 +152,86 @@ def test_a_plain_pipeline_says_the_same(folder: Path) -> None:
 
 
 def test_lower_precision_gives_nearly_the_same(folder: Path) -> None:
-    exact = encoder.Student.load(folder, 64, "fp32").predict(TEXTS)
-    assert encoder.Student.load(folder, 64, "bf16").predict(TEXTS) == pytest.approx(exact, abs=0.05)
+    exact = Student.load(folder, 64, "fp32").predict(TEXTS)
+    assert Student.load(folder, 64, "bf16").predict(TEXTS) == pytest.approx(exact, abs=0.05)
 
 
 @pytest.mark.parametrize("wanted", ["fp32", "bf16", "fp16"])
 def test_a_precision_that_was_asked_for_is_taken(wanted: str) -> None:
-    assert encoder.pick_precision(wanted, torch.device("cpu")) == wanted
+    assert pick_precision(wanted, torch.device("cpu")) == wanted
 
 
 @pytest.mark.parametrize(
     ("flags", "expected"), [({"avx512_bf16"}, "bf16"), ({"amx_bf16", "fma"}, "bf16"), ({"avx2"}, "fp32")]
 )
 def test_auto_looks_at_the_processor(monkeypatch: pytest.MonkeyPatch, flags: set[str], expected: str) -> None:
-    monkeypatch.setattr(encoder.machine, "cpu_flags", lambda: flags)
-    assert encoder.pick_precision("auto", torch.device("cpu")) == expected
+    monkeypatch.setattr(machine, "cpu_flags", lambda: flags)
+    assert pick_precision("auto", torch.device("cpu")) == expected
 
 
 def test_weights_as_pickle_are_refused(tiny_model: Path, tmp_path: Path) -> None:
-    model = encoder.load_classifier(tiny_model, LABELS)
+    model = load_classifier(tiny_model, LABELS)
     pickled = tmp_path / "pickled"
     shutil.copytree(tiny_model, pickled)
     (pickled / "model.safetensors").unlink()
     torch.save(model.state_dict(), pickled / "pytorch_model.bin")
     with pytest.raises(ModelError, match=r"cannot be loaded as a sequence classifier.*safetensors weights"):
-        encoder.load_classifier(pickled, LABELS)
+        load_classifier(pickled, LABELS)
     with pytest.raises(ModelError):
         models.ensure(str(pickled))
 
 
 def test_an_empty_folder_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be loaded as a sequence classifier"):
-        encoder.load_classifier(tmp_path, LABELS)
+        load_classifier(tmp_path, LABELS)
     with pytest.raises(ModelError, match="no tokenizer could be loaded"):
-        encoder.load_tokenizer(tmp_path)
+        load_tokenizer(tmp_path)
 
 
 @pytest.mark.parametrize("padding", [{}, {"pad_token_id": 0}])
 def test_a_generative_model_is_refused(tiny_model: Path, tmp_path: Path, padding: dict[str, int]) -> None:
-    tokenizer: Any = encoder.load_tokenizer(tiny_model)
+    tokenizer: Any = load_tokenizer(tiny_model)
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes, **padding)).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="must be an encoder"):
-        encoder.load_classifier(tmp_path, LABELS)
+        load_classifier(tmp_path, LABELS)
 
 
 def test_a_generative_model_that_was_trained_to_classify_is_refused(tiny_model: Path, tmp_path: Path) -> None:
-    tokenizer: Any = encoder.load_tokenizer(tiny_model)
+    tokenizer: Any = load_tokenizer(tiny_model)
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = LlamaConfig(vocab_size=len(tokenizer), pad_token_id=0, num_labels=3, **sizes)
     LlamaForSequenceClassification(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="must be an encoder"):
-        encoder.Student.load(tmp_path)
+        Student.load(tmp_path)
 
 
 def test_an_encoder_whose_class_speaks_of_a_language_model_is_none(tiny_model: Path, tmp_path: Path) -> None:
     FlaubertWithLMHeadModel(FlaubertConfig(vocab_size=50, emb_dim=16, n_layers=1, n_heads=2)).save_pretrained(tmp_path)
-    assert encoder.load_classifier(tmp_path, LABELS).config.num_labels == len(LABELS)
+    assert load_classifier(tmp_path, LABELS).config.num_labels == len(LABELS)
 
 
 @pytest.mark.parametrize("change", [{"num_labels": 1}, {"problem_type": "multi_label_classification"}])
 def test_a_model_that_does_not_choose_a_label_is_refused(tiny_model: Path, tmp_path: Path, change: Any) -> None:
     model = BertForSequenceClassification.from_pretrained(tiny_model, **change)
-    encoder.save_student(model, encoder.load_tokenizer(tiny_model), tmp_path, 8)
+    save_student(model, load_tokenizer(tiny_model), tmp_path, 8)
     with pytest.raises(ModelError, match="does not choose one of several labels"):
-        encoder.Student.load(tmp_path)
+        Student.load(tmp_path)
 
 
 @pytest.mark.parametrize(("said", "positions", "expected"), [(1024, 2048, 1024), (10**30, 2048, 512), (10**30, 40, 40)])
 def test_a_student_reads_as_much_as_it_was_trained_on(
     tiny_model: Path, tmp_path: Path, said: int, positions: int, expected: int
 ) -> None:
-    tokenizer = encoder.load_tokenizer(tiny_model)
+    tokenizer = load_tokenizer(tiny_model)
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     model = BertForSequenceClassification(
         BertConfig(vocab_size=len(tokenizer), max_position_embeddings=positions, **sizes)
     )
-    encoder.save_student(model, tokenizer, tmp_path, said)
-    found = encoder.Student.load(tmp_path, precision="fp32")
+    save_student(model, tokenizer, tmp_path, said)
+    found = Student.load(tmp_path, precision="fp32")
     assert found.max_length == expected
     assert found.predict(["word " * 3000]).shape == (1, 2)
 
@@ -233,38 +239,38 @@ def test_a_student_reads_as_much_as_it_was_trained_on(
 def test_a_student_that_cannot_compute_in_half_precision_predicts_in_fp32(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exact = encoder.Student.load(folder, 64, "fp32").predict(TEXTS)
-    monkeypatch.setattr(encoder, "works_in", lambda *_: "not implemented for 'BFloat16'")
-    found = encoder.Student.load(folder, 64, "bf16")
+    exact = Student.load(folder, 64, "fp32").predict(TEXTS)
+    monkeypatch.setattr(predict, "works_in", lambda *_: "not implemented for 'BFloat16'")
+    found = Student.load(folder, 64, "bf16")
     assert found.precision == "fp32"
     assert found.predict(TEXTS) == pytest.approx(exact, abs=1e-6)
 
 
 def test_only_what_lost_its_end_is_counted_as_cut(tiny_model: Path) -> None:
-    tokenizer, texts = encoder.load_tokenizer(tiny_model), ["one two three", "one two", "one two three four", ""]
-    ids = encoder.tokenize(tokenizer, texts, 5)  # three words, and a token at each end
+    tokenizer, texts = load_tokenizer(tiny_model), ["one two three", "one two", "one two three four", ""]
+    ids = tokenize(tokenizer, texts, 5)  # three words, and a token at each end
     assert [len(row) for row in ids] == [5, 4, 5, 2]
-    assert encoder.count_cut(tokenizer, texts, ids, 5) == 1
+    assert count_cut(tokenizer, texts, ids, 5) == 1
 
 
 def test_an_encoder_without_a_trained_head_is_no_student(tiny_model: Path) -> None:
     with pytest.raises(ModelError, match="an encoder that was not trained to classify"):
-        encoder.Student.load(tiny_model)
+        Student.load(tiny_model)
 
 
 def test_a_folder_of_an_unknown_kind_is_no_student(tiny_model: Path, tmp_path: Path) -> None:
-    encoder.save_student(encoder.load_classifier(tiny_model, LABELS), encoder.load_tokenizer(tiny_model), tmp_path, 8)
+    save_student(load_classifier(tiny_model, LABELS), load_tokenizer(tiny_model), tmp_path, 8)
     (tmp_path / "config.json").write_text('{"id2label": {"0": "bad"}}')
     with pytest.raises(ModelError):
-        encoder.Student.load(tmp_path)
+        Student.load(tmp_path)
 
 
 def test_a_student_keeps_its_threads_also_where_a_prediction_fails_or_is_given_up(
     tiny_model: Path, tmp_path: Path
 ) -> None:
-    encoder.save_student(encoder.load_classifier(tiny_model, LABELS), encoder.load_tokenizer(tiny_model), tmp_path, 8)
-    model = encoder.Student.load(tmp_path, precision="fp32")
-    model.lanes, cores = 2, encoder.torch.get_num_threads()
+    save_student(load_classifier(tiny_model, LABELS), load_tokenizer(tiny_model), tmp_path, 8)
+    model = Student.load(tmp_path, precision="fp32")
+    model.lanes, cores = 2, torch.get_num_threads()
     texts, others = [f"text {n}" for n in range(5000)], set(threading.enumerate())
     model.predict(texts)
     kept = set(threading.enumerate()) - others
@@ -293,7 +299,7 @@ def test_a_student_keeps_its_threads_also_where_a_prediction_fails_or_is_given_u
     model.logits = whole
     assert model.predict(texts).shape == (5000, len(LABELS))
     assert set(threading.enumerate()) - others == kept
-    assert encoder.torch.get_num_threads() == cores
+    assert torch.get_num_threads() == cores
     del model, batches
     gc.collect()
     for thread in kept:

@@ -22,8 +22,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import pipeline
 
-from runner.student import encoder, fit, recipes
+from runner.student import fit, recipes
 from runner.student.held_out import FEWEST_ROWS, split_rows
+from runner.student.predict import Student
+from runner.student.works_in import works_in
 from runner.system.errors import ModelError, UserError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -60,7 +62,7 @@ def epochs(loop: Any, count: int) -> Iterator[int]:
 
 
 def accuracy(folder: Path, rows: fit.Rows) -> float:
-    found = encoder.Student.load(folder, 32, "fp32").predict(rows.texts)
+    found = Student.load(folder, 32, "fp32").predict(rows.texts)
     return float((found.argmax(axis=1) == rows.targets.argmax(axis=1)).mean())
 
 
@@ -86,9 +88,9 @@ def test_it_learns(trained: Any, tmp_path: Path) -> None:
 def test_a_model_that_cannot_compute_in_half_precision_learns_in_fp32(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = encoder.works_in
+    real = works_in
     monkeypatch.setattr(
-        encoder,
+        fit,
         "works_in",
         lambda model, precision, *more: "no" if precision != "fp32" else real(model, precision, *more),
     )
@@ -122,7 +124,7 @@ def test_the_same_seed_gives_the_same_weights(trained: Any, tiny_model: Path, tm
 
 def test_a_plain_pipeline_reads_the_result(trained: Any) -> None:
     texts = easy(20, 200).texts
-    found = encoder.Student.load(trained[0], 32, "fp32").predict(texts)
+    found = Student.load(trained[0], 32, "fp32").predict(texts)
     plain = pipeline("text-classification", model=str(trained[0]), device="cpu")
     assert [said["label"] for said in plain(texts)] == [LABELS[int(row.argmax())] for row in found]
     assert plain.tokenizer.model_max_length == 32
@@ -141,7 +143,7 @@ def test_the_weights_of_the_chosen_epoch_are_kept(tiny_model: Path, tmp_path: Pa
 
 
 def loss(folder: Path, rows: fit.Rows) -> float:
-    logits = np.log(encoder.Student.load(folder, 32, "fp32").predict(rows.texts))
+    logits = np.log(Student.load(folder, 32, "fp32").predict(rows.texts))
     return float(fit.soft_cross_entropy(torch.tensor(logits), torch.tensor(rows.targets)))
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from runner.student import encoder, gradient_sync
 from runner.student import fit as training
+from runner.student import gradient_sync
+from runner.student.load import load_classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -24,7 +25,7 @@ def options(model: Any, on: torch.device) -> dict[str, bool]:
 
 
 def test_unused_weights_are_looked_for_where_a_backward_leaves_some(tiny_model: Path) -> None:
-    plain = encoder.load_classifier(tiny_model, ["bad", "good"]).train()
+    plain = load_classifier(tiny_model, ["bad", "good"]).train()
     state = torch.get_rng_state()
     assert options(plain, GPU) == {"broadcast_buffers": False, "find_unused_parameters": False}
     assert torch.equal(torch.get_rng_state(), state) and plain.training
@@ -38,19 +39,19 @@ def test_unused_weights_are_looked_for_where_a_backward_leaves_some(tiny_model: 
 
 def test_a_head_on_the_mean_of_tokens_leaves_none_unused(tiny_model: Path) -> None:
     """Its last layer does not learn, so that it gets no gradient and needs none."""
-    pooled = encoder.load_classifier(tiny_model, ["bad", "good"], pooled=True)
+    pooled = load_classifier(tiny_model, ["bad", "good"], pooled=True)
     assert any(not weight.requires_grad for weight in pooled.parameters())
     assert not options(pooled, GPU)["find_unused_parameters"]
 
 
 def test_an_encoder_that_skips_layers_leaves_others_unused_in_each_step(tiny_model: Path) -> None:
-    model = encoder.load_classifier(tiny_model, ["bad", "good"])
+    model = load_classifier(tiny_model, ["bad", "good"])
     model.config.layerdrop = 0.1
     assert options(model, GPU)["find_unused_parameters"]
 
 
 def test_processors_look_as_they_always_did(tiny_model: Path) -> None:
-    assert options(encoder.load_classifier(tiny_model, ["bad", "good"]), CPU) == {
+    assert options(load_classifier(tiny_model, ["bad", "good"]), CPU) == {
         "broadcast_buffers": False,
         "find_unused_parameters": True,
     }

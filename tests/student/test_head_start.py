@@ -15,8 +15,9 @@ from transformers import pipeline as transformers_pipeline
 from runner import models
 from runner.report import narrative
 from runner.stages import train
-from runner.student import encoder as student
 from runner.student import fit, linear_head, pooling, recipes
+from runner.student.load import load_classifier
+from runner.student.predict import Student
 from runner.student.schedule import TrainingPlan
 from runner.system.errors import ModelError
 
@@ -43,7 +44,7 @@ def config(model: Path, **changes: Any) -> fit.Fit:
 
 
 def accuracy(folder: Path, given: fit.Rows) -> float:
-    found = student.Student.load(folder, 32, "fp32").predict(given.texts)
+    found = Student.load(folder, 32, "fp32").predict(given.texts)
     return float((found.argmax(axis=1) == given.targets.argmax(axis=1)).mean())
 
 
@@ -58,7 +59,7 @@ def encoder(request: Any, tmp_path: Path) -> Path:
 
 def test_a_pooled_classifier_reads_the_mean_of_the_tokens(encoder: Path) -> None:
     plain = AutoModel.from_pretrained(encoder).eval()
-    pooled = student.load_classifier(encoder, LABELS, pooled=True).eval()
+    pooled = load_classifier(encoder, LABELS, pooled=True).eval()
     ids, mask = torch.randint(4, 100, (3, 9)), torch.ones(3, 9, dtype=torch.int64)
     ids[1, 5:], mask[1, 5:] = 1, 0
     given: list[torch.Tensor] = []
@@ -82,7 +83,7 @@ def test_a_head_alone_learns_and_plain_transformers_says_the_same(tiny_model: Pa
     assert (result["history"], result["best_epoch"]) == ([], 0)
     assert result["head"]["val_accuracy"] > 0.9 and accuracy(tmp_path / "student", rows(200)) > 0.9
     plain = transformers_pipeline("text-classification", model=str(tmp_path / "student"), top_k=None)
-    ours = student.Student.load(tmp_path / "student", 32, "fp32").predict(rows(6).texts)
+    ours = Student.load(tmp_path / "student", 32, "fp32").predict(rows(6).texts)
     for text, probabilities in zip(rows(6).texts, ours, strict=True):
         said = {entry["label"]: entry["score"] for entry in plain([text])[0]}
         assert [said[label] for label in LABELS] == pytest.approx(probabilities.tolist(), abs=1e-4)
@@ -113,7 +114,7 @@ def test_fine_tuning_starts_from_the_head_and_repeats_itself(tiny_model: Path, t
     results = [fit.fit(config(tiny_model, epochs=2), rows(60), rows(20), tmp_path / name) for name in "ab"]
     assert len(results[0]["history"]) == 2
     assert results[0]["head"]["val_loss"] == results[1]["head"]["val_loss"]
-    first, again = (student.Student.load(tmp_path / name, 32, "fp32").predict(rows(9).texts) for name in "ab")
+    first, again = (Student.load(tmp_path / name, 32, "fp32").predict(rows(9).texts) for name in "ab")
     assert (first == again).all()
 
 

@@ -18,9 +18,8 @@ from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from runner.stages import apply, benchmark
-from runner.student import encoder as student
 from runner.student import fit as training
-from runner.student import inflight
+from runner.student import inflight, predict
 from runner.student.batches import (
     TOKENS_PER_BATCH,
     Budget,
@@ -29,7 +28,12 @@ from runner.student.batches import (
     length_batches,
     shared_batches,
 )
+from runner.student.embed import Encoder
 from runner.student.inflight import InFlight, PinnedTransfers, within_memory
+from runner.student.load import load_classifier, load_tokenizer
+from runner.student.predict import Student
+from runner.student.save import save_student
+from runner.student.tokens import tokenize
 from runner.system.errors import ModelError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -244,13 +248,13 @@ def test_nothing_waits_for_the_device_but_the_landing() -> None:
 
 
 @pytest.fixture
-def model(tiny_model: Path, tmp_path: Path) -> Iterator[student.Student]:
+def model(tiny_model: Path, tmp_path: Path) -> Iterator[Student]:
     torch.manual_seed(3)
-    classifier = student.load_classifier(tiny_model, ["bad", "good", "neither"])
+    classifier = load_classifier(tiny_model, ["bad", "good", "neither"])
     for weight in (weight for weight in classifier.parameters() if weight.ndim > 1):
         torch.nn.init.normal_(weight, std=0.5)
-    student.save_student(classifier, student.load_tokenizer(tiny_model), tmp_path / "student", 64)
-    yield student.Student.load(tmp_path / "student", 64, "fp32")
+    save_student(classifier, load_tokenizer(tiny_model), tmp_path / "student", 64)
+    yield Student.load(tmp_path / "student", 64, "fp32")
 
 
 def test_a_gpus_facts_are_asked_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,12 +269,12 @@ def test_a_gpus_facts_are_asked_of_torch(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_student_that_is_loaded_onto_an_accelerator_computes_in_flight(
-    model: student.Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     device, expected = StandIn(), model.predict(TEXTS)
-    monkeypatch.setattr(student, "transfers_of", lambda on: device)
-    monkeypatch.setattr(student, "budget_of", lambda on: Budget(500))
-    found = student.Student.load(tmp_path / "student", 64, "fp32")
+    monkeypatch.setattr(predict, "transfers_of", lambda on: device)
+    monkeypatch.setattr(predict, "budget_of", lambda on: Budget(500))
+    found = Student.load(tmp_path / "student", 64, "fp32")
     assert found.predict(TEXTS) == pytest.approx(expected, abs=1e-4) and found.tokens_per_batch == 500
     assert sum(line.startswith("waited") for line in device.log) > 3
     assert model.in_flight is None  # on a processor each lane has a batch
@@ -279,7 +283,7 @@ def test_a_student_that_is_loaded_onto_an_accelerator_computes_in_flight(
 def test_an_encoder_whose_gpu_is_small_gives_the_same_vectors(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoder = student.Encoder.load(tiny_model)
+    encoder = Encoder.load(tiny_model)
     expected, whole = encoder.embed(TEXTS), encoder.model.forward
 
     def small(**inputs: torch.Tensor) -> Any:
@@ -288,12 +292,12 @@ def test_an_encoder_whose_gpu_is_small_gives_the_same_vectors(
         return whole(**inputs)
 
     encoder.model.forward = small
-    monkeypatch.setattr(student, "transfers_of", lambda on: StandIn())
-    monkeypatch.setattr(student, "budget_of", lambda on: Budget(8192))
+    monkeypatch.setattr(predict, "transfers_of", lambda on: StandIn())
+    monkeypatch.setattr(predict, "budget_of", lambda on: Budget(8192))
     assert encoder.embed(TEXTS) == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_student_in_flight_says_the_same(model: student.Student) -> None:
+def test_a_student_in_flight_says_the_same(model: Student) -> None:
     expected = model.predict(TEXTS)
     device = StandIn()
     model.compute_in_flight(model.logits.model, device, Budget(400))  # type: ignore[attr-defined]
@@ -308,8 +312,8 @@ def test_a_student_in_flight_says_the_same(model: student.Student) -> None:
     assert model.predict([]).shape == (0, 3)
 
 
-def test_a_student_whose_gpu_is_small_says_the_same(model: student.Student, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(student, "WINDOW", 30)
+def test_a_student_whose_gpu_is_small_says_the_same(model: Student, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict, "WINDOW", 30)
     expected, classifier = model.predict(TEXTS), model.logits.model  # type: ignore[attr-defined]
 
     class Small(torch.nn.Module):
@@ -327,9 +331,9 @@ def test_a_student_whose_gpu_is_small_says_the_same(model: student.Student, monk
     assert model.halved == before and max(rows * longest for rows, longest in ran) <= 150
 
 
-def test_a_text_without_a_finite_answer_in_flight_is_computed_again_in_fp32(model: student.Student) -> None:
+def test_a_text_without_a_finite_answer_in_flight_is_computed_again_in_fp32(model: Student) -> None:
     expected, classifier = model.predict(TEXTS), model.logits.model  # type: ignore[attr-defined]
-    bad = student.tokenize(model.tokenizer, [TEXTS[7]], 64)[0]
+    bad = tokenize(model.tokenizer, [TEXTS[7]], 64)[0]
 
     class Overflows(torch.nn.Module):
         def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
@@ -346,7 +350,7 @@ def test_a_text_without_a_finite_answer_in_flight_is_computed_again_in_fp32(mode
     assert model.predict(TEXTS) == pytest.approx(expected, abs=1e-4) and model.recomputed == 1
 
 
-def test_what_the_batches_held_is_counted_with_and_without_lanes(model: student.Student) -> None:
+def test_what_the_batches_held_is_counted_with_and_without_lanes(model: Student) -> None:
     for lanes in (1, 2):
         model.lanes = lanes
         with model.recorded() as ran:
@@ -367,7 +371,7 @@ def test_memory_of_a_gpu_counts_what_is_reserved_and_the_context() -> None:
 
 
 def test_a_benchmark_on_an_accelerator_says_what_was_in_its_batches(
-    model: student.Student, monkeypatch: pytest.MonkeyPatch
+    model: Student, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = TEXTS[:30]
     model.compute_in_flight(model.logits.model, StandIn(), Budget(400))  # type: ignore[attr-defined]
@@ -383,7 +387,7 @@ def test_a_benchmark_on_an_accelerator_says_what_was_in_its_batches(
     assert found["memory_ran_out"] == 0
 
 
-def test_a_benchmark_on_a_processor_times_the_texts_once(model: student.Student) -> None:
+def test_a_benchmark_on_a_processor_times_the_texts_once(model: Student) -> None:
     model.lanes = 1
     found = benchmark._throughput(model, TEXTS, [8, 256])
     assert [row["batch_size"] for row in found] == [8, 256]
@@ -391,9 +395,7 @@ def test_a_benchmark_on_a_processor_times_the_texts_once(model: student.Student)
     assert sum(row["batch"]["rows"] * row["batch"]["batches"] for row in found) == pytest.approx(2 * len(TEXTS))
 
 
-def test_a_corpus_says_what_was_in_its_batches_and_that_they_were_halved(
-    model: student.Student, tmp_path: Path
-) -> None:
+def test_a_corpus_says_what_was_in_its_batches_and_that_they_were_halved(model: Student, tmp_path: Path) -> None:
     classifier = model.logits.model  # type: ignore[attr-defined]
 
     class Small(torch.nn.Module):

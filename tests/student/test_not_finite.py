@@ -21,9 +21,11 @@ from runner.rundir.folder import Folder
 from runner.stages import apply, evaluate, export, train
 from runner.student import finite, held_out, recipes, vocabulary
 from runner.student import fit as training
-from runner.student.encoder import Student, load_classifier, load_tokenizer, save_student
 from runner.student.held_out import split_rows
+from runner.student.load import load_classifier, load_tokenizer
+from runner.student.predict import Student
 from runner.student.runtimes import exported
+from runner.student.save import save_student
 from runner.student.trained import StudentRef
 from runner.system.errors import ModelError, UserError
 

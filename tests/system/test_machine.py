@@ -6,10 +6,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from runner.cluster import worker
 from runner.engines.vllm import EngineSettings, engine_options
-from runner.student import encoder
+from runner.student.device import device
 from runner.system import doctor, machine
 from runner.system.errors import ModelError
 
@@ -38,13 +39,13 @@ def test_a_containers_memory_counts(tmp_path, monkeypatch):
 
 WORKERS = """
 import ray, torch
-from runner.student import encoder as student
+from runner.student import device as devices
 from runner.system import errors
 ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False)
 def device(works):
     torch.cuda.is_available = lambda: works
     try:
-        return student.device().type
+        return devices.device().type
     except errors.ModelError as error:
         return str(error)
 for works in (True, False):
@@ -87,10 +88,10 @@ def test_why_torch_cannot_use_a_gpu_is_said(monkeypatch, driver, said):
 
     monkeypatch.setattr(worker, "given_gpu", lambda: True)
     monkeypatch.setattr(machine, "nvidia_driver", lambda: driver)
-    monkeypatch.setattr(encoder.torch.version, "cuda", "13.0")
-    monkeypatch.setattr(encoder.torch.cuda, "init", init)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "init", init)
     with pytest.raises(ModelError) as caught:
-        encoder.device()
+        device()
     reason = "The NVIDIA driver on your system is too old (found version 12080)."
     assert str(caught.value).endswith(f"cannot use it: {reason} (torch is built for CUDA 13.0); {said}")
 
@@ -112,7 +113,7 @@ def test_doctor_compares_the_driver_with_torch(monkeypatch, cuda, driver, said):
 
 
 def test_the_cuda_of_torch_is_found_without_loading_it():
-    assert doctor._cuda_of_torch() == encoder.torch.version.cuda
+    assert doctor._cuda_of_torch() == torch.version.cuda
 
 
 def test_quantised_weights_are_computed_in_half_precision_where_vllm_knows_nothing_else(tmp_path, monkeypatch):
@@ -128,7 +129,7 @@ def test_memory_that_was_freed_is_not_fetched_anew() -> None:
     faults = """
 import resource, sys
 import numpy as np
-from runner.student import encoder as student
+from runner.student.device import device
 from runner.system import doctor, machine
 from runner.system.errors import ModelError
 if "kept" in sys.argv: machine.keep_freed_memory()
