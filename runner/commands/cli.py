@@ -204,7 +204,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _show_report(run: Folder, report: dict[str, Any], as_json: bool) -> None:
-    from runner.report import result_table
+    from runner.report.result_table import result_table
 
     if as_json:
         print(json.dumps(report))
@@ -514,7 +514,8 @@ def _cluster(options: argparse.Namespace, run: str) -> Iterator[Cluster]:
 
 def _write_report(run: Folder) -> dict[str, Any]:
     from runner.publish.cards import build_cards
-    from runner.report import gather, show
+    from runner.report.build import show
+    from runner.report.gather import gather
 
     found = gather(run.read, run.exists)
     report, page = show(found)

@@ -32,8 +32,8 @@ import yaml
 from runner import __version__
 from runner.models import folder, hub
 from runner.publish.cards import data_card, model_card
-from runner.report import gather, show
-from runner.report.gather import Run, without_texts
+from runner.report.build import show
+from runner.report.gather import Run, gather, without_texts
 from runner.report.summary import summarise
 from runner.rundir.folder import Folder
 from runner.spec import load_spec

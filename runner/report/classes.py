@@ -6,6 +6,7 @@ A matrix or a table of a thousand classes can be read by nobody; ``report.json``
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ MANY = 50
 
 BARS = 20
 """So many classes, or pairs of them, have a bar of their own where there are many."""
+
+CONFUSED = 15
 
 
 def in_tables(scores: dict[str, Any]) -> list[str]:
@@ -82,3 +85,26 @@ def most_confused(name: str, score: dict[str, Any]) -> str:
     first = "; ".join(f"{truth} taken for {said}: {count}" for truth, said, count in pairs[:3])
     says = f"The classes that the {name} confuses most often. {first or 'None'}."
     return draw(f"confusion-{name}", says, max(1.6, 0.8 + 0.2 * len(pairs)), paint)
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How often the student takes one class for another, and its teacher does."""
+
+    truth: str
+    given: str
+    texts: int
+    share: float
+    teacher: int
+
+
+def confused(evaluation: dict[str, Any]) -> list[Confusion]:
+    """The student's most frequent confusions, the most frequent first."""
+    labels, teacher = evaluation["labels"], evaluation["teacher"]["confusion"]
+    pairs = [
+        Confusion(truth, given, count, count / max(1, sum(counts)), teacher[row][column])
+        for row, (truth, counts) in enumerate(zip(labels, evaluation["student"]["confusion"], strict=True))
+        for column, (given, count) in enumerate(zip(labels, counts, strict=True))
+        if count and row != column
+    ]
+    return sorted(pairs, key=lambda pair: -pair.texts)[:CONFUSED]

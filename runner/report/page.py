@@ -12,9 +12,14 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from runner.report import classes, economics, narrative, plots, text
+from runner.report import classes, economics, plots, speed, text
+from runner.report.comparisons import others, published
 from runner.report.gather import Run
+from runner.report.limits import limits
+from runner.report.removed import removed
+from runner.report.result_table import lines, models
 from runner.report.templates import environment
+from runner.report.training import training
 from runner.report.verdict import verdict
 from runner.system.sanitize import clean
 
@@ -25,7 +30,7 @@ def render(report: dict[str, Any], run: Run) -> str:
     """The page as text."""
     filters = {
         "foreign": _foreign,
-        "device": narrative.device,
+        "device": speed.device,
         "percent": text.percent,
         "number": text.number,
         "money": text.money,
@@ -36,14 +41,14 @@ def render(report: dict[str, Any], run: Run) -> str:
 
 
 def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
-    teacher, student = narrative.models(report)
+    teacher, student = models(report)
     labels = report["evaluate"]["labels"]
     return {
         **_costs(report),
         "voted": _voted(report["spec"].get("teacher") or {}),
-        "busy": narrative.busy(report["benchmark"]["student"]),
+        "busy": speed.busy(report["benchmark"]["student"]),
         # Where a matrix has names but no numbers.
-        "confused": narrative.confused(report["evaluate"]) if plots.NUMBERED < len(labels) <= classes.MANY else [],
+        "confused": classes.confused(report["evaluate"]) if plots.NUMBERED < len(labels) <= classes.MANY else [],
         "unnamed": plots.NAMED < len(labels) <= classes.MANY,
         "report": report,
         "scores": report["evaluate"],
@@ -55,21 +60,21 @@ def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
         # A line never ends between a figure and its unit.
         "verdict": re.sub(r"(?<=\d) (?=%|USD)", "\u00a0", verdict(report)),
         "interval": text.interval,
-        "lines": narrative.lines(report),
-        "others": narrative.others(report),
-        "published": narrative.published(report),
+        "lines": lines(report),
+        "others": others(report),
+        "published": published(report),
         "published_sources": text.sources_of(report.get("published") or []),
         "teacher": teacher,
         "student": student,
-        "limits": narrative.limits(report),
-        "training": narrative.training(report["train"]),
+        "limits": limits(report),
+        "training": training(report["train"]),
         "plots": {name: Markup(svg) for name, svg in plots.all_plots(report).items()},
         "by_class": classes.in_tables(report["evaluate"]),
         "left_out": classes.left_out(report["evaluate"]),
         "doubtful": run.doubtful,
         "mistaken": run.mistaken,
         "longest": run.summaries["label"].get("longest") or [],
-        "removed": narrative.removed(report),
+        "removed": removed(report),
         "facts": _facts(report),
         "spec_text": text.cut(run.info.get("spec_text") or "", LONGEST_SPEC),
         "nothing": text.NOTHING,
@@ -84,15 +89,15 @@ def _voted(teacher: dict[str, Any]) -> bool:
 
 def _costs(report: dict[str, Any]) -> dict[str, Any]:
     """What the page says of money: without a price for either machine, only what others ask for theirs."""
-    lines, bench = economics.lines(report), report["benchmark"]
+    costs, bench = economics.lines(report), report["benchmark"]
     return {
         "priced": any(bench[who].get("usd_per_million") is not None for who in ("student", "teacher")),
-        "costs": lines,
+        "costs": costs,
         "one_off": economics.parts(report),
         "sources": economics.sources(report),
-        "measured_energy": any(line.kwh != text.NOTHING for line in lines),
-        "measured_co2": any(line.co2 != text.NOTHING for line in lines),
-        "breaks_even": any(line.pays not in ("", economics.NOT_KNOWN) for line in lines),
+        "measured_energy": any(line.kwh != text.NOTHING for line in costs),
+        "measured_co2": any(line.co2 != text.NOTHING for line in costs),
+        "breaks_even": any(line.pays not in ("", economics.NOT_KNOWN) for line in costs),
     }
 
 

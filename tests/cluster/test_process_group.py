@@ -16,7 +16,7 @@ import sys
 sys.modules.update(torch=None, transformers=None, vllm=None, gguf=None, accelerate=None)
 import ray.data, ray.train, ray.tune
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
-from runner import report
+from runner.report import build
 from runner.commands import cli
 from runner.publish import push
 from runner.stages import pipeline

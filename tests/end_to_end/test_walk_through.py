@@ -44,7 +44,8 @@ from runner.engines.vllm import EngineSettings
 from runner.models import folder as model_folder
 from runner.observe.progress import Progress
 from runner.planning.plan import make_plan
-from runner.report import gather, show
+from runner.report.build import show
+from runner.report.gather import gather
 from runner.report.verdict import verdict
 from runner.rundir.folder import Folder
 from runner.rundir.lock import LOCK, locked

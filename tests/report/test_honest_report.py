@@ -14,7 +14,9 @@ sys.path[:0] = [str(Path(__file__).parents[2] / "bench")]
 
 from runner.economics.arithmetic import Asked, OneOff, work_out  # noqa: E402
 from runner.publish.cards import build_cards  # noqa: E402
-from runner.report import gather, result_table, show  # noqa: E402
+from runner.report.build import show  # noqa: E402
+from runner.report.gather import gather  # noqa: E402
+from runner.report.result_table import result_table  # noqa: E402
 from runner.report.summary import summarise  # noqa: E402
 from runner.report.verdict import verdict, worse_by_at_most  # noqa: E402
 from runner.spec.prices import SHIPPED, load_prices  # noqa: E402

@@ -5,10 +5,10 @@ from dataclasses import asdict
 import pytest
 
 from runner.economics.arithmetic import Asked, OneOff, work_out
-from runner.report import build_report
+from runner.report.build import build_report
 from runner.report.cost_plots import break_even
 from runner.report.economics import about, lines, parts
-from runner.report.narrative import limits
+from runner.report.limits import limits
 from runner.report.verdict import verdict
 from runner.spec.prices import SHIPPED, Price, load_prices
 

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from runner.report import build_report, result_table
+from runner.report.build import build_report
 from runner.report.gather import gather
-from runner.report.narrative import limits
+from runner.report.limits import limits
+from runner.report.result_table import result_table
 from runner.report.verdict import paired, verdict
 from runner.system.errors import DataError
 

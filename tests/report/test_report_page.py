@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runner.report import build_report, result_table, training_plots
-from runner.report.narrative import limits
+from runner.report import training_plots
+from runner.report.build import build_report
+from runner.report.limits import limits
+from runner.report.result_table import result_table
 from runner.report.text import flat, moment, money, number, seconds
 from runner.system.sanitize import clean
 

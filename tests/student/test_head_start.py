@@ -13,7 +13,7 @@ from transformers import AutoModel, BertConfig, BertModel, MPNetConfig, MPNetMod
 from transformers import pipeline as transformers_pipeline
 
 from runner import models
-from runner.report import narrative
+from runner.report import training
 from runner.stages import train
 from runner.student import fit, linear_head, pooling, recipes
 from runner.student.load import load_classifier
@@ -216,7 +216,7 @@ def test_the_report_says_what_auto_tried() -> None:
     head, fast = ({"recipe": name, **figures} for name in ("head", "fast"))
 
     def said(kept: str, *tried: dict[str, Any]) -> str:
-        return narrative.training({"recipe": "auto", "kept": kept, "tried": list(tried)})
+        return training.training({"recipe": "auto", "kept": kept, "tried": list(tried)})
 
     assert "Kept: head, which was enough: nothing was fine-tuned." in said("head", head)
     assert said("fast", fast).endswith("Kept: fast."), "an encoder of a kind that no head is known for"

@@ -16,7 +16,7 @@ import pytest
 
 from runner.cluster.cluster import Cluster
 from runner.planning.plan import make_plan
-from runner.report.narrative import _runtime_limits, _teacher_limits
+from runner.report.limits import _runtime_limits, _teacher_limits
 from runner.rundir.folder import Folder
 from runner.stages import apply, evaluate, export, train
 from runner.student import finite, held_out, recipes, vocabulary

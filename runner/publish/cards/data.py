@@ -8,8 +8,9 @@ from typing import Any
 from runner.publish.cards import teacher
 from runner.publish.cards.markdown import card
 from runner.publish.cards.model import hub_data
-from runner.report import classes, narrative
+from runner.report import classes
 from runner.report.gather import Run
+from runner.report.removed import removed
 from runner.report.text import flat, interval
 
 FILE = "data/train.parquet"
@@ -36,7 +37,7 @@ def data_card(run: Run, report: dict[str, Any]) -> str:
         "prompts": teacher.prompts(run),
         "chosen_examples": teacher.chosen_examples(run),
         "agreement": teacher.agreement(run),
-        "removed": narrative.removed(report),
+        "removed": removed(report),
         "hub_data": hub_data(run),
         "file": FILE,
     }

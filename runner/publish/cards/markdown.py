@@ -12,7 +12,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from runner.report import narrative, text
+from runner.report import speed, text
 from runner.report.templates import environment
 from runner.system.sanitize import clean
 
@@ -64,7 +64,7 @@ def card(data: Any, template: str, values: dict[str, Any]) -> str:
         "percent": text.percent,
         "number": text.number,
         "moment": text.moment,
-        "device": narrative.device,
+        "device": speed.device,
     }
     ours = environment("runner.publish.cards", _finalize, filters).overlay(keep_trailing_newline=True)
     body = ours.get_template(template).render(values)

@@ -10,8 +10,11 @@ from markupsafe import Markup
 
 from runner.publish.cards import teacher
 from runner.publish.cards.markdown import block, card
-from runner.report import classes, narrative
+from runner.report import classes
 from runner.report.gather import Run
+from runner.report.limits import limits, original
+from runner.report.removed import removed
+from runner.report.result_table import lines
 from runner.report.text import flat, interval
 from runner.report.verdict import verdict
 
@@ -58,16 +61,16 @@ def model_card(run: Run, report: dict[str, Any], load_from: str, where: str | No
         "base": base_model(run),
         "licence": licence or teacher.UNKNOWN,
         "verdict": verdict(report),
-        "lines": narrative.lines(report),
+        "lines": lines(report),
         "interval": interval,
         "teachers": teacher.teachers(run),
         "prompts": teacher.prompts(run),
         "chosen_examples": teacher.chosen_examples(run),
         "agreement": teacher.agreement(run),
         "hub_data": hub_data(run),
-        "removed": narrative.removed(report),
-        "limits": narrative.limits(report),
-        "runtime": (report.get("export") or {}).get("runtime") if narrative.original(report) else None,
+        "removed": removed(report),
+        "limits": limits(report),
+        "runtime": (report.get("export") or {}).get("runtime") if original(report) else None,
         "unknown": teacher.UNKNOWN,
     }
     return card(_front_matter(run, report, licence), "model.md.jinja", values)
@@ -137,7 +140,7 @@ def _results(report: dict[str, Any], name: str) -> list[Any]:
     from huggingface_hub import EvalResult
 
     # What the card's files give; of an export's figures only accuracy was measured for them as well.
-    student = narrative.original(report) or report["evaluate"]["student"]
+    student = original(report) or report["evaluate"]["student"]
     wanted = (
         ("accuracy", "accuracy", "Accuracy", None),
         ("macro_f1", "f1", "Macro F1", {"average": "macro"}),

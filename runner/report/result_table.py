@@ -1,0 +1,74 @@
+"""The result table: teacher against student, for the page, the cards and a terminal. Reads ``report.json`` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from runner.report.comparisons import others
+from runner.report.speed import busy
+from runner.report.text import NOTHING, cut, flat, interval, money, number, percent
+from runner.report.verdict import paired
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the result table; ``note`` says how to read it."""
+
+    what: str
+    teacher: str
+    student: str
+    note: str = ""
+
+
+def lines(report: dict[str, Any]) -> list[Line]:
+    """The result table, teacher against student."""
+    scores = report["evaluate"]
+    speed, price = report["benchmark"]["student"], report["benchmark"]["teacher"]
+
+    def both(what: str, say: Callable[[dict[str, Any]], str], note: str = "") -> Line:
+        return Line(what, say(scores["teacher"]), say(scores["student"]), note)
+
+    latency = speed.get("latency_ms") or {}
+    costs = price.get("usd_per_million"), speed.get("usd_per_million")
+    return [
+        both("accuracy", lambda s: percent(s["accuracy"])),
+        both("95 % interval", lambda s: interval(*s["ci95"]["accuracy"])),
+        both("macro F1", lambda s: f"{s['macro_f1']:.3f}"),
+        both("balanced accuracy", lambda s: percent(s["balanced_accuracy"])),
+        both("calibration error (ECE)", lambda s: percent(s.get("ece")), "0 is best"),
+        both("abstained", lambda s: f"{s.get('abstained', 0):,}", "counted as wrong"),
+        Line("texts per second", number(price.get("rows_per_second")), number(speed.get("texts_per_second"))),
+        Line(
+            "latency p50 / p95",
+            NOTHING,
+            f"{number(latency.get('p50'))} / {number(latency.get('p95'))} ms",
+            "one text at a time",
+        ),
+        *([Line("USD per million texts", *map(money, costs))] if costs != (None, None) else []),
+    ]
+
+
+def models(report: dict[str, Any]) -> tuple[str, str]:
+    """The teacher's and the student's model, fit to show."""
+    teacher = report["label"].get("model") or report["label"].get("engine") or ""
+    return flat(str(teacher)), flat(str(report["train"].get("model") or ""))
+
+
+def result_table(report: dict[str, Any]) -> str:
+    """The result as an aligned table for a terminal: teacher against student, and McNemar's test in words."""
+    teacher, student = (cut(name, 34) for name in models(report))
+    head = [("", "teacher", "student"), ("", teacher, student)]
+    rows = head + [(line.what, line.teacher, line.student) for line in lines(report)]
+    widths = [max(len(row[k]) for row in rows) for k in range(3)]
+    rows.insert(2, ("-" * widths[0], "-" * widths[1], "-" * widths[2]))
+    table = "\n".join(f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows)
+    compared = [
+        f"{flat(cut(other.name, 60))}: {other.accuracy} ({other.interval}) on {other.rows:,} of them, "
+        f"the student {other.student} there; {other.paired}"
+        for other in others(report)
+    ]
+    measured = f"Measured on {report['evaluate']['rows']:,} expert-labelled test texts. {paired(report)}"
+    warning = busy(report["benchmark"]["student"])
+    return "\n".join([f"{report['name']}\n\n{table}\n\n{measured}", *compared, *filter(None, [warning])]) + "\n"
