@@ -14,9 +14,27 @@ SCHEMA_FILE = Path(__file__).with_name("schema.json")
 
 @cache
 def schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a spec. One shared object: read it, never change it."""
+    """The JSON Schema (2020-12) of a spec, with what each ``$ref`` names in its place.
+
+    One shared object: read it, never change it.
+    """
     loaded: dict[str, Any] = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
-    return loaded
+    definitions = loaded.pop("$defs")
+    resolved: dict[str, Any] = _resolved(loaded, definitions)
+    return resolved
+
+
+def _resolved(node: Any, definitions: Mapping[str, Any]) -> Any:
+    """``node`` with its references resolved; what stands beside a ``$ref`` adds to the definition, or replaces its
+    annotations."""
+    if isinstance(node, list):
+        return [_resolved(item, definitions) for item in node]
+    if not isinstance(node, dict):
+        return node
+    own = {name: _resolved(child, definitions) for name, child in node.items() if name != "$ref"}
+    if "$ref" not in node:
+        return own
+    return _resolved(definitions[node["$ref"].removeprefix("#/$defs/")], definitions) | own
 
 
 def types_of(node: Mapping[str, Any]) -> tuple[str, ...]:

@@ -87,6 +87,7 @@ class ExamplePool:
 class Task:
     """What is to be decided about each text."""
 
+    type: str
     labels: tuple[str, ...]
     instructions: str
     examples: tuple[Example, ...] | ExamplePool

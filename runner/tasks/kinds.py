@@ -13,4 +13,4 @@ TASKS: dict[str, TaskKind] = {kind.NAME: kind for kind in (cast(TaskKind, single
 
 def task_of(spec: Spec) -> TaskKind:
     """The kind of the spec's task."""
-    return TASKS[getattr(spec.task, "type", single_label.NAME)]
+    return TASKS[spec.task.type]

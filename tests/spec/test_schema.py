@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
+import yaml
 from jsonschema import Draft202012Validator
 
 from runner.data.file_kinds import stored_as
 from runner.spec import Spec, schema
 from runner.spec.explain import SAY
-from runner.spec.fields import fill, types_of, walk
+from runner.spec.fields import SCHEMA_FILE, fill, types_of, walk
 
+SPECS = Path(__file__).parents[1] / "specs"
 OUTSIDE = {"source", "base", "text", "places"}
 JSON_TYPES = {
     str: "string",
@@ -72,6 +79,48 @@ def test_the_schema_is_valid_and_closed() -> None:
         if node.get("type") == "object" and "properties" in node:
             assert node["additionalProperties"] is False
             assert set(node.get("required", [])) <= set(node["properties"])
+
+
+def objects(node: Any) -> Iterator[dict[str, Any]]:
+    """Every JSON object in the file, whatever it means."""
+    if isinstance(node, dict):
+        yield node
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from objects(child)
+
+
+def test_the_file_says_nothing_twice() -> None:
+    written = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
+    counts = Counter(json.dumps(node, sort_keys=True) for node in objects(written) if len(node) > 1)
+    assert not [text for text, count in counts.items() if count > 1]
+    patterns = [node["pattern"] for node in objects(written) if isinstance(node.get("pattern"), str)]
+    assert len(patterns) == len(set(patterns))
+    named = {node["$ref"].removeprefix("#/$defs/") for node in objects(written) if "$ref" in node}
+    assert named == set(written["$defs"]), "each definition is used"
+
+
+@pytest.mark.parametrize("path", [*sorted(SPECS.glob("good/*.yaml")), *sorted(SPECS.glob("bad/*.yaml"))], ids=str)
+def test_editors_which_read_the_file_see_what_we_see(path: Path) -> None:
+    """To them a reference holds and what stands beside it, too; for us the latter replaces: it may never widen."""
+    written = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
+    Draft202012Validator.check_schema(written)
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        pytest.skip("no YAML")
+    by_file, by_us = (
+        {tuple(error.absolute_path) for error in Draft202012Validator(rules).iter_errors(data)}
+        for rules in (written, schema())
+    )
+    assert by_file == by_us
+
+
+def test_check_jsonschema_takes_the_shipped_specs() -> None:
+    """What many editors and hooks use."""
+    command = [str(Path(sys.executable).parent / "check-jsonschema"), "--schemafile", str(SCHEMA_FILE)]
+    shipped = sorted(str(path) for path in (SPECS.parents[1] / "specs").glob("*.yaml"))
+    done = subprocess.run([*command, *shipped], capture_output=True, text=True, check=False)
+    assert shipped and done.returncode == 0, done.stdout
 
 
 def test_the_dataclasses_mirror_the_schema() -> None:
