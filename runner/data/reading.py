@@ -20,6 +20,7 @@ from runner.data import tables
 from runner.data.class_labels import names_in_parquet
 from runner.data.file_kinds import BUFFER, READABLE, decoded_lines, stored_as, unpacked, without_packing
 from runner.data.tables import ColumnError, Row, Wanted
+from runner.rundir.filesystem import file_system
 from runner.system.errors import DataError, first_line
 
 __all__ = [
@@ -196,8 +197,6 @@ def _found(path: str) -> tuple[list[str], bool]:
         folder = files == [local] and os.path.isdir(local)
         files = [file for file in files if os.path.isfile(file) or os.path.isdir(file)]  # a pipe would never end
         return [] if folder else [f"file://{file}" for file in files], folder
-    from runner.rundir.filesystem import file_system
-
     fs, path = file_system(path)
     files = [path] if fs.isfile(path) else sorted(fs.glob(path)) if glob.has_magic(path) else []
     return [fs.unstrip_protocol(file) for file in files], not files and fs.isdir(path)
@@ -212,8 +211,6 @@ def _local(file: str) -> str | None:
 def _opened(file: str) -> BinaryIO:
     if (local := _local(file)) is not None:
         return open(local, "rb", buffering=BUFFER)
-    from runner.rundir.filesystem import file_system
-
     fs, path = file_system(file)
     return fs.open(path, "rb")  # type: ignore[no-any-return]
 

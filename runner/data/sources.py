@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 from runner.data.reading import Source, files_of
+from runner.rundir.filesystem import file_system
 from runner.spec import Spec, resolve_path
 from runner.spec.model import LabelledSource, TextSource
 from runner.tasks.shared.labels import plain
@@ -43,8 +44,6 @@ def source_key(spec: Spec, source: TextSource) -> dict[str, Any]:
 
 
 def _digest(file: str) -> str:
-    from runner.rundir.filesystem import file_system  # fsspec is heavy, and `validate` needs none of this
-
     fs, path = file_system(file)
     if fs.size(path) > WHOLE_FILE_BYTES:
         return str(fs.ukey(path))

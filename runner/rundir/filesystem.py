@@ -1,4 +1,7 @@
-"""File systems by URL, all that fsspec knows, with errors that say what to do about them."""
+"""File systems by URL, all that fsspec knows, with errors that say what to do about them.
+
+fsspec itself is loaded by the first call.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,6 @@ import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
-
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
 
 from runner.system.errors import TutelageError, UserError, first_line
 from runner.system.sanitize import without_secrets
@@ -21,6 +21,9 @@ def file_system(url: str, **options: Any) -> tuple[Any, str]:
 
     :raises UserError: when there is no such kind, its package is missing, or it cannot be reached.
     """
+    import fsspec
+    from fsspec.implementations.local import LocalFileSystem
+
     local = url.removeprefix("file://")
     if "://" not in local:  # a name is what it says: neither ~ nor :: stands for anything else
         return LocalFileSystem(**options), os.path.abspath(local)
@@ -35,7 +38,14 @@ def file_system(url: str, **options: Any) -> tuple[Any, str]:
         ) from error
     except Exception as error:  # each library has kinds of its own
         raise _unusable(url, error) from error
-    return (fs if isinstance(fs, LocalFileSystem) else _Remote(fs, url)), path
+    return (fs if is_local(fs) else _Remote(fs, url)), path
+
+
+def is_local(fs: Any) -> bool:
+    """Whether a file system of :func:`file_system` is this machine's."""
+    from fsspec.implementations.local import LocalFileSystem
+
+    return isinstance(fs, LocalFileSystem)
 
 
 def _unusable(url: str, error: Exception) -> UserError:

@@ -28,9 +28,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.implementations.local import LocalFileSystem
 
-from runner.rundir.filesystem import file_system
+from runner.rundir.filesystem import file_system, is_local
 from runner.system.errors import DataError, UserError, first_line
 from runner.system.sanitize import without_secrets
 
@@ -57,7 +56,7 @@ class Folder:
     def local(self) -> Path | None:
         """The folder as a local path, or None where it is remote."""
         fs, root = self._fs()
-        return Path(root) if isinstance(fs, LocalFileSystem) else None
+        return Path(root) if is_local(fs) else None
 
     @property
     def name(self) -> str:

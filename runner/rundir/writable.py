@@ -9,6 +9,7 @@ import tempfile
 import uuid
 from pathlib import Path
 
+from runner.rundir.folder import Folder
 from runner.system.errors import TutelageError, first_line
 
 _OF_RIGHTS = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -31,8 +32,6 @@ def refusal(folder: Path) -> str:
 
 def refusal_of(url: str) -> str:
     """The same of a folder anywhere that fsspec knows; a file is put there for a moment."""
-    from runner.rundir.folder import Folder  # here, because what only looks at a disk needs no file systems by URL
-
     name = f".tutelage-{uuid.uuid4().hex}"
     try:
         folder = Folder(url)

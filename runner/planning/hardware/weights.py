@@ -31,7 +31,7 @@ def parts_of(config: Mapping[str, Any], folder: Path | None) -> Counter[Part]:
     note = _note(config)
     if (found := _read(note)) is not None:
         return found
-    from runner.planning.hardware.meta import meta_parts
+    from runner.planning.hardware.meta import meta_parts  # imports torch and transformers
 
     try:
         found = meta_parts(folder, config)
