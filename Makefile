@@ -1,9 +1,11 @@
 # make quickstart   set up, then run the main job on specs/quickstart.yaml
-# make test         set up, then run the tests
+# make test-fast    set up, then run the tests that start nothing and are quick: under 90 s on two cores; says what it left out
+# make test         set up, then run the tests, as CI does
 # make test-cluster   those that kill the nodes of a Ray cluster: some minutes more
 # make test-kubernetes   those that run a rendered job's pods as processes, or simulate a whole job: many minutes more
 # make test-signals   those that stop a job in every stage, five times for each signal: many minutes more
-# make lint         ruff and mypy
+# make lint         ruff and mypy, in a small environment of their own: needs no `make setup`, and no torch
+# make types        mypy again where torch is installed, so that its types are checked too
 # make bench-teacher   the label stage against other ways to ask the same model
 # make bench-student   the student against plain transformers
 # make bench-gpu   what can be computed and simulated of GPUs; teachers and students on those of this machine
@@ -16,12 +18,15 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
+LINT_VENV ?= .venv-lint
 SPEC ?= specs/quickstart.yaml
 # Many tests wait for Ray to start: two at a time take three quarters as long as one by one, on two cores.
 TEST_PROCESSES ?= 2
+# A file's tests share fixtures, so that they stay in one process. Files keep the order of tests/tiers.py: the longest first.
+IN_PARALLEL := -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 PIP_QUIETLY := --quiet --disable-pip-version-check --no-compile
 
-.PHONY: quickstart test test-cluster test-kubernetes test-signals lint manifests image-check lock setup clean bench-teacher bench-student bench-few bench-gpu bench-kubernetes
+.PHONY: quickstart test test-fast test-cluster test-kubernetes test-signals lint types manifests image-check lock setup clean bench-teacher bench-student bench-few bench-gpu bench-kubernetes
 .DEFAULT_GOAL := quickstart
 
 setup: $(VENV)/.ready
@@ -39,7 +44,10 @@ quickstart: setup
 	$(BIN)/tutelage run $(SPEC)
 
 test: setup $(VENV)/.runtimes $(VENV)/.tools
-	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -q --durations=25 $(IN_PARALLEL)
+
+test-fast: setup $(VENV)/.runtimes $(VENV)/.tools
+	$(BIN)/python -m pytest -q --fast $(IN_PARALLEL)
 
 test-cluster: setup $(VENV)/.tools
 	$(BIN)/python -m pytest -q -m cluster
@@ -59,10 +67,21 @@ $(VENV)/.tools: $(VENV)/.ready requirements-tests.lock
 	$(BIN)/python -m pip install $(PIP_QUIETLY) --no-deps --requirement requirements-tests.lock
 	touch $@
 
-lint: setup
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+# Without torch its types are Any: comments and classes that need them are then neither used nor typed.
+lint: $(LINT_VENV)/.ready
+	$(LINT_VENV)/bin/ruff check .
+	$(LINT_VENV)/bin/ruff format --check .
+	$(LINT_VENV)/bin/mypy --no-warn-unused-ignores --allow-subclassing-any --no-warn-return-any
+
+types: setup
 	$(BIN)/mypy
+
+# The libraries are those whose types mypy follows (pyproject.toml); all versions are those of requirements.lock.
+$(LINT_VENV)/.ready: requirements.lock Makefile
+	$(PYTHON) -m venv $(LINT_VENV)
+	$(LINT_VENV)/bin/python -m pip install $(PIP_QUIETLY) --constraint requirements.lock \
+		ruff mypy types-jsonschema types-PyYAML charset-normalizer filelock jinja2 numpy rich typer urllib3
+	touch $@
 
 image-check:
 	PYTHON=$(PYTHON) docker/check.sh
@@ -97,4 +116,4 @@ lock:
 	docker/lock.sh
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(LINT_VENV) build *.egg-info

@@ -20,6 +20,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+import tiers
 from processes import free_ports, marked
 
 from runner.cluster.cluster import Cluster
@@ -30,6 +31,20 @@ from runner.stages import pipeline
 from runner.stages.contract import Context
 
 REPOSITORY = Path(__file__).parents[1]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="leave out tests marked slow, and refuse what they stand for")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--fast"):
+        config.pluginmanager.register(tiers.FastTier(config))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    tiers.longest_files_first(items)
+
 
 # A test must not fail because the machine is busy; those that guard against slowness count processor time.
 hypothesis.settings.register_profile("tutelage", deadline=None)
