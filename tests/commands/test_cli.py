@@ -103,6 +103,7 @@ def test_init_writes_a_spec_that_validates(
     assert Path("my-classifier.yaml").read_text() == "mine"
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize("name", ["bad name!", "../up", "", "-x.yaml", "caf\u00e9", "x" * 101])
 def test_init_refuses_a_name_that_will_not_do(tmp_path: Path, name: str) -> None:
     done = subprocess.run(
@@ -128,6 +129,7 @@ def imported(words: list[str], names: tuple[str, ...]) -> tuple[int, list[str]]:
     return status, found
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize("command", ["validate", "plan", "render"])
 def test_nothing_heavy_is_imported(job: Any, command: str) -> None:
     cold = ["pyarrow", "numpy", "fsspec"] if command == "validate" else []
@@ -193,6 +195,7 @@ def test_a_bug_on_a_full_disk_is_shown_instead(
     assert "ZeroDivisionError: oops" in err
 
 
+@pytest.mark.slow("subprocess")
 def test_ctrl_c_is_130(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "spec.yaml")
     command = [sys.executable, "-m", "runner", "validate", str(tmp_path / "spec.yaml")]
@@ -211,6 +214,7 @@ def test_ctrl_c_is_130(tmp_path: Path) -> None:
     assert err.startswith("tutelage: stopped; ")
 
 
+@pytest.mark.slow("subprocess")
 def test_a_reader_that_leaves_early_is_no_error() -> None:
     read, write = os.pipe()
     os.close(read)
@@ -230,6 +234,7 @@ def test_models_and_doctor_speak_json(capsys: pytest.CaptureFixture[str]) -> Non
     assert all(set(row) == {"name", "value", "advice"} for row in findings.values())
 
 
+@pytest.mark.slow("subprocess")
 def test_doctor_works_without_a_home() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "runner", "doctor"], env=python_path(HOME="/nonexistent/home"), capture_output=True

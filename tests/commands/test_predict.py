@@ -99,6 +99,7 @@ def written(out: Path) -> list[dict[str, Any]]:
     return [row for part in sorted(out.glob("*.parquet")) for row in pq.read_table(part).to_pylist()]
 
 
+@pytest.mark.slow("ray")
 def test_every_row_gets_what_the_student_says(model: Path, corpus: Path, cluster: Cluster) -> None:
     from runner.student.predict import Student
 
@@ -122,6 +123,7 @@ def test_every_row_gets_what_the_student_says(model: Path, corpus: Path, cluster
     assert json.loads((corpus / "out" / "summary.json").read_text())["rows"] == 900
 
 
+@pytest.mark.slow("ray")
 def test_what_is_there_is_kept_and_what_is_not_is_done(model: Path, corpus: Path, cluster: Cluster) -> None:
     predict(wish(model, corpus), cluster, silent())
     before = written(corpus / "out")
@@ -134,6 +136,7 @@ def test_what_is_there_is_kept_and_what_is_not_is_done(model: Path, corpus: Path
     assert all(part.stat().st_mtime_ns == when for part, when in times.items())
 
 
+@pytest.mark.slow("ray")
 def test_a_file_that_is_broken_in_the_middle_costs_no_part_that_was_done(
     model: Path, corpus: Path, cluster: Cluster
 ) -> None:
@@ -152,6 +155,7 @@ def test_a_file_that_is_broken_in_the_middle_costs_no_part_that_was_done(
     )
 
 
+@pytest.mark.slow("ray")
 def test_a_mended_row_replaces_its_part_and_no_other(model: Path, corpus: Path, cluster: Cluster) -> None:
     predict(wish(model, corpus), cluster, silent())
     before = {part.name for part in (corpus / "out").glob("*.parquet")}
@@ -164,6 +168,7 @@ def test_a_mended_row_replaces_its_part_and_no_other(model: Path, corpus: Path, 
     assert len(texts) == 900 and "mended" in texts
 
 
+@pytest.mark.slow("ray")
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
 def test_one_file_has_all_rows_in_order_and_leaves_no_parts(
     model: Path, corpus: Path, cluster: Cluster, ending: str
@@ -184,6 +189,7 @@ def test_one_file_has_all_rows_in_order_and_leaves_no_parts(
         predict(wish(model, corpus, out.name), cluster, silent())
 
 
+@pytest.mark.slow("ray")
 def test_another_job_never_writes_into_the_same_place(model: Path, corpus: Path, cluster: Cluster) -> None:
     predict(wish(model, corpus), cluster, silent())
     before = written(corpus / "out")
@@ -205,6 +211,7 @@ def test_another_job_never_writes_into_the_same_place(model: Path, corpus: Path,
     assert written(corpus / "out") == before
 
 
+@pytest.mark.slow("ray")
 def test_no_student_no_input_no_column(model: Path, corpus: Path, cluster: Cluster) -> None:
     with pytest.raises(UserError, match="neither a finished run"):
         find_student(wish(corpus, corpus))
@@ -228,6 +235,7 @@ def test_no_student_no_input_no_column(model: Path, corpus: Path, cluster: Clust
         predict(wish(model, corpus, "o2", inputs=(str(corpus / "empty.csv"),)), cluster, silent())
 
 
+@pytest.mark.slow("ray")
 def test_the_same_job_twice_at_once_is_refused(model: Path, corpus: Path, cluster: Cluster) -> None:
     job = wish(model, corpus, "out.csv")
     with locked(Folder(str(corpus / "out.csv.parts"))), pytest.raises(BusyError):
@@ -235,6 +243,7 @@ def test_the_same_job_twice_at_once_is_refused(model: Path, corpus: Path, cluste
     assert predict(job, cluster, silent())["rows"] == 900
 
 
+@pytest.mark.slow("long")
 def test_a_model_in_several_files_is_a_student(model: Path, tmp_path: Path, corpus: Path) -> None:
     from transformers import AutoModelForSequenceClassification
 
@@ -259,6 +268,7 @@ def test_a_part_of_long_texts_has_fewer_rows(tmp_path: Path, monkeypatch: pytest
     assert [row["text"] for row in read] == texts and [row["row"] for row in read] == list(range(1, 12))
 
 
+@pytest.mark.slow("ray")
 @pytest.mark.parametrize("cut", ["a.csv", "b.jsonl", "c.parquet", "a.csv.gz"])
 def test_a_file_that_breaks_off_is_said_with_where(model: Path, corpus: Path, cluster: Cluster, cut: str) -> None:
     whole = corpus / cut
@@ -310,6 +320,7 @@ def test_of_many_files_the_total_is_estimated(tmp_path: Path, monkeypatch: pytes
     assert 90 <= (total("*.jsonl") or 0) <= 180 and len(opened) <= apply.COUNTED_FILES
 
 
+@pytest.mark.slow("subprocess")
 def test_the_command_says_what_it_did(model: Path, corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["predict", str(model), str(corpus / "*.jsonl"), "-o", str(corpus / "out"), "--cpus", "1", "--json"]
     done = subprocess.run([sys.executable, "-m", "runner", *arguments], capture_output=True, text=True, check=True)
@@ -329,6 +340,7 @@ def test_what_is_said_in_the_end_is_whole_without_labels_and_rate() -> None:
     )
 
 
+@pytest.mark.slow("subprocess")
 def test_killed_at_a_random_moment_it_goes_on(model: Path, tmp_path: Path) -> None:
     texts = [f"Sales of unit {n} rose." for n in range(30_000)]
     (tmp_path / "big.csv").write_text("text\n" + "\n".join(texts) + "\n")
@@ -363,6 +375,7 @@ def test_the_stage_forgets_what_it_replaces(tmp_path: Path) -> None:
     assert run.child("apply", "one").done is None and run.child("apply", "two").done is not None
 
 
+@pytest.mark.slow("ray")
 def test_rows_are_counted_as_applied_or_as_reused(
     model: Path, corpus: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

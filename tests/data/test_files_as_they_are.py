@@ -466,6 +466,7 @@ def reading_raw_parquet(draw: Any) -> bytes:
     return raw[: draw(st.sampled_from([len(raw), len(raw), len(raw) // 2]))]
 
 
+@pytest.mark.slow("long")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
 @given(
     st.one_of(
@@ -652,6 +653,7 @@ def test_22_predict_counts_what_it_can_count(tmp_path: Path) -> None:
 # 23: the Hub
 
 
+@pytest.mark.slow("subprocess")
 def test_23_a_folder_with_the_name_of_a_data_set_is_not_loaded(tmp_path: Path) -> None:
     (tmp_path / "owner" / "name").mkdir(parents=True)
     (tmp_path / "owner" / "name" / "train.csv").write_text("text\nmine\n")

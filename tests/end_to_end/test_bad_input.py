@@ -343,6 +343,7 @@ def small_disk(job: Any) -> Iterator[Path]:
     subprocess.run(["umount", str(job.runs_dir)], check=True)
 
 
+@pytest.mark.slow("subprocess")
 def test_a_full_disk_stops_the_run_and_loses_nothing(job: Any, small_disk: Path, run: Any) -> None:
     texts = [hashlib.sha512(str(i).encode()).hexdigest() for i in range(2000)]
     job.csv("train.csv", [(text, "", *VOTES) for text in texts])

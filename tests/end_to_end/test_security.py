@@ -215,6 +215,7 @@ def finished(tiny_model: Path, served: str, tmp_path_factory: pytest.TempPathFac
         shutil.rmtree(ray)
 
 
+@pytest.mark.slow("subprocess")
 def test_secrets_of_the_environment_are_written_said_and_logged_nowhere(finished: Finished) -> None:
     ray = finished.watched.ray
     assert list(ray.glob("ray/session_2*/logs/worker-*.out")), "Ray's logs are among what is looked at"
@@ -236,12 +237,14 @@ def reading_of(part: Path) -> pa.Table:
     return pq.read_table(part)
 
 
+@pytest.mark.slow("ray")
 def test_no_secret_is_an_argument_of_a_process(finished: Finished) -> None:
     seen = finished.watched.commands
     assert any(b"gcs_server" in words for words in seen) and any(words.startswith(b"ray::") for words in seen)
     assert not [words for words in seen if CANARY.encode() in words]
 
 
+@pytest.mark.slow("ray")
 def test_ray_in_this_process_is_for_this_user_alone(finished: Finished) -> None:
     listening = finished.watched.listening
     assert {"gcs_server", "raylet"} <= {kind for kind, _ in listening}
@@ -254,17 +257,20 @@ def test_ray_in_this_process_is_for_this_user_alone(finished: Finished) -> None:
     assert not list(finished.watched.ray.rglob("usage_stats.json"))
 
 
+@pytest.mark.slow("ray")
 def test_no_text_of_the_data_stands_in_rays_logs(finished: Finished) -> None:
     for path, content in finished.files(finished.watched.ray / "ray"):
         assert MARK.encode() not in content, path
 
 
+@pytest.mark.slow("ray")
 def test_a_name_that_is_a_command_is_a_name(finished: Finished) -> None:
     assert finished.run.is_dir() and COMMAND in str(finished.run)
     for folder in (finished.root.parent, finished.watched.ray, Path.cwd()):
         assert not list(folder.rglob("owned"))
 
 
+@pytest.mark.slow("ray")
 def test_hostile_rows_reach_report_cards_and_terminal_as_text(finished: Finished) -> None:
     said = finished.out + finished.err
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", said)
@@ -469,6 +475,7 @@ def test_text_goes_into_csv_as_it_is(tmp_path: Path) -> None:
     assert list(csv.reader(io.StringIO(out.getvalue())))[1:] == [["=1+1", "a"], ["-5", "b"], ["@x", "c"], ["+x", "d"]]
 
 
+@pytest.mark.slow("subprocess")
 def test_nothing_is_told_about_how_the_runner_is_used(tmp_path: Path) -> None:
     vllm = Path(importlib.util.find_spec("vllm").origin or "").parent / "envs.py"  # type: ignore[union-attr]
     code = "from runner.commands.cli import main; main(['init', 'a']); import runpy, huggingface_hub.constants as hub;"

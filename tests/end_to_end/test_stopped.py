@@ -122,6 +122,7 @@ assert swallowed == 2
 """
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize(
     ("number", "kind"),
     [(signal.SIGINT, "KeyboardInterrupt"), (signal.SIGTERM, "Terminated"), (signal.SIGHUP, "Terminated")],
@@ -160,6 +161,7 @@ Dying(KeyboardInterrupt("when all is over"))
 """
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, "KeyboardInterrupt"), (signal.SIGTERM, "Terminated")])
 def test_16_a_signal_that_python_swallows_is_not_printed(number: int, kind: str) -> None:
     """In a finalizer, or in what runs around a fork, nothing can be raised: Python prints it, and goes on."""
@@ -236,6 +238,7 @@ sys.exit(supervise.supervised(work, gone))
 """
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize(
     ("what", "said", "status"),
     [
@@ -266,6 +269,7 @@ def process_environment(place: Path) -> bytes:
         return b""
 
 
+@pytest.mark.slow("subprocess")
 def test_16_a_killed_parent_takes_its_child_along(tmp_path: Path) -> None:
     script = WATCHED.replace("{what}", "time.sleep(60)")
     variables = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -305,6 +309,7 @@ def test_16_a_job_that_is_stopped_in_every_stage_ends_as_one_that_never_was(tmp_
 # 17: what lies around, and a Ray that dies ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize("name", ["numpy", "json"])
 def test_17_a_file_of_the_user_is_no_module_of_ours(tmp_path: Path, name: str) -> None:
     (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')\n")
@@ -313,6 +318,7 @@ def test_17_a_file_of_the_user_is_no_module_of_ours(tmp_path: Path, name: str) -
         assert (done.returncode, done.stderr.count("no finished run is there")) == (1, 1), done.stderr
 
 
+@pytest.mark.slow("subprocess")
 def test_17_the_path_of_workers_does_not_have_it_either(tmp_path: Path) -> None:
     code = "import runner.system.surroundings as s, sys, os; s.clean_path();"
     code += " print(os.getcwd() in sys.path, s.own_folder(), os.environ['PYTHONPATH'])"
@@ -326,6 +332,7 @@ def test_17_workers_that_die_at_their_start_are_said_with_their_last_line(tmp_pa
     assert "no word" in health._last_words(tmp_path / "none")
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize("what", ["raylet/raylet", "gcs_server"])
 def test_17_a_ray_that_dies_is_said(tmp_path: Path, what: str) -> None:
     stopping.write_job(tmp_path)
@@ -336,6 +343,7 @@ def test_17_a_ray_that_dies_is_said(tmp_path: Path, what: str) -> None:
 # 18: the user's surroundings -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_18_letters_that_the_terminal_does_not_know_are_escaped(job: Any, encoding: str) -> None:
     job.csv("na\u00efve\u2013\u6b63.csv", [("Fine.",)], ("text",))
@@ -355,6 +363,7 @@ def test_18_letters_that_the_terminal_does_not_know_are_escaped(job: Any, encodi
     assert "\\u2013" in done.stderr
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize("closed", ["stdout", "stderr"])
 def test_18_a_closed_stream_is_no_bug(job: Any, closed: str) -> None:
     number = {"stdout": 1, "stderr": 2}[closed]
@@ -363,6 +372,7 @@ def test_18_a_closed_stream_is_no_bug(job: Any, closed: str) -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.slow("subprocess")
 def test_18_a_full_disk_behind_the_output_is_no_bug(job: Any) -> None:
     command = f'"{sys.executable}" -m runner validate "{job.path}" > /dev/full'
     variables = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -370,6 +380,7 @@ def test_18_a_full_disk_behind_the_output_is_no_bug(job: Any) -> None:
     assert (done.returncode, done.stderr) == (1, "tutelage: the disk is full; free some space and run again\n")
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize("words", ["report none", "validate {spec}"])
 def test_18_a_folder_that_is_gone_is_no_bug(job: Any, tmp_path: Path, words: str) -> None:
     command = f'mkdir here && cd here && rmdir ../here && "{sys.executable}" -m runner {words.format(spec=job.path)}'
@@ -468,6 +479,7 @@ def test_24_lines_of_two_threads_are_whole(tmp_path: Path) -> None:
         assert all(isinstance(json.loads(line), dict) for line in text.splitlines())
 
 
+@pytest.mark.slow("subprocess")
 def test_24_a_lost_row_is_an_error_without_asserts_too(job: Any) -> None:
     code = (
         "import sys\nfrom runner.spec import load_spec\nfrom runner.stages import load\n"
@@ -500,6 +512,7 @@ def in_bash(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow("subprocess")
 def test_16_what_the_shell_has_started_is_not_ended(tmp_path: Path) -> None:
     done = in_bash("exec WORK > >(sleep 1; cat > out.txt; touch over)", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -509,11 +522,13 @@ def test_16_what_the_shell_has_started_is_not_ended(tmp_path: Path) -> None:
     assert (tmp_path / "out.txt").read_text() == "said\n"
 
 
+@pytest.mark.slow("subprocess")
 def test_16_children_that_are_ignored_are_waited_for(tmp_path: Path) -> None:
     done = in_bash("trap '' CHLD; exec WORK", tmp_path)
     assert (done.returncode, done.stdout) == (0, "said\n"), done.stderr
 
 
+@pytest.mark.slow("subprocess")
 def test_16_a_stop_that_the_child_alone_was_told_of_is_no_kill(tmp_path: Path) -> None:
     """It notes the signal; letting go of Ray may take too long after that."""
     code = """

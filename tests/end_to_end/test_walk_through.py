@@ -117,6 +117,7 @@ def test_01_the_first_student_is_the_good_one_and_few_rows_are_said(job: Any, tm
     assert any("training texts a label are few" in note for note in few.notes)
 
 
+@pytest.mark.slow("long")
 @pytest.mark.usefixtures("one_thread")
 def test_01_a_head_alone_learns_from_few_rows_and_plain_transformers_loads_it(tiny_model: Path, tmp_path: Path) -> None:
     from transformers import pipeline
@@ -445,6 +446,7 @@ def test_15_a_class_of_two_keeps_one_and_a_handful_keeps_all() -> None:
 # C: promises
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_16_a_signal_ends_a_run_with_its_status_and_a_line(tmp_path: Path, number: int, status: int) -> None:
     os.mkfifo(tmp_path / "spec.yaml")
@@ -466,6 +468,7 @@ def test_16_a_signal_ends_a_run_with_its_status_and_a_line(tmp_path: Path, numbe
     assert run.returncode == status
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize("name", ["numpy", "pandas", "pyarrow"])
 def test_17_a_file_of_the_user_is_no_module_of_ours(job: Any, name: str) -> None:
     (job.root / f"{name}.py").write_text("raise SystemExit('the wrong module')\n")
@@ -491,6 +494,7 @@ def test_17_a_ray_that_dies_leaves_a_line_and_an_event(tmp_path: Path) -> None:
     assert health._last_words(tmp_path).startswith("ImportError: cannot import name 'ndarray'")
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_18_a_terminal_of_few_letters_is_no_bug(job: Any, encoding: str) -> None:
     os.rename(job.root / "train.csv", job.root / "~na\u00efve \u2013 \u6b63.csv")
@@ -657,6 +661,7 @@ def test_23_a_servers_teacher_needs_no_weights_and_a_search_no_pickle(tiny_model
     assert list(tune.Trials(storage, settings).results) == [1]
 
 
+@pytest.mark.slow("subprocess")
 def test_23_a_name_on_the_hub_is_no_folder_here(tmp_path: Path) -> None:
     (tmp_path / "owner" / "name").mkdir(parents=True)
     (tmp_path / "owner" / "name" / "train.csv").write_text("text\nmine\n")
@@ -700,6 +705,7 @@ def test_24_lines_of_two_threads_are_whole(tmp_path: Path) -> None:
     assert sum(json.loads(line)["event"] == "warning" for line in lines) == 400
 
 
+@pytest.mark.slow("subprocess")
 def test_24_a_lost_row_is_an_error_under_python_o_too(job: Any) -> None:
     code = (
         "import sys; from runner.spec import load_spec; from runner.stages import load; read = load._read\n"

@@ -175,6 +175,7 @@ def test_19_labelled_in_is_time_by_the_clock_and_cost_is_that_of_all_replicas(jo
     assert cost == pytest.approx(9 / 3600 * max(found["seconds"], 4 * found["elapsed"]))
 
 
+@pytest.mark.slow("ray")
 def test_19_a_probe_draws_on_the_budget_that_the_run_then_has(job: Any) -> None:
     """With a real pool of workers: what is asked at all stays within one budget, however often it is asked."""
     job.csv("train.csv", [(f"Sales of unit {n} rose by {n % 97} %.", "", "", "", "") for n in range(3000)])

@@ -114,6 +114,7 @@ def answer(logprobs: Any = None, reason: str | None = "length") -> Any:
     return SimpleNamespace(text="yes", token_ids=[7], logprobs=logprobs, finish_reason=reason)
 
 
+@pytest.mark.slow("vllm")
 @pytest.mark.parametrize(
     ("of", "asked", "why"),
     [
@@ -128,6 +129,7 @@ def test_a_request_that_ends_without_an_answer_is_an_error_of_its_row(of: Any, a
     assert [str(one) for one in found] == [f"the engine ended a request without an answer ({why})"] * 2
 
 
+@pytest.mark.slow("vllm")
 @pytest.mark.parametrize(
     "error",
     [
@@ -148,12 +150,14 @@ def test_a_dead_engine_ends_the_process_and_costs_no_row(ended: list[int], error
     assert (ended, found) == ([vllm_engine.FATAL], [])
 
 
+@pytest.mark.slow("vllm")
 def test_a_request_that_is_refused_harms_no_other(ended: list[int]) -> None:
     found = replies(Engine(in_add=ValueError("The decoder prompt is empty")))
     assert [type(one) for one in found] == [ValueError, ValueError]
     assert ended == []
 
 
+@pytest.mark.slow("vllm")
 @pytest.mark.parametrize("answers", [True, False])
 def test_after_an_error_the_gpu_is_asked(ended: list[int], monkeypatch: pytest.MonkeyPatch, answers: bool) -> None:
     monkeypatch.setattr(vllm_engine, "gpu_answers", lambda: answers)
@@ -184,6 +188,7 @@ def test_without_its_thread_the_process_ends(
 SENTENCE = "Engine core initialization failed. See root cause above. Failed core proc(s): {}"
 
 
+@pytest.mark.slow("subprocess")
 def test_why_an_engine_of_several_processes_did_not_start_is_said(tmp_path: Path) -> None:
     """What its processes wrote is where vLLM points to; Ray has it in a file."""
     code = f"""
@@ -233,6 +238,7 @@ def test_a_terminal_is_no_file() -> None:
             os.close(descriptor)
 
 
+@pytest.mark.slow("vllm")
 @pytest.mark.parametrize("own", [None, "1"])
 def test_flashinfers_sampler_is_off_unless_asked_for(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own: str | None
@@ -258,6 +264,7 @@ def test_an_engine_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPat
         vllm_engine.VllmEngine(tmp_path, vllm_engine.EngineSettings(max_context=64, gpus=0, seed=0))
 
 
+@pytest.mark.slow("vllm")
 def test_a_teacher_without_gpus_takes_none_that_nobody_gave_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The vLLM for CUDA takes GPU 0 whatever it was given."""
     import vllm.platforms
@@ -308,6 +315,7 @@ def test_an_engine_that_is_closed_is_no_dead_one(
     assert ended == []
 
 
+@pytest.mark.slow("vllm")
 def test_requests_of_a_kind_are_copies_of_the_first_with_their_own_prompt_and_seed() -> None:
     class Checks(Engine):
         checked = 0

@@ -83,6 +83,7 @@ def schema_check(path):
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
+@pytest.mark.slow("subprocess")
 def test_the_linter_finds_nothing_in_the_dockerfile(tmp_path):
     done = hadolint(DOCKERFILE)
     assert done.returncode == 0, done.stdout
@@ -91,6 +92,7 @@ def test_the_linter_finds_nothing_in_the_dockerfile(tmp_path):
     assert "DL3008" in hadolint(broken).stdout
 
 
+@pytest.mark.slow("subprocess")
 def test_the_compose_files_fit_the_specification(tmp_path):
     for path in (COMPOSE, COMPOSE_GPU):
         done = schema_check(path)
@@ -263,6 +265,7 @@ def test_the_token_is_not_in_the_repository():
     assert "docker/secrets/" in (ROOT / ".gitignore").read_text().splitlines()
 
 
+@pytest.mark.slow("subprocess")
 def test_the_check_says_what_it_needs(tmp_path):
     done = subprocess.run(
         ["/bin/bash", DOCKER / "check.sh"],

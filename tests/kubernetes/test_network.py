@@ -103,15 +103,18 @@ class TestOverlay:
         objects = checks.kustomize(folder, yaml.CSafeLoader)
         return Map(overlay.name, objects, watched)
 
+    @pytest.mark.slow("subprocess")
     def test_what_is_open_is_what_the_docs_name(self, network: Map) -> None:
         found, expected = network.open_ways(), network.expected()
         assert sorted(found - expected) == [] and sorted(expected - found) == []
         assert {("operator", "head", 8265, "TCP"), ("teacher", "head", 6379, "TCP")} <= found
         assert ("submitter", "head", 8265, "TCP") in found and ("submitter", "head", 6443, "UDP") in found
 
+    @pytest.mark.slow("subprocess")
     def test_the_kubelet_gets_to_every_probe(self, network: Map) -> None:
         assert all(passes(network.policies, NODE, one, 52365) for one in network.inside)
 
+    @pytest.mark.slow("subprocess")
     def test_who_reaches_the_internet_has_no_role_of_the_cloud_and_sees_no_data(
         self, overlay: Path, network: Map
     ) -> None:

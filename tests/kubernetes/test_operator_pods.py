@@ -75,11 +75,13 @@ class TestOverlay:
     def pods(self, objects: list[dict[str, Any]]) -> list[Built]:
         return [built for one in objects for built in built_pods(one)]
 
+    @pytest.mark.slow("subprocess")
     def test_its_pods_are_without_a_finding(self, pods: list[Built]) -> None:
         assert {WEIGHTS, COPYING, "head", "submitter"} <= {built.name for built in pods}
         assert [line for built in pods for line in built_findings(built)] + affinity_findings(pods) == []
         assert [line for built in pods for line in checks.core_findings(built.pod)] == []
 
+    @pytest.mark.slow("subprocess")
     def test_all_that_may_be_up_at_once_is_within_the_quota(
         self, objects: list[dict[str, Any]], pods: list[Built]
     ) -> None:
@@ -91,12 +93,14 @@ class TestOverlay:
             sizes = [(built.name, built.pod["spec"], built.most) for built in phase]
             assert quota_findings(quota["spec"]["hard"], sizes) == []
 
+    @pytest.mark.slow("subprocess")
     def test_every_image_is_of_the_overlays_registry(self, overlay: Path, pods: list[Built]) -> None:
         images = yaml.safe_load((overlay / "kustomization.yaml").read_text(encoding="utf-8"))["images"]
         assert [one["name"] for one in images] == ["tutelage", "tutelage-head"]
         wanted = {f"{one.get('newName', one['name'])}:{one['newTag']}" for one in images}
         assert {container["image"] for built in pods for container in built.containers} == wanted
 
+    @pytest.mark.slow("subprocess")
     def test_each_pod_has_an_account_that_is_there(self, objects: list[dict[str, Any]], pods: list[Built]) -> None:
         accounts = {one["metadata"]["name"] for one in by_kind(objects, "ServiceAccount")}
         assert {built.pod["spec"]["serviceAccountName"] for built in pods} == accounts

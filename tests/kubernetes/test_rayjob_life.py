@@ -55,6 +55,7 @@ ENDS: dict[str, tuple[str, str, int, int]] = {
 }
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("overlay", NAMES)
 def test_each_loss_ends_as_expected(overlay: str, loss: str) -> None:
@@ -62,6 +63,7 @@ def test_each_loss_ends_as_expected(overlay: str, loss: str) -> None:
         assert end(life) == ENDS[loss], life.operator.history
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize("loss", [name for name, expected in ENDS.items() if expected[0] == "Complete"])
 @pytest.mark.parametrize("overlay", NAMES)
 def test_what_goes_on_resumes(overlay: str, loss: str) -> None:
@@ -72,6 +74,7 @@ def test_what_goes_on_resumes(overlay: str, loss: str) -> None:
         assert life.labelled <= life.work + broken * IN_FLIGHT
 
 
+@pytest.mark.slow("subprocess")
 def test_what_does_not_outlive_the_cluster_is_done_again() -> None:
     """The model can fail: with runs on the pod's own disk a new cluster begins at nothing."""
     of = facts_of("local-cpu")
@@ -82,6 +85,7 @@ def test_what_does_not_outlive_the_cluster_is_done_again() -> None:
     assert life.labelled > life.work + 5 * IN_FLIGHT
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize("overlay", NAMES)
 def test_the_cluster_is_gone_in_the_end(overlay: str) -> None:
     for loss in LOSSES.values():
@@ -114,6 +118,7 @@ def test_no_job_costs_more_than_its_annotation_says(options: dict[str, Any], ove
     assert of.usd(life.cluster_seconds) <= of.promised <= 1.05 * of.usd(life.cluster_seconds)
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize("overlay", NAMES)
 def test_no_shipped_job_costs_more_than_its_annotation_says(overlay: str) -> None:
     of = facts_of(overlay)
@@ -123,12 +128,14 @@ def test_no_shipped_job_costs_more_than_its_annotation_says(overlay: str) -> Non
     assert (worst == 0) == (of.promised is None), "without prices nothing is promised"
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize("loss", ["mistake", "no GPUs", "head never ready", "workers never ready"])
 def test_what_cannot_go_on_buys_no_gpus(loss: str) -> None:
     for life in losses.outcomes(LOSSES[loss], [facts_of("gke-h100-t4"), facts_of("eks")]):
         assert life.gpu_seconds == 0
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize("overlay", NAMES)
 def test_a_deleted_job_is_stopped_and_has_time_to_end(overlay: str) -> None:
     """StopJob comes before the pods go. Ray kills what has not ended by then, and the kubelet whatever is left."""
@@ -137,6 +144,7 @@ def test_a_deleted_job_is_stopped_and_has_time_to_end(overlay: str) -> None:
     assert 10 <= of.stop_seconds < of.head_grace
 
 
+@pytest.mark.slow("subprocess")
 def test_the_docs_say_what_happens() -> None:
     """The table of the section is what `python tests/kubernetes/rayjob_losses.py` prints."""
     text = losses.DOCS.read_text(encoding="utf-8").split("## What is tried again\n")[1].split("\n## ")[0]
@@ -155,6 +163,7 @@ def test_a_queue_gets_a_job_through_it_all() -> None:
         assert life.stored == life.work
 
 
+@pytest.mark.slow("subprocess")
 def test_a_toleration_alone_brings_no_new_head() -> None:
     """KubeRay counts a pod that is marked for deletion: on a node that does not answer it stays until its Node goes."""
     there = facts_of("gke-h100-t4")
@@ -178,6 +187,7 @@ def without_probe(of: Facts) -> Facts:
     return Facts([rayjob, *of.others])
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize("loss", ["head node gone", "head node hangs"])
 def test_what_gets_a_job_over_a_lost_head_node(loss: str) -> None:
     """HTTPMode needs an operator that is patient; a submitter that notices needs nothing of the operator."""
@@ -197,6 +207,7 @@ class Health(BaseHTTPRequestHandler):
         self.end_headers()
 
 
+@pytest.mark.slow("subprocess")
 def test_the_probe_asks_the_head() -> None:
     """The command itself, with the variable as KubeRay sets it: HOST:PORT, and no scheme."""
     with HTTPServer(("127.0.0.1", 0), Health) as server:
@@ -216,6 +227,7 @@ def ask_the_head(address: str) -> int:
     return subprocess.run(asked, env={"RAY_DASHBOARD_ADDRESS": address}, capture_output=True, check=False).returncode
 
 
+@pytest.mark.slow("subprocess")
 def test_a_patient_operator_alone_does_not_help_a_submitter_that_hangs() -> None:
     """A new head answers 404, which stops no timer where a submitter is to submit."""
     life = losses.live(without_probe(facts_of("gke-h100-t4")), LOSSES["head node gone"], 1800)
@@ -223,6 +235,7 @@ def test_a_patient_operator_alone_does_not_help_a_submitter_that_hangs() -> None
     assert life.head_up is False and life.submissions == 1
 
 
+@pytest.mark.slow("subprocess")
 def test_the_operator_itself_would_submit_without_end() -> None:
     """In HTTPMode nobody counts how often a run kills its head; with a submitter it is three pods for each attempt."""
     loss = LOSSES["head out of memory often"]

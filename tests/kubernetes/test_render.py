@@ -328,6 +328,7 @@ def test_a_file_that_cannot_be_written_is_1(write: Any, tmp_path: Path, capsys: 
     assert "cannot be written" in capsys.readouterr().err
 
 
+@pytest.mark.slow("long")
 @given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", fullmatch=True))
 def test_any_name_of_a_spec_becomes_one_that_kubernetes_takes(name: str) -> None:
     made = kubernetes_name(name)
@@ -668,6 +669,7 @@ TEXTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow("subprocess")
 def test_kubernetes_reads_what_we_wrote(tmp_path: Path) -> None:
     """Go reads YAML by other rules than Python: the real kubectl has to find the same texts."""
     data = {f"key-{number}": text for number, text in enumerate(TEXTS)}

@@ -91,6 +91,7 @@ def test_the_jobs_that_ship_are_what_render_writes(
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
 class TestOverlay:
+    @pytest.mark.slow("subprocess")
     def test_is_built_quickly_and_without_a_finding(self, overlay: Path) -> None:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         objects = checks.kustomize(overlay)
@@ -101,14 +102,17 @@ class TestOverlay:
         assert kinds >= {"ConfigMap", "RayJob", "Job"}
         assert [line for one in objects for line in checks.findings(one)] == []
 
+    @pytest.mark.slow("subprocess")
     def test_fits_kuberays_definition(self, overlay: Path) -> None:
         (job,) = by_kind(checks.kustomize(overlay), "RayJob")
         assert checks.definition_findings(job) == []
 
+    @pytest.mark.slow("subprocess")
     def test_costs_nothing_until_it_is_released(self, overlay: Path) -> None:
         (job,) = by_kind(checks.kustomize(overlay), "RayJob")
         assert job["spec"]["suspend"] is True
 
+    @pytest.mark.slow("subprocess")
     def test_everything_lies_in_the_one_namespace_which_refuses_pods_that_are_not_hardened(self, overlay: Path) -> None:
         objects = checks.kustomize(overlay)
         (namespace,) = by_kind(objects, "Namespace")
@@ -116,6 +120,7 @@ class TestOverlay:
         assert {one["metadata"]["namespace"] for one in others} == {namespace["metadata"]["name"]}
         assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
+    @pytest.mark.slow("subprocess")
     def test_the_pod_for_copying_comes_alone_by_its_label(self, overlay: Path) -> None:
         """`kubectl apply -l` takes those with the label: the job would be suspended by being applied again."""
         (pod,) = [
@@ -125,12 +130,14 @@ class TestOverlay:
         ]
         assert (pod["kind"], pod["metadata"]["name"]) == ("Pod", "tutelage-volume")
 
+    @pytest.mark.slow("subprocess")
     def test_no_job_has_the_name_that_the_submitter_would_have(self, overlay: Path) -> None:
         objects = checks.kustomize(overlay)
         jobs = {one["metadata"]["name"] for one in by_kind(objects, "Job")}
         assert jobs == TAKEN
         assert {one["metadata"]["name"] for one in by_kind(objects, "RayJob")}.isdisjoint(jobs)
 
+    @pytest.mark.slow("subprocess")
     def test_what_the_job_refers_to_is_there(self, overlay: Path) -> None:
         objects = checks.kustomize(overlay)
         there = {(one["kind"], one["metadata"]["name"]) for one in objects}
@@ -143,6 +150,7 @@ class TestOverlay:
                 if "configMap" in volume:
                     assert ("ConfigMap", volume["configMap"]["name"]) in there
 
+    @pytest.mark.slow("subprocess")
     def test_the_weights_are_those_of_the_job_and_where_it_looks_for_them(
         self, overlay: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -158,6 +166,7 @@ class TestOverlay:
         here, there = ({one["name"]: one.get("value") for one in each["env"]} for each in (container, job))
         assert {name: there[name] for name in here} == here
 
+    @pytest.mark.slow("subprocess")
     def test_the_network_is_closed_but_for_what_is_named(self, overlay: Path) -> None:
         policies = {one["metadata"]["name"]: one["spec"] for one in by_kind(checks.kustomize(overlay), "NetworkPolicy")}
         assert policies.pop("deny-all") == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
@@ -176,6 +185,7 @@ class TestOverlay:
         assert {"podSelector": {}} in sources and len(sources) == 2
         assert not any("ipBlock" in peer for peer in sources)
 
+    @pytest.mark.slow("subprocess")
     def test_the_accounts_have_no_right(self, overlay: Path) -> None:
         objects = checks.kustomize(overlay)
         assert not [one for one in objects if "Role" in one["kind"]]
@@ -191,6 +201,7 @@ class TestMonitoring:
     def watched(self, overlay: Path, tmp_path: Path) -> list[dict[str, Any]]:
         return checks.kustomize(with_component(overlay, "monitoring", tmp_path))
 
+    @pytest.mark.slow("subprocess")
     def test_it_adds_two_things_and_changes_nothing(self, overlay: Path, watched: list[dict[str, Any]]) -> None:
         plain = checks.kustomize(overlay)
         added = [one for one in watched if one not in plain]
@@ -202,6 +213,7 @@ class TestMonitoring:
         assert {one["metadata"]["namespace"] for one in added} == {"tutelage"}
         assert [line for one in by_kind(added, "NetworkPolicy") for line in checks.findings(one)] == []
 
+    @pytest.mark.slow("subprocess")
     def test_prometheus_gets_to_rays_port_and_nowhere_else(self, watched: list[dict[str, Any]]) -> None:
         (policy,) = [one for one in watched if one["metadata"]["name"] == "prometheus-to-metrics"]
         (rule,) = policy["spec"]["ingress"]
@@ -209,6 +221,7 @@ class TestMonitoring:
         assert set(peer) == {"namespaceSelector", "podSelector"} and policy["spec"]["policyTypes"] == ["Ingress"]
         assert rule["ports"] == [{"protocol": "TCP", "port": KUBERAY_METRICS_PORT}]
 
+    @pytest.mark.slow("subprocess")
     def test_the_monitor_selects_the_pods_of_ray(self, watched: list[dict[str, Any]]) -> None:
         (monitor,) = by_kind(watched, "PodMonitor")
         (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
@@ -225,6 +238,7 @@ class TestMonitoring:
             assert not any(port["containerPort"] == KUBERAY_METRICS_PORT for port in ports)
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
 def test_who_reaches_the_internet_is_granted_nothing(overlay: Path) -> None:
     objects = checks.kustomize(overlay)
@@ -242,6 +256,7 @@ def test_who_reaches_the_internet_is_granted_nothing(overlay: Path) -> None:
     assert granted == ({"tutelage-head", "tutelage-worker"} if overlay.name == "eks" else set())
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
 def test_a_pull_secret_is_every_accounts_and_nothing_else_changes(overlay: Path, tmp_path: Path) -> None:
     with_secret = checks.kustomize(with_component(overlay, "pull-secret", tmp_path))

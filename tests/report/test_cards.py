@@ -133,6 +133,7 @@ def read_once(run_folder, tmp_path_factory):
     return gather(run.read, run.exists)
 
 
+@pytest.mark.slow("long")
 @settings(max_examples=50)
 @given(
     st.lists(hostile_text, min_size=6, max_size=6),

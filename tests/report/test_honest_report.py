@@ -75,6 +75,7 @@ def report_prose(page):
     return " ".join(re.sub(r"<[^>]+>", " ", bare).split())
 
 
+@pytest.mark.slow("long")
 def test_02_a_student_that_is_worse_never_breaks_even_with_its_teacher(tmp_path):
     report, page, table, card = report_shown(report_worse(report_run(tmp_path)))
     row = report["benchmark"]["economics"]["rows"][0]
@@ -163,6 +164,7 @@ def test_04_labels_that_begin_alike_are_told_apart_on_the_plots(tmp_path):
     assert "most frequent confusions" in page
 
 
+@pytest.mark.slow("long")
 @pytest.mark.filterwarnings("error")
 def test_04_very_many_labels_make_no_plot_that_nobody_can_read(tmp_path):
     labels = [f"label {k}" for k in range(120)]
@@ -172,6 +174,7 @@ def test_04_very_many_labels_make_no_plot_that_nobody_can_read(tmp_path):
     assert "120 labels: the figures show those that matter most" in page and page.count("<tr><th scope") < 120
 
 
+@pytest.mark.slow("long")
 @pytest.mark.parametrize(
     ("p50", "p95", "again", "said"),
     [

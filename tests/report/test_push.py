@@ -87,6 +87,7 @@ def left_beside(target):
     return [path.name for path in target.parent.iterdir() if path.name.startswith(f".{target.name}")]
 
 
+@pytest.mark.slow("long")
 def test_a_folder_holds_the_model_its_card_spec_and_report(run, at, tmp_path):
     before = {name: (run.root / name).read_bytes() for name in names(run.root)}
     target = tmp_path / "out" / "mine"
@@ -106,6 +107,7 @@ def loading_code(card):
     return found
 
 
+@pytest.mark.slow("long")
 def test_the_code_in_the_card_loads_the_model(at, tmp_path, monkeypatch, capsys, one_thread):
     push(at, str(tmp_path / "mine"))
     monkeypatch.chdir(tmp_path / "mine")
@@ -115,6 +117,7 @@ def test_the_code_in_the_card_loads_the_model(at, tmp_path, monkeypatch, capsys,
     assert all(1 / 3 <= float(score) <= 1 for score in said[1::2])
 
 
+@pytest.mark.slow("long")
 def test_the_code_in_a_runs_own_card_does_so_too(run, tmp_path, monkeypatch, capsys, one_thread):
     assert main(["report", str(run.root), "--json"]) == 0
     monkeypatch.chdir(run.root)
@@ -124,6 +127,7 @@ def test_the_code_in_a_runs_own_card_does_so_too(run, tmp_path, monkeypatch, cap
     assert DatasetCard.load(run.root / "cards" / "data.md").data.license == "unknown"
 
 
+@pytest.mark.slow("long")
 def test_a_pushed_student_is_the_one_that_was_trained(at, student, tmp_path, one_thread):
     from transformers import pipeline
 
@@ -134,6 +138,7 @@ def test_a_pushed_student_is_the_one_that_was_trained(at, student, tmp_path, one
     ]
 
 
+@pytest.mark.slow("long")
 def test_texts_leave_only_with_data(run, at, tmp_path):
     texts = {text[:40] for text in (*run.votes["text"], *run.predictions["text"])}
     assert push(at, str(tmp_path / "without")).texts == 0
@@ -152,6 +157,7 @@ def test_texts_leave_only_with_data(run, at, tmp_path):
         assert not [text for text in texts if text.encode() in (tmp_path / "with" / name).read_bytes()], name
 
 
+@pytest.mark.slow("subprocess")
 def test_datasets_loads_the_data(at, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     push(at, str(tmp_path / "mine"), data=True)
@@ -201,6 +207,7 @@ def test_no_path_of_the_machine_is_written(at, tmp_path):
         assert str(tmp_path).encode() not in (tmp_path / "mine" / name).read_bytes(), name
 
 
+@pytest.mark.slow("long")
 def test_an_earlier_push_is_replaced(at, tmp_path):
     target = tmp_path / "mine"
     target.mkdir()
@@ -248,6 +255,7 @@ def test_targets_that_will_not_do(run, at, tmp_path):
             push(at, to)
 
 
+@pytest.mark.slow("long")
 def test_a_push_that_breaks_off_leaves_the_old_one(at, tmp_path, monkeypatch):
     target = tmp_path / "mine"
     push(at, str(target))
@@ -404,6 +412,7 @@ def push_to(hub, run, tmp_path, *more, to="hf:anna/mine", **environment):
     return done
 
 
+@pytest.mark.slow("subprocess")
 def test_model_and_data_are_uploaded(run, hub, tmp_path):
     done = push_to(hub, run, tmp_path, "--data")
     assert done.returncode == 0, done.stderr
@@ -422,6 +431,7 @@ def test_model_and_data_are_uploaded(run, hub, tmp_path):
     assert "no texts of the data" in again.stdout
 
 
+@pytest.mark.slow("subprocess")
 def test_a_public_repository_is_asked_for_by_name(run, hub, tmp_path):
     assert push_to(hub, run, tmp_path, "--no-private").returncode == 0
     assert hub.repos["models", "anna/mine"]["private"] is False
@@ -430,6 +440,7 @@ def test_a_public_repository_is_asked_for_by_name(run, hub, tmp_path):
     assert "this model repository is public" in done.stderr
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize(
     ("to", "environment", "said"),
     [

@@ -74,6 +74,7 @@ def hostile_run(folder, hostile):
     return run.write()
 
 
+@pytest.mark.slow("long")
 @pytest.mark.parametrize("teacher", ["vllm", "recorded"])
 def test_page_holds_every_part(folder, teacher):
     run = folder() if teacher == "vllm" else folder().recorded()
@@ -162,6 +163,7 @@ def test_page_is_accessible(folder):
     assert len(page.all("h1")) == 1
 
 
+@pytest.mark.slow("long")
 def test_plots_follow_the_pages_colours_and_their_own_ids(folder):
     html, page = page_of(folder().write())
     plots = re.findall(r"<svg.*?</svg>", html, flags=re.S)
@@ -172,6 +174,7 @@ def test_plots_follow_the_pages_colours_and_their_own_ids(folder):
             assert target in page.ids
 
 
+@pytest.mark.slow("long")
 def test_same_figures_same_bytes(folder):
     run = folder().write()
     assert build_report(run.read, run.exists) == build_report(run.read, run.exists)

@@ -74,6 +74,7 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process.communicate()
 
 
+@pytest.mark.slow("subprocess")
 def test_the_second_run_is_refused_and_told_who_is_first(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     folder = Folder(str(tmp_path / "run"))
     message = f"another run is at work in this folder .process {holder.pid} on .*wait for it, stop it, or"
@@ -84,6 +85,7 @@ def test_the_second_run_is_refused_and_told_who_is_first(tmp_path: Path, holder:
         pass
 
 
+@pytest.mark.slow("subprocess")
 def test_a_killed_run_holds_nothing(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     holder.send_signal(signal.SIGKILL)
     holder.wait()
@@ -143,6 +145,7 @@ def test_of_two_that_start_at_once_the_last_writer_has_the_remote_lock(
 # A retry meets the lock of its predecessor ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize("kind", ["local", "share"])
 def test_a_patient_run_waits_for_another_to_end_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
@@ -158,6 +161,7 @@ def test_a_patient_run_waits_for_another_to_end_and_goes_on(
     assert said[-1].endswith(" s for it to end") and "waiting up to" in said[-1]
 
 
+@pytest.mark.slow("subprocess")
 def test_patience_has_an_end(tmp_path: Path, holder: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "STALE_LOCK_SECONDS", 0.3)
     start = time.monotonic()
@@ -178,6 +182,7 @@ def test_patience_with_a_lock_that_is_kept_fresh_has_an_end(remote: Folder, monk
 # Shares ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow("subprocess")
 def test_a_dead_machines_lock_on_a_share_is_taken_over(share: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     assert share.local is not None
     monkeypatch.setattr(lock, "STALE_LOCK_SECONDS", 1.0)

@@ -155,6 +155,7 @@ def test_the_field_table_has_a_row_for_every_field() -> None:
     assert "| `student.batch_size` | whole number, 1 to 4096 | `16` | Texts per training step. |" in rows
 
 
+@pytest.mark.slow("subprocess")
 def test_validating_is_quick_and_imports_nothing_heavy() -> None:
     code = (
         "import sys; from runner.spec import check_files, load_spec\n"
@@ -184,6 +185,7 @@ SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False,
 VALUES = st.recursive(SCALARS, lambda some: st.lists(some, max_size=3) | st.dictionaries(st.text(), some, max_size=3))
 
 
+@pytest.mark.slow("long")
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(FIELDS), VALUES), min_size=1, max_size=4))
 def test_any_value_in_any_field_gives_a_spec_or_a_spec_error(changes: list[tuple[str, object]]) -> None:

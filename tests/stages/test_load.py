@@ -163,6 +163,7 @@ word = st.sampled_from(
 label = st.sampled_from(["negative", "neutral", "positive"])
 
 
+@pytest.mark.slow("long")
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(train=st.lists(word, max_size=9), test=st.lists(st.tuples(word, label), max_size=9))
 def test_rows_in_are_rows_out_and_rows_dropped(job: Any, train: list[str], test: list[tuple[str, str]]) -> None:

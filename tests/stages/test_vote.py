@@ -240,6 +240,7 @@ def test_unanimous_rows_are_nearly_always_right(recorded: tuple[Folder, Folder],
     assert shares["two of three"] == pytest.approx(0.66, abs=0.01)
 
 
+@pytest.mark.slow("long")
 def test_another_prompt_of_the_same_model_makes_better_labels(data_dir: Path, job: Any, monkeypatch: Any) -> None:
     """The spec as it ships pools the votes with Mixtral's answers to a prompt without reasoning; judged on train."""
     monkeypatch.setenv("TUTELAGE_DATA", str(data_dir))

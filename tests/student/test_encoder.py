@@ -112,6 +112,7 @@ def test_padding_is_masked() -> None:
     assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
 
 
+@pytest.mark.slow("long")
 def test_predictions_do_not_depend_on_the_batch(folder: Path) -> None:
     model = Student.load(folder, 64, "fp32")
     counted: list[int] = []
@@ -126,6 +127,7 @@ def test_predictions_do_not_depend_on_the_batch(folder: Path) -> None:
     assert len(set(together.argmax(axis=1))) > 1, "a model that always says the same tests nothing"
 
 
+@pytest.mark.slow("long")
 @pytest.mark.parametrize("lanes", [1, 3, 30])
 def test_many_texts_are_predicted_in_windows_by_several_lanes(
     folder: Path, monkeypatch: pytest.MonkeyPatch, lanes: int
@@ -265,6 +267,7 @@ def test_a_folder_of_an_unknown_kind_is_no_student(tiny_model: Path, tmp_path: P
         Student.load(tmp_path)
 
 
+@pytest.mark.slow("long")
 def test_a_student_keeps_its_threads_also_where_a_prediction_fails_or_is_given_up(
     tiny_model: Path, tmp_path: Path
 ) -> None:

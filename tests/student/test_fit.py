@@ -450,6 +450,7 @@ def one_of_two(rank: int, model: Path, root: Path, size: int, accumulate: int) -
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow("long")
 @pytest.mark.parametrize(("size", "accumulate"), [(8, 1), (5, 2)])
 def test_two_workers_learn_what_one_learns(tiny_model: Path, tmp_path: Path, size: int, accumulate: int) -> None:
     """Without dropout, which is random for each worker; 41 rows leave a last batch of one, for two workers."""

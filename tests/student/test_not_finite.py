@@ -95,6 +95,7 @@ def run_train(job: Any, *overrides: str) -> tuple[Any, dict[str, Any]]:
     return context, train.run(context)
 
 
+@pytest.mark.slow("long")
 def test_15_four_rows_are_all_learned_from_and_it_is_said(job: Any, tiny_model: Path) -> None:
     context, summary = run_train(job, f"student.model={tiny_model}", "student.epochs=2")
     assert summary["rows"] == 4 and summary["held_out"] == 0
@@ -108,6 +109,7 @@ def test_15_four_rows_are_all_learned_from_and_it_is_said(job: Any, tiny_model: 
 TEXTS = ["Profit fell.", "A zebra stayed in Turku.", "Orders grew again, by much.", "  "]
 
 
+@pytest.mark.slow("long")
 @pytest.mark.parametrize(("fault", "precision"), [("fp16", "fp16"), ("fp16 bf16", "bf16"), ("fp16 bf16", "fp16")])
 def test_09_a_student_that_overflows_in_half_precision_computes_in_fp32(
     tiny_model: Path, tmp_path: Path, fault: str, precision: str
@@ -119,6 +121,7 @@ def test_09_a_student_that_overflows_in_half_precision_computes_in_fp32(
     assert np.isfinite(exact).all() and np.array_equal(found.predict(TEXTS), exact)
 
 
+@pytest.mark.slow("long")
 def test_09_a_text_that_overflows_in_half_precision_is_computed_again_in_fp32(tiny_model: Path, tmp_path: Path) -> None:
     damaged_student(tiny_model, tmp_path / "student", "zebra in fp16")
     exact = Student.load(tmp_path / "student", precision="fp32").predict(TEXTS)
@@ -127,6 +130,7 @@ def test_09_a_text_that_overflows_in_half_precision_is_computed_again_in_fp32(ti
     assert found.precision == "fp16" and found.recomputed == 1
 
 
+@pytest.mark.slow("long")
 @pytest.mark.parametrize("fault", ["always", "attention"])
 def test_09_a_student_whose_answers_are_never_finite_is_refused(tiny_model: Path, tmp_path: Path, fault: str) -> None:
     """Attention on processors takes scores that are NaN for nothing: the logits are finite, and mean nothing."""
@@ -148,6 +152,7 @@ def applied(folder: Path, out: Path, precision: str) -> tuple[list[dict[str, Any
     return Folder(str(out)).read_table("part.parquet").to_pylist(), tally.summary()
 
 
+@pytest.mark.slow("long")
 def test_09_what_is_not_finite_in_fp32_either_abstains_with_a_reason(tiny_model: Path, tmp_path: Path) -> None:
     folder = damaged_student(tiny_model, tmp_path / "s", "zebra")
     rows, summary = applied(folder, tmp_path / "out", "fp32")
@@ -160,6 +165,7 @@ def test_09_what_is_not_finite_in_fp32_either_abstains_with_a_reason(tiny_model:
     assert warning.startswith("1 of 4 texts got no label: the student's answers to them are not finite numbers")
 
 
+@pytest.mark.slow("long")
 def test_09_what_was_computed_again_is_said(tiny_model: Path, tmp_path: Path) -> None:
     folder = damaged_student(tiny_model, tmp_path / "s", "zebra in fp16")
     rows, summary = applied(folder, tmp_path / "out", "fp16")

@@ -169,6 +169,7 @@ def test_an_embedding_of_what_is_seen_gives_the_same_and_is_written_back() -> No
     assert changed == [1, 7, 9, 30] and torch.equal(now[7], before[7] + 1)
 
 
+@pytest.mark.slow("long")
 def test_training_is_that_of_the_whole_vocabulary(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -421,6 +421,7 @@ def test_25_a_thousand_labels_are_loaded_and_counted_without_long_lines(job: Any
     assert max(map(len, job.said.getvalue().splitlines())) < 600
 
 
+@pytest.mark.slow("long")
 def test_25_a_thousand_labels_are_scored_and_shown_by_their_worst_pairs() -> None:
     from runner.report import classes, plots
 

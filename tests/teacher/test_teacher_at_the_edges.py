@@ -423,6 +423,7 @@ def test_25_parts_of_a_branch_make_one_distribution() -> None:
     assert talk.records[0]["output_tokens"] == 3
 
 
+@pytest.mark.slow("long")
 def test_25_a_plan_counts_the_requests_of_a_row(job: Any) -> None:
     def plan(labels: str, *more: str) -> dict[str, Any]:
         live = ("teacher.engine=vllm", "teacher.model=catalog:smollm2-135m-instruct", "teacher.columns=[]")

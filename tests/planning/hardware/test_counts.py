@@ -207,6 +207,7 @@ def vllms() -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.slow("vllm")
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
 @pytest.mark.parametrize("number", range(len(CASES)), ids=IDS)
 def test_each_rank_has_the_weights_and_the_cache_that_vllm_gives_it(number: int, vllms: list[dict[str, Any]]) -> None:
@@ -218,6 +219,7 @@ def test_each_rank_has_the_weights_and_the_cache_that_vllm_gives_it(number: int,
     assert cache.bytes_per_token * cache.block == vllms[number]["page"]
 
 
+@pytest.mark.slow("long")
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
 def test_latent_attention_and_what_else_is_vllms() -> None:
     import torch
