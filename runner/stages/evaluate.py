@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from runner.cluster.resources import Resources
@@ -17,23 +16,14 @@ from runner.spec import Spec
 from runner.stages.contract import Context, always, one_student, versioned
 from runner.student import finite
 from runner.student.trained import StudentRef, chosen_student
+from runner.tasks.kinds import task_of
 
 NAME = "evaluate"
 NEEDS = ("load", "vote", "train", "export")
 VERSION = 1
 
-PREDICTIONS = pa.schema(
-    [
-        ("id", pa.string()),
-        ("text", pa.large_string()),
-        ("label", pa.string()),
-        ("teacher_label", pa.string()),
-        ("teacher_probabilities", pa.list_(pa.float64())),
-        ("student_label", pa.string()),
-        ("student_probabilities", pa.list_(pa.float64())),
-    ]
-)
-WRITES = {"predictions.parquet": PREDICTIONS, "evaluate.json": None}
+SYSTEMS = ("teacher", "student")
+WRITES = {"predictions.parquet": None, "evaluate.json": None}
 
 wanted, demands = always, one_student
 
@@ -47,7 +37,7 @@ def key(spec: Spec) -> dict[str, Any]:
 
 def run(context: Context) -> dict[str, Any]:
     """Score both, compare them pairwise, keep every prediction."""
-    spec, labels = context.spec, context.spec.task.labels
+    spec, scoring = context.spec, task_of(context.spec).scoring
     test = context.inputs["load"].read_table("test.parquet").to_pylist()
     votes = context.inputs["vote"].read_table("votes.parquet").to_pylist()
     teacher = {row["id"]: row for row in votes if row["split"] == "test"}
@@ -57,48 +47,44 @@ def run(context: Context) -> dict[str, Any]:
         student=chosen_student(spec, context.inputs),
         texts=[row["text"] for row in test],
     )
-    student = finite.labels_of(labels, predicted["probabilities"])
-    warnings = finite.said_of(student.count(None), len(test), predicted["recomputed"], predicted["precision"])
+    student = scoring.answers(spec, predicted["answers"])
+    unanswered = sum(answer["label"] is None for answer in student)
+    warnings = finite.said_of(unanswered, len(test), predicted["recomputed"], predicted["precision"])
     context.progress.warn(warnings, NAME)
+    columns = [field.name for field in scoring.ANSWER]
     rows = [
-        {
-            "id": row["id"],
-            "text": row["text"],
-            "label": row["label"],
-            "teacher_label": teacher.get(row["id"], {}).get("label"),
-            "teacher_probabilities": teacher.get(row["id"], {}).get("probabilities"),
-            "student_label": label,
-            "student_probabilities": None if label is None else probabilities.tolist(),
-        }
-        for row, label, probabilities in zip(test, student, predicted["probabilities"], strict=True)
+        {name: row[name] for name in ("id", "text", "label")}
+        | {f"teacher_{name}": teacher.get(row["id"], {}).get(name) for name in columns}
+        | {f"student_{name}": answer[name] for name in columns}
+        for row, answer in zip(test, student, strict=True)
     ]
-    context.here.write_table("predictions.parquet", pa.Table.from_pylist(rows, schema=PREDICTIONS))
+    context.here.write_table("predictions.parquet", pa.Table.from_pylist(rows, schema=predictions(spec)))
     result = compare(spec, rows) | {"others": others(spec, rows)}
     context.here.write_json("evaluate.json", result)
-    scores = {who: {name: result[who][name] for name in ("accuracy", "macro_f1")} for who in ("teacher", "student")}
+    scores = {who: {name: result[who][name] for name in scoring.SUMMARY} for who in SYSTEMS}
     return scores | {"warnings": warnings}
 
 
-def compare(spec: Spec, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Both scores, McNemar's test, and how often the student says what the teacher said."""
-    from runner.tasks.single_label import metrics  # scikit-learn takes a second to load, which `plan` should not pay
+def predictions(spec: Spec) -> pa.Schema:
+    """The columns of ``predictions.parquet``: the experts' answer, and those of teacher and student."""
+    task = task_of(spec)
+    row = [pa.field("id", pa.string()), pa.field("text", pa.large_string()), pa.field("label", task.gold.VALUE)]
+    given = [field.with_name(f"{who}_{field.name}") for who in SYSTEMS for field in task.scoring.ANSWER]
+    return pa.schema([*row, *given])
 
-    labels = spec.task.labels
-    even = [1.0 / len(labels)] * len(labels)
-    truth, said = _said(rows)
-    draws = (spec.evaluate.resamples, spec.evaluate.seed)
-    scores = {
-        who: metrics.score(
-            labels, truth, said[who], np.array([row[f"{who}_probabilities"] or even for row in rows]), *draws
-        )
-        for who in said
-    }
-    agree = sum(t is not None and t == s for t, s in zip(said["teacher"], said["student"], strict=True))
+
+def compare(spec: Spec, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Both scores, the paired test, and how often the student's answer is the teacher's."""
+    scoring = task_of(spec).scoring
+    truth = [row["label"] for row in rows]
+    given = {who: _answers(spec, rows, who) for who in SYSTEMS}
+    teacher, student = ([answer["label"] for answer in given[who]] for who in SYSTEMS)
+    agree = sum(t is not None and t == s for t, s in zip(teacher, student, strict=True))
     return {
-        "labels": list(labels),
+        **scoring.about(spec),
         "rows": len(rows),
-        **scores,
-        "mcnemar": metrics.mcnemar(truth, said["teacher"], said["student"]),
+        **{who: scoring.score(spec, truth, given[who]) for who in SYSTEMS},
+        scoring.PAIRED: scoring.paired(truth, teacher, student),
         "student_agrees_with_teacher": agree / len(rows),
     }
 
@@ -107,37 +93,33 @@ def others(spec: Spec, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Each recorded annotator on the rows that it has, with teacher and student on exactly those rows.
 
     By name: ``rows``, ``missing`` (test rows that it lacks), ``conflicting`` (left out: the file has them with several
-    labels), the scores of ``annotator``, the accuracy of ``teacher`` and ``student``, and McNemar's test of the
+    answers), the scores of ``annotator``, the primary figure of ``teacher`` and ``student``, and the paired test of the
     annotator (a) against each of them (b).
     """
-    from runner.tasks.single_label import metrics
-
+    scoring = task_of(spec).scoring
     result = {}
-    for name, found in annotators.read_all(spec, rows).items():
-        common = [row for row in rows if row["id"] in found.labels]
-        truth, said = _said(common)
-        given = [found.labels[row["id"]] for row in common]
+    for name, annotator in annotators.read_all(spec, rows).items():
+        common = [row for row in rows if row["id"] in annotator.labels]
+        truth, given = [row["label"] for row in common], [annotator.labels[row["id"]] for row in common]
+        systems = {who: [row[f"{who}_label"] for row in common] for who in SYSTEMS}
         result[name] = {
             "rows": len(common),
             "missing": len(rows) - len(common),
-            "conflicting": found.conflicting,
-            "annotator": metrics.score(
-                spec.task.labels, truth, given, None, spec.evaluate.resamples, spec.evaluate.seed
-            ),
-            **{who: {"accuracy": float(np.mean(np.array(truth) == np.array(said[who], object)))} for who in said},
-            "mcnemar": {who: metrics.mcnemar(truth, given, said[who]) for who in said},
+            "conflicting": annotator.conflicting,
+            "annotator": scoring.score(spec, truth, [{"label": label} for label in given]),
+            **{who: {scoring.PRIMARY: scoring.primary(truth, systems[who])} for who in SYSTEMS},
+            scoring.PAIRED: {who: scoring.paired(truth, given, systems[who]) for who in SYSTEMS},
         }
     return result
 
 
-def _said(rows: list[dict[str, Any]]) -> tuple[list[str], dict[str, list[str | None]]]:
-    """The experts' labels, and those of teacher and student."""
-    said = {who: [row[f"{who}_label"] for row in rows] for who in ("teacher", "student")}
-    return [row["label"] for row in rows], said
+def _answers(spec: Spec, rows: list[dict[str, Any]], who: str) -> list[dict[str, Any]]:
+    columns = [field.name for field in task_of(spec).scoring.ANSWER]
+    return [{name: row[f"{who}_{name}"] for name in columns} for row in rows]
 
 
 def predict(student: StudentRef, texts: list[str]) -> dict[str, Any]:
-    """The student's ``probabilities``, computed where the student runs, and how many had to be computed again."""
+    """The student's raw ``answers``, computed where the student runs, and how many had to be computed again."""
     model = student.open()
-    found = model.predict(texts).astype(float)
-    return {"probabilities": found, "recomputed": model.recomputed, "precision": model.precision}
+    answers = model.predict(texts).astype(float)
+    return {"answers": answers, "recomputed": model.recomputed, "precision": model.precision}

@@ -79,6 +79,35 @@ class Judging(Protocol):
         """
 
 
+class Scoring(Protocol):
+    """How good answers are against the experts': asked by evaluate.
+
+    An *answer* is what a system says of a row: a mapping with the value as ``label`` (None: an abstention, which is
+    wrong) and the other columns of ``ANSWER``, where the system has them. ``PRIMARY`` names the figure that decides,
+    ``SUMMARY`` those of the stage's marker, and ``PAIRED`` the test of two systems on the same rows.
+    """
+
+    PRIMARY: str
+    SUMMARY: tuple[str, ...]
+    PAIRED: str
+    ANSWER: tuple[pa.Field, ...]
+
+    def about(self, spec: Spec) -> dict[str, Any]:
+        """What a reader of the scores must know of the task; it stands first in ``evaluate.json``."""
+
+    def answers(self, spec: Spec, predicted: Any) -> list[dict[str, Any]]:
+        """The student's answers from what its model gave for all rows."""
+
+    def score(self, spec: Spec, truth: Sequence[Value], given: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Every figure about one system, JSON-able, with ``rows`` and the interval of ``PRIMARY`` in ``ci95``."""
+
+    def primary(self, truth: Sequence[Value], given: Sequence[Value | None]) -> float:
+        """The primary figure alone, from values."""
+
+    def paired(self, truth: Sequence[Value], a: Sequence[Value | None], b: Sequence[Value | None]) -> dict[str, Any]:
+        """Whether two systems are equally good on the same rows, JSON-able."""
+
+
 class TaskKind(Protocol):
     """One kind of task."""
 
@@ -92,3 +121,6 @@ class TaskKind(Protocol):
 
     @property
     def judging(self) -> Judging: ...
+
+    @property
+    def scoring(self) -> Scoring: ...

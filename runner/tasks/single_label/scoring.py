@@ -1,0 +1,59 @@
+"""How good labels are against the experts', and which of two systems is better on the same texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from runner.spec import Spec
+from runner.student import finite
+
+PRIMARY = "accuracy"
+SUMMARY = ("accuracy", "macro_f1")
+PAIRED = "mcnemar"
+
+ANSWER = (pa.field("label", pa.string()), pa.field("probabilities", pa.list_(pa.float64())))
+
+
+def about(spec: Spec) -> dict[str, Any]:
+    """The labels, in the order of every list of probabilities."""
+    return {"labels": list(spec.task.labels)}
+
+
+def answers(spec: Spec, predicted: NDArray[np.floating[Any]]) -> list[dict[str, Any]]:
+    """The student's label with its probabilities, shape ``(rows, labels)``; None for both where they are not finite."""
+    return [
+        {"label": label, "probabilities": None if label is None else probabilities.tolist()}
+        for label, probabilities in zip(finite.labels_of(spec.task.labels, predicted), predicted, strict=True)
+    ]
+
+
+def score(spec: Spec, truth: Sequence[str], given: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Accuracy, F1, calibration and intervals (:func:`runner.tasks.single_label.metrics.score`).
+
+    Where answers have probabilities, one that lacks them counts as undecided: it is no better than chance.
+    """
+    from runner.tasks.single_label import metrics  # scikit-learn and scipy take a second to load
+
+    labels = spec.task.labels
+    even = [1.0 / len(labels)] * len(labels)
+    known = any("probabilities" in answer for answer in given)
+    probabilities = np.array([answer.get("probabilities") or even for answer in given]) if known else None
+    predicted = [answer["label"] for answer in given]
+    return metrics.score(labels, truth, predicted, probabilities, spec.evaluate.resamples, spec.evaluate.seed)
+
+
+def primary(truth: Sequence[str], given: Sequence[str | None]) -> float:
+    """The accuracy of labels alone."""
+    return float(np.mean([label == true for label, true in zip(given, truth, strict=True)]))
+
+
+def paired(truth: Sequence[str], a: Sequence[str | None], b: Sequence[str | None]) -> dict[str, Any]:
+    """McNemar's test (:func:`runner.tasks.single_label.metrics.mcnemar`)."""
+    from runner.tasks.single_label import metrics  # scikit-learn and scipy take a second to load
+
+    return metrics.mcnemar(truth, a, b)
