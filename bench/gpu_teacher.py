@@ -71,13 +71,13 @@ def _ours(job: dict[str, Any]) -> dict[str, Any]:
         found["start_seconds"] = round(time.perf_counter() - start, 2)
         found["memory"] = _memory(seen, before)
         found["direct"] = _measured(label, job, "direct", seen)
-        opened, engine = worker._open, seen["labellers"][0]._engine
+        opened, engine = worker.open_engine, seen["labellers"][0]._engine
         # The second actor asks the same engine: two would not fit beside each other.
-        worker._open = lambda *_: (engine, Path(_folder(job)))
+        worker.open_engine = lambda *_: (engine, Path(_folder(job)))
         try:
             found["cot"] = _measured(bench.actor(_folder(job), spec_for(job, "cot")), job, "cot", seen)
         finally:
-            worker._open = opened
+            worker.open_engine = opened
     return found
 
 

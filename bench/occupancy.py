@@ -96,7 +96,7 @@ def labelled(batches: Iterable[pa.Table], concurrent: int, sequences: int) -> Si
 
     spec = load_spec(str(ROOT / "specs" / "financial-sentiment.yaml"))
     engine = Simulated(sequences)
-    opened, worker._open = worker._open, lambda *_: (engine, None)
+    opened, worker.open_engine = worker.open_engine, lambda *_: (engine, None)
     try:
         with tempfile.TemporaryDirectory() as folder:
             actor = worker.Labeller("vllm", "", asking_of(spec), settings_of(spec.teacher), folder)
@@ -105,7 +105,7 @@ def labelled(batches: Iterable[pa.Table], concurrent: int, sequences: int) -> Si
                 list(pool.map(actor, batches))
             actor.close()
     finally:
-        worker._open = opened
+        worker.open_engine = opened
     return engine
 
 

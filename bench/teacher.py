@@ -292,7 +292,7 @@ def bare(model: str, spec: Any) -> Label:
     from runner.engines.protocol import Reply, ScoreTokens
     from runner.engines.vllm import VllmEngine, block_tokens
     from runner.tasks.single_label.label_trie import LabelTrie
-    from runner.teacher.prompt import Renderer
+    from runner.teacher.renderer import Renderer
     from runner.teacher.request import prompt_task, settings_of
 
     engine = VllmEngine(Path(model), settings_of(spec.teacher))

@@ -12,8 +12,8 @@ from runner.cluster.resources import Resources
 from runner.data.reading import row_id
 from runner.stages.contract import Context
 from runner.tasks.single_label.calibrate import content_free_texts
+from runner.teacher.open_engine import cut_words
 from runner.teacher.request import STAGE, asks_content_free
-from runner.teacher.worker import cut_words
 
 
 def content_free_rows(context: Context, rows: pa.Table) -> pa.Table:

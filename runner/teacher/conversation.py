@@ -16,7 +16,7 @@ from runner.rundir.folder import fingerprint
 from runner.tasks.single_label.answers import read_label
 from runner.tasks.single_label.label_trie import LabelTrie, NotFiniteError
 from runner.tasks.single_label.votes import next_votes
-from runner.teacher.prompt import Renderer
+from runner.teacher.renderer import Renderer
 
 REASK_TOKENS = 32
 """The second question asks for a label and nothing else."""

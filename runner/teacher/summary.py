@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,31 @@ from runner.teacher.answer_store import folder_of
 from runner.teacher.budget import spent
 
 LONGEST = 10
+
+
+def summary_of(
+    spec: Spec, answers: pa.Table, rows: pa.Table, failures: Mapping[str, str], generated: int
+) -> dict[str, Any]:
+    """One teacher's answers to ``rows``, of which ``failures`` have none, and ``generated`` were asked about now."""
+    answers = answers.filter(pc.equal(answers["kind"], "row"))
+    answered = pc.count_distinct(answers["id"]).as_py()
+    seconds = pc.sum(answers["seconds"]).as_py()
+    return {
+        "rows": answered,
+        "generated": min(generated, answered),
+        "reused": max(0, answered - generated) if seconds else 0,
+        "failures": len(rows) - answered,
+        "failures_by_reason": dict(Counter(reason.split(":")[0] for reason in failures.values())),
+        "replies": len(answers),
+        "seconds": seconds,
+        "rows_per_second": answered / seconds if seconds else None,
+        "prompt_tokens": pc.sum(answers["prompt_tokens"]).as_py(),
+        "output_tokens": pc.sum(answers["output_tokens"]).as_py(),
+        "engine": spec.teacher.engine,
+        "model": spec.teacher.model,
+        **provenance(spec),
+        "longest": longest_prompts(answers, rows) if seconds else [],
+    }
 
 
 def summary_of_all(context: Context, summaries: list[dict[str, Any]]) -> dict[str, Any]:

@@ -7,31 +7,29 @@ Ray: the cluster calls it, from several threads.
 
 from __future__ import annotations
 
-import os
 import queue
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from runner import models
-from runner.engines.endpoint import TOKEN_VARIABLE, Endpoint, EndpointEngine
-from runner.engines.noop import NoopEngine
-from runner.engines.protocol import Engine, Reply, Sample, Sampling
-from runner.engines.vllm import EngineSettings, VllmEngine, block_tokens
+from runner.engines.endpoint import Endpoint
+from runner.engines.protocol import Reply, Sampling
+from runner.engines.vllm import EngineSettings, block_tokens
 from runner.models import folder
 from runner.rundir.folder import Folder
 from runner.system.errors import EngineError, TutelageError, first_line
-from runner.tasks.single_label import calibrate
 from runner.tasks.single_label.label_trie import LabelTrie, NotFiniteError
 from runner.teacher.batch import Batch, Clock
+from runner.teacher.cache_warnings import cache_warnings
 from runner.teacher.conversation import REASK_TOKENS, Ask, Ballot, Conversation, Distribution, Votes
 from runner.teacher.examples import CHOSEN
 from runner.teacher.live import Finished, Start, Tell, silent
-from runner.teacher.prompt import CONTROL_LEFT, Example, Renderer, Task, end_tokens
+from runner.teacher.open_engine import open_engine
+from runner.teacher.prompt import Example, Task
+from runner.teacher.renderer import CONTROL_LEFT, Renderer, end_tokens
 
 EARLIER = pa.list_(pa.struct([("vote", pa.int32()), ("attempt", pa.int32()), ("text", pa.large_string())]))
 QUESTIONS = pa.schema(
@@ -59,19 +57,6 @@ NOT_FINITE = (
 
 UNDER_WAY = 1024
 """Requests of one batch that are in the engine at once: with many labels a row takes hundreds, each a whole prompt."""
-
-PROBE = "Net sales rose in the second quarter of the year"
-TOO_SHORT_TO_KEEP = (
-    "the engine keeps {block} tokens of a prompt together, and what all prompts share has {shared}: it is computed "
-    "again for every row. "
-)
-PUT_LAST = "Put {{text}} at the end of teacher.template"
-SHOW_ALIKE = "task.examples.select: diverse shows all rows the same examples"
-SHOW_MORE = "More examples or longer instructions, up to {block} tokens, would cost nothing"
-NOTHING_KEPT = (
-    "the engine kept nothing of the {shared} tokens that all prompts share, and computes them again for every row: "
-    "it has no prefix cache for this model"
-)
 
 RENDERERS = 10_000
 """Sets of examples whose prompt is kept ready."""
@@ -123,7 +108,8 @@ class Labeller:
         self._renderers: dict[tuple[int, ...], Renderer] = {}
         self._failed: TutelageError | None = None
         try:
-            self._engine, self._folder = _open(engine, (model, revision), asking.task, settings, endpoint, start)
+            opened = open_engine(engine, (model, revision), asking.task, settings, endpoint, start)
+            self._engine, self._folder = opened
             # The part that all rows share is lengthened to whole blocks of the cache; with examples of each row's own
             # it is short, and ends somewhere else.
             block = self._engine.block_tokens or block_tokens(settings)
@@ -138,7 +124,7 @@ class Labeller:
             start.begin("warm-up")
             self._warm_up()
             start.end()
-            for warning in self._doubts():
+            for warning in cache_warnings(self._engine, self._renderer, settings, own_examples=bool(asking.pool)):
                 tell({"warning": warning})
         except TutelageError as error:
             # Raised from the constructor it would count as a dead actor and be tried again.
@@ -298,80 +284,12 @@ class Labeller:
             raise EngineError(f"the teacher's engine could not answer: {failed['warm-up']}")
         self._clock = Clock()
 
-    def _doubts(self) -> list[str]:
-        """What makes this teacher slower or less sure than it could be, as the tokenizer and a second request tell."""
-        task = self._asking.task
-        try:
-            text_ids = self._renderer.text_ids(PROBE)
-            seam = None if task.template else self._renderer.seam(PROBE)
-        except ValueError:  # a word of the probe is a control token of this model
-            return []
-        found = (
-            [f"the teacher's tokenizer cuts the prompt in other tokens than the model knows: {seam}"] if seam else []
-        )
-        block, shared = self._engine.block_tokens, len(self._renderer.head)
-        if block is None or self._settings.options.get("enable_prefix_caching") is False:
-            return found
-        if shared < block:
-            way = PUT_LAST if task.template else SHOW_ALIKE if self._asking.pool else SHOW_MORE
-            return [*found, TOO_SHORT_TO_KEEP.format(block=block, shared=shared) + way.format(block=block)]
-        cached = self._cached_tokens(self._renderer.prompt(text_ids))
-        return found if cached else [*found, NOTHING_KEPT.format(shared=shared)]
-
-    def _cached_tokens(self, prompt: Sequence[int]) -> int | None:
-        """How many tokens of a prompt the engine did not have to compute again."""
-        inbox: queue.SimpleQueue[Reply | Exception] = queue.SimpleQueue()
-        one = Sample(Sampling(temperature=0.0, top_p=1.0, top_k=0, max_tokens=1), seed=0)
-        self._engine.submit(prompt, one, inbox.put)
-        reply = inbox.get()
-        return None if isinstance(reply, Exception) else reply.cached
-
     def _label_trie(self) -> LabelTrie:
         try:
             named = folder.end_tokens(self._folder) if self._folder else []
             return LabelTrie.build(self._renderer.label_ids(), *end_tokens(self._engine.tokenizer, named))
         except ValueError as error:
             raise EngineError(f"the model cannot tell the labels apart: {error}; rename them") from error
-
-
-def _open(
-    engine: str,
-    model: tuple[str, str | None],
-    task: Task,
-    settings: EngineSettings,
-    endpoint: Endpoint | None,
-    start: Start,
-) -> tuple[Engine, Path | None]:
-    """The engine, and the folder of its model or tokenizer."""
-    if engine == "noop":
-        return NoopEngine(task.labels, settings.options.get("seconds", 0.0)), None
-    if endpoint is None:
-        place = models.ensure(*model, progress=start.fetching, who="teacher.model")
-        start.begin("load")
-        return VllmEngine(place, settings), place
-    from runner.student.load import load_tokenizer  # in the actor only: the driver needs no torch
-
-    token = os.environ.get(TOKEN_VARIABLE)
-    place = models.ensure(*model, progress=start.fetching, who="teacher.model", weights=False)
-    start.begin("connect")
-    tokenizer = load_tokenizer(place)
-    how: dict[str, Any] = {"token": token, "allow_external": endpoint.allow_external}
-    server = EndpointEngine(endpoint.url, endpoint.model, tokenizer, endpoint.concurrency, **how)
-    if server.max_context is not None and server.max_context < settings.max_context:
-        server.close()
-        raise EngineError(
-            f"the server holds contexts of {server.max_context} tokens, teacher.max_context is "
-            f"{settings.max_context}: set it to {server.max_context}, or start the server with a larger --max-model-len"
-        )
-    return server, place
-
-
-def cut_words(model: str, revision: str | None, weights: bool, words: list[str]) -> list[list[str]]:
-    """Words cut into the tokens of the teacher's tokenizer; runs where the model is."""
-    from runner.student.load import load_tokenizer  # as above
-
-    place = models.ensure(model, revision, who="teacher.model", weights=weights)
-    return calibrate.tokens(load_tokenizer(place), words)
 
 
 def _post(

@@ -42,7 +42,7 @@ student: {{model: "catalog:all-minilm-l6-v2"}}
 DRIVER = """\
 import json, os, sys, time
 from dataclasses import replace
-import runner.stages.label as label
+import runner.teacher.generate as generate
 from runner.commands.cli import main
 from runner.teacher.worker import Labeller
 
@@ -69,7 +69,7 @@ class Seen(Labeller):
         return super().__call__(batch)
 
 
-label.Labeller = Seen
+generate.Labeller = Seen
 sys.exit(main(sys.argv[2:]))
 """
 

@@ -44,7 +44,7 @@ from runner.student.embed import Encoder
 from runner.student.load import load_classifier, load_tokenizer
 from runner.system import sanitize
 from runner.system.errors import DataError, ModelError
-from runner.teacher.prompt import render_chat
+from runner.teacher.renderer import render_chat
 
 ROOT = Path(__file__).parents[2]
 CANARY = "canary5fb1c0de"

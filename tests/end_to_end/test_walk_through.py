@@ -63,9 +63,10 @@ from runner.system.errors import BusyError, DataError, EngineError, ModelError, 
 from runner.tasks.single_label import calibrate, recorded
 from runner.tasks.single_label.answers import read_label
 from runner.tasks.single_label.label_trie import LabelTrie
-from runner.teacher import answer_store, failures, summary
+from runner.teacher import answer_store, budget_share, failures, summary
 from runner.teacher.budget import Spent, seconds_left
-from runner.teacher.prompt import Task, end_tokens
+from runner.teacher.prompt import Task
+from runner.teacher.renderer import end_tokens
 from runner.teacher.worker import QUESTIONS, Asking, Labeller
 
 ROOT = Path(__file__).parents[2]
@@ -524,9 +525,9 @@ def test_19_the_budget_is_the_runs_and_not_each_teachers(job: Any) -> None:
     job.do("load", *also)
     context = job.context("label", spec)
     rows = label._rows(context.inputs["load"])
-    assert label._seconds_for(context, rows, spec, 0) == 1200
+    assert budget_share.seconds_for(context, rows, spec, 0) == 1200
     answer_store.answers_folder(job.run, spec).write_json("spent.json", {"seconds": 3600.0, "replica_seconds": 3600.0})
-    assert [label._seconds_for(context, rows, spec, number) for number in range(3)] == [0, 0, 0]
+    assert [budget_share.seconds_for(context, rows, spec, number) for number in range(3)] == [0, 0, 0]
     assert make_plan(spec, job.run).teacher["budget"] == {"hours": 1.0, "left_hours": 0.0}
     assert seconds_left(spec.teacher, Spent(600.0, 600.0)) == 3000
 

@@ -31,10 +31,11 @@ from runner.spec.prices import SHIPPED, load_prices
 from runner.stages import benchmark, label, pipeline
 from runner.student.load import load_tokenizer
 from runner.system.errors import ModelError, UserError
-from runner.teacher import answer_store, content_free
+from runner.teacher import answer_store, budget_share, content_free
 from runner.teacher import summary as summary_module
 from runner.teacher.batch import ANSWERS
 from runner.teacher.budget import Spending, Spent, seconds_left, spent
+from runner.teacher.generate import generate
 
 
 def test_02_no_price_gives_no_money(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +81,7 @@ def test_19_one_budget_for_all_teachers_in_all_commands(job: Any) -> None:
     assert len(set(stores)) == 3
 
     def share(number: int) -> float:
-        return label._seconds_for(context, rows, spec, number)
+        return budget_share.seconds_for(context, rows, spec, number)
 
     assert share(0) == 1200
     stores[0].write_json("spent.json", {"seconds": 600.0, "replica_seconds": 600.0})
@@ -88,7 +89,7 @@ def test_19_one_budget_for_all_teachers_in_all_commands(job: Any) -> None:
     stores[1].write_json("spent.json", {"seconds": 3000.5, "replica_seconds": 3000.5})
     assert share(2) == 0
     third, asked = replace(context, spec=spec.teachers()[2]), waiting(context, spec, 2)
-    assert label._generate(third, asked, stores[2], 0.0, 1)[0], "each row has its reason"
+    assert generate(third, asked, stores[2], 0.0, 1)[0], "each row has its reason"
     assert not context.cluster.started, "an engine that may ask nothing is not started"
     plan = make_plan(spec, job.run)
     assert plan.teacher["budget"] == {"hours": 1.0, "left_hours": 0.0}

@@ -30,7 +30,8 @@ from runner.rundir.folder import Folder
 from runner.system.errors import EngineError
 from runner.tasks.single_label.label_trie import softmax
 from runner.teacher.answer_store import read_answers
-from runner.teacher.prompt import Renderer, Task, answer_schema
+from runner.teacher.prompt import Task, answer_schema
+from runner.teacher.renderer import Renderer
 from runner.teacher.worker import QUESTIONS, Asking, Labeller
 
 pytest.importorskip("vllm")

@@ -23,6 +23,7 @@ from runner.cluster.node_demand import LATER, NODES
 from runner.cluster.node_types import count_placements
 from runner.cluster.resources import Resources
 from runner.engines.noop import NoopEngine
+from runner.engines.vllm import engine_options
 from runner.kubernetes.manifest import render
 from runner.kubernetes.options import RenderOptions
 from runner.observe.progress import Progress
@@ -33,7 +34,6 @@ from runner.planning.replicas import SHARED_TOKENS, worth_starting
 from runner.rundir.folder import Folder
 from runner.spec import Spec, load_spec
 from runner.stages import pipeline
-from runner.stages.label import engine_options
 from runner.teacher import worker
 from runner.teacher.request import settings_of
 
@@ -214,7 +214,7 @@ def live(
     on_demand = {"name": NODES, "value": LATER} in head
     progress.cluster = SimulatedCluster("ray:6379", 1800.0, on_demand=on_demand, world=world, lengths=lengths)
     progress.began = {}
-    opened = mock.patch.object(worker, "_open", lambda *_: (NoopEngine(spec.task.labels), None))
+    opened = mock.patch.object(worker, "open_engine", lambda *_: (NoopEngine(spec.task.labels), None))
     paying = mock.patch("runner.stages.label.worth_starting", lambda *_: replicas or spec.teacher.resources.replicas[0])
     with simulated_time(world.clock), opened, paying:
         world.until_ready()

@@ -10,7 +10,8 @@ import pytest
 from runner.engines.noop import NoopTokenizer
 from runner.engines.protocol import Reply, Sample, Sampling
 from runner.teacher.conversation import REASK_TOKENS, Ask, Ballot, Votes, counted, missing, readings
-from runner.teacher.prompt import Renderer, Task
+from runner.teacher.prompt import Task
+from runner.teacher.renderer import Renderer
 
 LABELS = ("negative", "neutral", "positive")
 TASK = Task(LABELS, "Label it.", (), "cot")

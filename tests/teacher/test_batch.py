@@ -49,7 +49,7 @@ class Scripted:
 @pytest.fixture
 def actor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     def make(engine: Scripted, kind: str = "direct", template: str | None = None, **more: Any) -> Labeller:
-        monkeypatch.setattr(worker, "_open", lambda *_: (engine, None))
+        monkeypatch.setattr(worker, "open_engine", lambda *_: (engine, None))
         task = Task(LABELS, "Label it.", (), kind, template)
         asking = Asking(task, 3, True, Sampling(temperature=0.8, top_p=1.0, top_k=20, max_tokens=64), 0)
         made = Labeller("vllm", "", asking, EngineSettings(4096, 0, 0), str(tmp_path / "answers"), **more)

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from runner.teacher.parts import part_tokenizer
-from runner.teacher.prompt import Example, Renderer, Task, messages, render_chat
+from runner.teacher.prompt import Example, Task, messages
+from runner.teacher.renderer import Renderer, render_chat
 
 MIXTRAL = (
     "{{ '<s>' }}{% for message in messages %}"

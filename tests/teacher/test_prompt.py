@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from runner import models
 from runner.tasks.single_label.label_trie import LabelTrie
 from runner.teacher.parts import part_tokenizer
-from runner.teacher.prompt import Example, Renderer, Task, ask_again, messages, neutralise, render_chat
+from runner.teacher.prompt import Example, Task, ask_again, messages
+from runner.teacher.renderer import Renderer, neutralise, render_chat
 
 EXAMPLES = (Example("Sales doubled.", "positive", "More sales."), Example("It makes\npaper.", "neutral", ""))
 TASK = Task(("negative", "neutral", "positive"), "You label sentences.\n", EXAMPLES)

@@ -33,7 +33,8 @@ from runner.teacher import summary as summary_module
 from runner.teacher.batch import ANSWERS
 from runner.teacher.conversation import Distribution
 from runner.teacher.live import Finished, Live, Start
-from runner.teacher.prompt import Task, end_tokens
+from runner.teacher.prompt import Task
+from runner.teacher.renderer import end_tokens
 from runner.teacher.worker import QUESTIONS, Asking, Labeller
 
 TEACHER_LABELS = ("negative", "neutral", "positive")

@@ -1,0 +1,57 @@
+"""Start a teacher's engine, or its tokenizer alone, where the work is done."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from runner import models
+from runner.engines.endpoint import TOKEN_VARIABLE, Endpoint, EndpointEngine
+from runner.engines.noop import NoopEngine
+from runner.engines.protocol import Engine
+from runner.engines.vllm import EngineSettings, VllmEngine
+from runner.system.errors import EngineError
+from runner.tasks.single_label import calibrate
+from runner.teacher.live import Start
+from runner.teacher.prompt import Task
+
+
+def open_engine(
+    engine: str,
+    model: tuple[str, str | None],
+    task: Task,
+    settings: EngineSettings,
+    endpoint: Endpoint | None,
+    start: Start,
+) -> tuple[Engine, Path | None]:
+    """The engine, and the folder of its model or tokenizer."""
+    if engine == "noop":
+        return NoopEngine(task.labels, settings.options.get("seconds", 0.0)), None
+    if endpoint is None:
+        place = models.ensure(*model, progress=start.fetching, who="teacher.model")
+        start.begin("load")
+        return VllmEngine(place, settings), place
+    from runner.student.load import load_tokenizer  # in the actor only: the driver needs no torch
+
+    token = os.environ.get(TOKEN_VARIABLE)
+    place = models.ensure(*model, progress=start.fetching, who="teacher.model", weights=False)
+    start.begin("connect")
+    tokenizer = load_tokenizer(place)
+    how: dict[str, Any] = {"token": token, "allow_external": endpoint.allow_external}
+    server = EndpointEngine(endpoint.url, endpoint.model, tokenizer, endpoint.concurrency, **how)
+    if server.max_context is not None and server.max_context < settings.max_context:
+        server.close()
+        raise EngineError(
+            f"the server holds contexts of {server.max_context} tokens, teacher.max_context is "
+            f"{settings.max_context}: set it to {server.max_context}, or start the server with a larger --max-model-len"
+        )
+    return server, place
+
+
+def cut_words(model: str, revision: str | None, weights: bool, words: list[str]) -> list[list[str]]:
+    """Words cut into the tokens of the teacher's tokenizer; runs where the model is."""
+    from runner.student.load import load_tokenizer  # in the workers only: the driver needs no torch
+
+    place = models.ensure(model, revision, who="teacher.model", weights=weights)
+    return calibrate.tokens(load_tokenizer(place), words)
