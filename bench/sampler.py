@@ -35,15 +35,15 @@ def measure(model: str, spec_path: str, count: int, pipe: Connection) -> None:
     import pyarrow.compute as pc
 
     from runner import models
+    from runner.data.splits import read_splits
     from runner.rundir.folder import Folder
     from runner.spec import load_spec
-    from runner.stages.load import collect
     from runner.teacher.answer_store import read_answers
     from runner.teacher.request import asking_of, settings_of
     from runner.teacher.worker import QUESTIONS, Labeller
 
     spec = load_spec(spec_path, ["teacher.prompt=cot", "teacher.votes=3", "teacher.early_stop=false"])
-    texts = [row["text"] for row in collect(spec)[0].rows.values()][: count + 4]
+    texts = [row["text"] for row in read_splits(spec)[0].rows.values()][: count + 4]
     asking = asking_of(spec)
     labeller = Labeller("vllm", str(models.ensure(model)), asking, settings_of(spec.teacher), tempfile.mkdtemp())
     for name, settings in SAMPLERS.items():

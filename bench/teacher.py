@@ -530,10 +530,10 @@ def main() -> None:
         parser.error(f"there is no comparison {', '.join(sorted(unknown))}")
 
     from runner import models
+    from runner.data.splits import read_splits
     from runner.spec import load_spec
-    from runner.stages.load import collect
 
-    texts = [row["text"] for row in collect(load_spec(options.spec))[0].rows.values()]
+    texts = [row["text"] for row in read_splits(load_spec(options.spec))[0].rows.values()]
     needed = options.rounds * max(
         one.rows or options.rows for one in COMPARISONS if one.name in wanted or one.rows is None
     )

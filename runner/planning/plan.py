@@ -8,6 +8,7 @@ from typing import Any
 
 from runner import models
 from runner.data import annotators
+from runner.data.splits import read_splits
 from runner.engines import vllm_config
 from runner.planning.check import student_problem
 from runner.planning.hardware.training_memory import emulated, too_large
@@ -16,7 +17,6 @@ from runner.planning.student_estimate import estimate_apply, estimate_training
 from runner.planning.teacher_estimate import budget_left, estimate_teacher
 from runner.rundir.folder import Folder
 from runner.spec import Spec
-from runner.stages import load
 from runner.stages.pipeline import steps
 from runner.student import gradient_traffic, vocabulary
 
@@ -45,7 +45,7 @@ def make_plan(spec: Spec, run: Folder) -> Plan:
 
     :raises DataError: when the data would not load.
     """
-    train, test, warnings = load.collect(spec)
+    train, test, warnings = read_splits(spec)
     texts = [row["text"] for split in (train, test) for row in split.rows.values()]
     ids = [identity for split in (train, test) for identity in split.rows]
     stages = [{"name": step.stage.NAME, "cached": step.cached} for step in steps(spec, run)]

@@ -14,10 +14,10 @@ from typing import Any
 from runner import models
 from runner.data.reading import read_rows
 from runner.data.sources import source_of
+from runner.data.splits import examples_of
 from runner.engines.vllm import block_tokens
 from runner.planning.hardware.throughput import CHARACTERS_PER_TOKEN
 from runner.spec import Spec
-from runner.stages import load
 from runner.student.vocabulary import tokenizer_in
 from runner.system.errors import ModelError
 from runner.tasks.single_label.label_trie import LabelTrie
@@ -115,7 +115,7 @@ def shown_task(spec: Spec) -> tuple[prompt.Task, prompt.Task]:
     task, pool = request.prompt_task(spec), spec.task.pool
     if pool is None:
         return task, task
-    first = [prompt.Example(**one) for one in load.examples_of(spec)[: pool.k]]
+    first = [prompt.Example(**one) for one in examples_of(spec)[: pool.k]]
     return task, replace(task, examples=tuple(first))
 
 

@@ -108,9 +108,9 @@ def test_what_another_said_is_part_of_the_outcome_and_of_nothing_before_it(job: 
 def test_the_published_teachers_come_out_as_published(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUTELAGE_DATA", str(data_dir))
     spec = load_spec(REPOSITORY / "specs" / "financial-sentiment-recorded.yaml")
-    from runner.stages.load import collect
+    from runner.data.splits import read_splits
 
-    test = list(collect(spec)[1].rows.values())
+    test = list(read_splits(spec)[1].rows.values())
     rows = [row | {"student_label": row["label"], "teacher_label": None} for row in test]
     accuracy = {name: found["annotator"]["accuracy"] for name, found in evaluate.others(spec, rows).items()}
     assert {name: round(value, 3) for name, value in accuracy.items()} == {

@@ -27,11 +27,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner.commands.cli import main
+from runner.data import splits
 from runner.data.reading import Source, count_rows, files_of, read_rows, row_id
 from runner.data.tables import ColumnError
 from runner.data.writing import form_of, write_file
 from runner.spec import check_files, check_spec, load_spec
-from runner.stages import load
 from runner.system.errors import DataError, SpecError, UserError
 from runner.system.paths import absolute, at_home
 
@@ -148,7 +148,7 @@ def test_06_recorded_probabilities_may_be_objects(tmp_path: Path, job: Any) -> N
     for name in ("train.jsonl", "train.parquet"):
         spec = job.spec(f"data.train.path={name}", "teacher.columns=[anna]")
         check_files(spec)
-        found = [json.loads(row["votes"][0] or "null") for row in load.collect(spec)[0].rows.values()]
+        found = [json.loads(row["votes"][0] or "null") for row in splits.read_splits(spec)[0].rows.values()]
         assert found == votes
 
 
@@ -184,7 +184,7 @@ def test_12_a_limit_of_a_run_is_by_ids_and_labels_that_are_left_out_do_not_count
     Path("test.csv").write_text(reading_csv(sorted(rows, key=lambda row: row[1])))
     assert "has 'unheard of'" in reading_problems()[0]
     assert reading_problems("data.test.limit=40") == []
-    test = load.collect(load_spec("spec.yaml", ["data.test.limit=40"]))[1]
+    test = splits.read_splits(load_spec("spec.yaml", ["data.test.limit=40"]))[1]
     assert len(test.rows) == 40 and {row["label"] for row in test.rows.values()} == {"good", "bad"}
 
 
@@ -265,7 +265,7 @@ def test_18_odd_names_are_read_by_validate_and_run(reading_spec: Path, name: str
     os.rename("train.csv", name)
     override = f"data.train.path={json.dumps(name)}"
     assert reading_problems(override) == []
-    assert len(load.collect(load_spec("spec.yaml", [override]))[0].rows) == 4
+    assert len(splits.read_splits(load_spec("spec.yaml", [override]))[0].rows) == 4
 
 
 def test_18_home_in_a_spec_is_the_users(reading_spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,7 +275,7 @@ def test_18_home_in_a_spec_is_the_users(reading_spec: Path, monkeypatch: pytest.
     monkeypatch.setenv("HOME", str(home))
     assert reading_problems("data.train.path=~/train.csv") == []
     assert reading_problems("data.train.path=~/*.csv") == []
-    assert len(load.collect(load_spec("spec.yaml", ["data.train.path=~/train.csv"]))[0].rows) == 4
+    assert len(splits.read_splits(load_spec("spec.yaml", ["data.train.path=~/train.csv"]))[0].rows) == 4
     assert "there is no file" in reading_problems("data.train.path=~/none.csv")[0]
     assert "there is no file '~nobody-here/x.csv'" in reading_problems("data.train.path=~nobody-here/x.csv")[0]
     assert "~nobody-here" in reading_problems("benchmark.prices=~nobody-here/x.yaml")[0]
@@ -316,7 +316,7 @@ def test_21_what_the_run_refuses_is_said_by_validate(reading_spec: Path, name: s
     found = reading_problems(f"data.train.path={name}")
     assert said in found[0], found
     with pytest.raises(DataError):
-        load.collect(load_spec("spec.yaml", [f"data.train.path={name}"]))
+        splits.read_splits(load_spec("spec.yaml", [f"data.train.path={name}"]))
 
 
 def test_21_what_nobody_asked_for_may_be_as_it_likes(reading_spec: Path) -> None:
@@ -331,7 +331,7 @@ def test_21_a_column_that_is_twice_in_parquet_is_refused(reading_spec: Path) -> 
     pq.write_table(table, "train.parquet")
     assert "the column 'text' is there twice" in reading_problems("data.train.path=train.parquet")[0]
     with pytest.raises(DataError, match="there twice"):
-        load.collect(load_spec("spec.yaml", ["data.train.path=train.parquet"]))
+        splits.read_splits(load_spec("spec.yaml", ["data.train.path=train.parquet"]))
     pq.write_table(table.rename_columns(["note", "note", "text"]).append_column("label", [["good"]]), "train.parquet")
     assert reading_problems("data.train.path=train.parquet") == []
 
@@ -352,14 +352,14 @@ def test_21_an_empty_shard_is_skipped_with_a_note(reading_spec: Path) -> None:
     for name, content in (("a", ""), ("c", "text,label\n"), ("d", "\ufeff\n\n"), ("e", "sep=,\n")):
         Path(f"parts/{name}.csv").write_text(content, encoding="utf-8")
     assert reading_problems("data.train.path=parts/*.csv") == []
-    train, _, warnings = load.collect(load_spec("spec.yaml", ["data.train.path=parts/*.csv"]))
+    train, _, warnings = splits.read_splits(load_spec("spec.yaml", ["data.train.path=parts/*.csv"]))
     assert len(train.rows) == 4
     said = "data.train: 4 of its files have no row and count for nothing: a.csv, c.csv, d.csv, e.csv"
     assert said in warnings
     os.remove("parts/b.csv")
     assert "there is no row of data in these files" in reading_problems("data.train.path=parts/*.csv")[0]
     with pytest.raises(DataError, match="none of 0 rows is left"):
-        load.collect(load_spec("spec.yaml", ["data.train.path=parts/*.csv"]))
+        splits.read_splits(load_spec("spec.yaml", ["data.train.path=parts/*.csv"]))
 
 
 @pytest.mark.parametrize("ending", ["parquet", "json", "jsonl"])
@@ -374,7 +374,7 @@ def test_21_an_empty_shard_of_any_format_is_skipped(reading_spec: Path, ending: 
             Path(f"{name}.{ending}").write_text("\n".join(lines) if ending == "jsonl" else f"[{','.join(lines)}]")
     override = f"data.train.path=?.{ending}"
     assert reading_problems(override) == []
-    warnings = load.collect(load_spec("spec.yaml", [override]))[2]
+    warnings = splits.read_splits(load_spec("spec.yaml", [override]))[2]
     assert f"data.train: 1 of its files has no row and counts for nothing: a.{ending}" in warnings
 
 
@@ -481,7 +481,7 @@ def test_21_what_validate_accepts_run_reads_and_the_reverse(reading_spec: Path, 
     override = f"data.test.path={name}"
     found = reading_problems(override)
     try:
-        load._read(load_spec("spec.yaml", [override]), "test", load_spec("spec.yaml", [override]).data.test)
+        splits._read(load_spec("spec.yaml", [override]), "test", load_spec("spec.yaml", [override]).data.test)
         rows = sum(1 for _ in read_rows(Source(str(Path(name).absolute())), ["text", "label"]))
         refused = "" if rows else "no row"
     except DataError as error:

@@ -482,11 +482,11 @@ def test_24_lines_of_two_threads_are_whole(tmp_path: Path) -> None:
 @pytest.mark.slow("subprocess")
 def test_24_a_lost_row_is_an_error_without_asserts_too(job: Any) -> None:
     code = (
-        "import sys\nfrom runner.spec import load_spec\nfrom runner.stages import load\n"
-        "read = load._read\n"
+        "import sys\nfrom runner.spec import load_spec\nfrom runner.data import splits\n"
+        "read = splits._read\n"
         "def lossy(*given):\n    split = read(*given)\n    split.rows.popitem()\n    return split\n"
-        "load._read = lossy\n"
-        "try:\n    load.collect(load_spec(sys.argv[1]))\nexcept RuntimeError as error:\n    print(error)\n"
+        "splits._read = lossy\n"
+        "try:\n    splits.read_splits(load_spec(sys.argv[1]))\nexcept RuntimeError as error:\n    print(error)\n"
     )
     done = process_python("-O", "-c", code, str(job.path), cwd=job.root)
     assert done.stdout == "a row of data.train was lost\n", done.stderr

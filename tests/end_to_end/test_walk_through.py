@@ -35,6 +35,7 @@ from runner import models
 from runner.cluster import health, quiet, tune
 from runner.commands import aftermath, predict
 from runner.commands.cli import main
+from runner.data import splits
 from runner.data.reading import Source, read_rows
 from runner.data.writing import form_of
 from runner.economics.arithmetic import OneOff, work_out
@@ -52,7 +53,7 @@ from runner.rundir.lock import LOCK, locked
 from runner.spec import check_files, check_spec, load_spec
 from runner.spec.prices import SHIPPED, load_prices
 from runner.spec.starter import starter
-from runner.stages import export, label, load
+from runner.stages import export, label
 from runner.student import finite, fit
 from runner.student.held_out import split_rows
 from runner.student.load import load_classifier, load_tokenizer
@@ -268,7 +269,7 @@ def test_07_what_one_format_takes_the_others_take(job: Any, kind: str, cells: li
     task = [f"task.labels=[{known}]", "task.examples=[]", "teacher.columns=[anna]", f"data.test.path=test.{kind}"]
     assert problems(job, *task) == ""
     spec = job.spec(*task)
-    assert [row["label"] for row in load.collect(spec)[1].rows.values()] == list(spec.task.labels)
+    assert [row["label"] for row in splits.read_splits(spec)[1].rows.values()] == list(spec.task.labels)
 
 
 CLASSES = ((["bad", "good"], "good, bad"), (["1", "0"], "'0', '1'"), (None, "'0', '1'"))
@@ -284,7 +285,7 @@ def test_08_a_class_is_its_name(job: Any, names: list[str] | None, known: str, k
     job.csv("train.csv", [("C.", "0" if "0" in known else "bad")], ("text", "anna"))
     task = [f"task.labels=[{known}]", "task.examples=[]", "teacher.columns=[anna]", "data.test.path=test.parquet"]
     assert problems(job, *task) == ""
-    test = load.collect(job.spec(*task))[1]
+    test = splits.read_splits(job.spec(*task))[1]
     assert [row["label"] for row in test.rows.values()] == (names or ["0", "1"])
 
 
@@ -365,7 +366,7 @@ def test_12_a_limit_takes_rows_of_every_class_of_a_sorted_file(job: Any) -> None
 
     def taken(given: list[tuple[str, ...]]) -> dict[str, str]:
         job.csv("train.csv", given)
-        found = load.collect(job.spec("data.train.limit=30"))[0].rows.values()
+        found = splits.read_splits(job.spec("data.train.limit=30"))[0].rows.values()
         return {row["text"]: row["votes"][0] for row in found}
 
     first = taken(rows)
@@ -565,7 +566,7 @@ def test_21_validate_refuses_what_run_refuses(job: Any, kind: str, content: str)
     (job.root / f"train.{kind}").write_text(content)
     assert f"train.{kind}" in problems(job, f"data.train.path=train.{kind}")
     with pytest.raises(DataError):
-        load.collect(job.spec(f"data.train.path=train.{kind}"))
+        splits.read_splits(job.spec(f"data.train.path=train.{kind}"))
 
 
 def test_21_run_takes_what_validate_takes(job: Any) -> None:
@@ -573,7 +574,7 @@ def test_21_run_takes_what_validate_takes(job: Any) -> None:
     rows = [("Up.", "1", "2", *["positive"] * 3), ("Down.", "1", "2", *["negative"] * 3)]
     job.csv("train-1.csv", rows, ("text", "note", "note", "anna", "ben", "carl"))
     assert problems(job, "data.train.path=train-*.csv") == ""
-    train, _, warnings = load.collect(job.spec("data.train.path=train-*.csv"))
+    train, _, warnings = splits.read_splits(job.spec("data.train.path=train-*.csv"))
     assert len(train.rows) == 2 and any("train-0.csv" in said for said in warnings)
     column = pa.array(["a"])
     pq.write_table(pa.Table.from_arrays([column] * 5, ["text", "text", "anna", "ben", "carl"]), job.root / "t.parquet")
@@ -709,9 +710,9 @@ def test_24_lines_of_two_threads_are_whole(tmp_path: Path) -> None:
 @pytest.mark.slow("subprocess")
 def test_24_a_lost_row_is_an_error_under_python_o_too(job: Any) -> None:
     code = (
-        "import sys; from runner.spec import load_spec; from runner.stages import load; read = load._read\n"
+        "import sys; from runner.spec import load_spec; from runner.data import splits; read = splits._read\n"
         "def lossy(*given):\n    split = read(*given); split.rows.popitem(); return split\n"
-        "load._read = lossy; load.collect(load_spec(sys.argv[1]))\n"
+        "splits._read = lossy; splits.read_splits(load_spec(sys.argv[1]))\n"
     )
     done = python("-O", "-c", code, str(job.path), cwd=job.root)
     assert "RuntimeError: a row of data.train was lost" in done.stderr

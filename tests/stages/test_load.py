@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner.data import sources
+from runner.data import sources, splits
 from runner.data.reading import row_id
 from runner.stages import load
 from runner.system.errors import DataError
@@ -32,11 +32,11 @@ def labelled(*rows: tuple[str, str]) -> Rows:
 TWO = labelled(("It makes paper.", "neutral"), ("A record year.", "positive"))
 
 
-def collected(job: Any) -> tuple[load.Split, load.Split, list[str]]:
-    return load.collect(job.spec())
+def collected(job: Any) -> tuple[splits.Split, splits.Split, list[str]]:
+    return splits.read_splits(job.spec())
 
 
-def reasons(split: load.Split) -> dict[str, str]:
+def reasons(split: splits.Split) -> dict[str, str]:
     return {row["place"]: row["reason"] for row in split.dropped}
 
 
@@ -194,7 +194,7 @@ def test_only_the_spec_says_which_file_is_read(job: Any, tmp_path: Path) -> None
     (job.root / "train.csv").symlink_to(tmp_path / "elsewhere" / "train.csv")
     assert [row["text"] for row in collected(job)[0].rows.values()] == ["From outside."]
     spec = job.spec(f"data.train.path=../{tmp_path.name}/elsewhere/train.csv")
-    assert len(load.collect(spec)[0].rows) == 1
+    assert len(splits.read_splits(spec)[0].rows) == 1
 
 
 POOL = ["task.examples={from: pool.csv, select: similar, k: 2}"]
@@ -208,8 +208,8 @@ def test_examples_may_come_from_a_file_and_leave_train(job: Any) -> None:
     job.csv("train.csv", train_rows("Sales fell.", "Sales rose."))
     pool(job, ("sales  FELL.", "negative"), ("Sold.", "positive"), ("Sold.", "positive"), (" ", "neutral"))
     spec = job.spec(*POOL)
-    assert [row["text"] for row in load.examples_of(spec)] == ["sales  FELL.", "Sold."]
-    train, _, _ = load.collect(spec)
+    assert [row["text"] for row in splits.examples_of(spec)] == ["sales  FELL.", "Sold."]
+    train, _, _ = splits.read_splits(spec)
     assert [row["text"] for row in train.rows.values()] == ["Sales rose."]
     before = load.key(spec)
     pool(job, ("Sold.", "positive"), ("Lost.", "negative"))
@@ -228,7 +228,7 @@ def test_a_pool_that_cannot_be_used_is_refused(job: Any, rows: list[tuple[str, s
     job.csv("test.csv", TWO)
     pool(job, *rows)
     with pytest.raises(DataError, match=re.escape(message)):
-        load.collect(job.spec(*POOL))
+        splits.read_splits(job.spec(*POOL))
 
 
 @pytest.mark.parametrize("change", ["train", "test", "example", "labels", "limit"])

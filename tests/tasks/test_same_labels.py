@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from runner.data import annotators
+from runner.data import annotators, splits
 from runner.spec import check_files, load_spec
 from runner.stages import load, vote
 from runner.system.errors import DataError, SpecError
@@ -235,7 +235,7 @@ def test_07_texts_that_differ_in_how_they_are_composed_leak(job: Any) -> None:
         "train.csv", [(unicodedata.normalize("NFD", "Été."), "", *("neutral",) * 3), ("Kept.", "", *("neutral",) * 3)]
     )
     job.csv("test.csv", [("Été.", "neutral", *("neutral",) * 3), ("Bad.", "negative", *("negative",) * 3)])
-    train, _, _ = load.collect(job.spec())
+    train, _, _ = splits.read_splits(job.spec())
     assert [row["text"] for row in train.rows.values()] == ["Kept."]
 
 
@@ -258,7 +258,7 @@ def test_07_every_format_has_the_same_labels(tmp_path: Path, kind: str, cells: l
     )
     spec = load_spec(tmp_path / "spec.yaml")
     check_files(spec)
-    test = load.collect(spec)[1]
+    test = splits.read_splits(spec)[1]
     assert [row["label"] for row in test.rows.values()] == list(spec.task.labels)
 
 
@@ -300,8 +300,8 @@ def test_08_integers_with_names_are_their_names(
     here = job.do("vote", *overrides)
     assert [row["label"] for row in here.read_table("votes.parquet").to_pylist()] == expected * 2
     spec = job.spec(*overrides)
-    assert [row["label"] for row in load.collect(spec)[1].rows.values()] == expected
-    assert [row["label"] for row in load.examples_of(spec)] == expected
+    assert [row["label"] for row in splits.read_splits(spec)[1].rows.values()] == expected
+    assert [row["label"] for row in splits.examples_of(spec)] == expected
     assert "classes" in load.key(spec) and "classes" not in load.key(load_spec(job.path))
 
 
@@ -309,16 +309,16 @@ def test_08_integers_whose_names_the_task_lacks_are_explained(job: Any) -> None:
     overrides = classes_job(job, ["bad", "good"], "['0', '1']", [0, 1])
     said = r"test\.parquet:row 1: the label 'bad' is not among task\.labels \(0, 1\); the file writes 0, which its"
     with pytest.raises(DataError, match=said):
-        load.collect(job.spec(*overrides))
+        splits.read_splits(job.spec(*overrides))
 
 
 def test_08_a_class_without_a_name_is_refused_and_minus_one_is_none(job: Any) -> None:
     overrides = classes_job(job, ["bad", "good"], "[bad, good]", [0, 1, 2])
     with pytest.raises(DataError, match=r"train\.parquet:row 3: the class 2 has no name"):
-        load.collect(job.spec(*overrides))
+        splits.read_splits(job.spec(*overrides))
     overrides = classes_job(job, ["bad", "good"], "[bad, good]", [0, 1, -1])
     with pytest.raises(DataError, match=r"test\.parquet:row 3: the label '' is not among"):
-        load.collect(job.spec(*overrides))
+        splits.read_splits(job.spec(*overrides))
 
 
 def number_job(job: Any, cells: list[str], known: str) -> list[str]:
