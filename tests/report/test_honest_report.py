@@ -20,7 +20,7 @@ from runner.report.result_table import result_table  # noqa: E402
 from runner.report.summary import summarise  # noqa: E402
 from runner.report.verdict import verdict, worse_by_at_most  # noqa: E402
 from runner.spec.prices import SHIPPED, load_prices  # noqa: E402
-from runner.stages import benchmark  # noqa: E402
+from runner.student import timing  # noqa: E402
 
 _found = importlib.util.spec_from_file_location("report_conftest", Path(__file__).with_name("conftest.py"))
 _report_conftest = importlib.util.module_from_spec(_found)
@@ -204,8 +204,8 @@ def test_04_the_same_text_is_timed_twice(monkeypatch, pause, busy):
             clock[0] += 0.0005 * len(texts[0]) + (pause if self.calls % 5 == 0 and self.calls > 100 else 0)
 
     clock = [0.0]
-    monkeypatch.setattr(benchmark, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
-    found = benchmark._latency(Student(), ["a", "b" * 8] * 3)
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    found = timing._latency(Student(), ["a", "b" * 8] * 3)
     assert found["latency_runs"] == 200 and found["latency_ms"]["p95"] > 3
     assert found["latency_repeat_p95"] == (pytest.approx(41, rel=0.01) if busy else pytest.approx(1))
 

@@ -14,6 +14,7 @@ from runner.planning.tokens import CHARACTERS_PER_TOKEN, MARKUP
 from runner.rundir.folder import Folder
 from runner.spec import Spec
 from runner.stages import benchmark, pipeline
+from runner.student import timing
 from runner.student.load import load_classifier, load_tokenizer
 from runner.student.save import save_student
 from runner.student.trained import StudentRef
@@ -200,10 +201,10 @@ def test_a_student_is_timed_and_its_energy_measured(
     saved = tmp_path / "student"
     saved.mkdir()
     save_student(load_classifier(tiny_model, ["bad", "good"]), load_tokenizer(tiny_model), saved, 32)
-    monkeypatch.setattr(benchmark, "ENERGY_SECONDS", 0.5)
+    monkeypatch.setattr(timing, "ENERGY_SECONDS", 0.5)
     texts = [f"Sales grew by {k} %." for k in range(40)]
     trained = StudentRef(str(tmp_path), "student", 32, "fp32")
-    found = benchmark.measure(trained, texts, [1, 8], {"country": None, "grams_per_kwh": 100.0}, [trained])
+    found = timing.measure(trained, texts, [1, 8], {"country": None, "grams_per_kwh": 100.0}, [trained])
     assert found["texts_per_second"] == max(row["texts_per_second"] for row in found["throughput"])
     (other,) = found["runtimes"]
     assert other["runtime"] == "torch" and [row["batch_size"] for row in other["throughput"]] == [1, 8]
@@ -212,4 +213,4 @@ def test_a_student_is_timed_and_its_energy_measured(
     energy = found["energy"]
     assert energy["texts"] % 40 == 0 and energy["texts"] > 0
     assert energy["kwh"] > 0 and energy["kg_co2"] == pytest.approx(energy["kwh"] / 10)
-    assert benchmark.measure(trained, texts[:2], [1])["energy"] is None
+    assert timing.measure(trained, texts[:2], [1])["energy"] is None

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from runner.stages import apply, benchmark
+from runner.stages import apply
 from runner.student import fit as training
-from runner.student import inflight, predict
+from runner.student import inflight, predict, timing
 from runner.student.batches import (
     TOKENS_PER_BATCH,
     Budget,
@@ -376,7 +376,7 @@ def test_a_benchmark_on_an_accelerator_says_what_was_in_its_batches(
     texts = TEXTS[:30]
     model.compute_in_flight(model.logits.model, StandIn(), Budget(400))  # type: ignore[attr-defined]
     trained = type("Opens", (), {"open": lambda self: model})()
-    found = benchmark.measure(trained, texts, [1, 4, 256])
+    found = timing.measure(trained, texts, [1, 4, 256])
     assert [row["batch_size"] for row in found["throughput"]] == [1, 4, 256, None]
     one, four, many, full = (row["batch"] for row in found["throughput"])
     assert one["rows"] == 1 and one["batches"] == 30 and 3 < four["rows"] <= 4
@@ -389,7 +389,7 @@ def test_a_benchmark_on_an_accelerator_says_what_was_in_its_batches(
 
 def test_a_benchmark_on_a_processor_times_the_texts_once(model: Student) -> None:
     model.lanes = 1
-    found = benchmark._throughput(model, TEXTS, [8, 256])
+    found = timing._throughput(model, TEXTS, [8, 256])
     assert [row["batch_size"] for row in found] == [8, 256]
     assert found[0]["batch"]["batches"] == 12 and found[1]["batch"]["tokens"] <= TOKENS_PER_BATCH
     assert sum(row["batch"]["rows"] * row["batch"]["batches"] for row in found) == pytest.approx(2 * len(TEXTS))
