@@ -301,15 +301,15 @@ def apply(folder: Path, texts: Sequence[str], count: int, rounds: int) -> dict[s
 def applied(folder: Path, corpus: Path) -> tuple[float, list[float]]:
     """Texts per second of ``tutelage predict``, and MiB of memory meanwhile."""
     from runner.cluster.cluster import Cluster
-    from runner.commands.predict import Wish
-    from runner.commands.predict import predict as predict_files
+    from runner.commands.predict_files import PredictOptions
+    from runner.commands.predict_files import predict as predict_files
     from runner.observe.progress import Progress
 
     cluster = Cluster()
     cluster.start()
-    wish = Wish(str(folder), (str(corpus),), f"{corpus.parent}/out")
+    options = PredictOptions(str(folder), (str(corpus),), f"{corpus.parent}/out")
     with memory_of_all() as samples:
-        found = predict_files(wish, cluster, Progress(sys.stdout, "plain"))
+        found = predict_files(options, cluster, Progress(sys.stdout, "plain"))
     cluster.stop()
     return float(found["texts_per_second"]), samples
 

@@ -1,174 +1,104 @@
-"""``tutelage predict``: a trained student over files, into a folder of parts or into one file.
-
-The student is a run's, or any folder that holds a sequence classifier with safetensors weights. A job that was
-stopped goes on where it stood when the same command is given again; another job in the same place is refused.
-"""
+"""``tutelage predict``: label files with a trained student."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+import sys
+from functools import partial
 from typing import Any
 
-from runner.cluster.cluster import Cluster
-from runner.cluster.resources import Resources
-from runner.data.reading import Source
-from runner.data.writing import form_of, write_file
-from runner.observe.progress import Progress
-from runner.rundir.folder import Folder, fingerprint
-from runner.rundir.lock import locked
-from runner.spec.rules import written_columns
-from runner.stages import export, train
-from runner.stages.apply import Corpus, predict_corpus, sources_of
-from runner.student.trained import StudentRef
-from runner.system import machine
-from runner.system.errors import ModelError, UserError
-from runner.system.sanitize import without_secrets
+import click
 
-JOB, SUMMARY = "job.json", "summary.json"
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What the command line asks for; ``cpus`` and ``gpus`` None mean: what the run's spec, or the machine, has."""
-
-    student: str
-    inputs: tuple[str, ...]
-    out: str
-    text: str = "text"
-    keep: tuple[str, ...] = ()
-    abstain_below: float = 0.0
-    part_rows: int = 10_000
-    cpus: int | None = None
-    gpus: int | None = None
-    replicas: int = 1
-    format: str = "auto"
-    encoding: str | None = None
-    delimiter: str | None = None
-
-    def source(self, path: str) -> Source:
-        """One of the inputs."""
-        return Source(path, self.format, encoding=self.encoding, delimiter=self.delimiter, by=self.text)
+from runner.commands.group import Work, example
+from runner.commands.options import (
+    Count,
+    Delimiter,
+    Encoding,
+    Share,
+    address_option,
+    json_option,
+    quiet_option,
+    wait_option,
+)
+from runner.commands.output import progress_mode, put
+from runner.commands.ray_cluster import ray_cluster
+from runner.data.file_kinds import KINDS, READABLE
+from runner.system.paths import absolute
 
 
-def predict(wish: Wish, cluster: Cluster, progress: Progress) -> dict[str, Any]:
-    """Do it; returns the summary of :func:`runner.stages.apply.predict_corpus` and where the output is.
+@click.command(epilog=example("tutelage predict runs/quickstart 'texts/*.csv' -o labelled"))
+@click.argument("student", metavar="MODEL_OR_RUN")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    metavar="OUT",
+    help="A folder for parquet parts, or a file: .csv, .tsv, .jsonl, .json, .parquet, .csv.gz, ...",
+)
+@click.option("--text", default="text", show_default=True, metavar="COLUMN", help="The column with the text.")
+@click.option("--format", type=click.Choice(["auto", *KINDS]), default="auto", help="Of the inputs (by their names).")
+@click.option("--encoding", type=Encoding(), metavar="NAME", help="The inputs' character set (UTF-8).")
+@click.option("--delimiter", type=Delimiter(), metavar="CHARACTER", help="Between the columns of csv files (,).")
+@click.option("--keep", multiple=True, metavar="COLUMN", help="A column that goes along.")
+@click.option(
+    "--abstain-below",
+    type=Share(),
+    default=0.0,
+    metavar="P",
+    help="Abstain where the probability is under this (0).",
+)
+@click.option(
+    "--part-rows", type=Count(1_000_000), default=10_000, show_default=True, metavar="N", help="Rows in each part."
+)
+@click.option("--cpus", type=Count(1024), metavar="N", help="Cores for each replica (default: all of a node).")
+@click.option("--gpus", type=Count(16, 0), metavar="N", help="GPUs for each replica (default: one if there is).")
+@click.option(
+    "--replicas", type=Count(10_000), default=1, show_default=True, metavar="N", help="Students side by side, at most."
+)
+@address_option()
+@wait_option
+@json_option()
+@quiet_option
+def command(address: str | None, wait: int, as_json: bool, quiet: bool, **options: Any) -> Work:
+    """Label files with a trained student.
 
-    :raises UserError: when there is no student, no input, or something else in the place of the output.
+    The student is that of a run folder, or a folder with a trained classifier.
     """
-    model, identity, wanted = find_student(wish)
-    if repeated := [path for path in wish.inputs if wish.inputs.count(path) > 1]:
-        raise UserError(f"{repeated[0]}: is given twice")
-    if taken := written_columns(_labels(model)).intersection(wish.keep):
-        raise UserError(f"--keep {', '.join(sorted(taken))}: a column of that name is written anyway")
-    sources = tuple(dict.fromkeys(one for path in wish.inputs for one in sources_of(wish.source(path))))
-    corpus = Corpus(sources, wish.text, wish.keep, wish.part_rows)
-    form = form_of(wish.out)
-    parts = Folder(wish.out + ".parts" if form else wish.out.rstrip("/"))
-    job = _job(identity, wish)
-    _check_place(parts, job, wish, form)  # before a lock, or anything else, is put there
-    cluster.require(wanted, "the student")
-    with locked(parts, progress.say):  # the same command twice at once would write the same files
-        _check_place(parts, job, wish, form)
-        parts.write_json(JOB, job)
-        found = predict_corpus(cluster, progress, model, corpus, wish.abstain_below, parts, wanted, (1, wish.replicas))
-        names = found.pop("parts")
-        if form:
-            tables = (parts.read_table(name).replace_schema_metadata(None) for name in names)
-            write_file(tables, wish.out, form)
-            parts.clear()
-        else:
-            parts.write_json(SUMMARY, found)
-    return found | {"out": wish.out}
+    return Work(partial(predict, options, address, wait, as_json, quiet), watched=True)
 
 
-def find_student(wish: Wish) -> tuple[StudentRef, str, Resources]:
-    """The student, what it is known by, and what it runs on.
-
-    :raises UserError: when nothing is there, or the run has no student yet.
-    """
-    place = Folder(wish.student)
-    if place.exists("run.json"):
-        record = place.read_json("run.json")
-        step = next((stage["fingerprint"] for stage in record["stages"] if stage["name"] == train.NAME), "")
-        student = record["spec"]["student"]
-        folder = place.child(train.NAME, step)
-        if not folder.exists("student/config.json"):
-            raise UserError(f"{wish.student}: the run's student is gone ({train.NAME}/{step}); run its spec again")
-        resources = student["resources"]
-        wanted = Resources(resources["cpus"], resources["gpus"], resources["accelerator"])
-        model = StudentRef(folder.url, "student", student["max_length"], student["precision"])
-        model, export_step = _exported(place, record, model)
-        return model, _identity(model, step, export_step), _asked(wish, wanted)
-    if not place.exists("config.json"):
-        raise UserError(
-            f"{wish.student}: neither a finished run (run.json) nor a model folder (config.json) is there; "
-            "give the folder that `tutelage run` printed, or one with a trained classifier"
-        )
-    weights = [name for name in place.names() if name.endswith((".safetensors", ".safetensors.index.json"))]
-    if not weights:
-        raise ModelError(
-            f"{wish.student}: no safetensors weights are there; weights in other formats (pickle) are not loaded, "
-            "save them with save_pretrained of transformers"
-        )
-    parent, _, name = place.url.rstrip("/").rpartition("/")
-    wanted = Resources(gpus=min(1, len(machine.gpu_names())))
-    read = ["config.json", *weights, *(name for name in place.names() if name.startswith(("tokenizer", "vocab")))]
-    model = StudentRef(parent, name, None, "auto")
-    return model, _identity(model, place.state(*read)), _asked(wish, wanted)
+command.help = f"{command.help}\n\nInputs are {READABLE}: files, globs or URLs."
 
 
-def _identity(model: StudentRef, *prints: str | None) -> str:
-    """What decides what is said of a text: the student's content, by ``prints``, and what computes it."""
-    return fingerprint([*prints, model.max_length, model.precision, model.runtime])
+def predict(options: dict[str, Any], address: str | None, wait: int, as_json: bool, quiet: bool) -> int:
+    """``options`` are the fields of ``PredictOptions``, with paths as they were typed."""
+    from runner.commands import predict_files  # spares ray
+    from runner.observe.progress import Progress  # spares pyarrow
+
+    asked = predict_files.PredictOptions(
+        **options
+        | {
+            "student": absolute(options["student"]),
+            "inputs": tuple(map(absolute, options["inputs"])),
+            "out": absolute(options["out"]) + ("/" if options["out"].endswith("/") else ""),
+        }
+    )
+    with ray_cluster(address, wait, "predict") as cluster:
+        summary = predict_files.predict(asked, cluster, Progress(sys.stdout, progress_mode(as_json, quiet)))
+    if as_json:
+        print(json.dumps(summary))
+    else:
+        put(labelled(summary))
+    return 0
 
 
-def _exported(run: Folder, record: dict[str, Any], model: StudentRef) -> tuple[StudentRef, str | None]:
-    """The student in the runtime that the run chose, where it exported any, and that stage's fingerprint."""
-    step = next((stage["fingerprint"] for stage in record["stages"] if stage["name"] == export.NAME), None)
-    folder = run.child(export.NAME, step or "")
-    if step is None or not folder.exists("export.json"):
-        return model, None
-    return replace(model, runtime=folder.read_json("export.json")["runtime"], exports=folder.url), step
-
-
-def _labels(model: StudentRef) -> list[str]:
-    """The labels as the model folder names them. :raises ModelError: when it does not."""
-    try:
-        return list(Folder(model.folder).read_json(f"{model.name}/config.json")["id2label"].values())
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ModelError(
-            f"{model.folder}/{model.name}/config.json: names no labels (id2label): "
-            "an encoder that was not trained to classify, or no model; train it first (`tutelage run`)"
-        ) from error
-
-
-def _asked(wish: Wish, wanted: Resources) -> Resources:
-    gpus = wanted.gpus if wish.gpus is None else wish.gpus
-    return replace(wanted, cpus=wish.cpus or wanted.cpus, gpus=gpus, accelerator=wanted.accelerator if gpus else None)
-
-
-def _job(identity: str, wish: Wish) -> dict[str, Any]:
-    """What decides what the parts hold."""
-    inputs = [without_secrets(path) for path in wish.inputs]
-    job: dict[str, Any] = {"student": identity, "inputs": inputs, "text": wish.text, "keep": list(wish.keep)}
-    job |= {"abstain_below": wish.abstain_below, "part_rows": wish.part_rows}
-    said = {"format": wish.format, "encoding": wish.encoding, "delimiter": wish.delimiter}
-    return job | {name: value for name, value in said.items() if value not in (None, "auto")}
-
-
-def _check_place(parts: Folder, job: dict[str, Any], wish: Wish, form: str | None) -> None:
-    """:raises UserError: when ``parts``, or what they become, is not this job's."""
-    folder, _, name = wish.out.rpartition("/")
-    if form and Folder(folder).exists(name):
-        raise UserError(f"{wish.out}: is there already; remove it or choose another name")
-    if parts.exists(JOB):
-        known = parts.read_json(JOB)
-        # A job that stopped before its first part has no claim.
-        other = [name for name in job if known.get(name) != job[name]] if parts.names(".parquet") else []
-        if other:
-            raise UserError(
-                f"{parts.url}: holds the output of a job with other {', '.join(other)}; "
-                "remove it or choose another place"
-            )
-    elif parts.names() or parts.folders():
-        raise UserError(f"{parts.url}: the folder is not empty; choose another place")
+def labelled(summary: dict[str, Any]) -> str:
+    """What `predict` says in the end."""
+    labels = ", ".join(f"{label} {count:,}" for label, count in sorted(summary["labels"].items())) or "no label"
+    rate = f"; {summary['texts_per_second']:.1f} texts/s" if summary["texts_per_second"] else ""
+    reasons = "; ".join(f"{reason}: {count:,}" for reason, count in summary.get("abstained_by_reason", {}).items())
+    abstained = f"{summary['abstained']:,} abstained" + (f" ({reasons})" if reasons else "")
+    lines = [f"{summary['rows']:,} texts: {labels}; {abstained}{rate}"]
+    lines += [f"{summary['reused']:,} were there already"] if summary["reused"] else []
+    return "\n".join([*lines, f"output: {summary['out']}"])

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from runner.commands import cli
+from runner.commands import cli, doctor
 from runner.commands.cli import main
+from runner.commands.group import SECTIONS, Work
 from runner.system.errors import DataError
 
 COMMANDS = (
@@ -49,28 +50,64 @@ def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_shows_an_example_that_parses(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main([command, "--help"])
-    assert stopped.value.code == 0
-    found = re.search(r"^example: tutelage (.+)$", capsys.readouterr().out, re.MULTILINE)
+    assert main([command, "--help"]) == 0
+    found = re.search(r"^ *example: tutelage (.+)$", capsys.readouterr().out, re.MULTILINE)
     assert found
     words = found[1].split()
     assert words[0] == command
-    assert callable(cli._parser().parse_args(words).command)
+    assert isinstance(cli.app.main(words, standalone_mode=False), Work)
 
 
 def test_every_command_is_known_to_these_tests(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    assert tuple(re.findall(r"^    (\w+) ", capsys.readouterr().out, re.MULTILINE)) == COMMANDS
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert sorted(re.findall(r"^  (\w+)  ", shown, re.MULTILINE)) == sorted(COMMANDS)
+    assert re.findall(r"^(\S.*):$", shown, re.MULTILINE) == ["Options", *SECTIONS], "in sections"
+    assert "..." not in shown.replace("[ARGS]...", ""), "each is said in one sentence"
 
 
 @pytest.mark.parametrize("words", [[], ["labell"], ["plan"], ["run", "s.yaml", "--epochs", "3"], ["init", "a", "b"]])
 def test_a_wrong_command_line_is_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(words)
-    assert stopped.value.code == 2
-    assert "usage: tutelage" in capsys.readouterr().err
+    assert main(words) == 2
+    assert "Usage: tutelage" in capsys.readouterr().err
+
+
+def test_a_mistyped_command_or_option_is_told_with_what_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rnu", "spec.yaml"]) == 2
+    assert "there is no command 'rnu' (did you mean 'run'?)" in capsys.readouterr().err
+    assert main(["run", "spec.yaml", "--quite"]) == 2
+    assert "--quiet" in capsys.readouterr().err
+    assert main(["plan", "spec.yaml", "--probe", "0"]) == 2
+    assert "expected an integer from 1 to 100000, got '0'" in capsys.readouterr().err
+    assert main(["predict", "m", "x.csv", "-o", "\x1b[31mred", "--gpus", "\x1b[31m"]) == 2
+    assert "\x1b" not in capsys.readouterr().err, "nothing that was typed speaks to the terminal"
+
+
+@pytest.mark.parametrize(("words", "rows"), [([], None), (["--probe"], 32), (["--probe", "5"], 5), (["--probe=7"], 7)])
+def test_probe_may_name_its_rows(words: list[str], rows: int | None) -> None:
+    work = cli.app.main(["plan", "spec.yaml", *words], standalone_mode=False)
+    assert work.watched == (rows is not None)
+    before = work.do.args[3]
+    assert (before.keywords["rows"] if before else None) == rows
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_and_options(shell: str) -> None:
+    script = subprocess.run(
+        [sys.executable, "-m", "runner"],
+        env=python_path(_TUTELAGE_COMPLETE=f"{shell}_source"),
+        capture_output=True,
+        text=True,
+    )
+    assert script.returncode == 0 and "tutelage" in script.stdout
+    asked = {"COMP_WORDS": "tutelage pre", "COMP_CWORD": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "runner"],
+        env=python_path(_TUTELAGE_COMPLETE="bash_complete", **asked),
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "plain,predict\n"
 
 
 def test_validate_says_all_problems_of_all_specs(job: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,7 +115,7 @@ def test_validate_says_all_problems_of_all_specs(job: Any, capsys: pytest.Captur
     bad.write_text(job.path.read_text().replace("engine:", "engin:") + "studnet: {}\n")
     assert main(["validate", str(job.path), str(bad)]) == 2
     out, err = capsys.readouterr()
-    assert out == f"{job.path}: fine\n"
+    assert out == f"{job.path}: OK\n"
     assert "did you mean 'engine'?" in err
     assert "did you mean 'student'?" in err
     assert all(re.match(rf"{re.escape(str(bad))}:\d+:\d+: ", line) for line in err.splitlines())
@@ -99,7 +136,7 @@ def test_init_writes_a_spec_that_validates(
     assert main(["validate", "my-classifier.yaml"]) == 0
     Path("my-classifier.yaml").write_text("mine")
     assert main(["init", "my-classifier"]) == 1
-    assert "is there already; choose another name" in capsys.readouterr().err
+    assert "already exists; choose another name" in capsys.readouterr().err
     assert Path("my-classifier.yaml").read_text() == "mine"
 
 
@@ -142,8 +179,8 @@ def test_a_report_of_no_run_is_1(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert [path.name for path in tmp_path.iterdir()] == ["logs"]
 
 
-def fails_with(error: BaseException) -> Callable[[Any], int]:
-    def command(options: Any) -> int:
+def fails_with(error: BaseException) -> Callable[..., int]:
+    def command(*options: Any) -> int:
         raise error
 
     return command
@@ -160,7 +197,7 @@ def fails_with(error: BaseException) -> Callable[[Any], int]:
 def test_what_a_command_raises_becomes_a_status(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, status: int, said: str
 ) -> None:
-    monkeypatch.setattr(cli, "_doctor", fails_with(error))
+    monkeypatch.setattr(doctor, "doctor", fails_with(error))
     assert main(["doctor"]) == status
     out, err = capsys.readouterr()
     assert out == ""
@@ -173,7 +210,7 @@ def test_a_bug_is_3_with_a_log_and_no_traceback(
 ) -> None:
     bug = ZeroDivisionError("oops")
     bug.__cause__ = ValueError("half a pair \ud800")
-    monkeypatch.setattr(cli, "_doctor", fails_with(bug))
+    monkeypatch.setattr(doctor, "doctor", fails_with(bug))
     assert main(["doctor"]) == 3
     err = capsys.readouterr().err
     assert "this is a bug in tutelage: ZeroDivisionError: oops\n" in err
@@ -188,7 +225,7 @@ def test_a_bug_on_a_full_disk_is_shown_instead(
     logs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(logs / "none"))
-    monkeypatch.setattr(cli, "_doctor", fails_with(ZeroDivisionError("oops")))
+    monkeypatch.setattr(doctor, "doctor", fails_with(ZeroDivisionError("oops")))
     assert main(["doctor"]) == 3
     err = capsys.readouterr().err
     assert "no log could be written" in err

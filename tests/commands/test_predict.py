@@ -24,8 +24,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from runner.cluster.cluster import Cluster
-from runner.commands.cli import _labelled, main
-from runner.commands.predict import Wish, find_student, predict
+from runner.commands.cli import main
+from runner.commands.predict import labelled
+from runner.commands.predict_files import PredictOptions, find_student, predict
 from runner.data.reading import Source, count_rows
 from runner.observe.progress import Progress
 from runner.rundir.folder import Folder
@@ -84,9 +85,9 @@ def corpus(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def wish(model: Path, corpus: Path, out: str = "out", **more: Any) -> Wish:
+def options(model: Path, corpus: Path, out: str = "out", **more: Any) -> PredictOptions:
     inputs = tuple(str(corpus / name) for name in ("a.csv", "b.jsonl", "c.parquet"))
-    return Wish(
+    return PredictOptions(
         **{"student": str(model), "inputs": inputs, "out": str(corpus / out), "part_rows": 70, "cpus": 1} | more
     )
 
@@ -103,7 +104,7 @@ def written(out: Path) -> list[dict[str, Any]]:
 def test_every_row_gets_what_the_student_says(model: Path, corpus: Path, cluster: Cluster) -> None:
     from runner.student.predict import Student
 
-    found = predict(wish(model, corpus, keep=("id",), abstain_below=0.4), cluster, silent())
+    found = predict(options(model, corpus, keep=("id",), abstain_below=0.4), cluster, silent())
     rows, texts = written(corpus / "out"), json.loads((corpus / "texts.json").read_text())
     assert [row["id"] for row in rows] == [f"r{n}" for n in range(900)]
     assert [row["text"] for row in rows] == texts
@@ -125,12 +126,12 @@ def test_every_row_gets_what_the_student_says(model: Path, corpus: Path, cluster
 
 @pytest.mark.slow("ray")
 def test_what_is_there_is_kept_and_what_is_not_is_done(model: Path, corpus: Path, cluster: Cluster) -> None:
-    predict(wish(model, corpus), cluster, silent())
+    predict(options(model, corpus), cluster, silent())
     before = written(corpus / "out")
     parts = sorted((corpus / "out").glob("*.parquet"))
     parts[3].unlink()
     times = {part: part.stat().st_mtime_ns for part in parts if part.exists()}
-    found = predict(wish(model, corpus), cluster, silent())
+    found = predict(options(model, corpus), cluster, silent())
     assert found["reused"] == 830 and found["rows"] == 900
     assert written(corpus / "out") == before
     assert all(part.stat().st_mtime_ns == when for part, when in times.items())
@@ -143,10 +144,10 @@ def test_a_file_that_is_broken_in_the_middle_costs_no_part_that_was_done(
     lines = (corpus / "b.jsonl").read_text().splitlines(keepends=True)
     (corpus / "b.jsonl").write_text("".join(lines[:150]) + '{"id": "r1", "te')
     with pytest.raises(DataError, match=r"b\.jsonl:151: broken JSON"):
-        predict(wish(model, corpus), cluster, silent())
+        predict(options(model, corpus), cluster, silent())
     done = {part.name for part in (corpus / "out").glob("*.parquet")}
     (corpus / "b.jsonl").write_text("".join(lines))
-    found = predict(wish(model, corpus), cluster, silent())
+    found = predict(options(model, corpus), cluster, silent())
     assert found["rows"] == 900 and found["reused"] == sum(
         pq.read_metadata(corpus / "out" / name).num_rows for name in done
     )
@@ -157,11 +158,11 @@ def test_a_file_that_is_broken_in_the_middle_costs_no_part_that_was_done(
 
 @pytest.mark.slow("ray")
 def test_a_mended_row_replaces_its_part_and_no_other(model: Path, corpus: Path, cluster: Cluster) -> None:
-    predict(wish(model, corpus), cluster, silent())
+    predict(options(model, corpus), cluster, silent())
     before = {part.name for part in (corpus / "out").glob("*.parquet")}
     lines = (corpus / "b.jsonl").read_text().splitlines(keepends=True)
     (corpus / "b.jsonl").write_text("".join([*lines[:-1], '{"text": "mended", "id": "x"}\n']))
-    assert predict(wish(model, corpus), cluster, silent())["reused"] == 840
+    assert predict(options(model, corpus), cluster, silent())["reused"] == 840
     after = {part.name for part in (corpus / "out").glob("*.parquet")}
     assert len(before - after) == len(after - before) == 1
     texts = [row["text"] for row in written(corpus / "out")]
@@ -174,7 +175,7 @@ def test_one_file_has_all_rows_in_order_and_leaves_no_parts(
     model: Path, corpus: Path, cluster: Cluster, ending: str
 ) -> None:
     out = corpus / f"out.{ending}"
-    predict(wish(model, corpus, out.name, keep=("id",)), cluster, silent())
+    predict(options(model, corpus, out.name, keep=("id",)), cluster, silent())
     if ending == "csv":
         with open(out, encoding="utf-8", newline="") as handle:
             rows: list[Any] = list(csv.DictReader(handle))
@@ -186,12 +187,12 @@ def test_one_file_has_all_rows_in_order_and_leaves_no_parts(
     assert {"label", "probability", "probability_neutral", "abstain"} <= set(rows[0])
     assert sorted(path.name for path in corpus.iterdir() if "out" in path.name) == [out.name]
     with pytest.raises(UserError, match="is there already"):
-        predict(wish(model, corpus, out.name), cluster, silent())
+        predict(options(model, corpus, out.name), cluster, silent())
 
 
 @pytest.mark.slow("ray")
 def test_another_job_never_writes_into_the_same_place(model: Path, corpus: Path, cluster: Cluster) -> None:
-    predict(wish(model, corpus), cluster, silent())
+    predict(options(model, corpus), cluster, silent())
     before = written(corpus / "out")
     for other, what in (
         ({"keep": ("id",)}, "keep"),
@@ -200,44 +201,44 @@ def test_another_job_never_writes_into_the_same_place(model: Path, corpus: Path,
     ):
         with pytest.raises(UserError, match=f"a job with other {what}; remove it"):
             predict(
-                wish(model, corpus, **({"inputs": (str(corpus / "a.csv"),)} if what == "inputs" else other)),
+                options(model, corpus, **({"inputs": (str(corpus / "a.csv"),)} if what == "inputs" else other)),
                 cluster,
                 silent(),
             )
     (corpus / "mine").mkdir()
     (corpus / "mine" / "precious.txt").write_text("keep me")
     with pytest.raises(UserError, match="the folder is not empty"):
-        predict(wish(model, corpus, "mine"), cluster, silent())
+        predict(options(model, corpus, "mine"), cluster, silent())
     assert written(corpus / "out") == before
 
 
 @pytest.mark.slow("ray")
 def test_no_student_no_input_no_column(model: Path, corpus: Path, cluster: Cluster) -> None:
     with pytest.raises(UserError, match="neither a finished run"):
-        find_student(wish(corpus, corpus))
+        find_student(options(corpus, corpus))
     (corpus / "pickled").mkdir()
     (corpus / "pickled" / "config.json").write_text("{}")
     (corpus / "pickled" / "pytorch_model.bin").write_bytes(b"\x80\x04K\x01.")
     with pytest.raises(ModelError, match="no safetensors weights"):
-        find_student(wish(corpus / "pickled", corpus))
+        find_student(options(corpus / "pickled", corpus))
     with pytest.raises(DataError, match="no such file"):
-        predict(wish(model, corpus, inputs=(str(corpus / "*.csv.gz"),)), cluster, silent())
+        predict(options(model, corpus, inputs=(str(corpus / "*.csv.gz"),)), cluster, silent())
     with pytest.raises(DataError, match=r"pickled: is a folder; say which files of it, such as .*pickled/\*\.csv"):
-        predict(wish(model, corpus, inputs=(str(corpus / "pickled"),)), cluster, silent())
+        predict(options(model, corpus, inputs=(str(corpus / "pickled"),)), cluster, silent())
     with pytest.raises(DataError, match=r"no column 'txt' \(did you mean 'text'\?\)"):
-        predict(wish(model, corpus, "o1", text="txt"), cluster, silent())
+        predict(options(model, corpus, "o1", text="txt"), cluster, silent())
     with pytest.raises(UserError, match="--keep label: a column of that name is written anyway"):
-        predict(wish(model, corpus, keep=("label",)), cluster, silent())
+        predict(options(model, corpus, keep=("label",)), cluster, silent())
     with pytest.raises(UserError, match="--keep probability_neutral: a column of that name"):
-        predict(wish(model, corpus, keep=("probability_neutral",)), cluster, silent())
+        predict(options(model, corpus, keep=("probability_neutral",)), cluster, silent())
     (corpus / "empty.csv").write_text("text\n")
     with pytest.raises(DataError, match="no row of data"):
-        predict(wish(model, corpus, "o2", inputs=(str(corpus / "empty.csv"),)), cluster, silent())
+        predict(options(model, corpus, "o2", inputs=(str(corpus / "empty.csv"),)), cluster, silent())
 
 
 @pytest.mark.slow("ray")
 def test_the_same_job_twice_at_once_is_refused(model: Path, corpus: Path, cluster: Cluster) -> None:
-    job = wish(model, corpus, "out.csv")
+    job = options(model, corpus, "out.csv")
     with locked(Folder(str(corpus / "out.csv.parts"))), pytest.raises(BusyError):
         predict(job, cluster, silent())
     assert predict(job, cluster, silent())["rows"] == 900
@@ -250,11 +251,11 @@ def test_a_model_in_several_files_is_a_student(model: Path, tmp_path: Path, corp
     shutil.copytree(model, tmp_path / "large", ignore=shutil.ignore_patterns("*.safetensors"))
     AutoModelForSequenceClassification.from_pretrained(model).save_pretrained(tmp_path / "large", max_shard_size="1MB")
     assert len(list((tmp_path / "large").glob("*.safetensors"))) > 1
-    found, identity, _ = find_student(wish(tmp_path / "large", corpus))
+    found, identity, _ = find_student(options(tmp_path / "large", corpus))
     texts = ["one", "two three"]
-    assert found.open().predict(texts) == pytest.approx(find_student(wish(model, corpus))[0].open().predict(texts))
+    assert found.open().predict(texts) == pytest.approx(find_student(options(model, corpus))[0].open().predict(texts))
     (tmp_path / "large" / "tokenizer_config.json").write_text("{}")
-    assert find_student(wish(tmp_path / "large", corpus))[1] != identity
+    assert find_student(options(tmp_path / "large", corpus))[1] != identity
 
 
 def test_a_part_of_long_texts_has_fewer_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,7 +283,7 @@ def test_a_file_that_breaks_off_is_said_with_where(model: Path, corpus: Path, cl
     with pytest.raises(
         DataError, match=rf"cut-{cut}:? ?(\d+: broken|.*cannot be read after cut-{cut}:\d+|broken parquet)"
     ):
-        predict(wish(model, corpus, f"out-{cut}", inputs=(str(damaged),)), cluster, silent())
+        predict(options(model, corpus, f"out-{cut}", inputs=(str(damaged),)), cluster, silent())
 
 
 @pytest.mark.parametrize("config", ["{}", "[]", "{", '{"id2label": 7}'])
@@ -290,12 +291,12 @@ def test_a_model_folder_without_labels_is_named(model: Path, corpus: Path, clust
     copy = shutil.copytree(model, corpus / "copy")
     (copy / "config.json").write_text(config)
     with pytest.raises(ModelError, match=r"copy/config\.json: names no labels"):
-        predict(wish(copy, corpus), cluster, silent())
+        predict(options(copy, corpus), cluster, silent())
 
 
 def test_what_was_never_trained_to_classify_is_no_student(tiny_model: Path, corpus: Path, cluster: Cluster) -> None:
     with pytest.raises(ModelError, match="an encoder that was not trained to classify"):
-        predict(wish(tiny_model, corpus), cluster, silent())
+        predict(options(tiny_model, corpus), cluster, silent())
 
 
 def test_the_total_is_known_where_it_can_be(corpus: Path) -> None:
@@ -326,16 +327,15 @@ def test_the_command_says_what_it_did(model: Path, corpus: Path, capsys: pytest.
     done = subprocess.run([sys.executable, "-m", "runner", *arguments], capture_output=True, text=True, check=True)
     said = json.loads(done.stdout.splitlines()[-1])
     assert said["rows"] == 200 and said["out"] == str(corpus / "out") and sum(said["labels"].values()) <= 200
-    with pytest.raises(SystemExit):
-        main([*arguments, "--abstain-below", "7"])
-    assert "a probability from 0 to 1 is wanted" in capsys.readouterr().err
+    assert main([*arguments, "--abstain-below", "7"]) == 2
+    assert "expected a probability from 0 to 1, got '7'" in capsys.readouterr().err
 
 
 def test_what_is_said_in_the_end_is_whole_without_labels_and_rate() -> None:
     blank: dict[str, Any] = {"rows": 2, "labels": {}, "abstained": 2, "reused": 0, "texts_per_second": None, "out": "o"}
-    assert _labelled(blank) == "2 texts: no label; 2 abstained\noutput: o"
+    assert labelled(blank) == "2 texts: no label; 2 abstained\noutput: o"
     again = blank | {"rows": 2000, "labels": {"b": 1500, "a": 500}, "abstained": 0, "reused": 1000}
-    assert _labelled(again | {"texts_per_second": 9.96}) == (
+    assert labelled(again | {"texts_per_second": 9.96}) == (
         "2,000 texts: a 500, b 1,500; 0 abstained; 10.0 texts/s\n1,000 were there already\noutput: o"
     )
 
@@ -382,6 +382,6 @@ def test_rows_are_counted_as_applied_or_as_reused(
     counted: Counter[str] = Counter()
     monkeypatch.setattr(Cluster, "count", lambda self, metric, amount, **labels: counted.update({metric: amount}))
     for applied, reused in ((900, 0), (900, 900)):
-        predict(wish(model, corpus), cluster, silent())
+        predict(options(model, corpus), cluster, silent())
         assert counted["tutelage_rows_applied_total"] == applied
         assert counted["tutelage_rows_reused_total"] == reused

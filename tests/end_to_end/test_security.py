@@ -35,7 +35,7 @@ import pytest
 from jinja2.exceptions import SecurityError
 
 from runner.cluster import bundle
-from runner.commands import cli
+from runner.commands import doctor
 from runner.commands.cli import main
 from runner.data import file_kinds, writing
 from runner.data.reading import Source, read_rows
@@ -435,11 +435,11 @@ def test_no_password_goes_along_with_a_job(
 def test_the_log_of_a_bug_holds_no_password(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(_: object) -> int:
+    def fail(*_: object) -> int:
         raise ZeroDivisionError(f"{ESCAPES} s3://anna:{CANARY}@bucket/x")
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(cli, "_doctor", fail)
+    monkeypatch.setattr(doctor, "doctor", fail)
     assert main(["doctor"]) == 3
     (log,) = tmp_path.glob("*.log")
     assert "s3://bucket/x" in log.read_text() and CANARY not in log.read_text() + capsys.readouterr().err

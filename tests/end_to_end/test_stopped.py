@@ -20,7 +20,7 @@ import stopping
 
 from runner.cluster import health
 from runner.commands.cli import main
-from runner.commands.predict import JOB, Wish, _check_place, _job, find_student
+from runner.commands.predict_files import JOB, PredictOptions, _check_place, _job, find_student
 from runner.observe.events import NAME
 from runner.observe.progress import Progress
 from runner.rundir import lock
@@ -71,23 +71,23 @@ def process_student(root: Path, runtime: str) -> Path:
 
 
 def test_13_an_output_belongs_to_the_runtime_that_answered(tmp_path: Path) -> None:
-    wish = Wish(str(tmp_path / "run"), (str(tmp_path / "in.csv"),), str(tmp_path / "out"))
+    options = PredictOptions(str(tmp_path / "run"), (str(tmp_path / "in.csv"),), str(tmp_path / "out"))
     process_student(tmp_path / "run", "onnx-int8")
-    first = find_student(wish)[1]
-    assert find_student(wish)[1] == first
-    parts = Folder(wish.out)
-    parts.write_json(JOB, _job(first, wish))
+    first = find_student(options)[1]
+    assert find_student(options)[1] == first
+    parts = Folder(options.out)
+    parts.write_json(JOB, _job(first, options))
     parts.write("part-00000-0000000-x.parquet", b"")
-    _check_place(parts, _job(first, wish), wish, None)
+    _check_place(parts, _job(first, options), options, None)
     process_student(tmp_path / "run", "torch")
     with pytest.raises(UserError, match="holds the output of a job with other student; remove it"):
-        _check_place(parts, _job(find_student(wish)[1], wish), wish, None)
+        _check_place(parts, _job(find_student(options)[1], options), options, None)
 
 
 def test_13_a_job_that_never_began_claims_nothing(tmp_path: Path) -> None:
-    wish = Wish("run", ("a.csv",), str(tmp_path / "out"))
-    Folder(wish.out).write_json(JOB, _job("one", wish))
-    _check_place(Folder(wish.out), _job("another", wish), wish, None)
+    options = PredictOptions("run", ("a.csv",), str(tmp_path / "out"))
+    Folder(options.out).write_json(JOB, _job("one", options))
+    _check_place(Folder(options.out), _job("another", options), options, None)
 
 
 # 16: signals ---------------------------------------------------------------------------------------------------------
