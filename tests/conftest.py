@@ -32,6 +32,10 @@ from runner.stages.contract import Context
 
 REPOSITORY = Path(__file__).parents[1]
 
+# Tests run beside each other and beside what they start: a thread of OpenMP that spins while it waits for another, which
+# has no core, takes ten times the processor time. Set before torch is loaded; what tests start inherits it.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fast", action="store_true", help="leave out tests marked slow, and refuse what they stand for")
