@@ -32,8 +32,8 @@ from runner.stages.contract import Context
 
 REPOSITORY = Path(__file__).parents[1]
 
-# Tests run beside each other and beside what they start: a thread of OpenMP that spins while it waits for another, which
-# has no core, takes ten times the processor time. Set before torch is loaded; what tests start inherits it.
+# Tests run beside each other, with more threads than cores: one of OpenMP's that spins until another is done keeps it
+# from its core (a small training took 3 instead of 32 s of processor time). Read when torch is loaded, and inherited.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
