@@ -174,10 +174,12 @@ def first_of_each(path: Path, count: int) -> Iterator[tuple[str, str]]:
 def compare(found: Labelled, seed: int) -> dict[str, dict[str, float]]:
     """Accuracy, calibration error and seconds of each recipe and of auto, by name."""
     from runner import models
-    from runner.stages import train
     from runner.student import fit as training
+    from runner.student.fit_config import Fit
     from runner.student.held_out import split_rows
-    from runner.student.schedule import TrainingPlan
+    from runner.student.train_worker import try_recipes
+    from runner.student.training_plan import TrainingPlan
+    from runner.tasks.single_label import learner
 
     student = replace(found.spec.student, seed=seed, recipe="auto", epochs=None)
     held_out, kept = split_rows([row["label"] for row in found.train], student.validation, seed)
@@ -185,7 +187,7 @@ def compare(found: Labelled, seed: int) -> dict[str, dict[str, float]]:
     parameters = models.describe(student.model, student.revision, found.spec.base).parameters
     plan = TrainingPlan(student, len(given), len({row["label"] for row in found.train}), parameters)
     labels = tuple(found.spec.task.labels)
-    fit = training.Fit(
+    fit = Fit(
         model=models.ensure(student.model, student.revision, who="student.model"),
         labels=labels,
         epochs=plan.epochs,
@@ -202,13 +204,13 @@ def compare(found: Labelled, seed: int) -> dict[str, dict[str, float]]:
     def one(name: str) -> dict[str, Any]:
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as scratch:
-            result = training.fit(fits[name], as_rows(given), as_rows(judging), Path(scratch) / "student")
+            result = training.fit(learner, fits[name], as_rows(given), as_rows(judging), Path(scratch) / "student")
             took = time.perf_counter() - start
             figures[name] = judged(Path(scratch) / "student", found.test) | {"seconds": took}
         return result
 
     results = {name: one(name) for name in RECIPES}
-    chosen, tried = train.try_recipes(plan.trainings, results.__getitem__, as_rows(judging).targets)
+    chosen, tried = try_recipes(plan.trainings, results.__getitem__, learner.confidence(as_rows(judging).targets))
     figures["auto"] = figures[chosen] | {"seconds": sum(figures[name]["seconds"] for name in tried)}
     for name, figure in figures.items():
         print(
@@ -221,7 +223,7 @@ def compare(found: Labelled, seed: int) -> dict[str, dict[str, float]]:
 
 def as_rows(rows: Sequence[dict[str, Any]]) -> Any:
     """Texts with the teacher's probabilities."""
-    from runner.student.fit import Rows
+    from runner.student.rows import Rows
 
     return Rows([row["text"] for row in rows], np.array([row["probabilities"] for row in rows], dtype=np.float32))
 
@@ -229,9 +231,10 @@ def as_rows(rows: Sequence[dict[str, Any]]) -> Any:
 def judged(folder: Path, test: Sequence[dict[str, Any]]) -> dict[str, float]:
     """A student on the expert-labelled rows."""
     from runner.student.predict import Student
+    from runner.tasks.single_label import learner
     from runner.tasks.single_label.metrics import score
 
-    student = Student.load(folder)
+    student = Student.load(learner, folder)
     probabilities = student.predict([row["text"] for row in test])
     said = [student.labels[place] for place in probabilities.argmax(axis=1)]
     found = score(student.labels, [row["truth"] for row in test], said, probabilities)

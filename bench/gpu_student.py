@@ -40,6 +40,7 @@ def _learn(model: Path, precision: str, job: dict[str, Any], on: str) -> dict[st
     from dataclasses import replace
 
     from runner.student import fit as training
+    from runner.tasks.single_label import learner
 
     rows = texts(job["train_rows"])
     fit, train, held_out = bench.learning(model, rows)
@@ -48,7 +49,7 @@ def _learn(model: Path, precision: str, job: dict[str, Any], on: str) -> dict[st
 
     def ours() -> None:
         with tempfile.TemporaryDirectory() as scratch:
-            done = training.fit(fit, train, held_out, Path(scratch) / "student")
+            done = training.fit(learner, fit, train, held_out, Path(scratch) / "student")
             told.update(done if isinstance(done, dict) else vars(done))
 
     labels = train.targets.argmax(axis=1)
@@ -69,11 +70,12 @@ def _learn(model: Path, precision: str, job: dict[str, Any], on: str) -> dict[st
 
 def _say(model: Path, precision: str, job: dict[str, Any], on: str) -> dict[str, Any]:
     from runner.student.predict import Student
+    from runner.tasks.single_label import learner
 
     rows = texts(job["predict_rows"])
     with tempfile.TemporaryDirectory() as scratch:
         folder = bench.trained(model, Path(scratch) / "student")
-        ours = Student.load(folder, precision=precision)
+        ours = Student.load(learner, folder, precision=precision)
         peers = {
             "pipeline, batches of 8": _pipeline(folder, rows, on, 8, None),
             f"pipeline, batches of 64, {precision}": _pipeline(folder, rows, on, 64, precision),

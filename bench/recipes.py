@@ -100,10 +100,13 @@ def learn(name: str, setting: Setting, out: list[int], targets: Any, steps: int)
         return found
     import torch
 
-    from runner.student import fit
+    from runner.student.fit_config import Fit, Worker
     from runner.student.held_out import split_rows
-    from runner.student.schedule import LEAST_EPOCHS, MOST_EPOCHS
+    from runner.student.loop import Loop
+    from runner.student.rows import Rows
     from runner.student.tokens import tokenize
+    from runner.student.training_plan import LEAST_EPOCHS, MOST_EPOCHS
+    from runner.tasks.single_label import learner
 
     torch.set_num_threads(1)
     rows = read()
@@ -111,7 +114,7 @@ def learn(name: str, setting: Setting, out: list[int], targets: Any, steps: int)
     labels = targets[inside].argmax(axis=1).tolist()
     held, kept = (inside[numbers] for numbers in split_rows(labels, 0.1, out[0]))
     kept = kept[targets[kept].sum(axis=1) > 0]
-    config = fit.Fit(
+    config = Fit(
         model=setting.model,
         labels=LABELS,
         epochs=min(MOST_EPOCHS, max(LEAST_EPOCHS, round(steps * BATCH / len(kept)))),
@@ -123,13 +126,13 @@ def learn(name: str, setting: Setting, out: list[int], targets: Any, steps: int)
     )
 
     def pick(numbers: Any, said: Any) -> Any:
-        return fit.Rows([rows.texts[i] for i in numbers], said[numbers].astype(np.float32))
+        return Rows([rows.texts[i] for i in numbers], said[numbers].astype(np.float32))
 
     # The loop itself instead of training.fit: both the chosen epoch's weights and the averaged ones are looked at.
-    loop = fit._Loop(config, pick(kept, targets), pick(held, rows.teacher), fit.Worker())
-    while len(loop.course.history) < config.epochs:
+    loop = Loop(learner, config, pick(kept, targets), pick(held, rows.teacher), Worker())
+    while len(loop.state.history) < config.epochs:
         loop.begin_epoch()
-        for batch in loop.batches(len(loop.course.history)):
+        for batch in loop.batches(len(loop.state.history)):
             loop.learn(batch)
         loop.finish_epoch()
     ids = tokenize(loop.tokenizer, rows.texts, config.max_length)
@@ -177,6 +180,7 @@ def smoothed(targets: Any) -> Any:
 def targets_of(recipe: str, setting: Setting, part: int) -> Any:
     """What a recipe has the student learn, shape ``(rows, labels)``: rows count by the sum of their targets."""
     from runner.student import recipes
+    from runner.tasks.single_label.targets import confidence
 
     rows = read()
     teacher = rows.teacher
@@ -185,7 +189,7 @@ def targets_of(recipe: str, setting: Setting, part: int) -> Any:
     if recipe == "hard":
         return np.eye(len(LABELS), dtype=np.float32)[teacher.argmax(axis=1)]
     if recipe == "weighted":
-        weights = recipes.confidence(teacher)
+        weights = confidence(teacher)
         return teacher * (weights / weights.mean())[:, None]
     if recipe == "smoothed":
         return smoothed(teacher)
@@ -193,9 +197,9 @@ def targets_of(recipe: str, setting: Setting, part: int) -> Any:
         return teacher
     students, inside = unseen(setting, part), rows.part != part
     if recipe == "best":
-        return recipes.second_opinion(teacher, students)
+        return recipes.out_of_fold_targets(teacher, students)
     if recipe == "best-smoothed":
-        return smoothed(recipes.second_opinion(teacher, students))
+        return smoothed(recipes.out_of_fold_targets(teacher, students))
     bad = contradicted(teacher, students, inside)
     instead = {"dropped": np.zeros_like(teacher), "relabelled": students}[recipe]
     return np.where(bad[:, None], instead, teacher)
@@ -234,14 +238,14 @@ def fold(job: tuple[Setting, int, int]) -> str:
 
 def figures(recipe: str, setting: Setting, weights: str) -> dict[str, Any]:
     """Both figures of a recipe over all rows, each judged by the student that did not see it."""
-    from runner.student import recipes
+    from runner.tasks.single_label.targets import confidence
 
     rows = read()
     said = np.zeros_like(rows.teacher)
     for part in range(PARTS):
         answers = np.load(setting.file(f"{recipe}-{part}"))[weights]
         said[rows.part == part] = answers[rows.part == part]
-    sure, labels = recipes.confidence(rows.teacher), said.argmax(axis=1)
+    sure, labels = confidence(rows.teacher), said.argmax(axis=1)
     agrees = (labels == rows.teacher.argmax(axis=1)) * sure / sure.mean()
     return {"agreement": agrees, "accuracy": (labels == rows.truth).astype(float)}
 

@@ -96,6 +96,7 @@ class Model:
     """Stands where :class:`runner.student.trained.StudentRef` does."""
 
     rate: float
+    kind = "single-label"
 
     def open(self) -> Asleep:
         return Asleep(self.rate)
@@ -187,7 +188,7 @@ def apply(point: Point, folder: Path, address: str) -> dict[str, Any]:
     from runner.cluster.resources import Resources
     from runner.data.reading import Source
     from runner.rundir.folder import Folder
-    from runner.stages.apply import Corpus, predict_corpus, sources_of
+    from runner.student.corpus import Corpus, predict_corpus, sources_of
 
     files, all_texts = 4 * point.nodes, texts(point.rows)
     for number in range(files):

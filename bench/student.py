@@ -80,10 +80,11 @@ def against(peers: Mapping[str, Round], ours: Round, count: int, rounds: int) ->
 
 def trained(model: Path, folder: Path) -> Path:
     """A classifier with a random head: speed does not depend on what it says."""
-    from runner.student.load import load_classifier, load_tokenizer
+    from runner.student.load import load_tokenizer
     from runner.student.save import save_student
+    from runner.tasks.single_label import learner
 
-    save_student(load_classifier(model, LABELS), load_tokenizer(model), folder, 256)
+    save_student(learner.fresh(model, LABELS), load_tokenizer(model), folder, 256)
     return folder
 
 
@@ -91,8 +92,9 @@ def predict(folder: Path, texts: Sequence[str], rounds: int) -> dict[str, Any]:
     """Inference against a plain pipeline; with the share of the matrix rate."""
     from runner.student.predict import Student
     from runner.student.tokens import tokenize
+    from runner.tasks.single_label import learner
 
-    ours = Student.load(folder)
+    ours = Student.load(learner, folder)
     before = matrix_rate()
     result = interleaved("predict", lambda: ours.predict(texts), plain_pipeline(folder, texts), len(texts), rounds)
     lengths = [len(ids) for ids in tokenize(ours.tokenizer, texts, ours.max_length)]
@@ -103,16 +105,16 @@ def predict(folder: Path, texts: Sequence[str], rounds: int) -> dict[str, Any]:
 
 def runtimes(folder: Path, texts: Sequence[str], rounds: int) -> list[dict[str, Any]]:
     """Every export against a plain pipeline; the head is random, so that labels say nothing here."""
-    from runner.student.load import load_classifier
     from runner.student.predict import Student
     from runner.student.runtimes.exported import export
+    from runner.tasks.single_label import learner
 
     exports, results = folder.parent / "exports", []
-    model = load_classifier(folder).eval()
-    seen = Student.load(folder).inputs(texts[:64])
+    model = learner.trained(folder).eval()
+    seen = Student.load(learner, folder).inputs(texts[:64])
     for form in ("onnx", "onnx-int8", "openvino"):
         export(model, form, exports, seen)  # type: ignore[arg-type]
-        ours = Student.load(folder, runtime=form, exports=exports)
+        ours = Student.load(learner, folder, runtime=form, exports=exports)
         results.append(
             interleaved(form, lambda one=ours: one.predict(texts), plain_pipeline(folder, texts), len(texts), rounds)
         )
@@ -140,12 +142,13 @@ def train(model: Path, texts: Sequence[str], rounds: int) -> list[dict[str, Any]
     """One epoch of fine-tuning, loading and saving on all sides."""
     from runner.student import fit as training
     from runner.system import machine
+    from runner.tasks.single_label import learner
 
     fit, rows, held_out = learning(model, texts)
 
     def ours() -> None:
         with tempfile.TemporaryDirectory() as scratch:
-            training.fit(fit, rows, held_out, Path(scratch) / "student")
+            training.fit(learner, fit, rows, held_out, Path(scratch) / "student")
 
     labels = rows.targets.argmax(axis=1)
     careful = {
@@ -162,10 +165,11 @@ def train(model: Path, texts: Sequence[str], rounds: int) -> list[dict[str, Any]
 
 def learning(model: Path, texts: Sequence[str]) -> tuple[Any, Any, Any]:
     """What :func:`runner.student.fit.fit` is given: settings, rows with labels in turn, and a few that are held out."""
-    from runner.student import fit as training
+    from runner.student.fit_config import Fit
+    from runner.student.rows import Rows
 
     targets = np.eye(len(LABELS), dtype=np.float32)[np.arange(len(texts)) % len(LABELS)]
-    fit = training.Fit(
+    fit = Fit(
         model=model,
         labels=LABELS,
         epochs=1,
@@ -175,21 +179,23 @@ def learning(model: Path, texts: Sequence[str]) -> tuple[Any, Any, Any]:
         precision="auto",
         seed=0,
     )
-    return fit, training.Rows(texts, targets), training.Rows(texts[:8], targets[:8])
+    return fit, Rows(texts, targets), Rows(texts[:8], targets[:8])
 
 
 def shortcuts(model: Path, texts: Sequence[str], rounds: int) -> list[dict[str, Any]]:
     """What the shortcuts are worth: a step of training, and prediction, with and without them."""
-    from runner.student import fit as training
+    from runner.student.fit_config import Worker
+    from runner.student.loop import Loop
     from runner.student.predict import Student
+    from runner.tasks.single_label import learner
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = trained(model, Path(scratch) / "student")
         loops, students = {}, {}
         for side in ("ours", "peer"):
             with without_shortcuts(side == "peer"):
-                loops[side] = training._Loop(*learning(model, texts), training.Worker())
-                students[side] = Student.load(folder)
+                loops[side] = Loop(learner, *learning(model, texts), Worker())
+                students[side] = Student.load(learner, folder)
 
         def learn(loop: Any) -> Round:
             def epoch() -> None:
@@ -211,15 +217,15 @@ def shortcuts(model: Path, texts: Sequence[str], rounds: int) -> list[dict[str, 
 @contextmanager
 def without_shortcuts(without: bool) -> Iterator[None]:
     """Models that are loaded meanwhile take no shortcuts, if that is asked for."""
-    from runner.student import fit as training
     from runner.student import shortcuts as real
+    from runner.student.loop import Loop
 
-    take, leave_out = real.take, training._Loop._leave_out_unseen
+    take, leave_out = real.apply_shortcuts, Loop._leave_out_unseen
     if without:
-        real.take = lambda model: False
-        training._Loop._leave_out_unseen = lambda self: None  # type: ignore[method-assign]
+        real.apply_shortcuts = lambda model: False
+        Loop._leave_out_unseen = lambda self: None  # type: ignore[method-assign]
     yield
-    real.take, training._Loop._leave_out_unseen = take, leave_out  # type: ignore[method-assign]
+    real.apply_shortcuts, Loop._leave_out_unseen = take, leave_out  # type: ignore[method-assign]
 
 
 def plain_trainer(model: Path, texts: Sequence[str], labels: Any, options: Mapping[str, Any] | None = None) -> Round:
@@ -260,6 +266,7 @@ def apply(folder: Path, texts: Sequence[str], count: int, rounds: int) -> dict[s
     Each round takes its share of the ``count`` rows, between two bare loops that have the machine to themselves.
     """
     from runner.student.predict import Student
+    from runner.tasks.single_label import learner
 
     def numbered(number: int) -> str:
         return f"{texts[number % len(texts)]} ({number})"  # no two alike, or they would be predicted once
@@ -267,7 +274,7 @@ def apply(folder: Path, texts: Sequence[str], count: int, rounds: int) -> dict[s
     share = count // rounds
     spread = max(1, share * rounds // 20_000)  # over all rows: a higher number has more tokens
     sample = [numbered(n) for n in range(0, share * rounds, spread)]
-    bare = Student.load(folder)
+    bare = Student.load(learner, folder)
 
     def bare_rate() -> float:
         bare.predict(sample[:2000])

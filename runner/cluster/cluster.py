@@ -167,10 +167,10 @@ class Cluster:
         storage: Folder,
         on_progress: Callable[[dict[str, Any]], None],
     ) -> dict[str, Any]:
-        """Run ``loop(config, report, rank=, size=, wrap=, keep=, restore=)`` on ``workers`` under Ray Train.
+        """Run ``loop(config, report, rank=, size=, wrap=, save_checkpoint=, load_checkpoint=)`` on Ray Train workers.
 
-        Returns rank 0's result. ``keep`` leaves a checkpoint in ``storage``. A worker that dies is started again and
-        finds it with ``restore``; so does a later call with the same ``storage``, which the caller clears.
+        Returns rank 0's result. ``save_checkpoint`` leaves one in ``storage``. A worker that dies is started again and
+        finds it with ``load_checkpoint``; so does a later call with the same ``storage``, which the caller clears.
         :raises TutelageError: as raised by a worker, or when workers died too often.
         """
         ray, request, wanted = self.start(), self.capacity.request(wanted), self.capacity.by_node_names(wanted)

@@ -117,7 +117,9 @@ def _train_worker(settings: dict[str, Any]) -> dict[str, Any]:
                 read(Path(folder))
 
     loop, config = settings["loop"], settings["config"]
-    result: dict[str, Any] = loop(config, report, rank=rank, size=size, wrap=wrap, keep=keep, restore=restore)
+    result: dict[str, Any] = loop(
+        config, report, rank=rank, size=size, wrap=wrap, save_checkpoint=keep, load_checkpoint=restore
+    )
     return result
 
 

@@ -18,7 +18,7 @@ from runner.rundir.folder import Folder, fingerprint
 from runner.rundir.lock import locked
 from runner.spec.rules import written_columns
 from runner.stages import export, train
-from runner.stages.apply import Corpus, predict_corpus, sources_of
+from runner.student.corpus import Corpus, predict_corpus, sources_of
 from runner.student.trained import StudentRef
 from runner.system import machine
 from runner.system.errors import ModelError, UserError
@@ -51,7 +51,7 @@ class PredictOptions:
 
 
 def predict(options: PredictOptions, cluster: Cluster, progress: Progress) -> dict[str, Any]:
-    """Do it; returns the summary of :func:`runner.stages.apply.predict_corpus` and where the output is.
+    """Do it; returns the summary of :func:`runner.student.corpus.predict_corpus` and where the output is.
 
     :raises UserError: when there is no student, no input, or something else in the place of the output.
     """

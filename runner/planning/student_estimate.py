@@ -13,7 +13,7 @@ from runner.planning.rates import CPU_STUDENT_TFLOPS, operations_per_second
 from runner.spec import Spec
 from runner.student import gradient_traffic
 from runner.student.held_out import held_out_size
-from runner.student.schedule import TrainingPlan
+from runner.student.training_plan import TrainingPlan
 
 STEP_SECONDS = 12 * gradient_traffic.HOST_SECONDS_PER_LAYER
 """Of a training step of 12 layers, however fast the GPU."""

@@ -9,23 +9,16 @@ nothing. Everything after this stage uses the runtime that was taken.
 from __future__ import annotations
 
 import math
-import statistics
-import tempfile
-import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from runner.cluster.resources import Resources
-from runner.rundir.folder import Folder
 from runner.spec import Spec
 from runner.stages.contract import Context, one_student
-from runner.student import finite, held_out
-from runner.student.trained import StudentRef, exported_forms
+from runner.student import held_out
+from runner.student.compare_runtimes import compare_runtimes
+from runner.student.trained import exported_forms, original_student
 from runner.system.errors import UserError
-
-if TYPE_CHECKING:
-    from runner.student.predict import Student
 
 NAME = "export"
 NEEDS = ("load", "train")
@@ -34,7 +27,7 @@ MOST_LOST = 0.003
 """Agreement with the teacher that a runtime may lose against the original to be chosen by ``auto``, as a share."""
 FEWEST_JUDGES = 20
 """Of fewer held-out rows those that the student learned from judge as well: better than next to nothing."""
-TIMED_TEXTS, ROUNDS = 512, 3
+TIMED_TEXTS = 512
 SEEN_TEXTS = 64
 VERSION = 5
 """Changes when another export comes of the same student."""
@@ -76,9 +69,9 @@ def run(context: Context) -> dict[str, Any]:
     apart = {row["id"] for row in rows if row["held_out"]}
     judges = [row for row in rows if row["held_out"] or len(apart) < FEWEST_JUDGES]
     texts = dict(zip(train["id"].to_pylist(), train["text"].to_pylist(), strict=True))
-    plain = StudentRef(context.inputs["train"].url, "student", spec.student.max_length, spec.student.precision)
+    plain = original_student(spec, context.inputs)
     found = context.cluster.call(
-        check,
+        compare_runtimes,
         Resources.of(spec.student.resources),
         plain=plain,
         forms=exported_forms(spec),
@@ -89,8 +82,8 @@ def run(context: Context) -> dict[str, Any]:
         test=(test["text"].to_pylist(), test["label"].to_pylist()),
         timed=list(texts.values())[:TIMED_TEXTS],
     )
-    for one in found:
-        context.progress.say(_figures(one), NAME)
+    for runtime in found:
+        context.progress.say(_figures(runtime), NAME)
     chosen = choose(found, asked(spec), spec.student.max_disagreement)
     warnings = _given_up(found, chosen, asked(spec), 0 if len(apart) < FEWEST_JUDGES else len(apart))
     context.progress.say(f"{chosen} is used from here on", NAME)
@@ -100,11 +93,12 @@ def run(context: Context) -> dict[str, Any]:
     return result
 
 
-def _figures(one: dict[str, Any]) -> str:
-    judged = one["judged"]
+def _figures(figures: dict[str, Any]) -> str:
+    judged = figures["judged"]
     return (
-        f"{one['runtime']}: {one['texts_per_second']:.0f} texts/s; the original's label on {judged['agreement']:.2%} "
-        f"of {judged['rows']:,} train rows, the teacher's on {judged['teacher_agreement']:.2%}"
+        f"{figures['runtime']}: {figures['texts_per_second']:.0f} texts/s; the original's label on "
+        f"{judged['agreement']:.2%} of {judged['rows']:,} train rows, the teacher's on "
+        f"{judged['teacher_agreement']:.2%}"
     )
 
 
@@ -155,85 +149,3 @@ def _given_up(found: Sequence[dict[str, Any]], chosen: str, wanted: str, held_ou
     if one["recomputed"]:
         said.append(f"{chosen} gave answers that are not finite numbers to {one['recomputed']:,} texts, redone in fp32")
     return said
-
-
-def check(
-    plain: StudentRef,
-    forms: list[str],
-    out: str,
-    seen: list[str],
-    judges: tuple[list[str], list[str]],
-    test: tuple[list[str], list[str]],
-    timed: list[str],
-) -> list[dict[str, Any]]:
-    """Export all forms where the student runs, and measure every runtime on the same texts, in alternating rounds.
-
-    ``seen`` are the texts that int8 is fitted to; ``judges`` are texts with the teacher's labels, ``test`` with the
-    experts'.
-    """
-    from runner.student.load import load_classifier
-    from runner.student.predict import Student
-    from runner.student.runtimes import exported as runtimes
-
-    with tempfile.TemporaryDirectory() as scratch:
-        exports = Path(scratch) / "exports"
-        folder = Folder(plain.folder).fetch(plain.name, Path(scratch) / "model")
-        model = load_classifier(folder).eval()
-        opened = {"torch": Student.load(folder, plain.max_length, plain.precision)}
-        inputs = opened["torch"].inputs(seen)
-        sizes = {form: runtimes.export(model, form, exports, inputs).stat().st_size / 1e6 for form in forms}  # type: ignore[arg-type]
-        sizes["torch"] = (folder / "model.safetensors").stat().st_size / 1e6
-        Folder(out).upload(exports, "exports")
-        for name in forms:
-            opened[name] = Student.load(folder, plain.max_length, plain.precision, name, exports)
-        judged, tested = _said(opened, *judges), _said(opened, *test)
-        rates = _rates(opened, timed)
-        return [
-            {
-                "runtime": name,
-                "size_mb": sizes[name],
-                "precision": one.precision,
-                "accuracy": tested[name]["truth"],
-                "agreement": tested[name]["agreement"],
-                "judged": {
-                    "rows": len(judges[0]),
-                    "agreement": judged[name]["agreement"],
-                    "teacher_agreement": judged[name]["truth"],
-                },
-                "not_finite": judged[name]["not_finite"] + tested[name]["not_finite"],
-                "recomputed": judged[name]["recomputed"] + tested[name]["recomputed"],
-                "texts_per_second": rates[name],
-            }
-            for name, one in opened.items()
-        ]
-
-
-def _said(opened: dict[str, Student], texts: list[str], truth: list[str]) -> dict[str, dict[str, Any]]:
-    """How often each runtime says the truth, and what the original says where that says anything."""
-    result, original = {}, finite.labels_of(opened["torch"].labels, opened["torch"].predict(texts))
-    known = [row for row, label in enumerate(original) if label is not None]
-    for name, one in opened.items():
-        before = one.recomputed
-        given = finite.labels_of(one.labels, one.predict(texts))
-        result[name] = {
-            "truth": _share(given, truth),
-            "agreement": _share([given[row] for row in known], [original[row] for row in known]),
-            "not_finite": given.count(None),
-            "recomputed": one.recomputed - before,
-        }
-    return result
-
-
-def _rates(opened: dict[str, Student], texts: list[str]) -> dict[str, float]:
-    """Texts a second, the median of alternating rounds."""
-    rates: dict[str, list[float]] = {name: [] for name in opened}
-    for _ in range(ROUNDS):
-        for name, one in opened.items():
-            start = time.perf_counter()
-            one.predict(texts)
-            rates[name].append(len(texts) / (time.perf_counter() - start))
-    return {name: statistics.median(measured) for name, measured in rates.items()}
-
-
-def _share(one: Sequence[str | None], other: Sequence[str | None]) -> float:
-    return sum(a == b for a, b in zip(one, other, strict=True)) / len(one) if one else 1.0

@@ -1,15 +1,10 @@
 """Answers that are not finite numbers: they are no label, and a training that comes to them is not kept.
 
-A student's weights or sums can leave the range of half precision, or be damaged. ``argmax`` of NaN is 0, so that such a
-row would get the first label: whoever makes a label of probabilities goes through :func:`chosen`.
+A student's weights or sums can leave the range of half precision, or be damaged. The predictions of a task kind refuse
+such a row.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-
-import numpy as np
-from numpy.typing import NDArray
 
 from runner.system.errors import ModelError
 
@@ -27,17 +22,6 @@ class NotFinite(Exception):
 
 class Diverged(ModelError):
     """A training whose numbers are not finite in fp32 either."""
-
-
-def chosen(probabilities: NDArray[np.floating]) -> NDArray[np.int64]:
-    """The place of each row's most probable label, shape ``(rows,)``; -1 where the row is not all finite numbers."""
-    sound = np.isfinite(probabilities).all(axis=1)
-    return np.where(sound, probabilities.argmax(axis=1), -1).astype(np.int64)
-
-
-def labels_of(labels: Sequence[str], probabilities: NDArray[np.floating]) -> list[str | None]:
-    """The most probable label of each row; None where the row is not all finite numbers."""
-    return [labels[place] if place >= 0 else None for place in chosen(probabilities)]
 
 
 def said_of(rows: int, of: int, recomputed: int, precision: str) -> list[str]:

@@ -6,33 +6,37 @@ also be where fine-tuning starts, instead of a head of random numbers (LP-FT; Ku
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 
 from runner.student import pooling
-from runner.student.linear_head import Head, fit_head
+from runner.student.linear_head import Head
 
 
-def fit(model: torch.nn.Module, answered: Iterable[list[int]], targets: torch.Tensor, seed: int) -> Head | None:
-    """Set the model's last layer to what fits ``targets``, ``(rows, labels)``, best; what was fitted.
+def fit(
+    model: torch.nn.Module,
+    answered: Iterable[list[int]],
+    fit_head: Callable[[torch.Tensor], Head],
+) -> Head | None:
+    """Set the model's last layer to what ``fit_head`` makes of the values that it reads, ``(rows, width)``.
 
     None, and the layer is as it was, where what it reads is not finite numbers.
 
     ``answered`` calls the model on all rows, a batch at a time, and yields the numbers of each batch's rows.
     """
-    found: list[torch.Tensor] = []  # what the last layer is given: (rows, width) of each batch
+    given_to_last: list[torch.Tensor] = []  # what the last layer is given: (rows, width) of each batch
     last = pooling.last_linear(model)
-    handle = last.register_forward_pre_hook(lambda _, given: found.append(given[0].detach().float().cpu()))
+    handle = last.register_forward_pre_hook(lambda _, given: given_to_last.append(given[0].detach().float().cpu()))
     try:
         rows = [row for batch in answered for row in batch]
     finally:
         handle.remove()
     features = torch.empty(len(rows), last.in_features)
-    features[rows] = torch.cat(found)
+    features[rows] = torch.cat(given_to_last)
     if not torch.isfinite(features).all():
         return None
-    head = fit_head(features, targets.cpu(), seed)
+    head = fit_head(features)
     with torch.no_grad():
         last.weight.copy_(head.weight)
         last.bias.copy_(head.bias)

@@ -18,19 +18,19 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from runner.student.batches import TOKENS_PER_BATCH, TOKENS_PER_LANE, Budget, length_batches, padded
 from runner.student.device import DTYPES, device, pick_precision
 from runner.student.finite import NOT_FINITE
 from runner.student.inflight import InFlight, PinnedTransfers, Transfers, budget_of, peak_memory_mb, transfers_of
 from runner.student.lanes import Lanes
-from runner.student.load import label_names, load_classifier, load_config, load_tokenizer, longest_for
+from runner.student.load import load_config, load_tokenizer, longest_for
 from runner.student.runtimes.exported import Form, Logits, open_session
 from runner.student.tokens import tokenize
 from runner.student.works_in import works_in
 from runner.system import machine
 from runner.system.errors import ModelError
+from runner.tasks.protocol import Learner
 
 WINDOW = 4096
 """Texts that are tokenised together, and sorted by length among themselves."""
@@ -68,6 +68,7 @@ class TorchLogits:
 class Student:
     """A classifier ready to predict: its runtime, tokenizer and label names, in one precision on one device."""
 
+    learner: Learner
     logits: Logits
     tokenizer: Any
     labels: list[str]
@@ -90,6 +91,7 @@ class Student:
     @classmethod
     def load(
         cls,
+        learner: Learner,
         folder: Path,
         max_length: int | None = None,
         precision: str = "auto",
@@ -108,33 +110,40 @@ class Student:
         tokenizer, config = load_tokenizer(folder), load_config(folder)
         longest = max_length or longest_for(tokenizer, config)
         if runtime == "torch":
-            return cls._on_torch(folder, tokenizer, longest, on, chosen, lanes)
+            return cls._on_torch(learner, folder, tokenizer, longest, on, chosen, lanes)
         assert exports is not None
         session = open_session(cast("Form", runtime), exports, chosen, lanes)
         chosen, on = RUNS_IN.get(runtime, chosen), torch.device("cpu")
-        student = cls(session, tokenizer, label_names(config), longest, on, chosen, runtime, lanes)
-        student.reload = lambda: load_classifier(folder)
+        student = cls(learner, session, tokenizer, learner.labels_of(config), longest, on, chosen, runtime, lanes)
+        student.reload = lambda: learner.trained(folder)
         return student
 
     @classmethod
     def _on_torch(
-        cls, folder: Path, tokenizer: Any, max_length: int, on: torch.device, precision: str, lanes: int
+        cls,
+        learner: Learner,
+        folder: Path,
+        tokenizer: Any,
+        max_length: int,
+        on: torch.device,
+        precision: str,
+        lanes: int,
     ) -> Student:
-        model, fell_back = load_classifier(folder).to(on, DTYPES[precision]).eval(), None
+        model, fell_back = learner.trained(folder).to(on, DTYPES[precision]).eval(), None
         probes = tokenize(tokenizer, PROBES, max_length)
         if precision != "fp32" and (reason := works_in(model, "fp32", probes, on)):
             fell_back, precision = f"{reason}, in {precision}", "fp32"
-            model = load_classifier(folder).to(on).eval()
+            model = learner.trained(folder).to(on).eval()
         if precision == "fp32" and all(works_in(model, "fp32", [ids], on) == NOT_FINITE for ids in probes):
             raise ModelError(
                 f"{folder}: this student answers no text with finite numbers, in fp32 either: its weights are damaged; "
                 "train it again, or take another"
             )
-        logits, labels = TorchLogits(model, on), label_names(model.config)
-        student = cls(logits, tokenizer, labels, max_length, on, precision, "torch", lanes, fell_back)
+        logits, labels = TorchLogits(model, on), learner.labels_of(model.config)
+        student = cls(learner, logits, tokenizer, labels, max_length, on, precision, "torch", lanes, fell_back)
         if isinstance(transfers := transfers_of(on), PinnedTransfers):
             student.compute_in_flight(model, transfers, budget_of(on))
-        student.reload = None if precision == "fp32" else lambda: load_classifier(folder)
+        student.reload = None if precision == "fp32" else lambda: learner.trained(folder)
         return student
 
     def compute_in_flight(self, model: Any, transfers: Transfers, budget: Budget) -> None:
@@ -254,8 +263,7 @@ class Student:
         if len(rows):
             logits = logits.copy()
             logits[rows] = self._recomputed([ids[row] for row in rows])
-        found: NDArray[np.float32] = softmax(logits, axis=-1)
-        return found
+        return self.learner.probabilities(logits)
 
     def _recomputed(self, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """Logits in fp32 of texts that had no finite ones; NaN throughout where fp32 has none either."""

@@ -1,4 +1,4 @@
-"""What a student is told to learn: ``fast`` takes the teacher's word, ``best`` hears students of other rows as well.
+"""What a student is told to learn: ``fast`` takes the teacher's word, ``best`` asks students of other rows as well.
 
 Also how held-out rows choose: between settings, and between a fine-tuned student and a head on the encoder as it is.
 
@@ -35,30 +35,19 @@ def fold_of(count: int, seed: int) -> NDArray[np.int64]:
     return np.random.default_rng(seed).permutation(count) % FOLDS
 
 
-def second_opinion(teacher: NDArray[np.float32], students: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What the last student learns: the mean of both probabilities, all of shape ``(rows, labels)``.
+def out_of_fold_targets(teacher: NDArray[np.float32], students: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What the last student learns: the mean of the teacher's targets and the students' answers, of one shape.
 
-    The teacher's alone where a student's are not finite numbers.
+    The teacher's alone in rows where a student's are not finite numbers.
     """
-    heard = np.isfinite(students).all(axis=1, keepdims=True)
+    answered = np.isfinite(students).all(axis=1, keepdims=True)
     both = TEACHERS_SHARE * teacher + (1 - TEACHERS_SHARE) * students
-    return np.where(heard, both, teacher).astype(np.float32)
+    return np.where(answered, both, teacher).astype(np.float32)
 
 
-def confidence(targets: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How sure the teacher is of each row, shape ``(rows,)``, from its probabilities of shape ``(rows, labels)``.
-
-    0 where all labels are alike to it, 1 where it gives one label everything.
-    """
-    even = 1 / targets.shape[1]
-    sure: NDArray[np.float32] = (targets.max(axis=1) - even) / (1 - even)
-    return sure.clip(1e-6, 1)  # never nothing at all, so that a mean weighted with it is always there
-
-
-def worth(targets: NDArray[np.float32]) -> float:
-    """How many rows of full confidence tell as much as these, when each counts by its confidence (Kish 1965)."""
-    weights = confidence(targets)
-    return float(weights.sum() ** 2 / (weights**2).sum()) if len(targets) else 0.0
+def effective_sample_size(weights: NDArray[np.float32]) -> float:
+    """How many rows of weight 1 tell as much as rows of these weights, shape ``(rows,)`` (Kish 1965)."""
+    return float(weights.sum() ** 2 / (weights**2).sum()) if len(weights) else 0.0
 
 
 def standard_error(share: float, rows: float) -> float:

@@ -1,107 +1,47 @@
-"""How much a student trains: what ``auto`` trains, epochs, and the texts that go through all trainings.
-
-The train stage does what stands here, and ``plan`` says it beforehand. Knows no torch.
-"""
+"""Learning rates by layer, and the batches of an epoch."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
 
 import numpy as np
 
-from runner.spec.model import Student
-from runner.student import recipes
+from runner.student.recipes import LOWEST_RATE
 
-STEPS, LEAST_EPOCHS, MOST_EPOCHS = 800, 5, 20
-"""Of a small encoder."""
+_LAYER = re.compile(r"\.(?:layer|layers|h|block)\.(\d+)\.")
 
-LARGE_STEPS, LARGE_LEAST_EPOCHS, LARGE_MOST_EPOCHS = 400, 4, 8
-"""Of a large one, which knows more and needs less to learn what is new."""
-
-LARGE = 50_000_000
-"""Parameters from which on an encoder is large. One of unknown size is taken for one, as RoBERTa-base is."""
-
-FEW_ROWS = 30
-"""Rows a label under which ``auto`` fine-tunes from a fitted head: a new one would learn too little from them."""
-
-MODEST_ROWS = 150
-"""Rows a label under which a small encoder is far behind a large one."""
+BUCKET = 50
+"""Batches per length bucket: rows are shuffled first, so that padding is short and order still random."""
 
 
-@dataclass(frozen=True)
-class TrainingPlan:
-    """What comes of a spec's student with ``rows`` to learn from, of ``labels`` labels."""
+def default_learning_rate(parameters: int) -> float:
+    """Small encoders want larger steps: 2e-4 up to 50 M parameters, 5e-5 above. It is that of the top layers."""
+    return 2e-4 if parameters < 50_000_000 else 5e-5
 
-    student: Student
-    rows: int
-    labels: int
-    parameters: int | None
 
-    @property
-    def trainings(self) -> tuple[str, ...]:
-        """What is trained, one after the other; with ``auto`` the last is kept unless held-out rows are against it."""
-        if self.student.recipe != "auto":
-            return (self.student.recipe,)
-        return ("head", "lp-ft" if self.is_few else "fast")
+def depth(name: str, base: str) -> int | None:
+    """The layer that a parameter belongs to, from its name: 0 for embeddings, None for what stands above all layers."""
+    if found := _LAYER.search(name):
+        return int(found[1]) + 1
+    return 0 if name.startswith(f"{base}.") and "pooler" not in name else None
 
-    @property
-    def is_few(self) -> bool:
-        """Whether there are few rows to fine-tune with."""
-        return self.rows < FEW_ROWS * self.labels
 
-    @property
-    def is_large(self) -> bool:
-        """Whether the encoder is one that learns quickly."""
-        return self.parameters is None or self.parameters >= LARGE
+def layer_rate(layer: int | None, layers: int, lowest: float = LOWEST_RATE) -> float:
+    """The share of the learning rate for a layer: all of it above the layers, ``lowest`` for embeddings.
 
-    @property
-    def epochs(self) -> int:
-        """Those of fine-tuning: as the spec says, or enough for a small train set to be learnt at all."""
-        if self.student.epochs is not None:
-            return self.student.epochs
-        steps, least, most = STEPS, LEAST_EPOCHS, MOST_EPOCHS
-        if self.is_large:
-            steps, least, most = LARGE_STEPS, LARGE_LEAST_EPOCHS, LARGE_MOST_EPOCHS
-        return min(most, max(least, round(steps * self.student.batch_size / max(1, self.rows))))
+    Layer-wise decay (Howard and Ruder 2018, arXiv:1801.06146): the lower a layer, the more of what it knows should
+    stay.
+    """
+    return 1.0 if layer is None else lowest ** (1 - layer / (layers + 1))
 
-    def of(self, rows: int) -> TrainingPlan:
-        """The same with another number of rows."""
-        return TrainingPlan(self.student, rows, self.labels, self.parameters)
 
-    @property
-    def fold_epochs(self) -> int:
-        """Those of a student that is only asked for its opinion."""
-        return max(1, round(recipes.FOLD_STEPS * self.epochs))
-
-    @property
-    def texts_learned(self) -> int:
-        """How many texts go through the recipe's trainings, each text once an epoch."""
-        if self.trainings == ("head",):
-            return self.rows
-        total = self.rows * self.epochs
-        if self.student.recipe == "best":
-            for size in np.bincount(recipes.fold_of(self.rows, self.student.seed)):
-                learned = self.of(self.rows - int(size))
-                total += learned.rows * learned.fold_epochs
-        return total
-
-    @property
-    def texts_tried(self) -> int:
-        """How many texts go through a search at most: trials that fall behind are stopped early."""
-        return self.student.search.trials * self.rows * self.epochs if self.student.search else 0
-
-    def advice(self) -> str | None:
-        """What to say of a student that has few rows for what it is; None where there are enough."""
-        each = self.rows / self.labels
-        if self.is_few:
-            risk = "" if self.student.recipe in ("auto", "head") else "; student.recipe: auto is the safer choice"
-            return (
-                f"{each:.0f} training texts a label are few (under {FEW_ROWS}): a student learns the teacher's "
-                f"mistakes by heart; more texts, or labels checked by people, help most{risk}"
-            )
-        if each < MODEST_ROWS and not self.is_large:
-            return (
-                f"{each:.0f} training texts a label are few for a student of {(self.parameters or 0) / 1e6:.0f} M "
-                "parameters; one of RoBERTa-base size learns more from them, such as catalog:all-mpnet-base-v2"
-            )
-        return None
+def epoch_batches(lengths: Sequence[int], size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Row numbers in length-grouped batches, in an order that ``(seed, epoch)`` alone decides."""
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(len(lengths))
+    batches: list[list[int]] = []
+    for start in range(0, len(order), size * BUCKET):
+        bucket = sorted(order[start : start + size * BUCKET], key=lambda i: lengths[i])
+        batches += [[int(i) for i in bucket[b : b + size]] for b in range(0, len(bucket), size)]
+    return [batches[i] for i in rng.permutation(len(batches))]

@@ -4,7 +4,7 @@ Training needs the word vectors of those tokens alone that its texts have (:clas
 the last layer at the first token alone, so that the other tokens need no queries there, no feed-forward and no norm:
 of a six-layer student, an eighth of the work. MPNet, whose attention transformers writes out step by step, gets
 torch's fused one. The last two are for encoders that are built like BERT, or like MPNet, and are not believed but
-tried (:func:`take`).
+tried (:func:`apply_shortcuts`).
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class SeenEmbedding(torch.nn.Module):
         return self._whole[0]
 
 
-def take(model: Any) -> bool:
-    """Have a sequence classifier take shortcuts, if it says the same; otherwise it is left as it was.
+def apply_shortcuts(model: Any) -> bool:
+    """Patch the forward pass if the outputs agree within :data:`MOST_APART`; otherwise leave the model unchanged.
 
     ``model`` is in fp32 on the processor. Neither its parameters nor their names change, so that it is trained,
     saved and exported as before. Returns whether it takes them.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.rundir.folder import Folder
 from runner.spec import Spec
+from runner.tasks.kinds import DEFAULT_KIND, TASKS, task_of
 
 if TYPE_CHECKING:
     from runner.student.predict import Student
@@ -20,7 +21,10 @@ EXPORT = "export"
 
 @dataclass(frozen=True)
 class StudentRef:
-    """A student where it lies: ``folder``/``name``, and what its ``runtime`` reads in the folder ``exports``."""
+    """A student where it lies: ``folder``/``name``, and what its ``runtime`` reads in the folder ``exports``.
+
+    ``kind`` is the task's, by its name in :data:`runner.tasks.kinds.TASKS`.
+    """
 
     folder: str
     name: str
@@ -28,24 +32,29 @@ class StudentRef:
     precision: str
     runtime: str = "torch"
     exports: str | None = None
+    kind: str = DEFAULT_KIND
+
+    def identity(self) -> dict[str, Any]:
+        """The fields, for fingerprints; without ``kind`` where it is the first, which earlier versions did not name."""
+        fields = asdict(self)
+        return {name: value for name, value in fields.items() if name != "kind" or value != DEFAULT_KIND}
 
     def open(self) -> Student:
         """The student, loaded in this process. :raises ModelError: when there is none that can be loaded."""
         from runner.student.predict import Student  # in the worker only: the driver needs no torch
 
+        learner = TASKS[self.kind].learner()
         with tempfile.TemporaryDirectory() as scratch:
             folder = Folder(self.folder).fetch(self.name, Path(scratch) / "model")
             exports = Folder(self.exports).fetch("exports", Path(scratch) / "exports") if self.exports else None
-            student = Student.load(folder, self.max_length, self.precision, self.runtime, exports)
+            student = Student.load(learner, folder, self.max_length, self.precision, self.runtime, exports)
         if student.reload:
-            student.reload = self._classifier  # by then the folder above is gone
+            student.reload = self._model  # by then the folder above is gone
         return student
 
-    def _classifier(self) -> Any:
-        from runner.student.load import load_classifier
-
+    def _model(self) -> Any:
         with tempfile.TemporaryDirectory() as scratch:
-            return load_classifier(Folder(self.folder).fetch(self.name, Path(scratch) / "model"))
+            return TASKS[self.kind].learner().trained(Folder(self.folder).fetch(self.name, Path(scratch) / "model"))
 
 
 def exported_forms(spec: Spec) -> list[str]:
@@ -53,10 +62,15 @@ def exported_forms(spec: Spec) -> list[str]:
     return [form for form in spec.student.export if form != "safetensors"]
 
 
+def original_student(spec: Spec, inputs: Any) -> StudentRef:
+    """The run's student as it was trained; ``inputs`` are a stage's folders by name."""
+    student = spec.student
+    return StudentRef(inputs["train"].url, "student", student.max_length, student.precision, kind=task_of(spec).NAME)
+
+
 def chosen_student(spec: Spec, inputs: Any) -> StudentRef:
     """The run's student in the runtime that was chosen; ``inputs`` are a stage's folders by name."""
-    student = spec.student
-    plain = StudentRef(inputs["train"].url, "student", student.max_length, student.precision)
+    plain = original_student(spec, inputs)
     if (exported := inputs.get(EXPORT)) is None:
         return plain
     return replace(plain, runtime=exported.read_json("export.json")["runtime"], exports=exported.url)

@@ -8,6 +8,9 @@ from runner.spec import Spec
 from runner.tasks.protocol import TaskKind
 from runner.tasks.single_label import kind as single_label
 
+DEFAULT_KIND = single_label.NAME
+"""Of a spec that names none."""
+
 TASKS: dict[str, TaskKind] = {kind.NAME: kind for kind in (cast(TaskKind, single_label),)}
 
 

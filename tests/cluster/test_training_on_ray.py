@@ -38,7 +38,7 @@ from runner.system.errors import TutelageError
 from runner.observe.progress import Progress
 from runner.spec import load_spec
 from runner.stages.contract import Context
-from runner.stages import train
+from runner.student import training_runs as train
 from runner.rundir.folder import Folder
 
 root, overrides = Path(sys.argv[1]), sys.argv[2:]
@@ -46,7 +46,7 @@ undisturbed = train.train_loop
 
 
 def disturbed(config, report, **worker):
-    keep, kept = worker["keep"], []
+    keep, kept = worker["save_checkpoint"], []
     order = root / f"disturb-{worker['rank']}"
 
     def counted(write):
@@ -59,7 +59,7 @@ def disturbed(config, report, **worker):
                 os.kill(os.getpid(), signal.SIGKILL)
             time.sleep(600)
 
-    return undisturbed(config, report, **worker | {"keep": counted})
+    return undisturbed(config, report, **worker | {"save_checkpoint": counted})
 
 
 class Loop:
@@ -88,7 +88,7 @@ try:
         if not step.cached:
             progress = Progress(sys.stdout, "plain")
             pipeline.run_step(step, Context(spec, run, step.folder, step.inputs, cluster, progress))
-        if step.stage.NAME == train.NAME:
+        if step.stage.NAME == train.STAGE:
             break
 except TutelageError as error:
     sys.exit(f"error: {error}")

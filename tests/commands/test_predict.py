@@ -32,6 +32,8 @@ from runner.observe.progress import Progress
 from runner.rundir.folder import Folder
 from runner.rundir.lock import locked
 from runner.stages import apply
+from runner.student import corpus as corpus_module
+from runner.student import corpus_worker
 from runner.system.errors import BusyError, DataError, ModelError, UserError
 
 LABELS = ["negative", "neutral", "positive"]
@@ -43,12 +45,13 @@ def model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A classifier with a random head: what it says is of no use, but always the same."""
     import torch
 
-    from runner.student.load import load_classifier, load_tokenizer
+    from runner.student.load import load_tokenizer
     from runner.student.save import save_student
+    from runner.tasks.single_label import learner
 
     torch.manual_seed(1)
     folder = tmp_path_factory.mktemp("student") / "model"
-    save_student(load_classifier(tiny_model, LABELS), load_tokenizer(tiny_model), folder, max_length=16)
+    save_student(learner.fresh(tiny_model, LABELS), load_tokenizer(tiny_model), folder, max_length=16)
     return folder
 
 
@@ -103,13 +106,14 @@ def written(out: Path) -> list[dict[str, Any]]:
 @pytest.mark.slow("ray")
 def test_every_row_gets_what_the_student_says(model: Path, corpus: Path, cluster: Cluster) -> None:
     from runner.student.predict import Student
+    from runner.tasks.single_label import learner
 
     found = predict(options(model, corpus, keep=("id",), abstain_below=0.4), cluster, silent())
     rows, texts = written(corpus / "out"), json.loads((corpus / "texts.json").read_text())
     assert [row["id"] for row in rows] == [f"r{n}" for n in range(900)]
     assert [row["text"] for row in rows] == texts
     assert [row["row"] for row in rows] == [*range(1, 301), *range(1, 201), *range(1, 401)]
-    expected = Student.load(model).predict(texts)
+    expected = Student.load(learner, model).predict(texts)
     for row, chances in zip(rows, expected, strict=True):
         given = [row[f"probability_{label}"] for label in LABELS]
         if not row["text"].strip():
@@ -259,11 +263,11 @@ def test_a_model_in_several_files_is_a_student(model: Path, tmp_path: Path, corp
 
 
 def test_a_part_of_long_texts_has_fewer_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apply, "PART_CHARACTERS", 1000)
+    monkeypatch.setattr(corpus_worker, "PART_CHARACTERS", 1000)
     texts = ["x" * 10] * 5 + ["y" * 600] * 5 + ["z" * 2000]
     pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet")
     lines = pa.Table.from_pylist([{"file": 0, "source": json.dumps(asdict(Source(str(tmp_path / "a.parquet"))))}])
-    parts = list(apply.Reader("text", (), 8, str(tmp_path / "out"), {})(lines))
+    parts = list(corpus_worker.Reader("text", (), 8, str(tmp_path / "out"), {})(lines))
     assert [part["rows"][0].as_py() for part in parts] == [7, 2, 2]
     read = [row for part in parts for row in pa.ipc.open_stream(part["table"][0].as_py()).read_all().to_pylist()]
     assert [row["text"] for row in read] == texts and [row["row"] for row in read] == list(range(1, 12))
@@ -311,14 +315,15 @@ def test_of_many_files_the_total_is_estimated(tmp_path: Path, monkeypatch: pytes
     for number in range(90):
         (tmp_path / f"{number:02}.jsonl").write_text('{"text": "a"}\n' * (number % 2 + 1), encoding="utf-8")
     opened: list[Source] = []
-    monkeypatch.setattr(apply, "count_rows", lambda source: opened.append(source) or count_rows(source))
+    monkeypatch.setattr(corpus_module, "count_rows", lambda source: opened.append(source) or count_rows(source))
 
     def total(pattern: str) -> int | None:
         opened.clear()
-        return apply._total(apply.Corpus(apply.sources_of(Source(str(tmp_path / pattern))), "text", (), 10))
+        sources = corpus_module.sources_of(Source(str(tmp_path / pattern)))
+        return corpus_module._total(corpus_module.Corpus(sources, "text", (), 10))
 
     assert total("[0-3]?.jsonl") == 60 and len(opened) == 40
-    assert 90 <= (total("*.jsonl") or 0) <= 180 and len(opened) <= apply.COUNTED_FILES
+    assert 90 <= (total("*.jsonl") or 0) <= 180 and len(opened) <= corpus_module.COUNTED_FILES
 
 
 @pytest.mark.slow("subprocess")

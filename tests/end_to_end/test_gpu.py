@@ -142,7 +142,10 @@ def test_two_gpus_score_as_one_does(engine: VllmEngine, folder: Path) -> None:
 def test_a_student_learns_and_says_the_same_everywhere(precision: str, tiny_model: Path, tmp_path: Path) -> None:
     from runner.student import fit as training
     from runner.student.device import device
+    from runner.student.fit_config import Fit
     from runner.student.predict import Student
+    from runner.student.rows import Rows
+    from runner.tasks.single_label import learner
 
     on = device()
     assert on.type == ("cpu" if REHEARSAL else "cuda")
@@ -151,7 +154,7 @@ def test_a_student_learns_and_says_the_same_everywhere(precision: str, tiny_mode
     kinds = {"positive": "Profit rose", "negative": "Profit fell", "neutral": "It stayed"}
     texts = [f"{words} in the year {1900 + year}." for year in range(40) for words in kinds.values()]
     targets = np.tile(np.eye(3, dtype=np.float32), (40, 1))
-    fit = training.Fit(
+    fit = Fit(
         model=tiny_model,
         labels=tuple(kinds),
         epochs=20,
@@ -161,13 +164,13 @@ def test_a_student_learns_and_says_the_same_everywhere(precision: str, tiny_mode
         precision=precision,
         seed=0,
     )
-    training.fit(fit, training.Rows(texts, targets), training.Rows(texts[:30], targets[:30]), tmp_path / "student")
-    found = Student.load(tmp_path / "student", precision=precision)
+    training.fit(learner, fit, Rows(texts, targets), Rows(texts[:30], targets[:30]), tmp_path / "student")
+    found = Student.load(learner, tmp_path / "student", precision=precision)
     assert found.fell_back is None
     said = found.predict(texts)
     assert np.isfinite(said).all()
     assert (said.argmax(axis=1) == targets.argmax(axis=1)).mean() > 0.95
-    plain = Student.load(tmp_path / "student", precision="fp32").predict(texts)
+    plain = Student.load(learner, tmp_path / "student", precision="fp32").predict(texts)
     assert np.abs(said - plain).max() < 0.05
 
 

@@ -25,14 +25,14 @@ DISTURBED = '''
 import os, signal, sys
 
 from runner.commands.cli import main
-from runner.stages import train
+from runner.student import training_runs as train
 from runner.rundir.folder import Folder
 
 order, undisturbed = Folder(sys.argv[1]), train.train_loop
 
 
 def disturbed(config, report, **worker):
-    keep, kept = worker["keep"], []
+    keep, kept = worker["save_checkpoint"], []
 
     def counted(write):
         keep(write)
@@ -41,7 +41,7 @@ def disturbed(config, report, **worker):
             order.write("killed", b"")
             os.kill(os.getpid(), signal.SIGKILL)
 
-    return undisturbed(config, report, **worker | {"keep": counted})
+    return undisturbed(config, report, **worker | {"save_checkpoint": counted})
 
 
 train.train_loop, train.CHECKPOINT_SECONDS = disturbed, 0.0

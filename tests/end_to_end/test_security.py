@@ -41,9 +41,10 @@ from runner.data import file_kinds, writing
 from runner.data.reading import Source, read_rows
 from runner.spec.engine_options import known_options, refused
 from runner.student.embed import Encoder
-from runner.student.load import load_classifier, load_tokenizer
+from runner.student.load import load_tokenizer
 from runner.system import sanitize
 from runner.system.errors import DataError, ModelError
+from runner.tasks.single_label import learner
 from runner.teacher.renderer import render_chat
 
 ROOT = Path(__file__).parents[2]
@@ -313,7 +314,7 @@ def test_a_models_own_code_is_never_run_and_nobody_is_asked(
     )
     monkeypatch.setattr(builtins, "input", lambda *_: "y")
     said = r"it brings code of its own, which is never run"
-    for load in (partial(load_classifier, labels=LABELS), load_classifier, Encoder.load):
+    for load in (partial(learner.fresh, labels=LABELS), learner.trained, Encoder.load):
         with pytest.raises(ModelError, match=said):
             load(folder)
     (folder / "tokenizer.json").unlink()

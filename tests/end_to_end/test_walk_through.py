@@ -55,13 +55,15 @@ from runner.spec.prices import SHIPPED, load_prices
 from runner.spec.starter import starter
 from runner.stages import export, label
 from runner.student import finite, fit
+from runner.student.fit_config import Fit
 from runner.student.held_out import split_rows
-from runner.student.load import load_classifier, load_tokenizer
+from runner.student.load import load_tokenizer
 from runner.student.predict import Student
+from runner.student.rows import Rows
 from runner.student.save import save_student
 from runner.system import signals, surroundings
 from runner.system.errors import BusyError, DataError, EngineError, ModelError, SpecError, UserError, did_you_mean
-from runner.tasks.single_label import calibrate, recorded
+from runner.tasks.single_label import calibrate, learner, predictions, recorded
 from runner.tasks.single_label.answers import read_label
 from runner.tasks.single_label.label_trie import LabelTrie
 from runner.teacher import answer_store, budget_share, failures, summary
@@ -125,9 +127,9 @@ def test_01_a_head_alone_learns_from_few_rows_and_plain_transformers_loads_it(ti
     from transformers import pipeline
 
     said = [f"the {thing} was {'fine' if n % 2 else 'broken'} in {n}" for n, thing in enumerate(["box", "cup"] * 12)]
-    rows = fit.Rows(said, np.array([[0.1, 0.9] if n % 2 else [0.9, 0.1] for n in range(24)], dtype=np.float32))
-    head = fit.Fit(tiny_model, ("bad", "good"), 0, 5e-3, 8, 32, "fp32", 0, start="head")
-    fit.fit(head, rows, rows, tmp_path / "student")
+    rows = Rows(said, np.array([[0.1, 0.9] if n % 2 else [0.9, 0.1] for n in range(24)], dtype=np.float32))
+    head = Fit(tiny_model, ("bad", "good"), 0, 5e-3, 8, 32, "fp32", 0, start="head")
+    fit.fit(learner, head, rows, rows, tmp_path / "student")
     plain = pipeline("text-classification", model=str(tmp_path / "student"))
     assert [plain(text)[0]["label"] for text in ("the lamp was broken", "the lamp was fine")] == ["bad", "good"]
 
@@ -300,21 +302,21 @@ def test_08_what_is_no_label_is_listed_with_the_values_of_its_column(job: Any) -
 def test_09_a_student_that_is_not_finite_falls_back_or_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     import torch
 
-    model = load_classifier(tiny_model, ("bad", "good"))
+    model = learner.fresh(tiny_model, ("bad", "good"))
     layers = model.base_model
     with torch.no_grad():  # too large for fp16, and multiplied with nothing
         layers.embeddings.LayerNorm.weight[0] = layers.embeddings.LayerNorm.bias[0] = 0
         layers.encoder.layer[0].attention.self.query.weight[:, 0] = 7e4
     save_student(model, load_tokenizer(tiny_model), tmp_path / "half", 32)
-    found = Student.load(tmp_path / "half", precision="fp16")
+    found = Student.load(learner, tmp_path / "half", precision="fp16")
     assert found.precision == "fp32" and finite.NOT_FINITE in str(found.fell_back)
     assert np.isfinite(found.predict(["Sales rose."])).all()
     with torch.no_grad():
         model.classifier.bias[0] = math.nan
     save_student(model, load_tokenizer(tiny_model), tmp_path / "never", 32)
     with pytest.raises(ModelError, match="its weights are damaged"):
-        Student.load(tmp_path / "never")
-    assert finite.labels_of(["bad", "good"], np.array([[np.nan, np.nan], [0.1, 0.9]])) == [None, "good"]
+        Student.load(learner, tmp_path / "never")
+    assert predictions.values(["bad", "good"], np.array([[np.nan, np.nan], [0.1, 0.9]])) == [None, "good"]
 
 
 def test_09_a_row_that_the_teacher_cannot_compute_fails_with_its_reason(tmp_path: Path) -> None:

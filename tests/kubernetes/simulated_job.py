@@ -86,7 +86,15 @@ class SimulatedCluster(Cluster):
             return model
 
         def train() -> Any:
-            return loop(config, report, rank=0, size=1, wrap=wrap, keep=lambda write: None, restore=lambda read: None)
+            return loop(
+                config,
+                report,
+                rank=0,
+                size=1,
+                wrap=wrap,
+                save_checkpoint=lambda write: None,
+                load_checkpoint=lambda read: None,
+            )
 
         return self._work([self._wants(wanted)] * workers, train, gang=True)
 

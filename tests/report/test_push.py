@@ -49,14 +49,17 @@ def student(tiny_model, tmp_path_factory):
     import torch
 
     from runner.student import fit as training
+    from runner.student.fit_config import Fit
+    from runner.student.rows import Rows
+    from runner.tasks.single_label import learner
 
     torch.set_num_threads(1)
     saved = tmp_path_factory.mktemp("trained") / "student"
     words = {"negative": "loss fell", "neutral": "plant town", "positive": "profit rose"}
     texts = [f"{words[name]} {k}" for k in range(12) for name in words]
-    rows = training.Rows(texts, np.tile(np.eye(3, dtype=np.float32) * 0.8 + 0.2 / 3, (12, 1)))
-    fit = training.Fit(tiny_model, tuple(words), 8, 1.5e-2, 8, 32, "fp32", 0)
-    training.fit(fit, rows, rows, saved)
+    rows = Rows(texts, np.tile(np.eye(3, dtype=np.float32) * 0.8 + 0.2 / 3, (12, 1)))
+    fit = Fit(tiny_model, tuple(words), 8, 1.5e-2, 8, 32, "fp32", 0)
+    training.fit(learner, fit, rows, rows, saved)
     return saved
 
 

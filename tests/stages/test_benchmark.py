@@ -15,7 +15,7 @@ from runner.rundir.folder import Folder
 from runner.spec import Spec
 from runner.stages import benchmark, pipeline
 from runner.student import timing
-from runner.student.load import load_classifier, load_tokenizer
+from runner.student.load import load_tokenizer
 from runner.student.save import save_student
 from runner.student.trained import StudentRef
 
@@ -200,7 +200,7 @@ def test_a_student_is_timed_and_its_energy_measured(
     torch.manual_seed(0)
     saved = tmp_path / "student"
     saved.mkdir()
-    save_student(load_classifier(tiny_model, ["bad", "good"]), load_tokenizer(tiny_model), saved, 32)
+    save_student(learner.fresh(tiny_model, ["bad", "good"]), load_tokenizer(tiny_model), saved, 32)
     monkeypatch.setattr(timing, "ENERGY_SECONDS", 0.5)
     texts = [f"Sales grew by {k} %." for k in range(40)]
     trained = StudentRef(str(tmp_path), "student", 32, "fp32")

@@ -12,7 +12,7 @@ import pytest
 from runner.cluster.cluster import Cluster
 from runner.stages import pipeline, train
 from runner.student import recipes
-from runner.student.schedule import TrainingPlan
+from runner.student.training_plan import TrainingPlan
 
 
 def test_the_number_of_workers_makes_another_student_and_cores_do_not(job: Any) -> None:

@@ -31,12 +31,13 @@ from runner import models
 from runner.student import predict
 from runner.student.batches import FEWEST_TOKENS, length_batches, padded
 from runner.student.device import pick_precision
-from runner.student.load import load_classifier, load_tokenizer
+from runner.student.load import load_tokenizer
 from runner.student.predict import Student
 from runner.student.save import save_student
 from runner.student.tokens import clean, count_cut, tokenize
 from runner.system import machine
 from runner.system.errors import ModelError
+from runner.tasks.single_label import learner
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -52,7 +53,7 @@ HOSTILE = "a [SEP] b [MASK] [CLS]"
 def folder(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny encoder with a head for ``LABELS``, saved as a trained student is."""
     torch.manual_seed(3)
-    model = load_classifier(tiny_model, LABELS)
+    model = learner.fresh(tiny_model, LABELS)
     for weight in (weight for weight in model.parameters() if weight.ndim > 1):
         torch.nn.init.normal_(weight, std=0.5)  # the usual start is so small that all texts would look alike
     saved = tmp_path_factory.mktemp("student")
@@ -114,7 +115,7 @@ def test_padding_is_masked() -> None:
 
 @pytest.mark.slow("long")
 def test_predictions_do_not_depend_on_the_batch(folder: Path) -> None:
-    model = Student.load(folder, 64, "fp32")
+    model = Student.load(learner, folder, 64, "fp32")
     counted: list[int] = []
     together = model.predict(TEXTS, done=counted.append)
     assert together.shape == (20, 3)
@@ -132,7 +133,7 @@ def test_predictions_do_not_depend_on_the_batch(folder: Path) -> None:
 def test_many_texts_are_predicted_in_windows_by_several_lanes(
     folder: Path, monkeypatch: pytest.MonkeyPatch, lanes: int
 ) -> None:
-    model = Student.load(folder, 64, "fp32")
+    model = Student.load(learner, folder, 64, "fp32")
     expected = model.predict(TEXTS)
     monkeypatch.setattr(predict, "FIRST_WINDOW", 3)
     monkeypatch.setattr(predict, "WINDOW", 7)
@@ -142,7 +143,7 @@ def test_many_texts_are_predicted_in_windows_by_several_lanes(
 
 
 def test_a_plain_pipeline_says_the_same(folder: Path) -> None:
-    model = Student.load(folder, 64, "fp32")
+    model = Student.load(learner, folder, 64, "fp32")
     assert model.labels == LABELS
     found = model.predict(TEXTS)
     plain = pipeline("text-classification", model=str(folder), device="cpu")
@@ -154,8 +155,8 @@ def test_a_plain_pipeline_says_the_same(folder: Path) -> None:
 
 
 def test_lower_precision_gives_nearly_the_same(folder: Path) -> None:
-    exact = Student.load(folder, 64, "fp32").predict(TEXTS)
-    assert Student.load(folder, 64, "bf16").predict(TEXTS) == pytest.approx(exact, abs=0.05)
+    exact = Student.load(learner, folder, 64, "fp32").predict(TEXTS)
+    assert Student.load(learner, folder, 64, "bf16").predict(TEXTS) == pytest.approx(exact, abs=0.05)
 
 
 @pytest.mark.parametrize("wanted", ["fp32", "bf16", "fp16"])
@@ -172,20 +173,20 @@ def test_auto_looks_at_the_processor(monkeypatch: pytest.MonkeyPatch, flags: set
 
 
 def test_weights_as_pickle_are_refused(tiny_model: Path, tmp_path: Path) -> None:
-    model = load_classifier(tiny_model, LABELS)
+    model = learner.fresh(tiny_model, LABELS)
     pickled = tmp_path / "pickled"
     shutil.copytree(tiny_model, pickled)
     (pickled / "model.safetensors").unlink()
     torch.save(model.state_dict(), pickled / "pytorch_model.bin")
     with pytest.raises(ModelError, match=r"cannot be loaded as a sequence classifier.*safetensors weights"):
-        load_classifier(pickled, LABELS)
+        learner.fresh(pickled, LABELS)
     with pytest.raises(ModelError):
         models.ensure(str(pickled))
 
 
 def test_an_empty_folder_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be loaded as a sequence classifier"):
-        load_classifier(tmp_path, LABELS)
+        learner.fresh(tmp_path, LABELS)
     with pytest.raises(ModelError, match="no tokenizer could be loaded"):
         load_tokenizer(tmp_path)
 
@@ -197,7 +198,7 @@ def test_a_generative_model_is_refused(tiny_model: Path, tmp_path: Path, padding
     LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes, **padding)).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="must be an encoder"):
-        load_classifier(tmp_path, LABELS)
+        learner.fresh(tmp_path, LABELS)
 
 
 def test_a_generative_model_that_was_trained_to_classify_is_refused(tiny_model: Path, tmp_path: Path) -> None:
@@ -207,12 +208,12 @@ def test_a_generative_model_that_was_trained_to_classify_is_refused(tiny_model: 
     LlamaForSequenceClassification(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="must be an encoder"):
-        Student.load(tmp_path)
+        Student.load(learner, tmp_path)
 
 
 def test_an_encoder_whose_class_speaks_of_a_language_model_is_none(tiny_model: Path, tmp_path: Path) -> None:
     FlaubertWithLMHeadModel(FlaubertConfig(vocab_size=50, emb_dim=16, n_layers=1, n_heads=2)).save_pretrained(tmp_path)
-    assert load_classifier(tmp_path, LABELS).config.num_labels == len(LABELS)
+    assert learner.fresh(tmp_path, LABELS).config.num_labels == len(LABELS)
 
 
 @pytest.mark.parametrize("change", [{"num_labels": 1}, {"problem_type": "multi_label_classification"}])
@@ -220,7 +221,7 @@ def test_a_model_that_does_not_choose_a_label_is_refused(tiny_model: Path, tmp_p
     model = BertForSequenceClassification.from_pretrained(tiny_model, **change)
     save_student(model, load_tokenizer(tiny_model), tmp_path, 8)
     with pytest.raises(ModelError, match="does not choose one of several labels"):
-        Student.load(tmp_path)
+        Student.load(learner, tmp_path)
 
 
 @pytest.mark.parametrize(("said", "positions", "expected"), [(1024, 2048, 1024), (10**30, 2048, 512), (10**30, 40, 40)])
@@ -233,7 +234,7 @@ def test_a_student_reads_as_much_as_it_was_trained_on(
         BertConfig(vocab_size=len(tokenizer), max_position_embeddings=positions, **sizes)
     )
     save_student(model, tokenizer, tmp_path, said)
-    found = Student.load(tmp_path, precision="fp32")
+    found = Student.load(learner, tmp_path, precision="fp32")
     assert found.max_length == expected
     assert found.predict(["word " * 3000]).shape == (1, 2)
 
@@ -241,9 +242,9 @@ def test_a_student_reads_as_much_as_it_was_trained_on(
 def test_a_student_that_cannot_compute_in_half_precision_predicts_in_fp32(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exact = Student.load(folder, 64, "fp32").predict(TEXTS)
+    exact = Student.load(learner, folder, 64, "fp32").predict(TEXTS)
     monkeypatch.setattr(predict, "works_in", lambda *_: "not implemented for 'BFloat16'")
-    found = Student.load(folder, 64, "bf16")
+    found = Student.load(learner, folder, 64, "bf16")
     assert found.precision == "fp32"
     assert found.predict(TEXTS) == pytest.approx(exact, abs=1e-6)
 
@@ -257,22 +258,22 @@ def test_only_what_lost_its_end_is_counted_as_cut(tiny_model: Path) -> None:
 
 def test_an_encoder_without_a_trained_head_is_no_student(tiny_model: Path) -> None:
     with pytest.raises(ModelError, match="an encoder that was not trained to classify"):
-        Student.load(tiny_model)
+        Student.load(learner, tiny_model)
 
 
 def test_a_folder_of_an_unknown_kind_is_no_student(tiny_model: Path, tmp_path: Path) -> None:
-    save_student(load_classifier(tiny_model, LABELS), load_tokenizer(tiny_model), tmp_path, 8)
+    save_student(learner.fresh(tiny_model, LABELS), load_tokenizer(tiny_model), tmp_path, 8)
     (tmp_path / "config.json").write_text('{"id2label": {"0": "bad"}}')
     with pytest.raises(ModelError):
-        Student.load(tmp_path)
+        Student.load(learner, tmp_path)
 
 
 @pytest.mark.slow("long")
 def test_a_student_keeps_its_threads_also_where_a_prediction_fails_or_is_given_up(
     tiny_model: Path, tmp_path: Path
 ) -> None:
-    save_student(load_classifier(tiny_model, LABELS), load_tokenizer(tiny_model), tmp_path, 8)
-    model = Student.load(tmp_path, precision="fp32")
+    save_student(learner.fresh(tiny_model, LABELS), load_tokenizer(tiny_model), tmp_path, 8)
+    model = Student.load(learner, tmp_path, precision="fp32")
     model.lanes, cores = 2, torch.get_num_threads()
     texts, others = [f"text {n}" for n in range(5000)], set(threading.enumerate())
     model.predict(texts)

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from runner.student import fit as training
 from runner.student import gradient_sync
-from runner.student.load import load_classifier
+from runner.student.fit_config import Fit, Worker
+from runner.student.loop import Loop
+from runner.student.rows import Rows
+from runner.tasks.single_label import learner
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -25,7 +27,7 @@ def options(model: Any, on: torch.device) -> dict[str, bool]:
 
 
 def test_unused_weights_are_looked_for_where_a_backward_leaves_some(tiny_model: Path) -> None:
-    plain = load_classifier(tiny_model, ["bad", "good"]).train()
+    plain = learner.fresh(tiny_model, ["bad", "good"]).train()
     state = torch.get_rng_state()
     assert options(plain, GPU) == {"broadcast_buffers": False, "find_unused_parameters": False}
     assert torch.equal(torch.get_rng_state(), state) and plain.training
@@ -39,19 +41,19 @@ def test_unused_weights_are_looked_for_where_a_backward_leaves_some(tiny_model: 
 
 def test_a_head_on_the_mean_of_tokens_leaves_none_unused(tiny_model: Path) -> None:
     """Its last layer does not learn, so that it gets no gradient and needs none."""
-    pooled = load_classifier(tiny_model, ["bad", "good"], pooled=True)
+    pooled = learner.fresh(tiny_model, ["bad", "good"], pooled=True)
     assert any(not weight.requires_grad for weight in pooled.parameters())
     assert not options(pooled, GPU)["find_unused_parameters"]
 
 
 def test_an_encoder_that_skips_layers_leaves_others_unused_in_each_step(tiny_model: Path) -> None:
-    model = load_classifier(tiny_model, ["bad", "good"])
+    model = learner.fresh(tiny_model, ["bad", "good"])
     model.config.layerdrop = 0.1
     assert options(model, GPU)["find_unused_parameters"]
 
 
 def test_processors_look_as_they_always_did(tiny_model: Path) -> None:
-    assert options(load_classifier(tiny_model, ["bad", "good"]), CPU) == {
+    assert options(learner.fresh(tiny_model, ["bad", "good"]), CPU) == {
         "broadcast_buffers": False,
         "find_unused_parameters": True,
     }
@@ -64,10 +66,10 @@ def test_workers_get_the_options_of_their_model(tiny_model: Path) -> None:
         told.append(given)
         return model
 
-    rows = training.Rows(["profit rose", "loss widened"], np.array([[0.1, 0.9], [0.9, 0.1]], dtype=np.float32))
+    rows = Rows(["profit rose", "loss widened"], np.array([[0.1, 0.9], [0.9, 0.1]], dtype=np.float32))
     for workers in (1, 2):
-        fit = training.Fit(tiny_model, ("bad", "good"), 1, 1e-3, 2, 32, "fp32", 0)
-        training._Loop(fit, rows, rows, training.Worker(size=workers, wrap=wrap))
+        fit = Fit(tiny_model, ("bad", "good"), 1, 1e-3, 2, 32, "fp32", 0)
+        Loop(learner, fit, rows, rows, Worker(size=workers, wrap=wrap))
     assert told == [{}, {"broadcast_buffers": False, "find_unused_parameters": True}]
 
 

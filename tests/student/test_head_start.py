@@ -14,12 +14,13 @@ from transformers import pipeline as transformers_pipeline
 
 from runner import models
 from runner.report import training
-from runner.stages import train
-from runner.student import fit, linear_head, pooling, recipes
-from runner.student.load import load_classifier
+from runner.student import fit, linear_head, pooling, recipes, train_worker
+from runner.student.fit_config import Fit
 from runner.student.predict import Student
-from runner.student.schedule import TrainingPlan
+from runner.student.rows import Rows
+from runner.student.training_plan import TrainingPlan
 from runner.system.errors import ModelError
+from runner.tasks.single_label import learner
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -29,22 +30,22 @@ WORDS = (("broken", "late", "poor"), ("fine", "quick", "solid"))
 KINDS = {"bert": (BertModel, BertConfig), "mpnet": (MPNetModel, MPNetConfig), "roberta": (RobertaModel, RobertaConfig)}
 
 
-def rows(count: int, flipped: int = 0) -> fit.Rows:
+def rows(count: int, flipped: int = 0) -> Rows:
     """Texts that one word decides; the first ``flipped`` have the wrong label."""
     texts = [f"the {['box', 'lamp', 'desk', 'cup'][i % 4]} was {WORDS[i % 2][i // 2 % 3]} in {i}" for i in range(count)]
     right = np.array([i % 2 for i in range(count)])
     right[:flipped] = 1 - right[:flipped]
-    return fit.Rows(texts, np.where(np.eye(2)[right] > 0, 0.9, 0.1).astype(np.float32))
+    return Rows(texts, np.where(np.eye(2)[right] > 0, 0.9, 0.1).astype(np.float32))
 
 
-def config(model: Path, **changes: Any) -> fit.Fit:
+def config(model: Path, **changes: Any) -> Fit:
     wanted: dict[str, Any] = {"epochs": 0, "learning_rate": 5e-3, "batch_size": 8, "max_length": 32, "start": "head"}
     wanted |= {"precision": "fp32", "seed": 0}
-    return fit.Fit(model=model, labels=LABELS, **{**wanted, **changes})
+    return Fit(model=model, labels=LABELS, **{**wanted, **changes})
 
 
-def accuracy(folder: Path, given: fit.Rows) -> float:
-    found = Student.load(folder, 32, "fp32").predict(given.texts)
+def accuracy(folder: Path, given: Rows) -> float:
+    found = Student.load(learner, folder, 32, "fp32").predict(given.texts)
     return float((found.argmax(axis=1) == given.targets.argmax(axis=1)).mean())
 
 
@@ -59,7 +60,7 @@ def encoder(request: Any, tmp_path: Path) -> Path:
 
 def test_a_pooled_classifier_reads_the_mean_of_the_tokens(encoder: Path) -> None:
     plain = AutoModel.from_pretrained(encoder).eval()
-    pooled = load_classifier(encoder, LABELS, pooled=True).eval()
+    pooled = learner.fresh(encoder, LABELS, pooled=True).eval()
     ids, mask = torch.randint(4, 100, (3, 9)), torch.ones(3, 9, dtype=torch.int64)
     ids[1, 5:], mask[1, 5:] = 1, 0
     given: list[torch.Tensor] = []
@@ -79,11 +80,11 @@ def test_a_pooled_classifier_reads_the_mean_of_the_tokens(encoder: Path) -> None
 
 
 def test_a_head_alone_learns_and_plain_transformers_says_the_same(tiny_model: Path, tmp_path: Path) -> None:
-    result = fit.fit(config(tiny_model), rows(60), rows(20), tmp_path / "student")
+    result = fit.fit(learner, config(tiny_model), rows(60), rows(20), tmp_path / "student")
     assert (result["history"], result["best_epoch"]) == ([], 0)
     assert result["head"]["val_accuracy"] > 0.9 and accuracy(tmp_path / "student", rows(200)) > 0.9
     plain = transformers_pipeline("text-classification", model=str(tmp_path / "student"), top_k=None)
-    ours = Student.load(tmp_path / "student", 32, "fp32").predict(rows(6).texts)
+    ours = Student.load(learner, tmp_path / "student", 32, "fp32").predict(rows(6).texts)
     for text, probabilities in zip(rows(6).texts, ours, strict=True):
         said = {entry["label"]: entry["score"] for entry in plain([text])[0]}
         assert [said[label] for label in LABELS] == pytest.approx(probabilities.tolist(), abs=1e-4)
@@ -111,10 +112,10 @@ def test_noisy_labels_want_a_stronger_penalty() -> None:
 
 
 def test_fine_tuning_starts_from_the_head_and_repeats_itself(tiny_model: Path, tmp_path: Path) -> None:
-    results = [fit.fit(config(tiny_model, epochs=2), rows(60), rows(20), tmp_path / name) for name in "ab"]
+    results = [fit.fit(learner, config(tiny_model, epochs=2), rows(60), rows(20), tmp_path / name) for name in "ab"]
     assert len(results[0]["history"]) == 2
     assert results[0]["head"]["val_loss"] == results[1]["head"]["val_loss"]
-    first, again = (Student.load(tmp_path / name, 32, "fp32").predict(rows(9).texts) for name in "ab")
+    first, again = (Student.load(learner, tmp_path / name, 32, "fp32").predict(rows(9).texts) for name in "ab")
     assert (first == again).all()
 
 
@@ -127,6 +128,7 @@ def loop_config(tiny_model: Path, monkeypatch: Any) -> Any:
         names = {"epochs": 6, "learning_rate": rate, "batch_size": 8, "max_length": 32, "precision": "fp32", "seed": 0}
         given = {part: {"texts": found.texts, "targets": found.targets} for part, found in parts.items()}
         return {"student": names | {"accumulate": 1, "recipe": "auto"}, "settings": {}, "model": "tiny", **given} | {
+            "kind": "single-label",
             "revision": None,
             "labels": LABELS,
             "checkpoint_seconds": 60.0,
@@ -140,7 +142,7 @@ def loop_config(tiny_model: Path, monkeypatch: Any) -> Any:
 
 def test_the_head_is_kept_where_fine_tuning_spoils_the_encoder(loop_config: Any, tmp_path: Path) -> None:
     """A learning rate that destroys the encoder stands for labels that are not worth learning by heart."""
-    result = train.train_loop(loop_config(5.0, save_to=str(tmp_path)), lambda _: None)
+    result = train_worker.run_trainings(loop_config(5.0, save_to=str(tmp_path)), lambda _: None)
     assert (result["kept"], result["history"]) == ("head", [])
     assert [tried["recipe"] for tried in result["tried"]] == ["head", "fast"]
     assert accuracy(tmp_path / "student", rows(200)) > 0.9
@@ -149,13 +151,13 @@ def test_the_head_is_kept_where_fine_tuning_spoils_the_encoder(loop_config: Any,
 def test_a_head_that_is_enough_is_not_fine_tuned(loop_config: Any, tmp_path: Path) -> None:
     given = rows(90)
     clean = {"train": {"texts": given.texts, "targets": given.targets}}
-    result = train.train_loop(loop_config(5e-3, save_to=str(tmp_path), **clean), lambda _: None)
+    result = train_worker.run_trainings(loop_config(5e-3, save_to=str(tmp_path), **clean), lambda _: None)
     assert result["kept"] == "head" and result["head"]["cross_validated"] >= recipes.HEAD_IS_ENOUGH
     assert [tried["recipe"] for tried in result["tried"]] == ["head"]
 
 
 def test_the_fine_tuned_student_is_kept_where_it_is_no_worse(loop_config: Any, tmp_path: Path) -> None:
-    result = train.train_loop(loop_config(5e-3, save_to=str(tmp_path)), lambda _: None)
+    result = train_worker.run_trainings(loop_config(5e-3, save_to=str(tmp_path)), lambda _: None)
     assert result["kept"] == "fast" and len(result["history"]) == 6
     assert [tried["val_accuracy"] > 0.9 for tried in result["tried"]] == [True, True]
 
@@ -206,9 +208,9 @@ def test_an_encoder_of_another_kind_is_fine_tuned_from_the_start(
     )
     asked = loop_config(5e-3, model="some/distilbert")
     monkeypatch.setattr(models, "ensure", lambda *_, **__: folder)
-    assert list(train._fits(asked)) == ["fast"]
+    assert list(train_worker.fits_of(asked)) == ["fast"]
     with pytest.raises(ModelError, match=r"some/distilbert: student\.recipe head fits .* set it to auto or fast"):
-        train._fits(asked | {"trainings": ["head"]})
+        train_worker.fits_of(asked | {"trainings": ["head"]})
 
 
 def test_the_report_says_what_auto_tried() -> None:

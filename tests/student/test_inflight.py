@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from runner.stages import apply
+from runner.student import corpus_worker, dropout, inflight, model_in_training, predict, timing
 from runner.student import fit as training
-from runner.student import inflight, predict, timing
 from runner.student.batches import (
     TOKENS_PER_BATCH,
     Budget,
@@ -28,13 +27,19 @@ from runner.student.batches import (
     length_batches,
     shared_batches,
 )
+from runner.student.corpus import Tally
 from runner.student.embed import Encoder
+from runner.student.fit_config import Fit, Worker
 from runner.student.inflight import InFlight, PinnedTransfers, within_memory
-from runner.student.load import load_classifier, load_tokenizer
+from runner.student.load import load_tokenizer
+from runner.student.loop import Loop
 from runner.student.predict import Student
+from runner.student.rows import Rows
 from runner.student.save import save_student
 from runner.student.tokens import tokenize
+from runner.student.trained import StudentRef
 from runner.system.errors import ModelError
+from runner.tasks.single_label import learner
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -250,11 +255,11 @@ def test_nothing_waits_for_the_device_but_the_landing() -> None:
 @pytest.fixture
 def model(tiny_model: Path, tmp_path: Path) -> Iterator[Student]:
     torch.manual_seed(3)
-    classifier = load_classifier(tiny_model, ["bad", "good", "neither"])
+    classifier = learner.fresh(tiny_model, ["bad", "good", "neither"])
     for weight in (weight for weight in classifier.parameters() if weight.ndim > 1):
         torch.nn.init.normal_(weight, std=0.5)
     save_student(classifier, load_tokenizer(tiny_model), tmp_path / "student", 64)
-    yield Student.load(tmp_path / "student", 64, "fp32")
+    yield Student.load(learner, tmp_path / "student", 64, "fp32")
 
 
 def test_a_gpus_facts_are_asked_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,7 +279,7 @@ def test_a_student_that_is_loaded_onto_an_accelerator_computes_in_flight(
     device, expected = StandIn(), model.predict(TEXTS)
     monkeypatch.setattr(predict, "transfers_of", lambda on: device)
     monkeypatch.setattr(predict, "budget_of", lambda on: Budget(500))
-    found = Student.load(tmp_path / "student", 64, "fp32")
+    found = Student.load(learner, tmp_path / "student", 64, "fp32")
     assert found.predict(TEXTS) == pytest.approx(expected, abs=1e-4) and found.tokens_per_batch == 500
     assert sum(line.startswith("waited") for line in device.log) > 3
     assert model.in_flight is None  # on a processor each lane has a batch
@@ -406,10 +411,12 @@ def test_a_corpus_says_what_was_in_its_batches_and_that_they_were_halved(model: 
 
     model.compute_in_flight(Small(), StandIn(), Budget(512))
     table = pa.table({"text": pa.array(TEXTS, pa.large_string())})
-    part = {"file": 0, "number": 0, "name": "a.parquet", "rows": 90, "table": apply._as_bytes(table), "counts": None}
-    worker, tally = apply.Predictor(None, 0.0, str(tmp_path)), apply.Tally()  # type: ignore[arg-type]
+    data = corpus_worker._as_bytes(table)
+    part = {"file": 0, "number": 0, "name": "a.parquet", "rows": 90, "table": data, "counts": None}
+    ref, tally = StudentRef(str(tmp_path), "student", 64, "fp32"), Tally()
+    worker = corpus_worker.Predictor(ref, 0.0, str(tmp_path))
     worker.__dict__["_student"] = model
-    for done in worker(pa.Table.from_pylist([part], schema=apply.PART)):
+    for done in worker(pa.Table.from_pylist([part], schema=corpus_worker.PART)):
         for line in done.to_pylist():
             tally.add(line)
     summary = tally.summary()
@@ -421,14 +428,14 @@ def test_a_corpus_says_what_was_in_its_batches_and_that_they_were_halved(model: 
     assert f"halved to {model.tokens_per_batch} tokens" in warning
 
 
-def rows_of(count: int) -> training.Rows:
-    return training.Rows(TEXTS[:count], np.array([[0.9, 0.1], [0.1, 0.9]] * (count // 2), dtype=np.float32))
+def rows_of(count: int) -> Rows:
+    return Rows(TEXTS[:count], np.array([[0.9, 0.1], [0.1, 0.9]] * (count // 2), dtype=np.float32))
 
 
-def loop_of(model: Path, **changes: Any) -> training._Loop:
+def loop_of(model: Path, **changes: Any) -> Loop:
     fit = {"epochs": 2, "learning_rate": 1e-3, "batch_size": 8, "max_length": 32, "precision": "fp32", "seed": 0}
-    wanted = training.Fit(**{"model": model, "labels": ("bad", "good"), **fit, **changes})
-    return training._Loop(wanted, rows_of(40), rows_of(40), training.Worker())
+    wanted = Fit(**{"model": model, "labels": ("bad", "good"), **fit, **changes})
+    return Loop(learner, wanted, rows_of(40), rows_of(40), Worker())
 
 
 def test_held_out_rows_are_answered_also_where_memory_runs_out(tiny_model: Path) -> None:
@@ -449,11 +456,11 @@ def test_held_out_rows_are_answered_also_where_memory_runs_out(tiny_model: Path)
 def test_a_training_over_an_accelerators_transfers_ends_at_the_same_weights(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fit = training.Fit(tiny_model, ("bad", "good"), 2, 1e-3, 8, 32, "fp32", 0, accumulate=2)
-    expected = training.fit(fit, rows_of(40), rows_of(40), tmp_path / "plain")
+    fit = Fit(tiny_model, ("bad", "good"), 2, 1e-3, 8, 32, "fp32", 0, accumulate=2)
+    expected = training.fit(learner, fit, rows_of(40), rows_of(40), tmp_path / "plain")
     device = StandIn()
-    monkeypatch.setattr(training, "transfers_of", lambda on: device)
-    found = training.fit(fit, rows_of(40), rows_of(40), tmp_path / "sent")
+    monkeypatch.setattr(model_in_training, "transfers_of", lambda on: device)
+    found = training.fit(learner, fit, rows_of(40), rows_of(40), tmp_path / "sent")
     assert device.pinned > 2 * 10 * 3  # ids, mask and row numbers of each part of ten steps
     plain, sent = (load_file(tmp_path / name / "model.safetensors") for name in ("plain", "sent"))
     assert all(torch.equal(plain[name], sent[name]) for name in plain)
@@ -462,7 +469,7 @@ def test_a_training_over_an_accelerators_transfers_ends_at_the_same_weights(
 
 def test_a_step_fetches_nothing_from_the_device(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """But what transformers asks of a mask, once a forward; the loss is fetched when the epoch is over."""
-    monkeypatch.setattr(training.dropout, "put_in", lambda model: None)  # the processors' own, which draws on the host
+    monkeypatch.setattr(dropout, "put_in", lambda model: None)  # the processors' own, which draws on the host
     loop = loop_of(tiny_model, accumulate=4)
     loop.transfers = StandIn()
     loop.begin_epoch()
@@ -479,10 +486,10 @@ def test_a_training_that_the_gpu_has_no_memory_for_is_said_in_one_line(
     def no_memory(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nMore")
 
-    monkeypatch.setattr(training._Loop, "learn", no_memory)
-    fit = training.Fit(tiny_model, ("bad", "good"), 1, 1e-3, 8, 32, "fp32", 0, accumulate=2)
+    monkeypatch.setattr(Loop, "learn", no_memory)
+    fit = Fit(tiny_model, ("bad", "good"), 1, 1e-3, 8, 32, "fp32", 0, accumulate=2)
     with pytest.raises(
         ModelError, match=r"^[^\n]*does not hold a part of a training step: CUDA out of memory[^\n]*$"
     ) as e:
-        training.fit(fit, rows_of(16), rows_of(8), tmp_path / "out")
+        training.fit(learner, fit, rows_of(16), rows_of(8), tmp_path / "out")
     assert "set student.accumulate higher than 2" in str(e.value)

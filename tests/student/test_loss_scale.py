@@ -11,8 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from runner.student import finite
+from runner.student import finite, loop
 from runner.student import fit as training
+from runner.student.fit_config import Fit, Worker
+from runner.student.loop import Loop
+from runner.student.rows import Rows
+from runner.tasks.single_label import learner
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -26,25 +30,25 @@ def scaled(monkeypatch: pytest.MonkeyPatch, start: float) -> None:
     def loss_scale(precision: str, on: torch.device) -> torch.amp.GradScaler:
         return torch.amp.GradScaler("cpu", init_scale=start, enabled=precision == "fp16")
 
-    monkeypatch.setattr(training, "loss_scale", loss_scale)
+    monkeypatch.setattr(loop, "loss_scale", loss_scale)
 
 
-def rows() -> training.Rows:
-    return training.Rows(TEXTS, TARGETS)
+def rows() -> Rows:
+    return Rows(TEXTS, TARGETS)
 
 
-def config(model: Path, **changes: Any) -> training.Fit:
+def config(model: Path, **changes: Any) -> Fit:
     wanted = {"epochs": 4, "learning_rate": 1e-2, "batch_size": 4, "max_length": 32, "precision": "fp16", "seed": 0}
-    return training.Fit(**{"model": model, "labels": ("bad", "good"), **wanted, **changes})
+    return Fit(**{"model": model, "labels": ("bad", "good"), **wanted, **changes})
 
 
 def fit(model: Path, out: Path, **changes: Any) -> dict[str, Any]:
-    return training.fit(config(model, **changes), rows(), rows(), out)
+    return training.fit(learner, config(model, **changes), rows(), rows(), out)
 
 
 def test_only_fp16_on_a_gpu_scales_its_loss() -> None:
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    assert not training.loss_scale("fp16", cpu).is_enabled() and not training.loss_scale("bf16", gpu).is_enabled()
+    assert not loop.loss_scale("fp16", cpu).is_enabled() and not loop.loss_scale("bf16", gpu).is_enabled()
 
 
 def test_without_overflow_no_step_is_left_out_and_the_student_learns(
@@ -80,9 +84,9 @@ def test_a_scale_that_is_never_found_saves_no_untrained_student(
 
 def overflowing(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
     """Have the values of the last layer leave fp16's range in some steps."""
-    whole, step = training._Loop.gradients, [0]
+    whole, step = Loop.gradients, [0]
 
-    def gradients(loop: training._Loop, batch: list[int]) -> Any:
+    def gradients(loop: Loop, batch: list[int]) -> Any:
         step[0] += 1
         head = loop.bare.classifier
         if step[0] not in steps:
@@ -93,7 +97,7 @@ def overflowing(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
         finally:
             handle.remove()
 
-    monkeypatch.setattr(training._Loop, "gradients", gradients)
+    monkeypatch.setattr(Loop, "gradients", gradients)
 
 
 def test_an_overflow_on_its_way_leaves_out_the_step_and_no_loss_of_it_is_told(
@@ -119,20 +123,20 @@ def test_the_same_overflow_without_a_scale_ends_in_fp32(
 
 def test_a_loss_that_is_not_finite_is_no_epoch(tiny_model: Path) -> None:
     """Also where gradients say nothing of it."""
-    loop = training._Loop(config(tiny_model, precision="fp32"), rows(), rows(), training.Worker())
+    loop = Loop(learner, config(tiny_model, precision="fp32"), rows(), rows(), Worker())
     loop.begin_epoch()
     loop.loss += 3.0
     loop.lost += 2
     with pytest.raises(finite.NotFinite, match="the loss of 2 of 40 texts is not a finite number, in epoch 1"):
         loop.finish_epoch()
-    assert not loop.course.history and not loop.best
+    assert not loop.state.history and not loop.best
 
 
 def test_no_loss_that_is_finite_is_no_epoch_with_a_scale_either(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scaled(monkeypatch, 2.0**10)
-    loop = training._Loop(config(tiny_model), rows(), rows(), training.Worker())
+    loop = Loop(learner, config(tiny_model), rows(), rows(), Worker())
     loop.begin_epoch()
     loop.lost += 40
     with pytest.raises(finite.NotFinite, match="the loss of 40 of 40 texts"):
@@ -152,13 +156,13 @@ def test_steps_left_out_are_counted_over_a_stop(
 
     def keep(write: Any) -> None:
         write(kept)
-        if training.torch.load(kept / "all.pt", weights_only=True)["course"]["steps"] == 9:
+        if torch.load(kept / "all.pt", weights_only=True)["course"]["steps"] == 9:
             raise Stopped
 
     wanted = config(tiny_model, checkpoint_seconds=0.0)
     with pytest.raises(Stopped):
-        training.fit(wanted, rows(), rows(), tmp_path / "out", training.Worker(keep=keep))
-    again = training.Worker(restore=lambda read: read(kept))
-    found = training.fit(wanted, rows(), rows(), tmp_path / "out", again)
+        training.fit(learner, wanted, rows(), rows(), tmp_path / "out", Worker(save_checkpoint=keep))
+    again = Worker(load_checkpoint=lambda read: read(kept))
+    found = training.fit(learner, wanted, rows(), rows(), tmp_path / "out", again)
     assert (found["resumes"], found["skipped_steps"], found["precision"]) == (1, 2, "fp16")
     assert all(0 < epoch["train_loss"] < 1 for epoch in found["history"])

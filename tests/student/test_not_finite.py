@@ -18,16 +18,20 @@ from runner.cluster.cluster import Cluster
 from runner.planning.plan import make_plan
 from runner.report.limits import _runtime_limits, _teacher_limits
 from runner.rundir.folder import Folder
-from runner.stages import apply, evaluate, export, train
-from runner.student import finite, held_out, recipes, vocabulary
+from runner.stages import evaluate, export, train
+from runner.student import corpus, corpus_worker, finite, held_out, loop, recipes, vocabulary
 from runner.student import fit as training
+from runner.student.fit_config import Fit, Worker
 from runner.student.held_out import split_rows
-from runner.student.load import load_classifier, load_tokenizer
+from runner.student.load import load_tokenizer
+from runner.student.loop import Loop
 from runner.student.predict import Student
+from runner.student.rows import Rows
 from runner.student.runtimes import exported
 from runner.student.save import save_student
 from runner.student.trained import StudentRef
 from runner.system.errors import ModelError, UserError
+from runner.tasks.single_label import learner
 
 
 def test_15_no_label_loses_both_of_its_two_rows() -> None:
@@ -68,7 +72,7 @@ def damaged_student(base: Path, folder: Path, fault: str) -> Path:
     import torch
 
     torch.manual_seed(1)
-    model, tokenizer = load_classifier(base, LABELS), load_tokenizer(base)
+    model, tokenizer = learner.fresh(base, LABELS), load_tokenizer(base)
     bert, zebra = model.base_model, tokenizer.convert_tokens_to_ids("zebra")
     with torch.no_grad():
         if fault in ("fp16", "fp16 bf16"):  # the weight is infinite there, and what it is multiplied with is nothing
@@ -115,8 +119,8 @@ def test_09_a_student_that_overflows_in_half_precision_computes_in_fp32(
     tiny_model: Path, tmp_path: Path, fault: str, precision: str
 ) -> None:
     folder = damaged_student(tiny_model, tmp_path / "s", fault)
-    exact = Student.load(folder, precision="fp32").predict(TEXTS)
-    found = Student.load(folder, precision=precision)
+    exact = Student.load(learner, folder, precision="fp32").predict(TEXTS)
+    found = Student.load(learner, folder, precision=precision)
     assert found.precision == "fp32" and found.fell_back == f"{finite.NOT_FINITE}, in {precision}"
     assert np.isfinite(exact).all() and np.array_equal(found.predict(TEXTS), exact)
 
@@ -124,7 +128,7 @@ def test_09_a_student_that_overflows_in_half_precision_computes_in_fp32(
 @pytest.mark.slow("long")
 def test_09_a_text_that_overflows_in_half_precision_is_computed_again_in_fp32(tiny_model: Path, tmp_path: Path) -> None:
     damaged_student(tiny_model, tmp_path / "student", "zebra in fp16")
-    exact = Student.load(tmp_path / "student", precision="fp32").predict(TEXTS)
+    exact = Student.load(learner, tmp_path / "student", precision="fp32").predict(TEXTS)
     found = StudentRef(str(tmp_path), "student", None, "fp16").open()
     assert found.predict(TEXTS) == pytest.approx(exact, abs=0.02)
     assert found.precision == "fp16" and found.recomputed == 1
@@ -137,16 +141,23 @@ def test_09_a_student_whose_answers_are_never_finite_is_refused(tiny_model: Path
     with pytest.raises(
         ModelError, match="answers no text with finite numbers, in fp32 either: its weights are damaged"
     ):
-        Student.load(damaged_student(tiny_model, tmp_path / "s", fault))
+        Student.load(learner, damaged_student(tiny_model, tmp_path / "s", fault))
 
 
 def applied(folder: Path, out: Path, precision: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """What the apply stage's worker writes of :data:`TEXTS`, and the summary."""
     table = pa.table({"text": pa.array(TEXTS, pa.large_string())})
-    part = {"file": 0, "number": 0, "name": "part.parquet", "rows": 4, "table": apply._as_bytes(table), "counts": None}
-    worker = apply.Predictor(StudentRef(str(folder.parent), folder.name, None, precision), 0.0, str(out))
-    tally = apply.Tally()
-    for done in worker(pa.Table.from_pylist([part], schema=apply.PART)):
+    part = {
+        "file": 0,
+        "number": 0,
+        "name": "part.parquet",
+        "rows": 4,
+        "table": corpus_worker._as_bytes(table),
+        "counts": None,
+    }
+    worker = corpus_worker.Predictor(StudentRef(str(folder.parent), folder.name, None, precision), 0.0, str(out))
+    tally = corpus.Tally()
+    for done in worker(pa.Table.from_pylist([part], schema=corpus_worker.PART)):
         for line in done.to_pylist():
             tally.add(line)
     return Folder(str(out)).read_table("part.parquet").to_pylist(), tally.summary()
@@ -160,7 +171,7 @@ def test_09_what_is_not_finite_in_fp32_either_abstains_with_a_reason(tiny_model:
     assert [row["abstain"] for row in rows] == [False, True, False, True]
     assert rows[1]["probability"] is None and all(rows[1][f"probability_{label}"] is None for label in LABELS)
     assert summary["abstained"] == 2 and sum(summary["labels"].values()) == 2
-    assert summary["abstained_by_reason"] == {apply.BLANK: 1, finite.NOT_FINITE: 1}
+    assert summary["abstained_by_reason"] == {corpus_worker.BLANK: 1, finite.NOT_FINITE: 1}
     [warning] = summary["warnings"]
     assert warning.startswith("1 of 4 texts got no label: the student's answers to them are not finite numbers")
 
@@ -196,15 +207,15 @@ def test_09_a_teacher_and_a_student_that_both_say_nothing_do_not_agree(job: Any)
     assert evaluate.compare(job.spec(), [row, row | {"student_label": "neutral"}])["student_agrees_with_teacher"] == 0
 
 
-def rows_to_learn(count: int = 16) -> training.Rows:
+def rows_to_learn(count: int = 16) -> Rows:
     texts = [("profit rose" if n % 2 else "loss widened") + f" in {1900 + n}" for n in range(count)]
-    return training.Rows(texts, np.array([[0.9, 0.1], [0.1, 0.9]] * (count // 2), dtype=np.float32))
+    return Rows(texts, np.array([[0.9, 0.1], [0.1, 0.9]] * (count // 2), dtype=np.float32))
 
 
-def fit(model: Path, out: Path, rows: training.Rows, **more: Any) -> dict[str, Any]:
+def fit(model: Path, out: Path, rows: Rows, **more: Any) -> dict[str, Any]:
     settings = {"epochs": 2, "learning_rate": 1e-3, "batch_size": 4, "max_length": 32, "precision": "fp32", "seed": 0}
     labels = ("negative", "positive")
-    return training.fit(training.Fit(**{"model": model, "labels": labels, **settings, **more}), rows, rows, out)
+    return training.fit(learner, Fit(**{"model": model, "labels": labels, **settings, **more}), rows, rows, out)
 
 
 def test_09_a_student_that_overflows_in_half_precision_is_trained_in_fp32(
@@ -223,7 +234,7 @@ def test_09_steps_that_a_loss_scale_leaves_out_are_told(
     import torch
 
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**24)
-    monkeypatch.setattr(training, "loss_scale", lambda precision, on: scaler)
+    monkeypatch.setattr(loop, "loss_scale", lambda precision, on: scaler)
     _, summary = run_train(job, f"student.model={tiny_model}", "student.epochs=30", "student.precision=fp16")
     assert summary["precision"] == "fp16" and summary["steps"] == 30 and 0 < summary["skipped_steps"] < 15
     said = f"the loss scale left out {summary['skipped_steps']} of 30 steps, whose gradients overflowed in fp16"
@@ -236,7 +247,7 @@ def test_09_a_training_that_overflows_on_its_way_is_done_again_in_fp32(tiny_mode
     rows.texts[21] = "zebra rose in 1921"  # type: ignore[index]
     found = fit(folder, tmp_path / "out", rows, precision="fp16")
     assert found["precision"] == "fp32" and "steps are not finite numbers, in epoch 1, in fp16" in found["fell_back"]
-    assert np.isfinite(Student.load(tmp_path / "out", 32, "fp32").predict(rows.texts)).all()
+    assert np.isfinite(Student.load(learner, tmp_path / "out", 32, "fp32").predict(rows.texts)).all()
 
 
 def test_09_a_training_that_diverges_in_fp32_ends_and_saves_nothing(tiny_model: Path, tmp_path: Path) -> None:
@@ -257,9 +268,7 @@ def test_09_a_loss_scale_that_leaves_out_most_steps_ends_in_fp32(tiny_model: Pat
     import torch
 
     rows = rows_to_learn()
-    loop = training._Loop(
-        training.Fit(tiny_model, ("negative", "positive"), 1, 1e-3, 4, 32, "fp32", 0), rows, rows, training.Worker()
-    )
+    loop = Loop(learner, Fit(tiny_model, ("negative", "positive"), 1, 1e-3, 4, 32, "fp32", 0), rows, rows, Worker())
     loop.scaler, loop.tried = torch.amp.GradScaler("cpu"), 4
     loop.unusable += 3
     loop.check()  # the first steps look for the scale
@@ -276,7 +285,7 @@ def test_09_a_loss_scale_that_leaves_out_most_steps_ends_in_fp32(tiny_model: Pat
 def test_09_a_student_without_a_finite_opinion_leaves_the_teachers() -> None:
     teacher = np.array([[0.8, 0.2], [0.8, 0.2]], dtype=np.float32)
     students = np.array([[np.nan, np.nan], [0.6, 0.4]], dtype=np.float32)
-    assert recipes.second_opinion(teacher, students) == pytest.approx(np.array([[0.8, 0.2], [0.7, 0.3]]))
+    assert recipes.out_of_fold_targets(teacher, students) == pytest.approx(np.array([[0.8, 0.2], [0.7, 0.3]]))
 
 
 CHINESE = [

@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from runner.spec import check_files
 from runner.stages import export
 from runner.student import held_out, shortcuts
-from runner.student.load import load_classifier, load_tokenizer
+from runner.student.load import load_tokenizer
 from runner.student.predict import Student
 from runner.student.runtimes import exported as runtimes
 from runner.student.runtimes import int8
 from runner.student.runtimes.optional import lacking
 from runner.student.save import save_student
 from runner.system.errors import ModelError, SpecError, UserError
+from runner.tasks.single_label import learner
 
 LABELS = ["negative", "neutral", "positive"]
 TEXTS = [
@@ -40,7 +41,7 @@ def model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     torch.manual_seed(3)
     folder = tmp_path_factory.mktemp("exported") / "student"
-    classifier = load_classifier(tiny_model, LABELS)
+    classifier = learner.fresh(tiny_model, LABELS)
     torch.nn.init.normal_(classifier.classifier.weight, std=1.0)  # a head that is sure of something
     save_student(classifier, load_tokenizer(tiny_model), folder, 24)
     return folder
@@ -49,17 +50,17 @@ def model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def exports(model: Path) -> Path:
     folder = model.parent / "exports"
-    loaded = load_classifier(model).eval()
+    loaded = learner.trained(model).eval()
     for form in ("onnx", "onnx-int8", "openvino"):
-        assert runtimes.export(loaded, form, folder, Student.load(model).inputs(TEXTS)).exists()
+        assert runtimes.export(loaded, form, folder, Student.load(learner, model).inputs(TEXTS)).exists()
     return folder
 
 
 @pytest.mark.parametrize("form", ["onnx", "openvino"])
 @pytest.mark.parametrize("rows", [None, 1, 2])
 def test_an_export_answers_as_the_original(model: Path, exports: Path, form: str, rows: int | None) -> None:
-    expected = Student.load(model, precision="fp32").predict(TEXTS)
-    found = Student.load(model, precision="fp32", runtime=form, exports=exports)
+    expected = Student.load(learner, model, precision="fp32").predict(TEXTS)
+    found = Student.load(learner, model, precision="fp32", runtime=form, exports=exports)
     assert found.predict(TEXTS, batch_rows=rows) == pytest.approx(expected, abs=1e-5)
     assert (found.labels, found.max_length, found.runtime) == (LABELS, 24, form)
 
@@ -70,7 +71,7 @@ def test_mpnet_is_exported(tmp_path: Path) -> None:
 
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     classifier = MPNetForSequenceClassification(MPNetConfig(vocab_size=120, num_labels=3, **sizes))
-    assert shortcuts.take(classifier)
+    assert shortcuts.apply_shortcuts(classifier)
     for form in ("onnx", "openvino", "onnx-int8"):
         assert runtimes.export(classifier.eval(), form, tmp_path, []).exists()
 
@@ -107,8 +108,8 @@ def test_first_calls_side_by_side_do_not_wait_for_each_other(exports: Path, form
 
 @pytest.mark.parametrize("form", ["onnx-int8", "openvino"])
 def test_fewer_bits_answer_nearly_so(model: Path, exports: Path, form: str) -> None:
-    expected = Student.load(model, precision="fp32").predict(TEXTS)
-    found = Student.load(model, precision="bf16", runtime=form, exports=exports).predict(TEXTS)
+    expected = Student.load(learner, model, precision="fp32").predict(TEXTS)
+    found = Student.load(learner, model, precision="bf16", runtime=form, exports=exports).predict(TEXTS)
     assert found == pytest.approx(expected, abs=0.1) and not np.array_equal(found, expected)
     assert found.sum(axis=1) == pytest.approx(np.ones(len(TEXTS)), abs=1e-5)
 
@@ -120,7 +121,7 @@ def test_a_damaged_export_is_said(model: Path, exports: Path, tmp_path: Path, fo
     broken.parent.mkdir()
     broken.write_bytes(whole.read_bytes()[:-1000])
     with pytest.raises(ModelError, match=f"{broken}: {form} cannot load this export, it may be damaged: "):
-        Student.load(model, runtime=form, exports=tmp_path)
+        Student.load(learner, model, runtime=form, exports=tmp_path)
 
 
 @pytest.fixture
@@ -128,7 +129,7 @@ def shouting(model: Path, tmp_path: Path) -> Path:
     """The student with a few neurons that answer a thousand times as loud as the others: eight bits hold but them."""
     import torch
 
-    loud = load_classifier(model)
+    loud = learner.trained(model)
     with torch.no_grad():
         for layer in loud.base_model.encoder.layer:
             layer.intermediate.dense.weight *= 20
@@ -140,14 +141,14 @@ def shouting(model: Path, tmp_path: Path) -> Path:
 
 
 def test_int8_computes_loud_neurons_apart(shouting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Student.load(shouting, precision="fp32")
-    expected, loaded = original.predict(TEXTS), load_classifier(shouting).eval()
+    original = Student.load(learner, shouting, precision="fp32")
+    expected, loaded = original.predict(TEXTS), learner.trained(shouting).eval()
 
     def off(apart: int) -> float:
         monkeypatch.setattr(int8, "APART", apart)
         exports = tmp_path / f"{apart}"
         runtimes.export(loaded, "onnx-int8", exports, original.inputs(TEXTS))
-        found = Student.load(shouting, precision="fp32", runtime="onnx-int8", exports=exports)
+        found = Student.load(learner, shouting, precision="fp32", runtime="onnx-int8", exports=exports)
         return float(np.abs(found.predict(TEXTS) - expected).max())
 
     together, apart = off(0), off(3)
@@ -237,7 +238,7 @@ def test_an_export_that_is_not_the_student_is_noticed(
 
     monkeypatch.setattr(runtimes, "_to_onnx", careless)
     with pytest.raises(ModelError, match="is not the student: its logits are off by"):
-        runtimes.export(load_classifier(model).eval(), "onnx", tmp_path, [])
+        runtimes.export(learner.trained(model).eval(), "onnx", tmp_path, [])
 
 
 def test_what_is_missing_is_said_before_anything_is_spent(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,11 @@ from transformers import (
 
 from runner.student import dropout, shortcuts
 from runner.student import fit as training
+from runner.student.fit_config import Fit
+from runner.student.loop import Loop
+from runner.student.rows import Rows
 from runner.student.shortcuts import SeenEmbedding
+from runner.tasks.single_label import learner
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -77,7 +81,7 @@ def batch(model: Any, rows: int = 5, length: int = 9) -> dict[str, torch.Tensor]
 @pytest.mark.parametrize("build", TAKEN.values(), ids=TAKEN)
 def test_answers_and_gradients_are_the_same(build: Build) -> None:
     one, other = twins(build)
-    assert shortcuts.take(one)
+    assert shortcuts.apply_shortcuts(one)
     assert list(one.state_dict()) == list(other.state_dict())
     answers = []
     for model in (one, other):
@@ -100,7 +104,7 @@ def test_what_is_learned_from_is_what_answers(build: Build, ours: bool) -> None:
     for module in one.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 1e-7
-    assert shortcuts.take(one)
+    assert shortcuts.apply_shortcuts(one)
     if ours:
         dropout.put_in(one)
     assert torch.allclose(one.train()(**batch(one)).logits, other.eval()(**batch(other)).logits, atol=1e-4)
@@ -109,7 +113,7 @@ def test_what_is_learned_from_is_what_answers(build: Build, ours: bool) -> None:
 @pytest.mark.parametrize("build", LEFT.values(), ids=LEFT)
 def test_a_model_of_another_build_is_left_as_it_is(build: Build) -> None:
     one, other = twins(build)
-    assert not shortcuts.take(one)
+    assert not shortcuts.apply_shortcuts(one)
     assert torch.equal(one.eval()(**batch(one)).logits, other.eval()(**batch(other)).logits)
 
 
@@ -121,7 +125,7 @@ def test_what_looks_like_it_but_is_not_is_left_as_it_is(monkeypatch: pytest.Monk
         monkeypatch.setattr(
             type(last), "forward", lambda self, hidden, *_, **__: self.output(self.intermediate(hidden.sin()), hidden)
         )
-    assert not shortcuts.take(one)
+    assert not shortcuts.apply_shortcuts(one)
     assert torch.equal(one.eval()(**batch(one)).logits, other.eval()(**batch(other)).logits)
 
 
@@ -134,7 +138,7 @@ def test_a_model_that_wants_more_than_a_text_is_left_as_it_is(monkeypatch: pytes
         raise ValueError("Input language unknown")
 
     one.bert.embeddings.forward = refuses
-    assert not shortcuts.take(one)
+    assert not shortcuts.apply_shortcuts(one)
     one.bert.embeddings.forward = forward
     assert torch.equal(one.eval()(**batch(one)).logits, other.eval()(**batch(other)).logits)
 
@@ -142,7 +146,7 @@ def test_a_model_that_wants_more_than_a_text_is_left_as_it_is(monkeypatch: pytes
 @pytest.mark.parametrize("name", ["bert", "mpnet"])
 def test_the_last_layer_works_for_one_token(name: str) -> None:
     one, other = twins(TAKEN[name])
-    shortcuts.take(one)
+    shortcuts.apply_shortcuts(one)
     inputs = batch(one, 4, 32)
     work = []
     for model in (one, other):
@@ -174,8 +178,8 @@ def test_training_is_that_of_the_whole_vocabulary(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = [f"profit {'rose' if i % 2 else 'fell'} in {month}" for i, month in enumerate(["may", "june", "july"] * 6)]
-    rows = training.Rows(texts, np.eye(2, dtype=np.float32)[[i % 2 for i in range(len(texts))]])
-    fit = training.Fit(
+    rows = Rows(texts, np.eye(2, dtype=np.float32)[[i % 2 for i in range(len(texts))]])
+    fit = Fit(
         model=tiny_model,
         labels=("down", "up"),
         epochs=2,
@@ -185,9 +189,9 @@ def test_training_is_that_of_the_whole_vocabulary(
         precision="fp32",
         seed=0,
     )
-    training.fit(fit, rows, rows, tmp_path / "seen")
-    monkeypatch.setattr(training._Loop, "_leave_out_unseen", lambda self: None)
-    training.fit(fit, rows, rows, tmp_path / "whole")
+    training.fit(learner, fit, rows, rows, tmp_path / "seen")
+    monkeypatch.setattr(Loop, "_leave_out_unseen", lambda self: None)
+    training.fit(learner, fit, rows, rows, tmp_path / "whole")
     from safetensors.torch import load_file
 
     seen, whole = (load_file(tmp_path / name / "model.safetensors") for name in ("seen", "whole"))

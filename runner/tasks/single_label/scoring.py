@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from runner.spec import Spec
-from runner.student import finite
+from runner.tasks.single_label import predictions
 
 PRIMARY = "accuracy"
 SUMMARY = ("accuracy", "macro_f1")
@@ -28,7 +28,7 @@ def answers(spec: Spec, predicted: NDArray[np.floating[Any]]) -> list[dict[str, 
     """The student's label with its probabilities, shape ``(rows, labels)``; None for both where they are not finite."""
     return [
         {"label": label, "probabilities": None if label is None else probabilities.tolist()}
-        for label, probabilities in zip(finite.labels_of(spec.task.labels, predicted), predicted, strict=True)
+        for label, probabilities in zip(predictions.values(spec.task.labels, predicted), predicted, strict=True)
     ]
 
 

@@ -1,0 +1,115 @@
+"""The student in each runtime that it is exported for, measured against the original where the student runs.
+
+Knows no torch until it is at work.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.rundir.folder import Folder
+from runner.student.trained import StudentRef
+from runner.tasks.kinds import TASKS
+from runner.tasks.protocol import Predictions
+
+if TYPE_CHECKING:
+    from runner.student.predict import Student  # torch
+
+ROUNDS = 3
+
+
+def compare_runtimes(
+    plain: StudentRef,
+    forms: list[str],
+    out: str,
+    seen: list[str],
+    judges: tuple[list[str], list[str]],
+    test: tuple[list[str], list[str]],
+    timed: list[str],
+) -> list[dict[str, Any]]:
+    """Export all forms where the student runs, and measure every runtime on the same texts, in alternating rounds.
+
+    ``seen`` are the texts that int8 is fitted to; ``judges`` are texts with the teacher's values, ``test`` with the
+    experts'.
+    """
+    predictions = TASKS[plain.kind].predictions
+    with tempfile.TemporaryDirectory() as scratch:
+        opened, sizes = _export(plain, forms, out, seen, Path(scratch))
+        judged, tested = (_agreement(opened, predictions, *rows) for rows in (judges, test))
+        rates = _rates(opened, timed)
+        return [
+            {
+                "runtime": name,
+                "size_mb": sizes[name],
+                "precision": student.precision,
+                "accuracy": tested[name]["truth"],
+                "agreement": tested[name]["agreement"],
+                "judged": {
+                    "rows": len(judges[0]),
+                    "agreement": judged[name]["agreement"],
+                    "teacher_agreement": judged[name]["truth"],
+                },
+                "not_finite": judged[name]["not_finite"] + tested[name]["not_finite"],
+                "recomputed": judged[name]["recomputed"] + tested[name]["recomputed"],
+                "texts_per_second": rates[name],
+            }
+            for name, student in opened.items()
+        ]
+
+
+def _export(
+    plain: StudentRef, forms: list[str], out: str, seen: list[str], scratch: Path
+) -> tuple[dict[str, Student], dict[str, float]]:
+    """The student in each runtime, and the size in MB of what the runtime reads; exports are uploaded to ``out``."""
+    from runner.student.predict import Student  # in the worker only: the driver needs no torch
+    from runner.student.runtimes.exported import export  # torch, as above
+
+    learner, exports = TASKS[plain.kind].learner(), scratch / "exports"
+    folder = Folder(plain.folder).fetch(plain.name, scratch / "model")
+    model = learner.trained(folder).eval()
+    opened = {"torch": Student.load(learner, folder, plain.max_length, plain.precision)}
+    inputs = opened["torch"].inputs(seen)
+    sizes = {form: export(model, form, exports, inputs).stat().st_size / 1e6 for form in forms}  # type: ignore[arg-type]
+    sizes["torch"] = (folder / "model.safetensors").stat().st_size / 1e6
+    Folder(out).upload(exports, "exports")
+    for name in forms:
+        opened[name] = Student.load(learner, folder, plain.max_length, plain.precision, name, exports)
+    return opened, sizes
+
+
+def _agreement(
+    opened: dict[str, Student], predictions: Predictions, texts: list[str], truth: list[str]
+) -> dict[str, dict[str, Any]]:
+    """How often each runtime gives the true value, and the original's where the original gives any."""
+    result, original = {}, predictions.values(opened["torch"].labels, opened["torch"].predict(texts))
+    known = [row for row, value in enumerate(original) if value is not None]
+    for name, student in opened.items():
+        before = student.recomputed
+        given = predictions.values(student.labels, student.predict(texts))
+        result[name] = {
+            "truth": _share(given, truth),
+            "agreement": _share([given[row] for row in known], [original[row] for row in known]),
+            "not_finite": given.count(None),
+            "recomputed": student.recomputed - before,
+        }
+    return result
+
+
+def _rates(opened: dict[str, Student], texts: list[str]) -> dict[str, float]:
+    """Texts a second, the median of alternating rounds."""
+    rates: dict[str, list[float]] = {name: [] for name in opened}
+    for _ in range(ROUNDS):
+        for name, student in opened.items():
+            start = time.perf_counter()
+            student.predict(texts)
+            rates[name].append(len(texts) / (time.perf_counter() - start))
+    return {name: statistics.median(measured) for name, measured in rates.items()}
+
+
+def _share(values: Sequence[Any], others: Sequence[Any]) -> float:
+    return sum(value == other for value, other in zip(values, others, strict=True)) / len(values) if values else 1.0

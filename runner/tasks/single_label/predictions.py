@@ -1,0 +1,44 @@
+"""A student's answers, probabilities of shape ``(rows, labels)``, as labels.
+
+``argmax`` of NaN is 0, so that a row without a finite answer would get the first label: whoever makes a label of
+probabilities goes through :func:`places`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+
+def places(probabilities: NDArray[np.floating]) -> NDArray[np.int64]:
+    """The place of each row's most probable label, shape ``(rows,)``; -1 where the row is not all finite numbers."""
+    sound = np.isfinite(probabilities).all(axis=1)
+    return np.where(sound, probabilities.argmax(axis=1), -1).astype(np.int64)
+
+
+def values(labels: Sequence[str], probabilities: NDArray[np.floating]) -> list[str | None]:
+    """The most probable label of each row; None where the row is not all finite numbers."""
+    return [labels[place] if place >= 0 else None for place in places(probabilities)]
+
+
+def certainty(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The probability of each row's label, shape ``(rows,)``."""
+    sure: NDArray[np.float32] = probabilities.max(axis=1)
+    return sure
+
+
+def columns(
+    labels: Sequence[str], probabilities: NDArray[np.float32], silent: NDArray[np.bool_]
+) -> dict[str, pa.Array]:
+    """The columns ``label``, ``probability`` (of that label) and ``probability_<label>``; null for ``silent`` rows."""
+    said = values(labels, probabilities)
+    shown = {"probability": certainty(probabilities)}
+    shown |= {f"probability_{label}": probabilities[:, place] for place, label in enumerate(labels)}
+    label = pa.array([None if no else value for no, value in zip(silent, said, strict=True)], pa.string())
+    return {"label": label} | {
+        name: pa.array(np.where(silent, np.nan, numbers), pa.float32(), from_pandas=True)
+        for name, numbers in shown.items()
+    }
