@@ -18,6 +18,7 @@ from runner.student import timing
 from runner.student.load import load_tokenizer
 from runner.student.save import save_student
 from runner.student.trained import StudentRef
+from runner.tasks.single_label import learner
 
 SECONDS = {"label": 1800.0, "train": 7200.0}
 
