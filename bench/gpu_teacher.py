@@ -114,7 +114,7 @@ def _chatting(llm: Any, spec: Any, careful: bool, bench: Any) -> Callable[[list[
 
     task, teacher = prompt_task(spec), spec.teacher
     if teacher.prompt == "direct":
-        choice = StructuredOutputsParams(choice=list(task.labels))
+        choice = StructuredOutputsParams(choice=list(task.answers.choices))
         parameters = SamplingParams(temperature=0.0, max_tokens=1 if careful else 16, structured_outputs=choice)
     else:
         names = ("temperature", "top_k", "top_p", "max_tokens")

@@ -120,7 +120,7 @@ def chat(model: str, spec: Any, max_tokens: int = 16, **options: Any) -> Label:
     # The cache's size is set because vLLM's default would take half of the machine from the other engine.
     llm = LLM(model, max_model_len=teacher.max_context, kv_cache_memory_bytes=2**30, **options)
     if teacher.prompt == "direct":
-        choice = StructuredOutputsParams(choice=list(task.labels))
+        choice = StructuredOutputsParams(choice=list(task.answers.choices))
         parameters = SamplingParams(temperature=0.0, max_tokens=max_tokens, structured_outputs=choice)
     else:
         parameters = SamplingParams(
@@ -137,7 +137,7 @@ def chat(model: str, spec: Any, max_tokens: int = 16, **options: Any) -> Label:
         if teacher.prompt == "direct":
             return [found[0] for found in outputs]
         records = [[{"vote": n, "attempt": 0, "text": text} for n, text in enumerate(found)] for found in outputs]
-        return [str(majority(counted(found, task.labels, teacher.votes, early_stop=False))) for found in records]
+        return [str(majority(counted(found, task.answers, teacher.votes, early_stop=False))) for found in records]
 
     return label
 
@@ -162,7 +162,7 @@ def sequential(model: str, spec: Any) -> Label:
             "messages": messages(task, text),
             "temperature": 0.0,
             "max_tokens": 16,
-            "structured_outputs": {"choice": list(task.labels)},
+            "structured_outputs": {"choice": list(task.answers.choices)},
         }
         request = urllib.request.Request(
             f"{base}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
@@ -270,7 +270,7 @@ def ray_data_llm(model: str, spec: Any) -> Label:
         placement_group_config={"bundles": [{"CPU": 1}]},
         log_engine_metrics=False,  # needs Ray Serve, and is of no use to either side
     )
-    sampling = {"temperature": 0.0, "max_tokens": 16, "structured_outputs": {"choice": list(task.labels)}}
+    sampling = {"temperature": 0.0, "max_tokens": 16, "structured_outputs": {"choice": list(task.answers.choices)}}
     processor = build_processor(
         config,
         preprocess=lambda row: {**row, "messages": messages(task, row["text"]), "sampling_params": dict(sampling)},
@@ -297,7 +297,7 @@ def bare(model: str, spec: Any) -> Label:
 
     engine = VllmEngine(Path(model), settings_of(spec.teacher))
     renderer = Renderer(engine.tokenizer, prompt_task(spec), block_tokens(settings_of(spec.teacher)))
-    trie = LabelTrie.build(renderer.label_ids(), engine.tokenizer.eos_token_id)
+    trie = LabelTrie.build(renderer.answer_ids(spec.task.labels), engine.tokenizer.eos_token_id)
     prompts: dict[str, list[int]] = {}
 
     def label(texts: list[str]) -> list[str]:
@@ -330,6 +330,7 @@ def _batches(texts: list[str], size: int) -> list[Any]:
 
 
 def _labels(folder: Any, spec: Any, texts: list[str]) -> list[str]:
+    from runner.tasks.single_label.asking import LabelAnswer
     from runner.tasks.single_label.votes import majority
     from runner.teacher.answer_store import read_answers
     from runner.teacher.batch import by_row
@@ -337,7 +338,8 @@ def _labels(folder: Any, spec: Any, texts: list[str]) -> list[str]:
 
     rows, names = by_row(read_answers(folder)), spec.task.labels
     if spec.teacher.prompt == "cot":
-        return [str(majority(counted(rows[text], names, spec.teacher.votes, early_stop=True))) for text in texts]
+        answers, votes = LabelAnswer(names), spec.teacher.votes
+        return [str(majority(counted(rows[text], answers, votes, early_stop=True))) for text in texts]
     found = [rows[text][0]["label_probabilities"] for text in texts]
     for text, row in zip(texts, found, strict=True):
         best, second = sorted(row, reverse=True)[:2]
@@ -448,6 +450,7 @@ def noop(rows: int) -> dict[str, Any]:
     from runner.cluster.resources import Resources
     from runner.engines.protocol import Sampling
     from runner.engines.vllm import EngineSettings
+    from runner.tasks.single_label.asking import LabelAnswer
     from runner.teacher.occupancy import CONCURRENT_BATCHES
     from runner.teacher.prompt import Task
     from runner.teacher.worker import QUESTIONS, Asking, Labeller
@@ -464,7 +467,7 @@ def noop(rows: int) -> dict[str, Any]:
             yield pa.Table.from_arrays([ids, kinds, texts, *nulls], schema=QUESTIONS)
 
     with tempfile.TemporaryDirectory() as answers:
-        task = Task(("negative", "neutral", "positive"), "Label the text.", ())
+        task = Task(LabelAnswer(("negative", "neutral", "positive")), "Label the text.", ())
         asking = Asking(task, 1, True, Sampling(0.0, 1.0, 0, 1), 0)
         arguments = {
             "engine": "noop",

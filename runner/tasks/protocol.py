@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from runner.data.reading import Row
 from runner.spec import Spec
 from runner.spec.model import LabelledSource
+from runner.teacher.protocol import AnswerFormat
 
 Value = Any
 
@@ -46,6 +47,12 @@ class Asking(Protocol):
 
     def probabilities_of(self, spec: Spec, cell: str) -> list[float] | None:
         """What a recorded answer says in probabilities; None where it says a value."""
+
+    def answer_format(self, task: Mapping[str, Any]) -> AnswerFormat:
+        """The form of an answer, from the spec's section ``task``."""
+
+    def key(self, spec: Spec) -> dict[str, Any]:
+        """The part of the task that decides an answer, besides the words of the prompt; it goes into fingerprints."""
 
     def is_open(self, spec: Spec, records: Sequence[Mapping[str, Any]]) -> bool:
         """Whether something is still to be asked about a row with these stored answers."""

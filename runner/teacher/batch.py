@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from runner.rundir.folder import Folder, fingerprint
-from runner.teacher.conversation import Conversation
+from runner.teacher.protocol import Conversation
 
 STORE_SECONDS = 30.0
 """How long finished rows wait to be stored while others of their batch are under way."""

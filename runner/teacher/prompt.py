@@ -5,9 +5,10 @@ The fixed part stands first, so that an engine with prefix caching computes it o
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
+
+from runner.teacher.protocol import AnswerFormat
 
 PLACEHOLDERS = ("text", "labels", "examples", "instructions")
 PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
@@ -15,7 +16,7 @@ PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 @dataclass(frozen=True)
 class Example:
-    """A few-shot example; ``reason`` is shown in chain-of-thought prompts."""
+    """A few-shot example with its value as it is written; ``reason`` is shown in chain-of-thought prompts."""
 
     text: str
     label: str
@@ -26,7 +27,7 @@ class Example:
 class Task:
     """What the teacher is told, apart from the text."""
 
-    labels: tuple[str, ...]
+    answers: AnswerFormat
     instructions: str
     examples: tuple[Example, ...]
     kind: str = "direct"
@@ -38,16 +39,9 @@ def messages(task: Task, text: str) -> list[dict[str, str]]:
     """The conversation as roles and contents: everything fixed first, the text in the last turn."""
     if task.template is not None:
         return [{"role": "user", "content": fill(task, text)}]
-    names = ", ".join(task.labels)
-    if task.kind == "cot":
-        ask = (
-            "Think about the TEXT step by step first, in one or two sentences, then choose exactly one label: "
-            f"{names}.\nAnswer only with JSON of this form: "
-            '{"reason": "your reasoning in one or two sentences", "label": "one of the labels"}'
-        )
-    else:
-        ask = f"Answer with exactly one label, and nothing else: {names}."
-    system = "\n\n".join(part for part in (task.instructions.strip(), ask, task.filler) if part)
+    system = "\n\n".join(
+        part for part in (task.instructions.strip(), task.answers.request(task.kind), task.filler) if part
+    )
     turns = [{"role": "system", "content": system}]
     for example in task.examples:
         turns.append({"role": "user", "content": question(example.text)})
@@ -63,16 +57,11 @@ def fill(task: Task, text: str) -> str:
     """
     parts = {
         "text": text,
-        "labels": ", ".join(task.labels),
+        "labels": ", ".join(task.answers.choices),
         "examples": "\n\n".join(f"{question(one.text)}\n{answer(task, one)}" for one in task.examples),
         "instructions": task.instructions.strip(),
     }
     return PLACEHOLDER.sub(lambda match: parts.get(match[1], match[0]), task.template or "")
-
-
-def ask_again(task: Task) -> str:
-    """The turn that follows an answer in which no label could be read."""
-    return f"Which one label is it? Answer with exactly one of these, and nothing else: {', '.join(task.labels)}."
 
 
 def question(text: str) -> str:
@@ -82,21 +71,4 @@ def question(text: str) -> str:
 
 def answer(task: Task, example: Example) -> str:
     """What the teacher should have said for a few-shot example."""
-    if task.kind == "cot":
-        return json.dumps({"reason": example.reason, "label": example.label}, ensure_ascii=False)
-    return example.label
-
-
-def answer_schema(task: Task, max_tokens: int) -> str:
-    """The JSON Schema of a ``cot`` answer whose reason is short enough for the whole to end within ``max_tokens``."""
-    # A token holds two characters at the least where it counts: in English four or five.
-    reason = {"type": "string", "maxLength": max(20, 2 * max_tokens - 40)}
-    properties = {"reason": reason, "label": {"enum": list(task.labels)}}
-    return json.dumps(
-        {
-            "type": "object",
-            "properties": properties,
-            "required": ["reason", "label"],
-            "additionalProperties": False,
-        }
-    )
+    return task.answers.example(task.kind, example.label, example.reason)

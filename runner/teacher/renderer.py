@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from runner.teacher.parts import part_tokenizer
-from runner.teacher.prompt import Task, ask_again, messages
+from runner.teacher.prompt import Task, messages
 
 _MARK = "\u2402TEXT\u2403"
 _ANSWER_MARK = "\u2402ANSWER\u2403"
@@ -87,7 +87,7 @@ class Renderer:
         turns = [
             *messages(self.task, _MARK),
             {"role": "assistant", "content": _ANSWER_MARK},
-            {"role": "user", "content": ask_again(self.task)},
+            {"role": "user", "content": self.task.answers.ask_again()},
         ]
         middle, end = render_chat(self.tokenizer, turns).split(_MARK)[1].split(_ANSWER_MARK)
         return self._parts.trusted(middle), self._parts.trusted(end)
@@ -114,7 +114,7 @@ class Renderer:
         return [*self.head, *text_ids, *self.tail]
 
     def prompt_again(self, text_ids: Sequence[int], first_answer: str, most: int) -> list[int]:
-        """The prompt with an answer that named no label and the question which it is, in at most ``most`` tokens."""
+        """The prompt with an answer that could not be read and the question what it is, in at most ``most`` tokens."""
         middle, end = self._second_question
         (said,) = self._parts.data([neutralise(first_answer, self._added)])
         room = most - len(self.head) - len(text_ids) - len(middle) - len(end)
@@ -125,11 +125,11 @@ class Renderer:
         """Tokens that the second question adds to a prompt, without the first answer."""
         return sum(map(len, self._second_question)) - len(self.tail)
 
-    def label_ids(self) -> list[list[int]]:
-        """Each label as the model would write it at the start of its turn: with the blank that the chat template puts
+    def answer_ids(self, answers: Sequence[str]) -> list[list[int]]:
+        """Answers as the model would write each at the start of its turn: with the blank that the chat template puts
         before an answer, if it does."""
         before = _before_answer(self.tokenizer)
-        return self._parts.data([before + label for label in self.task.labels])
+        return self._parts.data([before + text for text in answers])
 
     def seam(self, text: str) -> str | None:
         """Where the prompt around ``text`` differs from its joint encoding, for people; None where it does not.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 from runner import models
@@ -13,6 +11,7 @@ from runner.engines.protocol import Sampling
 from runner.engines.vllm import EngineSettings
 from runner.spec import Spec
 from runner.spec.model import Teacher
+from runner.tasks.kinds import task_of
 from runner.teacher import prompt
 from runner.teacher.worker import Asking
 
@@ -26,9 +25,9 @@ def teacher_key(spec: Spec) -> dict[str, Any]:
     asked: dict[str, Any] = {
         "engine": "server" if teacher.endpoint else teacher.engine,
         "model": _identity(spec) if teacher.engine == "vllm" else "",
-        "prompt": [prompt.messages(prompt_task(spec), ""), prompt.ask_again(prompt_task(spec))],
+        "prompt": [prompt.messages(prompt_task(spec), ""), prompt_task(spec).answers.ask_again()],
         "kind": teacher.prompt,
-        "labels": list(spec.task.labels),
+        **task_of(spec).asking.key(spec),
         "max_context": teacher.max_context,
         "options": teacher.engine_options,
         "aligned": True,
@@ -36,13 +35,11 @@ def teacher_key(spec: Spec) -> dict[str, Any]:
     if pool := spec.task.pool:
         encoder = models.identity(pool.model, None, spec.base)
         asked["examples"] = {"pool": pool_key(spec), "select": pool.select, "k": pool.k, "encoder": encoder}
-    if teacher.prompt == "direct" and _overlap(spec.task.labels):
-        asked["ends"] = "all"
     if teacher.prompt == "cot":
         names = ("temperature", "top_k", "top_p", "max_tokens", "seed")
         asked["sampling"] = {name: getattr(teacher, name) for name in names}
         if teacher.structured:
-            asked["schema"] = prompt.answer_schema(prompt_task(spec), teacher.max_tokens)
+            asked["schema"] = prompt_task(spec).answers.schema(teacher.max_tokens)
     return asked
 
 
@@ -52,16 +49,12 @@ def _identity(spec: Spec) -> str:
     return models.identity(teacher.model, teacher.revision, spec.base, weights=teacher.endpoint is None)
 
 
-def _overlap(labels: Sequence[str]) -> bool:
-    """Whether a label begins another, so that the end of the turn tells them apart."""
-    return any(later.startswith(earlier) for earlier, later in pairwise(sorted(labels)))
-
-
 def prompt_task(spec: Spec) -> prompt.Task:
     """The spec's task as the prompt wants it."""
     examples = tuple(prompt.Example(e.text, e.label, e.reason) for e in spec.task.written)
     teacher = spec.teacher
-    return prompt.Task(spec.task.labels, spec.task.instructions, examples, teacher.prompt, teacher.template)
+    answers = task_of(spec).asking.answer_format(vars(spec.task))
+    return prompt.Task(answers, spec.task.instructions, examples, teacher.prompt, teacher.template)
 
 
 def asks_content_free(spec: Spec) -> bool:
@@ -81,7 +74,7 @@ def asking_of(spec: Spec) -> Asking:
     """How the spec's teacher is asked."""
     teacher = spec.teacher
     task = prompt_task(spec)
-    schema = prompt.answer_schema(task, teacher.max_tokens) if teacher.structured else None
+    schema = task.answers.schema(teacher.max_tokens) if teacher.structured else None
     sampling = Sampling(teacher.temperature, teacher.top_p, teacher.top_k, teacher.max_tokens, schema)
     return Asking(task, teacher.votes, teacher.early_stop, sampling, teacher.seed, teacher.truncate)
 

@@ -21,14 +21,14 @@ from runner.engines.vllm import EngineSettings, block_tokens
 from runner.models import folder
 from runner.rundir.folder import Folder
 from runner.system.errors import EngineError, TutelageError, first_line
-from runner.tasks.single_label.label_trie import LabelTrie, NotFiniteError
 from runner.teacher.batch import Batch, Clock
 from runner.teacher.cache_warnings import cache_warnings
-from runner.teacher.conversation import REASK_TOKENS, Ask, Ballot, Conversation, Distribution, Votes
+from runner.teacher.conversation import REASK_TOKENS, Ballot, Votes
 from runner.teacher.examples import CHOSEN
 from runner.teacher.live import Finished, Start, Tell, silent
 from runner.teacher.open_engine import open_engine
 from runner.teacher.prompt import Example, Task
+from runner.teacher.protocol import Ask, Conversation, NotFiniteError, Scorer
 from runner.teacher.renderer import CONTROL_LEFT, Renderer, end_tokens
 
 EARLIER = pa.list_(pa.struct([("vote", pa.int32()), ("attempt", pa.int32()), ("text", pa.large_string())]))
@@ -114,7 +114,7 @@ class Labeller:
             # it is short, and ends somewhere else.
             block = self._engine.block_tokens or block_tokens(settings)
             self._renderer = Renderer(self._engine.tokenizer, asking.task, 1 if asking.pool else block)
-            self._trie = self._label_trie() if asking.task.kind == "direct" else None
+            self._scorer = self._open_scorer() if asking.task.kind == "direct" else None
             if self._room(self._renderer) <= 0:
                 raise EngineError(
                     f"the prompt takes {self._renderer.fixed_tokens} tokens and the answer up to "
@@ -168,8 +168,8 @@ class Labeller:
 
     def _conversation(self, row: Mapping[str, Any], text_ids: list[int]) -> Conversation:
         renderer = self._renderer_for(row)
-        if self._trie is not None:
-            return Distribution(renderer.prompt(text_ids), self._trie, row["earlier"])
+        if self._scorer is not None:
+            return self._scorer.conversation(renderer.prompt(text_ids), row["earlier"])
         return Votes(row["id"], text_ids, self._ballot(renderer), row["earlier"])
 
     def _renderer_for(self, row: Mapping[str, Any]) -> Renderer:
@@ -188,7 +188,7 @@ class Labeller:
 
     def _ballot(self, renderer: Renderer) -> Ballot:
         asking = self._asking
-        how = (asking.task.labels, asking.votes, asking.early_stop, asking.sampling, asking.seed)
+        how = (asking.votes, asking.early_stop, asking.sampling, asking.seed)
         return Ballot(renderer, *how, self._settings.max_context)
 
     def _all_text_ids(self, rows: Sequence[Mapping[str, Any]]) -> list[list[int] | str]:
@@ -230,8 +230,8 @@ class Labeller:
 
     def _reserved(self, renderer: Renderer) -> int:
         """Tokens of the context that a text must leave free, for the answers and a second question."""
-        if self._trie is not None:
-            return 1 + max(len(path) for path in self._trie.paths)
+        if self._scorer is not None:
+            return self._scorer.reserved
         return max(self._asking.sampling.max_tokens, renderer.again_tokens + REASK_TOKENS)
 
     def _converse(
@@ -284,12 +284,13 @@ class Labeller:
             raise EngineError(f"the teacher's engine could not answer: {failed['warm-up']}")
         self._clock = Clock()
 
-    def _label_trie(self) -> LabelTrie:
+    def _open_scorer(self) -> Scorer:
+        named = folder.end_tokens(self._folder) if self._folder else []
+        ends = end_tokens(self._engine.tokenizer, named)
         try:
-            named = folder.end_tokens(self._folder) if self._folder else []
-            return LabelTrie.build(self._renderer.label_ids(), *end_tokens(self._engine.tokenizer, named))
+            return self._asking.task.answers.scorer(self._renderer.answer_ids, ends)
         except ValueError as error:
-            raise EngineError(f"the model cannot tell the labels apart: {error}; rename them") from error
+            raise EngineError(str(error)) from error
 
 
 def _post(

@@ -273,11 +273,12 @@ import pyarrow as pa
 from runner import models
 from runner.rundir.folder import Folder
 from runner.engines.protocol import Sampling
+from runner.tasks.single_label.asking import LabelAnswer
 from runner.teacher.prompt import Task
 from runner.engines.vllm import EngineSettings
 from runner.teacher.worker import QUESTIONS, Asking, Labeller
 folder = tempfile.mkdtemp()
-task = Task(("negative", "positive"), "Label the sentence.", (), "cot")
+task = Task(LabelAnswer(("negative", "positive")), "Label the sentence.", (), "cot")
 asking = Asking(task, 3, False, Sampling(0.8, 1.0, 20, 16), 0)
 labeller = Labeller("vllm", str(models.ensure("{TEACHER}")), asking, EngineSettings(512, 0, 0), folder)
 rows = [dict(id="r1", kind="row", text="Profit rose."), dict(id="r2", kind="row", text="Sales fell.")]

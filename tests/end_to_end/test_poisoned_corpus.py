@@ -13,6 +13,7 @@ from runner import models
 from runner.engines.protocol import Sampling
 from runner.engines.vllm import EngineSettings
 from runner.rundir.folder import Folder
+from runner.tasks.single_label.asking import LabelAnswer
 from runner.teacher.answer_store import read_answers
 from runner.teacher.prompt import Task
 from runner.teacher.worker import QUESTIONS, Asking, Labeller
@@ -76,7 +77,7 @@ HOSTILE = [
 
 def test_forty_hostile_rows_spoil_nothing(tmp_path: Path) -> None:
     assert len(HOSTILE) == len(set(HOSTILE)) == 40
-    asking = Asking(Task(LABELS, "Label the sentence.", ()), 1, True, Sampling(0.0, 1.0, 0, 1), 0)
+    asking = Asking(Task(LabelAnswer(LABELS), "Label the sentence.", ()), 1, True, Sampling(0.0, 1.0, 0, 1), 0)
     settings = EngineSettings(1024, 0, 0, options={"kv_cache_memory_bytes": 2**28, "dtype": "float32"})
     actor = Labeller("vllm", str(models.ensure("catalog:smollm2-135m-instruct")), asking, settings, str(tmp_path))
     alone = [{"id": f"alone {n}", "kind": "row", "text": text} for n, text in enumerate(ORDINARY)]

@@ -65,6 +65,7 @@ from runner.system import signals, surroundings
 from runner.system.errors import BusyError, DataError, EngineError, ModelError, SpecError, UserError, did_you_mean
 from runner.tasks.single_label import calibrate, learner, predictions, recorded
 from runner.tasks.single_label.answers import read_label
+from runner.tasks.single_label.asking import LabelAnswer
 from runner.tasks.single_label.label_trie import LabelTrie
 from runner.teacher import answer_store, budget_share, failures, summary
 from runner.teacher.budget import Spent, seconds_left
@@ -99,7 +100,7 @@ def problems(job: Any, *overrides: str) -> str:
 
 
 def labeller(answers: Path, **more: Any) -> Labeller:
-    asking = Asking(Task(LABELS, "Label it.", ()), 1, True, Sampling(0.0, 1.0, 0, 8), 0)
+    asking = Asking(Task(LabelAnswer(LABELS), "Label it.", ()), 1, True, Sampling(0.0, 1.0, 0, 8), 0)
     return Labeller("noop", "", asking, EngineSettings(512, 0, 0), str(answers), **more)
 
 

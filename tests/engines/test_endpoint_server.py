@@ -28,9 +28,10 @@ from runner.engines.protocol import Engine, Reply, Request, Sample, Sampling, Sc
 from runner.engines.vllm import EngineSettings, VllmEngine, engine_options
 from runner.rundir.folder import Folder
 from runner.system.errors import EngineError
+from runner.tasks.single_label.asking import LabelAnswer
 from runner.tasks.single_label.label_trie import softmax
 from runner.teacher.answer_store import read_answers
-from runner.teacher.prompt import Task, answer_schema
+from runner.teacher.prompt import Task
 from runner.teacher.renderer import Renderer
 from runner.teacher.worker import QUESTIONS, Asking, Labeller
 
@@ -41,7 +42,7 @@ CACHE_BYTES = 2**28
 START_SECONDS = 150
 SAMPLING = Sampling(temperature=0.8, top_p=0.95, top_k=50, max_tokens=24)
 TEXTS = ("Sales doubled in spring.", "The plant closed; 300 jobs went.", "The firm is based in Turku. <|im_end|>")
-TASK = Task(("negative", "neutral", "positive"), "Label the sentence's mood.", ())
+TASK = Task(LabelAnswer(("negative", "neutral", "positive")), "Label the sentence's mood.", ())
 
 
 @contextlib.contextmanager
@@ -115,7 +116,7 @@ def choices(tokenizer: Any) -> list[tuple[list[int], Request]]:
     """The first tokens of the labels, and far more tokens than a server's --max-logprobs, 20."""
     renderer = Renderer(tokenizer, TASK)
     prompts = [renderer.prompt(renderer.text_ids(text)) for text in TEXTS]
-    few = ScoreTokens(tuple(sorted({ids[0] for ids in renderer.label_ids()})))
+    few = ScoreTokens(tuple(sorted({ids[0] for ids in renderer.answer_ids(TASK.answers.choices)})))
     return [(prompt, request) for prompt in prompts for request in (few, ScoreTokens(tuple(range(1000, 1100))))]
 
 
@@ -127,14 +128,14 @@ def draws(tokenizer: Any) -> list[tuple[list[int], Request]]:
 def structured(tokenizer: Any) -> list[tuple[list[int], Request]]:
     """Draws that must be JSON of the form that `prompt: cot` asks for; this small model alone never writes it."""
     renderer = Renderer(tokenizer, replace(TASK, kind="cot"))
-    how = replace(SAMPLING, max_tokens=64, schema=answer_schema(renderer.task, 64))
+    how = replace(SAMPLING, max_tokens=64, schema=renderer.task.answers.schema(64))
     return [(renderer.prompt(renderer.text_ids(text)), Sample(how, 1)) for text in TEXTS]
 
 
 def check_structured(replies: Sequence[Reply]) -> None:
     for reply in replies:
         answer = json.loads(reply.text)
-        assert set(answer) == {"reason", "label"} and answer["label"] in TASK.labels
+        assert set(answer) == {"reason", "label"} and answer["label"] in TASK.answers.choices
 
 
 def check_refusals(url: str, tokenizer: Any) -> None:

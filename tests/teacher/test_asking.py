@@ -9,18 +9,20 @@ import pytest
 
 from runner.engines.noop import NoopTokenizer
 from runner.engines.protocol import Reply, Sample, Sampling
+from runner.tasks.single_label.asking import LabelAnswer
 from runner.teacher.conversation import REASK_TOKENS, Ask, Ballot, Votes, counted, missing, readings
 from runner.teacher.prompt import Task
 from runner.teacher.renderer import Renderer
 
 LABELS = ("negative", "neutral", "positive")
-TASK = Task(LABELS, "Label it.", (), "cot")
+ANSWERS = LabelAnswer(LABELS)
+TASK = Task(ANSWERS, "Label it.", (), "cot")
 SAMPLING = Sampling(temperature=0.8, top_p=1.0, top_k=20, max_tokens=64)
 Says = Callable[[Ask], str]
 
 
 def ballot(votes: int, early_stop: bool = True, seed: int = 0, context: int = 512) -> Ballot:
-    return Ballot(Renderer(NoopTokenizer(), TASK), LABELS, votes, early_stop, SAMPLING, seed, context)
+    return Ballot(Renderer(NoopTokenizer(), TASK), votes, early_stop, SAMPLING, seed, context)
 
 
 def talk(says: Says, ballot: Ballot, earlier: Sequence[dict[str, Any]] = (), row: str = "r") -> tuple[Votes, list[Ask]]:
@@ -40,7 +42,7 @@ def script(*answers: str, again: str = "") -> Says:
 
 
 def labels_of(votes: Votes, total: int, early_stop: bool = True) -> list[str | None]:
-    return counted(votes.records, LABELS, total, early_stop)
+    return counted(votes.records, ANSWERS, total, early_stop)
 
 
 def test_agreeing_votes_are_asked_for_no_longer_than_needed() -> None:
@@ -71,7 +73,7 @@ def test_after_the_second_unusable_answer_the_vote_is_none() -> None:
     votes, asked = talk(script("Hm.", again="Hm again."), ballot(1))
     assert len(asked) == 2
     assert labels_of(votes, 1) == [None]
-    assert missing(votes.records, LABELS, 1, early_stop=True) == []
+    assert missing(votes.records, ANSWERS, 1, early_stop=True) == []
 
 
 def test_seeds_differ_by_row_vote_and_attempt_and_come_back() -> None:
@@ -92,7 +94,7 @@ def test_a_resumed_row_asks_what_it_would_have_asked(kept: int) -> None:
     whole, asked = talk(says, ballot(5))
     ordered = sorted(whole.records, key=lambda record: (record["vote"], record["attempt"]))
     rest, more = talk(says, ballot(5), earlier=ordered[:kept])
-    assert counted([*ordered[:kept], *rest.records], LABELS, 5, True) == labels_of(whole, 5)
+    assert counted([*ordered[:kept], *rest.records], ANSWERS, 5, True) == labels_of(whole, 5)
     keys = {(ask.vote, ask.attempt, ask.request.seed) for ask in asked if isinstance(ask.request, Sample)}
     assert {(ask.vote, ask.attempt, ask.request.seed) for ask in more if isinstance(ask.request, Sample)} <= keys
     assert len(more) + kept == len(asked)
@@ -104,9 +106,9 @@ def test_more_votes_ask_only_for_the_new_ones_and_fewer_for_none() -> None:
     rest, more = talk(says, ballot(5), earlier=votes.records)
     assert [ask.vote for ask in more] == [2, 3, 4]
     both = [*votes.records, *rest.records]
-    assert counted(both, LABELS, 5, True) == ["positive", "positive", "neutral", "neutral", "neutral"]
-    assert counted(both, LABELS, 3, True) == ["positive", "positive"]
-    assert missing(both, LABELS, 3, True) == []
+    assert counted(both, ANSWERS, 5, True) == ["positive", "positive", "neutral", "neutral", "neutral"]
+    assert counted(both, ANSWERS, 3, True) == ["positive", "positive"]
+    assert missing(both, ANSWERS, 3, True) == []
 
 
 def test_a_second_question_fits_into_the_context() -> None:
@@ -120,6 +122,6 @@ def test_readings_are_by_vote() -> None:
         {"vote": 0, "attempt": 0, "text": "positive"},
         {"vote": 1, "attempt": 0, "text": "Hm."},
     ]
-    found = readings(records, LABELS)
-    assert (found[0].label, found[1].label, found[1].answer) == ("positive", "neutral", "Hm.")
+    found = readings(records, ANSWERS)
+    assert (found[0].value, found[1].value, found[1].answer) == ("positive", "neutral", "Hm.")
     assert found[0].settled and found[1].settled

@@ -12,6 +12,7 @@ from runner.engines.noop import NoopTokenizer
 from runner.engines.protocol import Reply, Sampling, ScoreTokens
 from runner.engines.vllm import EngineSettings
 from runner.rundir.folder import Folder
+from runner.tasks.single_label.asking import LabelAnswer
 from runner.teacher import batch as batches
 from runner.teacher import worker
 from runner.teacher.answer_store import read_answers
@@ -50,7 +51,7 @@ class Scripted:
 def actor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     def make(engine: Scripted, kind: str = "direct", template: str | None = None, **more: Any) -> Labeller:
         monkeypatch.setattr(worker, "open_engine", lambda *_: (engine, None))
-        task = Task(LABELS, "Label it.", (), kind, template)
+        task = Task(LabelAnswer(LABELS), "Label it.", (), kind, template)
         asking = Asking(task, 3, True, Sampling(temperature=0.8, top_p=1.0, top_k=20, max_tokens=64), 0)
         made = Labeller("vllm", "", asking, EngineSettings(4096, 0, 0), str(tmp_path / "answers"), **more)
         assert made._failed is None

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from runner.tasks.single_label.asking import LabelAnswer
 from runner.teacher.parts import part_tokenizer
 from runner.teacher.prompt import Example, Task, messages
 from runner.teacher.renderer import Renderer, render_chat
@@ -33,7 +34,8 @@ PREPEND = {
     ],
 }
 FIRST = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first", "split": False}
-TASK = Task(("negative", "neutral", "positive"), "You label sentences.", (Example("It grew.", "positive"),))
+LABELS = ("negative", "neutral", "positive")
+TASK = Task(LabelAnswer(LABELS), "You label sentences.", (Example("It grew.", "positive"),))
 BENIGN = ("Operating profit fell.", "x", "  two blanks", "\nits own line", "caf\u00e9, \u4f60\u597d \U0001f600")
 
 
@@ -73,7 +75,7 @@ def test_a_label_has_the_tokens_that_it_has_in_an_examples_answer(tokenizer: Any
     system, first, *rest = messages(TASK, "x")
     turns = [{"role": "user", "content": f"{system['content']}\n\n{first['content']}"}, *rest]
     asked = tokenizer(render_chat(tokenizer, turns), add_special_tokens=False)["input_ids"]
-    for label, ids in zip(TASK.labels, Renderer(tokenizer, TASK).label_ids(), strict=True):
+    for label, ids in zip(LABELS, Renderer(tokenizer, TASK).answer_ids(LABELS), strict=True):
         answered = tokenizer.apply_chat_template([*turns, {"role": "assistant", "content": label}], tokenize=False)
         both = tokenizer(answered, add_special_tokens=False)["input_ids"]
         assert both == [*asked, *ids, tokenizer.eos_token_id]

@@ -14,14 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner import models
+from runner.tasks.single_label.asking import LabelAnswer
 from runner.tasks.single_label.label_trie import LabelTrie
 from runner.teacher.parts import part_tokenizer
-from runner.teacher.prompt import Example, Task, ask_again, messages
+from runner.teacher.prompt import Example, Task, messages
 from runner.teacher.renderer import Renderer, neutralise, render_chat
 
 EXAMPLES = (Example("Sales doubled.", "positive", "More sales."), Example("It makes\npaper.", "neutral", ""))
-TASK = Task(("negative", "neutral", "positive"), "You label sentences.\n", EXAMPLES)
-COT = Task(TASK.labels, TASK.instructions, EXAMPLES, "cot")
+TASK = Task(LabelAnswer(("negative", "neutral", "positive")), "You label sentences.\n", EXAMPLES)
+COT = Task(TASK.answers, TASK.instructions, EXAMPLES, "cot")
 # The turns of Mixtral's own template: markers as plain text, a system role refused.
 MIXTRAL = (
     "{{ '<s>' }}{% for message in messages %}"
@@ -91,7 +92,7 @@ def control_ids(tokenizer: Any, ids: list[int]) -> list[int]:
     return [token for token in ids if token in tokenizer.added_tokens_decoder]
 
 
-@pytest.mark.parametrize("task", [TASK, COT, Task(TASK.labels, "", ())], ids=["direct", "cot", "bare"])
+@pytest.mark.parametrize("task", [TASK, COT, Task(TASK.answers, "", ())], ids=["direct", "cot", "bare"])
 @pytest.mark.parametrize("text", BENIGN)
 def test_a_prompt_is_what_the_chat_template_makes(tokenizer: Any, task: Task, text: str) -> None:
     expected = templated(tokenizer, task, text)
@@ -143,7 +144,7 @@ PIECES = """\
 @given(parts=st.lists(st.sampled_from([*PIECES.split(), *"\x00\ud800\u200d \n"]), max_size=12))
 def test_no_mixture_of_pieces_makes_a_control_token(tokenizer: Any, parts: list[str]) -> None:
     text = "".join(parts)
-    ids = Renderer(tokenizer, Task(TASK.labels, "", ())).text_ids(text)
+    ids = Renderer(tokenizer, Task(TASK.answers, "", ())).text_ids(text)
     assert not control_ids(tokenizer, ids)
     seen = neutralise(text)
     assert neutralise(seen) == seen, "what was broken once is broken"
@@ -208,8 +209,8 @@ def test_without_a_template_there_are_paragraphs(tokenizer: Any) -> None:
 
 def test_labels_are_told_apart(tokenizer: Any) -> None:
     labels = ("neutral", "neutral to positive", "positive", "very positive")
-    renderer = Renderer(tokenizer, Task(labels, "", ()))
-    ids = renderer.label_ids()
+    renderer = Renderer(tokenizer, Task(LabelAnswer(labels), "", ()))
+    ids = renderer.answer_ids(labels)
     assert [tokenizer.decode(row) for row in ids] == list(labels)
     assert len(LabelTrie.build(ids, tokenizer.eos_token_id).paths) == 4
 
@@ -222,7 +223,7 @@ def test_a_second_question_goes_on_from_the_first(tokenizer: Any) -> None:
     assert again[: len(first)] == first
     assert renderer.again_tokens == len(renderer.prompt_again(text, "", 4096)) - len(first)
     shown = tokenizer.decode(again)
-    assert "Good" in shown and ask_again(TASK) in shown
+    assert "Good" in shown and TASK.answers.ask_again() in shown
     plain = renderer.prompt_again(text, "Good", 4096)
     assert control_ids(tokenizer, again) == control_ids(tokenizer, plain)  # the answer cannot end its own turn
     assert len(renderer.prompt_again(text, "word " * 500, 400)) <= 400
@@ -246,7 +247,7 @@ def test_a_template_of_the_users_own() -> None:
     assert turn["role"] == "user"
     head, labels, examples, text, rest = turn["content"].split("|")
     assert head == task.instructions.strip()
-    assert labels == ", ".join(task.labels)
+    assert labels == ", ".join(task.answers.choices)
     assert all(example.text in examples for example in task.examples)
     assert text == "a {labels} b"  # what stands in the data is not filled in
     assert rest == "{other} {0.__class__} {{}} {}"
@@ -258,7 +259,7 @@ def test_the_reasons_are_shown_in_chain_of_thought_only() -> None:
     assert direct[2]["content"] == "positive"
     assert json.loads(cot[2]["content"]) == {"reason": "More sales.", "label": "positive"}
     assert direct[-1] == cot[-1] == {"role": "user", "content": "TEXT: A text."}
-    assert all(label in turns[0]["content"] for turns in (direct, cot) for label in TASK.labels)
+    assert all(label in turns[0]["content"] for turns in (direct, cot) for label in TASK.answers.choices)
 
 
 def test_many_threads_render_what_one_does(tokenizer: Any) -> None:

@@ -25,15 +25,17 @@ from runner.rundir.folder import Folder
 from runner.stages import label, pipeline
 from runner.system.errors import EngineError
 from runner.tasks.single_label import calibrate
+from runner.tasks.single_label.asking import LabelAnswer
 from runner.tasks.single_label.calibrate import content_free_texts
-from runner.tasks.single_label.label_trie import MOST_CHOICES, LabelTrie, NotFiniteError
+from runner.tasks.single_label.distribution import Distribution
+from runner.tasks.single_label.label_trie import MOST_CHOICES, LabelTrie
 from runner.teacher import answer_store, content_free, request
 from runner.teacher import failures as failures_module
 from runner.teacher import summary as summary_module
 from runner.teacher.batch import ANSWERS
-from runner.teacher.conversation import Distribution
 from runner.teacher.live import Finished, Live, Start
 from runner.teacher.prompt import Task
+from runner.teacher.protocol import NotFiniteError
 from runner.teacher.renderer import end_tokens
 from runner.teacher.worker import QUESTIONS, Asking, Labeller
 
@@ -45,7 +47,7 @@ CHINESE = ["这家酒店非常干净、服务也好。", "屏幕很清楚、电�
 def teacher_labeller(
     folder: Path, labels: tuple[str, ...] = TEACHER_LABELS, context: int = 512, **more: Any
 ) -> Labeller:
-    asking = Asking(Task(labels, "Label it.", ()), 1, True, Sampling(0.0, 1.0, 0, 8), 0)
+    asking = Asking(Task(LabelAnswer(labels), "Label it.", ()), 1, True, Sampling(0.0, 1.0, 0, 8), 0)
     return Labeller("noop", "", asking, EngineSettings(context, 0, 0), str(folder), **more)
 
 

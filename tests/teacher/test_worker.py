@@ -14,6 +14,7 @@ from runner.engines.protocol import Sampling
 from runner.engines.vllm import EngineSettings
 from runner.rundir.folder import Folder
 from runner.system.errors import EngineError
+from runner.tasks.single_label.asking import LabelAnswer
 from runner.teacher.answer_store import read_answers
 from runner.teacher.prompt import Example, Task
 from runner.teacher.worker import OVER_BUDGET, QUESTIONS, Asking, Labeller
@@ -24,7 +25,7 @@ SHOWN = ([], [1], [1, 2], [2, 1], [1])
 
 def labeller(folder: Path, kind: str = "direct", context: int = 4096, over: str | None = None, **more: Any) -> Labeller:
     sampling = Sampling(temperature=0.8, top_p=1.0, top_k=20, max_tokens=64)
-    asking = Asking(Task(LABELS, "Label it.", (), kind), 3, True, sampling, 0, **more)
+    asking = Asking(Task(LabelAnswer(LABELS), "Label it.", (), kind), 3, True, sampling, 0, **more)
     return Labeller("noop", "", asking, EngineSettings(context, 0, 0), str(folder), over=over)
 
 
@@ -106,7 +107,7 @@ def test_a_row_that_is_too_long_fails_alone_or_is_cut(tmp_path: Path) -> None:
 
 def test_labels_that_no_token_tells_apart_are_refused(tmp_path: Path) -> None:
     sampling = Sampling(0.0, 1.0, 0, 8)
-    asking = Asking(Task(("a b", "a  b"), "", ()), 1, True, sampling, 0)
+    asking = Asking(Task(LabelAnswer(("a b", "a  b")), "", ()), 1, True, sampling, 0)
     with pytest.raises(EngineError, match="rename them"):
         Labeller("noop", "", asking, EngineSettings(256, 0, 0), str(tmp_path))(batch("x"))
 
@@ -127,7 +128,7 @@ def test_after_the_limit_only_what_was_begun_is_answered(tmp_path: Path) -> None
 
 def test_a_row_is_shown_its_own_examples(tmp_path: Path) -> None:
     pool = tuple(Example(f"Example {n}.", LABELS[n % 3]) for n in range(4))
-    asking = Asking(Task(LABELS, "Label it.", ()), 1, True, Sampling(0.0, 1.0, 0, 8), 0, pool=pool)
+    asking = Asking(Task(LabelAnswer(LABELS), "Label it.", ()), 1, True, Sampling(0.0, 1.0, 0, 8), 0, pool=pool)
     one = Labeller("noop", "", asking, EngineSettings(4096, 0, 0), str(tmp_path))
     rows = [{"id": f"r{n}", "kind": "row", "text": "Sales rose.", "examples": shown} for n, shown in enumerate(SHOWN)]
     assert one(pa.Table.from_pylist(rows, schema=QUESTIONS))["error"].null_count == len(rows)

@@ -8,6 +8,7 @@ from typing import Any
 from runner import models
 from runner.report.gather import Run
 from runner.spec.model import Prompt, prompt_and_votes
+from runner.tasks.kinds import TASKS
 from runner.teacher import prompt
 
 UNKNOWN = "not known"
@@ -104,7 +105,8 @@ def conversation(run: Run, kind: str) -> str:
         if isinstance(examples, dict)
         else tuple(prompt.Example(one["text"], one["label"], one.get("reason") or "") for one in examples)
     )
-    told = prompt.Task(tuple(task["labels"]), task.get("instructions") or "", shown, kind, teacher.get("template"))
+    answers = TASKS[task.get("type", "single-label")].asking.answer_format(task)
+    told = prompt.Task(answers, task.get("instructions") or "", shown, kind, teacher.get("template"))
     return "\n\n".join(f"[{turn['role']}]\n{turn['content']}" for turn in prompt.messages(told, TEXT))
 
 

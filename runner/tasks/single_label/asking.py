@@ -1,13 +1,98 @@
-"""What stored answers about one row say, and whether more is to be asked."""
+"""How the teacher is asked for one of the labels, and what its stored answers about one row say."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from runner.spec import Spec
+from runner.tasks.single_label.answers import read_label
+from runner.tasks.single_label.distribution import LabelScorer
+from runner.tasks.single_label.label_trie import LabelTrie
 from runner.tasks.single_label.recorded import distribution
+from runner.tasks.single_label.votes import next_votes
 from runner.teacher.conversation import counted, missing
+from runner.teacher.protocol import Encode
+
+
+@dataclass(frozen=True)
+class LabelAnswer:
+    """An answer that names one of the ``labels`` (:class:`runner.teacher.protocol.AnswerFormat`)."""
+
+    labels: tuple[str, ...]
+
+    @property
+    def choices(self) -> Sequence[str]:
+        """The labels."""
+        return self.labels
+
+    def request(self, form: str) -> str:
+        """Which labels there are, and with ``cot`` the JSON that an answer is."""
+        names = ", ".join(self.labels)
+        if form == "cot":
+            return (
+                "Think about the TEXT step by step first, in one or two sentences, then choose exactly one label: "
+                f"{names}.\nAnswer only with JSON of this form: "
+                '{"reason": "your reasoning in one or two sentences", "label": "one of the labels"}'
+            )
+        return f"Answer with exactly one label, and nothing else: {names}."
+
+    def example(self, form: str, value: str, reason: str) -> str:
+        """The label, with ``cot`` as JSON behind its reason."""
+        return json.dumps({"reason": reason, "label": value}, ensure_ascii=False) if form == "cot" else value
+
+    def ask_again(self) -> str:
+        """Which label it is."""
+        return f"Which one label is it? Answer with exactly one of these, and nothing else: {', '.join(self.labels)}."
+
+    def schema(self, max_tokens: int) -> str:
+        """The JSON Schema of a ``cot`` answer whose reason is short enough for the whole to end in time."""
+        # A token holds two characters at the least where it counts: in English four or five.
+        reason = {"type": "string", "maxLength": max(20, 2 * max_tokens - 40)}
+        properties = {"reason": reason, "label": {"enum": list(self.labels)}}
+        return json.dumps(
+            {
+                "type": "object",
+                "properties": properties,
+                "required": ["reason", "label"],
+                "additionalProperties": False,
+            }
+        )
+
+    def read(self, answer: str) -> str | None:
+        """The one label that an answer names (:mod:`runner.tasks.single_label.answers`)."""
+        return read_label(answer, self.labels)
+
+    def next_votes(self, votes: Sequence[str | None], total: int, early_stop: bool) -> int:
+        """As many as can still change the majority (:mod:`runner.tasks.single_label.votes`)."""
+        return next_votes(votes, total, early_stop)
+
+    def scorer(self, encode: Encode, ends: Sequence[int]) -> LabelScorer:
+        """The labels in the model's tokens. :raises ValueError: when these do not tell them apart."""
+        try:
+            return LabelScorer(LabelTrie.build(encode(self.labels), *ends))
+        except ValueError as error:
+            raise ValueError(f"the model cannot tell the labels apart: {error}; rename them") from error
+
+
+def answer_format(task: Mapping[str, Any]) -> LabelAnswer:
+    """The form of an answer, from the spec's section ``task``."""
+    return LabelAnswer(tuple(task["labels"]))
+
+
+def key(spec: Spec) -> dict[str, Any]:
+    """The part of the task that decides an answer, besides the words of the prompt; it goes into fingerprints."""
+    labels = spec.task.labels
+    ends = {"ends": "all"} if spec.teacher.prompt == "direct" and _overlap(labels) else {}
+    return {"labels": list(labels)} | ends
+
+
+def _overlap(labels: Sequence[str]) -> bool:
+    """Whether a label begins another, so that the end of the turn tells them apart."""
+    return any(later.startswith(earlier) for earlier, later in pairwise(sorted(labels)))
 
 
 def probabilities_of(spec: Spec, cell: str) -> list[float] | None:
@@ -17,9 +102,9 @@ def probabilities_of(spec: Spec, cell: str) -> list[float] | None:
 
 def is_open(spec: Spec, records: Sequence[Mapping[str, Any]]) -> bool:
     """Whether further votes are needed."""
-    return bool(missing(records, spec.task.labels, spec.teacher.votes, spec.teacher.early_stop))
+    return bool(missing(records, answer_format(vars(spec.task)), spec.teacher.votes, spec.teacher.early_stop))
 
 
 def has_answer(spec: Spec, records: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a vote that counts names a label."""
-    return any(counted(records, spec.task.labels, spec.teacher.votes, spec.teacher.early_stop))
+    return any(counted(records, answer_format(vars(spec.task)), spec.teacher.votes, spec.teacher.early_stop))

@@ -18,6 +18,7 @@ from runner.system.errors import DataError
 from runner.tasks.protocol import Judgement
 from runner.tasks.shared.labels import LISTED, listed
 from runner.tasks.single_label import calibrate, recorded
+from runner.tasks.single_label.asking import answer_format
 from runner.tasks.single_label.votes import SMOOTHING, majority, probabilities
 from runner.teacher.batch import by_row, is_finite
 from runner.teacher.conversation import counted
@@ -176,7 +177,7 @@ def _votes(spec: Spec, records: list[dict[str, Any]]) -> list[str | None]:
     if teacher.engine == "recorded":
         in_order = sorted(records, key=lambda record: int(record["vote"]))
         return [recorded.label_of(record["text"] or "", labels) for record in in_order]
-    return counted(records, labels, teacher.votes, teacher.early_stop)
+    return counted(records, answer_format(vars(spec.task)), teacher.votes, teacher.early_stop)
 
 
 def _mean_of_recorded(spec: Spec, records: list[dict[str, Any]]) -> Verdict:

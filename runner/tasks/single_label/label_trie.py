@@ -13,6 +13,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from runner.teacher.protocol import NotFiniteError
+
 Path = tuple[int, ...]
 
 MOST_CHOICES = 128
@@ -20,10 +22,6 @@ MOST_CHOICES = 128
 
 _NO_END = -1
 """Closes the paths where the model has no token that ends a turn; never asked about."""
-
-
-class NotFiniteError(ValueError):
-    """A model gave something other than log-probabilities: NaN, infinity, or no probability for any label."""
 
 
 @dataclass(frozen=True)

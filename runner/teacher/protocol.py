@@ -1,0 +1,96 @@
+"""What a kind of task offers to whoever asks the teacher: the form of an answer, and the conversation about a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from runner.engines.protocol import Reply, Request, Sample
+
+Encode = Callable[[Sequence[str]], list[list[int]]]
+"""Answers in tokens, each as the model would write it at the start of its turn."""
+
+
+class NotFiniteError(ValueError):
+    """A model gave something other than log-probabilities: NaN, infinity, or no probability for any answer."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One request. ``vote`` and ``attempt`` say which answer it is (attempt 1 asks again after an unusable one)."""
+
+    prompt: Sequence[int]
+    request: Request
+    vote: int = 0
+    attempt: int = 0
+
+
+class Conversation(Protocol):
+    """All that is asked about one row. ``records``: its raw replies, as they are stored."""
+
+    records: list[dict[str, Any]]
+
+    def begin(self) -> list[Ask]:
+        """The first questions."""
+
+    def on_reply(self, ask: Ask, reply: Reply) -> list[Ask]:
+        """Take a reply in; the next questions, if any. Nothing under way and nothing next: the row is done.
+
+        :raises NotFiniteError: when the model computes no numbers any more: the row has no answer.
+        """
+
+
+class Scorer(Protocol):
+    """Prompt ``direct`` with one model: the probabilities of answers that are known beforehand."""
+
+    @property
+    def reserved(self) -> int:
+        """Tokens of the context that a prompt must leave free."""
+
+    def conversation(self, prompt: list[int], earlier: Sequence[Mapping[str, Any]]) -> Conversation:
+        """What is asked about the row of that prompt; nothing where ``earlier`` records have it."""
+
+
+class AnswerFormat(Protocol):
+    """The form of an answer, in the prompt and when it is read. It goes to workers: a small value that pickles.
+
+    ``form`` is the spec's ``teacher.prompt``: ``direct`` or ``cot``.
+    """
+
+    @property
+    def choices(self) -> Sequence[str]:
+        """The answers that are named in the prompt, where there are only so many."""
+
+    def request(self, form: str) -> str:
+        """The sentence that says how to answer."""
+
+    def example(self, form: str, value: Any, reason: str) -> str:
+        """What the teacher should have said of a few-shot example."""
+
+    def ask_again(self) -> str:
+        """The turn that follows an answer that cannot be read."""
+
+    def schema(self, max_tokens: int) -> str:
+        """The JSON Schema of a ``cot`` answer whose whole ends within ``max_tokens``."""
+
+    def read(self, answer: str) -> Any:
+        """The value that an answer says; None where it says none, or more than one. Never a guess."""
+
+    def next_votes(self, votes: Sequence[Any], total: int, early_stop: bool) -> int:
+        """How many of ``total`` votes are drawn next, after ``votes``; 0 where no vote can change the outcome."""
+
+    def scorer(self, encode: Encode, ends: Sequence[int]) -> Scorer:
+        """``ends``: the tokens with which the model may end its turn. :raises ValueError: when it cannot be asked."""
+
+
+def record(ask: Ask, reply: Reply, probabilities: list[float] | None = None) -> dict[str, Any]:
+    """A reply as it is stored, but for the row's id."""
+    return {
+        "vote": ask.vote,
+        "attempt": ask.attempt,
+        "text": reply.text if isinstance(ask.request, Sample) else None,
+        "label_probabilities": probabilities,
+        "prompt_tokens": len(ask.prompt),
+        "output_tokens": reply.tokens,
+    }
