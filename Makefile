@@ -1,6 +1,7 @@
 # make quickstart   set up, then run the main job on specs/quickstart.yaml
 # make test-fast    set up, then run the tests that start nothing and are quick: under 90 s on two cores; says what it left out
 # make test         set up, then run the tests, as CI does
+# make test-seconds   the same, and write how long each file took to tests/seconds.json: the longest are started first
 # make test-cluster   those that kill the nodes of a Ray cluster: some minutes more
 # make test-kubernetes   those that run a rendered job's pods as processes, or simulate a whole job: many minutes more
 # make test-signals   those that stop a job in every stage, five times for each signal: many minutes more
@@ -26,7 +27,7 @@ TEST_PROCESSES ?= 2
 IN_PARALLEL := -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 PIP_QUIETLY := --quiet --disable-pip-version-check --no-compile
 
-.PHONY: quickstart test test-fast test-cluster test-kubernetes test-signals lint types manifests image-check lock setup clean bench-teacher bench-student bench-few bench-gpu bench-kubernetes
+.PHONY: quickstart test test-fast test-seconds test-cluster test-kubernetes test-signals lint types manifests image-check lock setup clean bench-teacher bench-student bench-few bench-gpu bench-kubernetes
 .DEFAULT_GOAL := quickstart
 
 setup: $(VENV)/.ready
@@ -45,6 +46,9 @@ quickstart: setup
 
 test: setup $(VENV)/.runtimes $(VENV)/.tools
 	$(BIN)/python -m pytest -q --durations=25 $(IN_PARALLEL)
+
+test-seconds: setup $(VENV)/.runtimes $(VENV)/.tools
+	$(BIN)/python -m pytest -q --durations=25 --write-seconds $(IN_PARALLEL)
 
 test-fast: setup $(VENV)/.runtimes $(VENV)/.tools
 	$(BIN)/python -m pytest -q --fast $(IN_PARALLEL)

@@ -39,11 +39,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fast", action="store_true", help="leave out tests marked slow, and refuse what they stand for")
+    parser.addoption("--write-seconds", action="store_true", help="write how long each file took to tests/seconds.json")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--fast"):
         config.pluginmanager.register(tiers.FastTier(config))
+    if config.getoption("--write-seconds"):
+        config.pluginmanager.register(tiers.FileTimes())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -20,7 +20,8 @@ import pytest
 
 TESTS = Path(__file__).parent
 SECONDS = TESTS / "seconds.json"
-"""How long each file takes on two idle cores; files that are not named take a few seconds."""
+"""Roughly how long the long files take; ``make test-seconds`` measures them again. The others take a few seconds."""
+WORTH_NAMING = 10.0
 REASONS = {
     "ray": "starts Ray",
     "vllm": "starts or imports vLLM",
@@ -53,6 +54,22 @@ def longest_files_first(items: list[pytest.Item]) -> None:
     """So that no long file is left to one process when the others are done; the order within a file stays."""
     seconds: dict[str, float] = json.loads(SECONDS.read_text(encoding="utf-8"))
     items.sort(key=lambda item: -seconds.get(str(item.path.relative_to(TESTS)), 0))
+
+
+class FileTimes:
+    """Adds up what the tests of each file took, and writes ``SECONDS`` when all is over."""
+
+    def __init__(self) -> None:
+        self._seconds: Counter[str] = Counter()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        file = report.nodeid.partition("::")[0].removeprefix(f"{TESTS.name}/")
+        self._seconds[file] += report.duration  # type: ignore[assignment]  # a counter of floats
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if not hasattr(session.config, "workerinput"):  # of pytest-xdist: its main process hears of all tests
+            long = {file: round(took) for file, took in self._seconds.most_common() if took >= WORTH_NAMING}
+            SECONDS.write_text(json.dumps(long, indent=1) + "\n", encoding="utf-8")
 
 
 class FastTier:

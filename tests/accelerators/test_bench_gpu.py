@@ -62,6 +62,7 @@ def test_a_stand_in_counts_as_the_real_model_and_takes_no_room(tmp_path: Path) -
         assert file.stat().st_blocks * 512 < 10**6
 
 
+@pytest.mark.slow("subprocess")
 def test_without_a_gpu_it_prints_what_can_be_computed_of_each_kind() -> None:
     from runner.planning.hardware.accelerators import accelerators
 
@@ -102,6 +103,7 @@ def _compared(root: Path, *records: dict[str, Any]) -> str:
     return done.stdout
 
 
+@pytest.mark.slow("subprocess")
 def test_two_records_are_compared_figure_by_figure(tmp_path: Path) -> None:
     said = _compared(tmp_path, _record(100.0), _record(150.0)).splitlines()
     assert said[0].startswith("A: ") and "1 x NVIDIA H200" in said[0]
@@ -111,12 +113,14 @@ def test_two_records_are_compared_figure_by_figure(tmp_path: Path) -> None:
     assert not [line for line in said if "need_gib" in line], "what plan says is no figure of a machine"
 
 
+@pytest.mark.slow("subprocess")
 def test_a_rehearsal_is_never_taken_for_a_measurement(tmp_path: Path) -> None:
     said = _compared(tmp_path, _record(1.0), _record(150.0, rehearsal=True))
     assert "one of them is a rehearsal: nothing follows from a comparison" in said
     assert "only B: student > fp16 > say > texts_per_second > ours 300" in said
 
 
+@pytest.mark.slow("subprocess")
 def test_a_part_that_fails_or_is_late_is_left_out_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 

@@ -25,6 +25,8 @@ from runner.rundir.lock import locked
 from runner.spec import check_files, load_spec
 from runner.system.errors import SpecError, UserError
 
+pytestmark = pytest.mark.slow("ray")
+
 REPOSITORY = Path(__file__).parents[2]
 
 

@@ -175,6 +175,7 @@ def waiting_for_nodes(address: str) -> list[Any]:
     return [*state.pending_gang_resource_requests, *state.pending_resource_requests]
 
 
+@pytest.mark.slow("ray")
 @pytest.mark.timeout(180)
 def test_a_real_cluster_is_asked_late_and_what_it_could_never_start_is_said_at_once(
     nodes: Any, monkeypatch: pytest.MonkeyPatch

@@ -19,6 +19,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+pytestmark = pytest.mark.slow("ray")
+
 REPOSITORY = Path(__file__).parents[2]
 KIND = "GPUX"  # no kind that anybody knows: nothing is to be said of its memory
 SPEC = """\

@@ -43,6 +43,7 @@ def cluster(metrics_port: int) -> Iterator[Cluster]:
         made.stop()
 
 
+@pytest.mark.slow("ray")
 def test_ray_serves_its_metrics_at_the_port(cluster: Cluster, metrics_port: int) -> None:
     socket.create_connection(("127.0.0.1", metrics_port), timeout=10).close()
 
@@ -53,6 +54,7 @@ def test_a_clients_job_sends_workers_its_own_paths_alone() -> None:
     assert list(config._get_proto_job_config().py_driver_sys_path) == ["/nowhere"]
 
 
+@pytest.mark.slow("ray")
 def test_ray_asks_the_switch_of_its_lines_about_workers(cluster: Cluster) -> None:
     import ray
 
@@ -84,6 +86,7 @@ def test_a_submission_client_knows_the_version_of_its_server() -> None:
         server.shutdown()
 
 
+@pytest.mark.slow("ray")
 def test_the_node_of_this_process_tells_its_raylet_its_logs_and_its_workers(cluster: Cluster) -> None:
     node = private_api.local_node()
     raylet = private_api.raylet_pid(node)
@@ -120,6 +123,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.slow("ray")
 def test_a_node_tells_which_of_its_processes_died_and_is_ended_at_once() -> None:
     done = subprocess.run([sys.executable, "-c", DYING], capture_output=True, text=True, timeout=120)
     dead, left = done.stdout.splitlines()[-2:]
@@ -127,6 +131,7 @@ def test_a_node_tells_which_of_its_processes_died_and_is_ended_at_once() -> None
     assert left.endswith(" []") and not left.startswith("0"), "others were there, and are gone"
 
 
+@pytest.mark.slow("ray")
 def test_actors_that_were_started_again_are_counted(cluster: Cluster, tmp_path: Path) -> None:
     ray, before = cluster.start(), cluster.restarts()
 
@@ -141,6 +146,7 @@ def test_actors_that_were_started_again_are_counted(cluster: Cluster, tmp_path: 
     assert private_api.actor_restarts() == cluster.restarts() == before + 1
 
 
+@pytest.mark.slow("ray")
 def test_what_an_autoscaler_reports_is_read(cluster: Cluster) -> None:
     from ray._raylet import GcsClient
     from ray.core.generated.autoscaler_pb2 import ClusterConfig
@@ -157,6 +163,7 @@ def test_rays_name_of_a_gpu() -> None:
     assert private_api.accelerator_type("Tesla T4") == "T4"
 
 
+@pytest.mark.slow("ray")
 def test_a_worker_knows_that_it_is_one_and_what_it_was_given(cluster: Cluster) -> None:
     assert private_api.is_worker(cluster.start()) is False
     assert worker.given_gpu() is None
@@ -191,6 +198,7 @@ def make_loop() -> Any:
     return loop
 
 
+@pytest.mark.slow("ray")
 def test_workers_of_a_training_form_a_process_group(cluster: Cluster, tmp_path: Path) -> None:
     storage = Folder(str(tmp_path))
     result = cluster.train(make_loop(), {}, Resources(1), 1, storage, lambda progress: None)

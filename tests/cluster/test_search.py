@@ -14,6 +14,8 @@ from runner.cluster.resources import Resources
 from runner.rundir.folder import Folder
 from runner.system.errors import UserError
 
+pytestmark = pytest.mark.slow("ray")
+
 SPACE = {"rate": (0.01, 1.0), "size": [8, 16, 32]}
 FIRST = {"rate": 0.1, "size": 16}
 

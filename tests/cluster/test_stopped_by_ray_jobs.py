@@ -19,6 +19,8 @@ import stopping
 from runner.rundir.folder import Folder
 from runner.rundir.lock import locked
 
+pytestmark = pytest.mark.slow("ray")
+
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE = 120.0
 WAIT = {"RAY_JOB_STOP_WAIT_TIME_S": "20"}

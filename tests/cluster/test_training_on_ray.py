@@ -23,6 +23,8 @@ from safetensors.torch import load_file
 
 from runner.student.fit import PACE
 
+pytestmark = pytest.mark.slow("ray")
+
 SCRIPT = '''
 """Run a job up to training. Where there is a file named disturb-RANK, the worker of that rank kills itself or stands
 still at its third checkpoint, once, as the file says; with one named disturb-start, a worker kills itself when it is

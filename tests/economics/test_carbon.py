@@ -49,6 +49,7 @@ def cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return asked
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize(
     ("given", "grams"),
     [({}, None), ({"grams_per_kwh": 400.0}, 400.0), ({"country": "DEU"}, 380.95)],
@@ -78,6 +79,7 @@ def test_energy_and_co2_of_a_million_texts(
         assert found["kg_co2"] == pytest.approx(found["kwh"] * found["grams_per_kwh"] / 1000)
 
 
+@pytest.mark.slow("subprocess")
 def test_work_that_fails_ends_the_watch() -> None:
     def fail() -> int:
         raise UserError("broken")
@@ -86,6 +88,7 @@ def test_work_that_fails_ends_the_watch() -> None:
         carbon.energy_of(fail)
 
 
+@pytest.mark.slow("subprocess")
 def test_a_country_without_figures_is_said_before_anything_runs(job: Any) -> None:
     check_files(job.spec("benchmark.carbon.country=DEU"))
     check_files(job.spec("benchmark.carbon={}"))

@@ -19,6 +19,8 @@ import pytest
 
 from runner.data import file_kinds
 
+pytestmark = pytest.mark.slow("vllm")
+
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS = ROOT / "specs" / "data"
 HOSTILE = [

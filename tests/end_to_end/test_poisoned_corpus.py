@@ -18,6 +18,8 @@ from runner.teacher.answer_store import read_answers
 from runner.teacher.prompt import Task
 from runner.teacher.worker import QUESTIONS, Asking, Labeller
 
+pytestmark = pytest.mark.slow("ray")
+
 pytest.importorskip("vllm")
 
 LABELS = ("negative", "neutral", "positive")

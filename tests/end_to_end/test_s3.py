@@ -18,6 +18,8 @@ from runner.rundir.folder import Folder
 from runner.rundir.lock import locked
 from runner.system.errors import BusyError, UserError
 
+pytestmark = pytest.mark.slow("ray")
+
 REPOSITORY = Path(__file__).parents[2]
 
 DISTURBED = '''

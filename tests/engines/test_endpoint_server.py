@@ -35,6 +35,8 @@ from runner.teacher.prompt import Task
 from runner.teacher.renderer import Renderer
 from runner.teacher.worker import QUESTIONS, Asking, Labeller
 
+pytestmark = pytest.mark.slow("vllm")
+
 pytest.importorskip("vllm")
 
 TOKEN = "a-test-token"

@@ -17,6 +17,8 @@ import pytest
 
 from runner import models
 
+pytestmark = pytest.mark.slow("vllm")
+
 ROOT = Path(__file__).parents[2]
 WORK = """
     import json, os, queue, signal, sys

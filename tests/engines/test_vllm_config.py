@@ -64,6 +64,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answer]:
     return dict(zip(cases, ask(list(cases.values())), strict=True))
 
 
+@pytest.mark.slow("vllm")
 def test_a_t4_computes_bf16_models_in_fp16_and_nothing_in_bf16(said: dict[str, Answer]) -> None:
     assert said["a T4"].refused is None and said["a T4"].chosen["dtype"] == "float16"
     assert (said["bf16 on a T4"].refused or "").startswith(
@@ -73,6 +74,7 @@ def test_a_t4_computes_bf16_models_in_fp16_and_nothing_in_bf16(said: dict[str, A
     assert said["an L4"].chosen["dtype"] == "bfloat16"
 
 
+@pytest.mark.slow("vllm")
 @pytest.mark.parametrize(
     ("case", "words"),
     [
@@ -89,6 +91,7 @@ def test_what_vllm_refuses_comes_with_its_own_words(said: dict[str, Answer], cas
     assert answer.not_asked is None and not answer.chosen
 
 
+@pytest.mark.slow("vllm")
 def test_what_it_chooses_follows_the_gpu(said: dict[str, Answer]) -> None:
     assert [said[name].chosen["max_num_seqs"] for name in ("an L4", "an A100 of 80 GB", "an H100")] == [256, 256, 1024]
     assert (said["an H100"].chosen["executor"], said["two GPUs"].chosen["executor"]) == ("uni", "mp")
@@ -99,6 +102,7 @@ def test_what_it_chooses_follows_the_gpu(said: dict[str, Answer]) -> None:
         assert said[name].environment["VLLM_ENABLE_V1_MULTIPROCESSING"] == "1", "beside the actor, and not in it"
 
 
+@pytest.mark.slow("vllm")
 def test_on_a_t4_attention_needs_no_compiler(said: dict[str, Answer]) -> None:
     assert said["a T4"].options["attention_backend"] == "TRITON_ATTN"
     assert "attention_backend" not in said["an L4"].options
@@ -119,6 +123,7 @@ print(len(seen))
 """
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize(("words", "compiled"), [([], 1), (["nothing"], 0)])
 def test_on_processors_nothing_is_compiled_though_torch_was_imported_before(words: list[str], compiled: int) -> None:
     """The image for processors has no compiler: a teacher there would fail at its first answer."""
@@ -132,12 +137,14 @@ def test_sparse_attention_has_blocks_of_64(tmp_path: Path) -> None:
     assert engine_options(EngineSettings(2048, 1, 7), Path(_case(tmp_path, "H100").folder))["block_size"] == 32
 
 
+@pytest.mark.slow("vllm")
 def test_a_folder_without_a_model_is_told_by_vllm(said: dict[str, Answer]) -> None:
     answer = said["broken"]
     assert answer.refused or answer.not_asked
     assert not answer.chosen
 
 
+@pytest.mark.slow("vllm")
 def test_a_process_that_gives_no_answer_is_not_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     case = _case(tmp_path, "H100")
     [late] = ask([case], seconds=0.05)
@@ -190,6 +197,7 @@ def spec_on(job: Any, model: str) -> Callable[..., Path]:
     return write
 
 
+@pytest.mark.slow("vllm")
 def test_plan_and_validate_tell_what_vllm_refuses(
     spec_on: Callable[..., Path], job: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -206,6 +214,7 @@ def test_plan_and_validate_tell_what_vllm_refuses(
     assert main(["validate", str(path)]) == 0, "without --deep vLLM is not asked"
 
 
+@pytest.mark.slow("vllm")
 def test_a_fault_that_this_program_has_found_is_not_told_twice(
     spec_on: Callable[..., Path], job: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -216,6 +225,7 @@ def test_a_fault_that_this_program_has_found_is_not_told_twice(
     assert "does not compute in bfloat16" in line
 
 
+@pytest.mark.slow("vllm")
 def test_the_plan_tells_what_vllm_accepts(
     spec_on: Callable[..., Path], job: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

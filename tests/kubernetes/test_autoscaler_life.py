@@ -19,7 +19,7 @@ GIVING_BACK = 2 * UPDATE_SECONDS + STOP_SECONDS + 1
 """Seconds: to see that a node idles, and that it has let go of Ray; to delete its pod."""
 
 
-pytestmark = pytest.mark.usefixtures("one_thread_for_all")
+pytestmark = [pytest.mark.usefixtures("one_thread_for_all"), pytest.mark.slow("long")]
 
 
 @pytest.fixture(scope="module")

@@ -164,6 +164,7 @@ def check_flags(rest: list[str]) -> None:
             assert re.search(rf"^\s*(-\w, )?{flag}(=|, )", said, re.MULTILINE), f"kubectl {rest[0]} has no {word}"
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
 def test_every_command_of_the_docs_works_on_what_the_overlay_makes(overlay: Path, tmp_path: Path) -> None:
     steps = list(commands(DOCS.read_text(encoding="utf-8")))
@@ -181,6 +182,7 @@ def test_every_command_of_the_docs_works_on_what_the_overlay_makes(overlay: Path
         assert len(heads) == 2
 
 
+@pytest.mark.slow("subprocess")
 def test_commands_in_the_text_have_verbs_and_options_that_kubectl_knows() -> None:
     found = inline_commands(DOCS.read_text(encoding="utf-8"))
     assert found
@@ -244,6 +246,7 @@ def applied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
         yield walk
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_command_that_names_what_is_not_there_is_found(wrong: str, applied: Walk) -> None:
     with pytest.raises(AssertionError):

@@ -130,6 +130,7 @@ def nodes(cluster: dict[str, Any]) -> Iterator[Any]:
         os.environ.pop("RAY_AUTH_MODE")
 
 
+@pytest.mark.slow("ray")
 @pytest.mark.timeout(180)
 def test_each_request_of_the_spec_runs_on_the_group_that_is_meant_for_it(nodes: Any, spec: Spec) -> None:
     def where() -> str:  # within: Ray sends it along, and its workers do not find this file

@@ -41,6 +41,7 @@ def kuberay(mode: str = "K8sJobMode", tries: int = 2, **spec: Any) -> Script:
     return Script(Facts([rayjob, *source.others]), work=120)
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize("mode", ["K8sJobMode", "HTTPMode"])
 def test_failing_rayjob(mode: str) -> None:
     """TestRayJobRetry: 'Failing RayJob without cluster shutdown after finished', '... with HttpMode submission mode'"""
@@ -53,6 +54,7 @@ def test_failing_rayjob(mode: str) -> None:
     assert life.submitter_failures == 0 and life.has_cluster
 
 
+@pytest.mark.slow("subprocess")
 def test_failing_submitter_k8s_job() -> None:
     """TestRayJobRetry: 'Failing submitter K8s Job', which cannot connect"""
     life = kuberay(tries=0, backoffLimit=2, shutdownAfterJobFinishes=True, ttlSecondsAfterFinished=0)
@@ -64,12 +66,14 @@ def test_failing_submitter_k8s_job() -> None:
     assert not life.has_cluster and life.has_submitter
 
 
+@pytest.mark.slow("subprocess")
 def test_rayjob_has_passed_active_deadline_seconds() -> None:
     """TestRayJobRetry: '... has passed ActiveDeadlineSeconds', whatever the backoffLimit"""
     life = kuberay(backoffLimit=2, activeDeadlineSeconds=90).live()
     assert end(life) == ("Failed", "DeadlineExceeded", 1, 1)
 
 
+@pytest.mark.slow("subprocess")
 def test_retrying_rayjob_in_k8s_job_mode() -> None:
     """rayjob_controller_test.go: 'Retrying RayJob in K8sJobMode': fails once, then succeeds; a new StartTime"""
     life = kuberay(backoffLimit=2)
@@ -83,6 +87,7 @@ def test_retrying_rayjob_in_k8s_job_mode() -> None:
     assert life.operator.status.started == second
 
 
+@pytest.mark.slow("subprocess")
 def test_the_job_is_complete_only_with_its_submitter() -> None:
     """rayjob_controller_test.go: 'transitions from Running to Complete' needs the submitter's end, or five minutes"""
     life = kuberay()
@@ -93,6 +98,7 @@ def test_the_job_is_complete_only_with_its_submitter() -> None:
     assert ended is not None and 0 <= life.operator.history[-1][0] - ended - TRANSITION_GRACE <= POLL
 
 
+@pytest.mark.slow("subprocess")
 def test_should_transition_to_complete_if_the_ray_job_has_stopped() -> None:
     """rayjob_test.go (e2e): STOPPED is no failure"""
     life = kuberay(backoffLimit=2)
@@ -101,6 +107,7 @@ def test_should_transition_to_complete_if_the_ray_job_has_stopped() -> None:
     assert (life.operator.status.state, life.operator.status.failed) == ("Complete", 0)
 
 
+@pytest.mark.slow("subprocess")
 def test_rayjob_controller_recreates_the_head_pod() -> None:
     """rayjob_test.go (e2e): '... if it is deleted while the job is running', where the submitter does not try again"""
     life = kuberay(tries=0, shutdownAfterJobFinishes=False)
@@ -111,6 +118,7 @@ def test_rayjob_controller_recreates_the_head_pod() -> None:
     assert life.head_up
 
 
+@pytest.mark.slow("subprocess")
 def test_rayjob_should_recover_after_pod_deletion() -> None:
     """rayjob_recovery_test.go (e2e): the submitter's pod is deleted"""
     life = kuberay()
@@ -119,6 +127,7 @@ def test_rayjob_should_recover_after_pod_deletion() -> None:
     assert life.operator.status.job == "SUCCEEDED" and life.submissions == 1
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize("mode", ["K8sJobMode", "HTTPMode"])
 def test_transitions_to_failed_when_job_status_checks_exceed_timeout(mode: str) -> None:
     """rayjob_controller_test.go: 'RayJob job status query timeout'; the first failure is written, the others are not"""
@@ -131,6 +140,7 @@ def test_transitions_to_failed_when_job_status_checks_exceed_timeout(mode: str) 
     assert 0 <= life.operator.history[-1][0] - (100 + POLL) - STATUS_CHECK <= POLL
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize(("mode", "cleared"), [("HTTPMode", True), ("K8sJobMode", False)])
 def test_clears_the_timer_after_successful_http_resubmit(mode: str, cleared: bool) -> None:
     """rayjob_controller_test.go: 'HTTPMode recovery'; with a submitter a 404 clears nothing"""
@@ -143,6 +153,7 @@ def test_clears_the_timer_after_successful_http_resubmit(mode: str, cleared: boo
     assert life.operator.status.state == "Running"
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize(
     ("state", "suspended", "after"),
     [("Initializing", False, "Initializing"), ("Complete", True, "Complete"), ("Initializing", True, "Suspending")],
@@ -155,6 +166,7 @@ def test_update_status_to_suspending_if_needed(state: str, suspended: bool, afte
     assert life.operator.status.state == after
 
 
+@pytest.mark.slow("subprocess")
 def test_suspend_is_atomic() -> None:
     """rayjob_controller_suspended_test.go: once Suspending, everything goes, whatever the flag says by then"""
     life = kuberay()

@@ -18,6 +18,8 @@ from runner.models import catalog
 
 from .conftest import MODEL, NAME, World
 
+pytestmark = pytest.mark.slow("subprocess")
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 EXTRA = {"pytorch_model.bin": b"\x80\x04", "modeling_tiny.py": b"x = 1", "onnx/model.safetensors": b"x"}
 REPOS = {

@@ -155,6 +155,7 @@ with progress.recorded(Folder(sys.argv[1]), "run"):
 """
 
 
+@pytest.mark.slow("subprocess")
 def test_a_kill_cuts_off_one_line_at_most_and_the_next_run_goes_on(tmp_path: Path) -> None:
     """File systems copy a write page by page, and a kill stops between two pages: so a line may be cut off."""
     folder = Folder(str(tmp_path))
@@ -209,6 +210,7 @@ for room in map(int, sys.argv[2:]):
 """
 
 
+@pytest.mark.slow("subprocess")
 def test_a_disk_that_is_full_ends_no_run_and_tears_one_line_at_most(tmp_path: Path) -> None:
     """The write that meets the end is cut off wherever that is; what comes when there is room again is whole."""
     rooms = range(700, 830)

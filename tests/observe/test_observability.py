@@ -110,6 +110,7 @@ def settled(port: int, wanted: Callable[[Scraped], bool]) -> Scraped:
     return found
 
 
+@pytest.mark.slow("subprocess")
 def test_what_prometheus_reads_is_what_the_run_stored(job: Any) -> None:
     """One labelling with rows that fail and a worker that is killed, and one that reuses it."""
     texts = [f"Sales of unit {n} rose by {n % 97} %." for n in range(ROWS)]

@@ -154,6 +154,7 @@ def test_whichever_step_fails_there_is_the_old_file_or_the_new(
     assert failures == 5, "opening, writing, flushing, syncing and renaming were all tried"
 
 
+@pytest.mark.slow("subprocess")
 def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -42,6 +42,7 @@ def without_privileges(*words: str, **environment: str) -> subprocess.CompletedP
     return subprocess.run(command, capture_output=True, text=True, env=env)
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize("name", ["all-minilm-l6-v2", "some-org/some-model"])
 def test_models_are_not_fetched_into_a_folder_that_cannot_keep_them(closed: Path, name: str) -> None:
     places = {"TUTELAGE_CACHE": str(closed / "cache"), "HF_HOME": str(closed / "hub"), "HF_HUB_OFFLINE": "1"}
@@ -59,6 +60,7 @@ def test_models_are_not_fetched_into_a_folder_that_cannot_keep_them(closed: Path
     assert not list(closed.iterdir())
 
 
+@pytest.mark.slow("subprocess")
 def test_a_cache_that_may_not_even_be_looked_into_is_said(tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir(mode=0o000)
     places = {"TUTELAGE_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
@@ -67,6 +69,7 @@ def test_a_cache_that_may_not_even_be_looked_into_is_said(tmp_path: Path) -> Non
     assert f"{tmp_path / 'cache'} cannot be written to by {ME}" in done.stderr
 
 
+@pytest.mark.slow("subprocess")
 def test_doctor_says_whether_runs_can_be_kept(closed: Path, tmp_path: Path) -> None:
     done = without_privileges("doctor", "--json", "--runs-dir", str(closed / "runs"))
     assert done.returncode == 1, done.stderr
@@ -105,6 +108,7 @@ def test_what_is_here_already_needs_no_room(tmp_path: Path, monkeypatch: pytest.
     assert refusal(tmp_path / "not" / "there") == ""
 
 
+@pytest.mark.slow("subprocess")
 def test_the_owner_is_asked_where_it_is_another(closed: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root gives a folder away")

@@ -115,6 +115,7 @@ def test_editors_which_read_the_file_see_what_we_see(path: Path) -> None:
     assert by_file == by_us
 
 
+@pytest.mark.slow("subprocess")
 def test_check_jsonschema_takes_the_shipped_specs() -> None:
     """What many editors and hooks use."""
     command = [str(Path(sys.executable).parent / "check-jsonschema"), "--schemafile", str(SCHEMA_FILE)]

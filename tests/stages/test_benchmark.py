@@ -194,6 +194,7 @@ def test_the_key_covers_what_the_outcome_depends_on(job: Any) -> None:
     assert [k for k, (old, new) in enumerate(zip(before, after, strict=True)) if old != new] == [5]
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.usefixtures("one_thread")
 def test_a_student_is_timed_and_its_energy_measured(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -16,6 +16,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+pytestmark = pytest.mark.slow("ray")
+
 ROWS = 3_000
 NOOP = ["teacher.engine=noop", "teacher.columns=[]", "teacher.batch_size=16"]
 

@@ -102,6 +102,7 @@ def test_a_head_is_fitted_as_scikit_learn_fits_it() -> None:
     assert np.abs(ours - oracle.predict_proba(features)).max() < 0.01
 
 
+@pytest.mark.slow("long")
 def test_noisy_labels_want_a_stronger_penalty() -> None:
     generator = np.random.default_rng(0)
     features = torch.from_numpy(generator.normal(size=(120, 60)).astype(np.float32))
@@ -111,6 +112,7 @@ def test_noisy_labels_want_a_stronger_penalty() -> None:
     assert chosen[1][0] > chosen[0][0] and chosen[0][1] > chosen[1][1]
 
 
+@pytest.mark.slow("long")
 def test_fine_tuning_starts_from_the_head_and_repeats_itself(tiny_model: Path, tmp_path: Path) -> None:
     results = [fit.fit(learner, config(tiny_model, epochs=2), rows(60), rows(20), tmp_path / name) for name in "ab"]
     assert len(results[0]["history"]) == 2
@@ -140,6 +142,7 @@ def loop_config(tiny_model: Path, monkeypatch: Any) -> Any:
     return made
 
 
+@pytest.mark.slow("long")
 def test_the_head_is_kept_where_fine_tuning_spoils_the_encoder(loop_config: Any, tmp_path: Path) -> None:
     """A learning rate that destroys the encoder stands for labels that are not worth learning by heart."""
     result = train_worker.run_trainings(loop_config(5.0, save_to=str(tmp_path)), lambda _: None)
@@ -156,6 +159,7 @@ def test_a_head_that_is_enough_is_not_fine_tuned(loop_config: Any, tmp_path: Pat
     assert [tried["recipe"] for tried in result["tried"]] == ["head"]
 
 
+@pytest.mark.slow("long")
 def test_the_fine_tuned_student_is_kept_where_it_is_no_worse(loop_config: Any, tmp_path: Path) -> None:
     result = train_worker.run_trainings(loop_config(5e-3, save_to=str(tmp_path)), lambda _: None)
     assert result["kept"] == "fast" and len(result["history"]) == 6

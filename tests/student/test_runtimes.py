@@ -65,6 +65,7 @@ def test_an_export_answers_as_the_original(model: Path, exports: Path, form: str
     assert (found.labels, found.max_length, found.runtime) == (LABELS, 24, form)
 
 
+@pytest.mark.slow("long")
 def test_mpnet_is_exported(tmp_path: Path) -> None:
     """With the shortcuts that it takes as it is loaded; each export is checked against it as it is written."""
     from transformers import MPNetConfig, MPNetForSequenceClassification
@@ -100,6 +101,7 @@ for _ in range(12):
 """
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize("form", ["onnx", "openvino"])
 def test_first_calls_side_by_side_do_not_wait_for_each_other(exports: Path, form: str) -> None:
     """OpenVINO's bindings could stop for ever there, one time in some; so each round is a process of its own."""
@@ -140,6 +142,7 @@ def shouting(model: Path, tmp_path: Path) -> Path:
     return tmp_path / "loud"
 
 
+@pytest.mark.slow("subprocess")
 def test_int8_computes_loud_neurons_apart(shouting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = Student.load(learner, shouting, precision="fp32")
     expected, loaded = original.predict(TEXTS), learner.trained(shouting).eval()
@@ -222,6 +225,7 @@ def test_int8_reads_loud_columns_with_the_others(weights: dict[str, Any], tmp_pa
     assert np.abs(in_int8("even.onnx") - expected).mean() < 0.2 * np.abs(in_int8("plain.onnx") - expected).mean()
 
 
+@pytest.mark.slow("long")
 def test_an_export_that_is_not_the_student_is_noticed(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,11 +61,13 @@ def devices() -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow("subprocess")
 def test_a_worker_that_asked_for_no_gpu_leaves_those_of_its_node_alone(devices):
     """Ray does not hide them, so that a processor would be timed on a GPU."""
     assert devices[:3] == ["cpu", "cuda", "cuda"]
 
 
+@pytest.mark.slow("subprocess")
 def test_a_worker_that_was_given_a_gpu_does_not_work_on_the_processor_instead(devices):
     """That would be paid for, and timed, as a GPU."""
     without, given, driver = devices[3:]
@@ -124,6 +126,7 @@ def test_quantised_weights_are_computed_in_half_precision_where_vllm_knows_nothi
         assert engine_options(EngineSettings(1024, 0, 0), tmp_path)["dtype"] == dtype
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives memory back so eagerly")
 def test_memory_that_was_freed_is_not_fetched_anew() -> None:
     faults = """

@@ -59,6 +59,7 @@ MIXED = [
 ]
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.skipif(shutil.which("cc") is None, reason="a C compiler makes the driver's library")
 @pytest.mark.parametrize(
     ("gpus", "visible", "names"),

@@ -78,6 +78,7 @@ def test_a_corpus_of_one_word_gives_texts_that_differ() -> None:
     assert len(texts) == len(set(texts)) > 10
 
 
+@pytest.mark.slow("long")
 def test_a_large_corpus_takes_no_time() -> None:
     start = time.process_time()
     assert len(content_free_texts(CORPUS * 5000)) == CONTENT_FREE_TEXTS

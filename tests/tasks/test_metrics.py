@@ -95,6 +95,7 @@ def test_rows_without_probabilities_are_left_out_of_calibration():
     assert result["accuracy"] == 0.5
 
 
+@pytest.mark.slow("long")
 def test_intervals_agree_with_scipy_bootstrap():
     truth, guess, _ = sample(453, seed=3)
     ours = score(LABELS, truth, guess, None, resamples=20_000)["ci95"]
