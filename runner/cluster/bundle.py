@@ -23,8 +23,7 @@ from runner import __version__
 from runner.data.file_kinds import stored_as
 from runner.rundir.folder import fingerprint
 from runner.spec import Spec
-from runner.spec.files import goes_along
-from runner.spec.rules import VARIABLE
+from runner.spec.paths import VARIABLE, is_packaged
 from runner.system.errors import SpecError, UserError
 from runner.system.sanitize import has_secret
 
@@ -51,7 +50,7 @@ def pack(spec: Spec, overrides: Sequence[str], runs_dir: str, options: Sequence[
         )
     base = Path(os.path.abspath(spec.base))
     root = Path(
-        os.path.commonpath([base, *files, *(_highest(base, path) for path in _paths(spec) if goes_along(spec, path))])
+        os.path.commonpath([base, *files, *(_highest(base, path) for path in _paths(spec) if is_packaged(spec, path))])
     )
     spec_name = Path(spec.source).name
     _copy_package(folder)
@@ -81,7 +80,7 @@ def _paths(spec: Spec) -> Iterator[str]:
 
 def _files(spec: Spec) -> Iterator[str]:
     for path in _paths(spec):
-        if goes_along(spec, path):
+        if is_packaged(spec, path):
             where = str(spec.base / path)
             yield from [where] if os.path.lexists(where) else glob.glob(where, recursive=True)
 

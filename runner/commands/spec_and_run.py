@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # spares jsonschema
 
 def load(path: str, overrides: Sequence[str]) -> Spec:
     """:raises SpecError: with every problem of the spec and its files."""
-    from runner.spec import check_spec  # spares jsonschema
+    from runner.planning.files import check_spec  # spares jsonschema
 
     return check_spec(at_home(path), overrides)
 

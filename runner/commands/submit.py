@@ -54,7 +54,7 @@ def submit(
     from runner.cluster import bundle  # spares ray
     from runner.cluster.jobs import Jobs  # spares ray
     from runner.planning.check import check_models  # spares pyarrow
-    from runner.spec import check_spec  # spares jsonschema
+    from runner.planning.files import check_spec  # spares jsonschema
 
     _check_runs_dir(runs_dir)
     spec = check_spec(at_home(path), overrides, elsewhere=True)

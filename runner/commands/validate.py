@@ -30,7 +30,7 @@ def command(specs: tuple[str, ...], deep: bool, overrides: tuple[str, ...]) -> W
 
 def validate(specs: Sequence[str], overrides: Sequence[str], deep: bool) -> int:
     """Say what is wrong with each spec: all problems at once."""
-    from runner.spec import check_spec  # spares jsonschema
+    from runner.planning.files import check_spec  # spares jsonschema
 
     problems = []
     for path in map(at_home, specs):

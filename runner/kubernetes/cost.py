@@ -7,10 +7,11 @@ import tempfile
 
 from runner.kubernetes.lifetime import HOUR_SECONDS, kept_seconds, worst_seconds
 from runner.kubernetes.options import RenderOptions
+from runner.planning.files import check_files
 from runner.planning.plan import make_plan
 from runner.planning.text import estimate_line
 from runner.rundir.folder import Folder
-from runner.spec import Spec, check_files
+from runner.spec import Spec
 
 
 def cost_line(spec: Spec, options: RenderOptions) -> str:

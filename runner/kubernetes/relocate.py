@@ -19,8 +19,8 @@ from runner.models.reference import pull_name, resolve
 from runner.spec import Spec, resolve_path
 from runner.spec.load import read_file
 from runner.spec.model import Annotator, ExamplePool, TextSource
+from runner.spec.paths import VARIABLE
 from runner.spec.prices import prices_of
-from runner.spec.rules import VARIABLE
 from runner.spec.strict_yaml import KeyPath
 from runner.system.errors import Problem, SpecError, UserError
 from runner.system.paths import at_home

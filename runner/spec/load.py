@@ -10,7 +10,6 @@ from typing import Any
 
 from runner.spec import explain, rules, strict_yaml
 from runner.spec.fields import fill
-from runner.spec.files import check_files
 from runner.spec.model import Spec, build
 from runner.spec.overrides import apply
 from runner.spec.positions import Places
@@ -23,33 +22,16 @@ from runner.tasks.shared.labels import find
 def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
     """Read the spec at ``path``, changed by ``overrides`` such as ``student.epochs=3``.
 
-    Reads no other file (``check_spec`` does). Raises SpecError with every problem that could be found.
+    Reads no other file: ``runner.planning.files`` does. Raises SpecError with every problem that could be found.
     """
-    draft = _draft(str(path), overrides)
-    if draft.problems:
-        raise SpecError(draft.problems)
-    return draft.built()
-
-
-def check_spec(path: str | Path, overrides: Sequence[str] = (), elsewhere: bool = False) -> Spec:
-    """Read the spec as ``load_spec`` does, and look at the files that it names, as ``check_files`` does.
-
-    Raises SpecError with the problems of both: of a spec that is wrong, the files that it names rightly are read.
-    """
-    draft = _draft(str(path), overrides)
-    spec = draft.built()
-    found: list[Problem] = []
-    try:
-        check_files(spec, elsewhere, draft.leave)
-    except SpecError as error:
-        found = error.problems
-    if draft.problems or found:
-        raise SpecError([*draft.problems, *(one for one in found if one not in draft.problems)])
-    return spec
+    parsed = draft(str(path), overrides)
+    if parsed.problems:
+        raise SpecError(parsed.problems)
+    return parsed.built()
 
 
 @dataclass(frozen=True)
-class _Draft:
+class Draft:
     """A spec on its way: complete where it is right, with stand-ins where it is not (``leave``: those fields)."""
 
     complete: dict[str, Any]
@@ -64,7 +46,8 @@ class _Draft:
         return build(Spec, self.complete, source=self.places.file, base=base, text=self.text, places=self.places)
 
 
-def _draft(source: str, overrides: Sequence[str]) -> _Draft:
+def draft(source: str, overrides: Sequence[str]) -> Draft:
+    """Read and check the spec at ``source``, changed by ``overrides``. Raises SpecError where it is no spec at all."""
     raw = read_file(source)
     text = strict_yaml.decode(raw, source)
     document = strict_yaml.parse(text, source)
@@ -79,7 +62,7 @@ def _draft(source: str, overrides: Sequence[str]) -> _Draft:
         complete, replaced = whole(complete, broken)
         leave |= {dotted(path) for path in replaced}
     _with_own_labels(complete)
-    return _Draft(complete, places, text, [*problems, *found], frozenset(leave))
+    return Draft(complete, places, text, [*problems, *found], frozenset(leave))
 
 
 def read_file(source: str) -> bytes:

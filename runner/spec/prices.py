@@ -12,9 +12,9 @@ from typing import Any
 
 from runner.spec import explain, strict_yaml
 from runner.spec.fields import fill
-from runner.spec.files import resolve_path
 from runner.spec.load import read_file
 from runner.spec.model import Spec, build
+from runner.spec.paths import resolve_path
 from runner.spec.positions import Places
 from runner.system.errors import Problem, SpecError
 

@@ -11,6 +11,7 @@ from unicodedata import normalize
 
 from runner.data.file_kinds import READABLE, is_encoding, stored_as
 from runner.spec.model import FIGURES, prompt_and_votes
+from runner.spec.paths import VARIABLE
 from runner.spec.positions import Places
 from runner.spec.strict_yaml import KeyPath
 from runner.system.errors import Problem, did_you_mean
@@ -20,8 +21,6 @@ from runner.tasks.shared.labels import find, plain
 Found = Iterator[tuple[KeyPath, str]]
 Rule = Callable[[dict[str, Any]], Found]
 
-# ${NAME} or ${NAME}/more; only names that belong to this program, so that a spec reads no other secret.
-VARIABLE = re.compile(r"\$\{(TUTELAGE_[A-Z0-9_]+)\}(?=/|\Z)")
 SECRET = (
     "no password, token or signature may stand in a spec: put the address into the environment, "
     "as in ${TUTELAGE_DATA}/train.csv"
@@ -126,7 +125,7 @@ def _template_is_whole(spec: dict[str, Any]) -> Found:
     template, path = spec["teacher"]["template"], ("teacher", "template")
     if template is None:
         return
-    from runner.teacher.prompt import PLACEHOLDER, PLACEHOLDERS  # only now: most specs have none
+    from runner.teacher.prompt import PLACEHOLDER, PLACEHOLDERS
 
     used = PLACEHOLDER.findall(template)
     if used.count("text") != 1:

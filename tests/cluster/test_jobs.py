@@ -21,8 +21,9 @@ import pytest
 from runner.cluster import bundle
 from runner.cluster.jobs import Jobs
 from runner.commands.cli import main
+from runner.planning.files import check_files
 from runner.rundir.lock import locked
-from runner.spec import check_files, load_spec
+from runner.spec import load_spec
 from runner.system.errors import SpecError, UserError
 
 pytestmark = pytest.mark.slow("ray")

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from runner.data import annotators
-from runner.spec import Spec, check_files, load_spec
+from runner.planning.files import check_files
+from runner.spec import Spec, load_spec
 from runner.stages import evaluate
 from runner.system.errors import DataError, SpecError
 

@@ -31,7 +31,8 @@ from runner.data import splits
 from runner.data.reading import Source, count_rows, files_of, read_rows, row_id
 from runner.data.tables import ColumnError
 from runner.data.writing import form_of, write_file
-from runner.spec import check_files, check_spec, load_spec
+from runner.planning.files import check_files, check_spec
+from runner.spec import load_spec
 from runner.system.errors import DataError, SpecError, UserError
 from runner.system.paths import absolute, at_home
 

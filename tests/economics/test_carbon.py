@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from runner.economics import carbon
-from runner.spec import check_files
+from runner.planning.files import check_files
 from runner.system.errors import SpecError, UserError
 
 

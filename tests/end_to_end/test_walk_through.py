@@ -44,13 +44,14 @@ from runner.engines.protocol import Reply, Sampling
 from runner.engines.vllm import EngineSettings
 from runner.models import folder as model_folder
 from runner.observe.progress import Progress
+from runner.planning.files import check_files, check_spec
 from runner.planning.plan import make_plan
 from runner.report.build import show
 from runner.report.gather import gather
 from runner.report.verdict import verdict
 from runner.rundir.folder import Folder
 from runner.rundir.lock import LOCK, locked
-from runner.spec import check_files, check_spec, load_spec
+from runner.spec import load_spec
 from runner.spec.prices import SHIPPED, load_prices
 from runner.spec.starter import starter
 from runner.stages import export, label

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.spec import Spec, check_files, check_spec, load_spec, resolve_path
+from runner.planning.files import check_files, check_spec
+from runner.spec import Spec, load_spec, resolve_path
 from runner.system.errors import SpecError
 
 SPEC = """version: 1

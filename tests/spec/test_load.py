@@ -158,7 +158,7 @@ def test_the_field_table_has_a_row_for_every_field() -> None:
 @pytest.mark.slow("subprocess")
 def test_validating_is_quick_and_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from runner.spec import check_files, load_spec\n"
+        "import sys; from runner.planning.files import check_files; from runner.spec import load_spec\n"
         "check_files(load_spec('specs/quickstart.yaml'))\n"
         "heavy = 'ray torch vllm transformers pandas datasets numpy pyarrow huggingface_hub'.split()\n"
         "print([name for name in heavy if name in sys.modules])"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.spec import check_files, load_spec
+from runner.planning.files import check_files
+from runner.spec import load_spec
 from runner.spec.prices import SHIPPED, load_prices, prices_of
 from runner.system.errors import SpecError
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.spec import check_files
+from runner.planning.files import check_files
 from runner.stages import export
 from runner.student import held_out, shortcuts
 from runner.student.load import load_tokenizer

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from runner.data import annotators, splits
-from runner.spec import check_files, load_spec
+from runner.planning.files import check_files
+from runner.spec import load_spec
 from runner.stages import load, vote
 from runner.system.errors import DataError, SpecError
 from runner.tasks.shared import labels

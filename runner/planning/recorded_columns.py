@@ -9,13 +9,15 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from runner.data.reading import read_rows
-from runner.spec.files import resolve_path
+from runner.data.sources import source_of
 from runner.spec.model import LabelledSource, Spec, TextSource
+from runner.spec.paths import resolve_path
 from runner.spec.strict_yaml import KeyPath
 from runner.system.errors import DataError, Problem, SpecError
+from runner.tasks.single_label.recorded import ADVICE, Columns
 
 
-def check_votes(spec: Spec) -> Iterator[Problem]:
+def check_recorded_columns(spec: Spec) -> Iterator[Problem]:
     """Columns of recorded teachers and of others that hold no vote, or in which too many rows lack one."""
     recorded = [number for number, one in enumerate(spec.teachers()) if one.teacher.engine == "recorded"]
     for number in recorded:
@@ -25,8 +27,6 @@ def check_votes(spec: Spec) -> Iterator[Problem]:
 
 
 def _check_teacher(spec: Spec, number: int) -> Iterator[Problem]:
-    from runner.tasks.single_label.recorded import ADVICE, Columns  # only now: most specs have no recorded teacher
-
     one = spec.teachers()[number]
     at: KeyPath = ("teacher", "also", number - 1, "columns") if number else ("teacher", "columns")
     looked = Columns(one.teacher.columns, spec.task.labels)
@@ -51,8 +51,6 @@ def _check_teacher(spec: Spec, number: int) -> Iterator[Problem]:
 
 
 def _check_other(spec: Spec, at: KeyPath, source: LabelledSource) -> Iterator[Problem]:
-    from runner.tasks.single_label.recorded import Columns
-
     looked = Columns([source.label], spec.task.labels)
     for place, (cell,) in _cells(spec, source, looked.names):
         try:
@@ -71,8 +69,6 @@ def _cells(
     """Where each row with a text stands, with its cells; nothing for data that is not on this machine, or is broken."""
     if source.format == "hub":
         return
-    from runner.data.sources import source_of  # only now: it stands on this package
-
     try:
         if "://" in resolve_path(spec, source.path).removeprefix("file://"):
             return

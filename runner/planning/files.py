@@ -9,18 +9,22 @@ from __future__ import annotations
 import difflib
 import glob
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 from runner.data.file_kinds import stored_as
 from runner.data.reading import ColumnError, Row, Source, files_of, read_rows
+from runner.economics import carbon
+from runner.planning.recorded_columns import check_recorded_columns
+from runner.spec.load import draft
 from runner.spec.model import LabelledSource, Spec, TextSource
-from runner.spec.rules import VARIABLE
+from runner.spec.paths import is_packaged, resolve_path
+from runner.spec.prices import prices_of
 from runner.spec.strict_yaml import KeyPath, dotted
+from runner.student.runtimes.optional import lacking
 from runner.system.errors import DataError, Problem, SpecError, did_you_mean
-from runner.system.paths import at_home
 from runner.tasks.shared.labels import find
 
 SHOWN = 5  # so many bad files, or bad rows of a file, are named; the rest is counted
@@ -42,29 +46,21 @@ _OF_VOTES = (
 _HOW_IT_IS_READ = ("text", "label", "format", "encoding", "delimiter")
 
 
-def resolve_path(spec: Spec, path: str, at: KeyPath | None = None) -> str:
-    """A data path of ``spec`` made usable: its ``${TUTELAGE_...}`` filled in, relative to the spec's folder.
+def check_spec(path: str | Path, overrides: Sequence[str] = (), elsewhere: bool = False) -> Spec:
+    """Read the spec as ``load_spec`` does, and look at the files that it names, as ``check_files`` does.
 
-    URLs stay as they are; a name on the Hub is no path, so do not pass one. Raises SpecError when the
-    variable is not set, at the field ``at`` (None: the first that names this path).
+    Raises SpecError with the problems of both: of a spec that is wrong, the files that it names rightly are read.
     """
-    if match := VARIABLE.match(path):
-        value = os.environ.get(match[1], "")
-        rest = path[match.end() :].lstrip("/")
-        if not value:
-            holds = rest or "the data"
-            message = f"the environment variable {match[1]} is not set: set it to the folder that holds {holds}"
-            raise SpecError([spec.places.problem(at or _field_of(spec, path), message)])
-        if "://" in value:
-            return value.rstrip("/") + path[match.end() :]
-        # The variable is the shell's, so a relative one starts where the shell stands.
-        return str(Path(at_home(value)).absolute() / rest)
-    return path if "://" in path else str(spec.base / at_home(path, spec.base))
-
-
-def goes_along(spec: Spec, path: str) -> bool:
-    """Whether a data path stands relative to its spec, so that a job that is sent elsewhere takes the file along."""
-    return not ("://" in path or VARIABLE.match(path) or os.path.isabs(at_home(path, spec.base)))
+    parsed = draft(str(path), overrides)
+    spec = parsed.built()
+    of_files: list[Problem] = []
+    try:
+        check_files(spec, elsewhere, parsed.leave)
+    except SpecError as error:
+        of_files = error.problems
+    if parsed.problems or of_files:
+        raise SpecError([*parsed.problems, *(problem for problem in of_files if problem not in parsed.problems)])
+    return spec
 
 
 def check_files(spec: Spec, elsewhere: bool = False, leave: Collection[str] = ()) -> None:
@@ -79,7 +75,7 @@ def check_files(spec: Spec, elsewhere: bool = False, leave: Collection[str] = ()
             continue
         try:
             resolve_path(spec, source.path, at)  # a variable that is not set is a problem anywhere
-            if goes_along(spec, source.path) or not elsewhere:
+            if is_packaged(spec, source.path) or not elsewhere:
                 # Somebody else's labels may be anything: what is no label of the task counts as wrong.
                 labelled = at[0] != "evaluate" and "task.labels" not in leave
                 problems += _check_source(spec, at, source, labelled)
@@ -87,9 +83,7 @@ def check_files(spec: Spec, elsewhere: bool = False, leave: Collection[str] = ()
             problems += error.problems
     problems += [] if "benchmark.prices" in leave else _check_prices(spec)
     if not elsewhere and not any(field.startswith(_OF_VOTES) for field in leave):
-        from runner.spec.votes import check_votes  # only now: it stands on this module
-
-        problems += check_votes(spec)
+        problems += check_recorded_columns(spec)
     if not elsewhere:
         problems += _check_carbon(spec)
         problems += _check_exports(spec)
@@ -101,8 +95,6 @@ def _check_prices(spec: Spec) -> list[Problem]:
     """The price table that the spec names."""
     if spec.benchmark.prices is None:
         return []
-    from runner.spec.prices import prices_of  # only now: few specs have a table of their own
-
     try:
         prices_of(spec)
     except SpecError as error:
@@ -114,8 +106,6 @@ def _check_carbon(spec: Spec) -> Iterator[Problem]:
     """What an estimate of energy needs."""
     if spec.benchmark.carbon is None:
         return
-    from runner.economics import carbon
-
     wanted, known = spec.benchmark.carbon.country, carbon.countries()
     if known is None:
         yield spec.places.problem(("benchmark", "carbon"), carbon.MISSING)
@@ -125,15 +115,9 @@ def _check_carbon(spec: Spec) -> Iterator[Problem]:
 
 def _check_exports(spec: Spec) -> Iterator[Problem]:
     """What is exported needs packages that are optional."""
-    from runner.student.runtimes.optional import lacking
-
     for index, form in enumerate(spec.student.export):
         if lack := lacking(form):
             yield spec.places.problem(("student", "export", index), lack)
-
-
-def _field_of(spec: Spec, path: str) -> KeyPath:
-    return next((at for at, source in spec.sources() if source.path == path), ("benchmark", "prices"))
 
 
 def _check_source(spec: Spec, at: KeyPath, source: TextSource, labelled: bool) -> Iterator[Problem]:

@@ -1,0 +1,44 @@
+"""The paths that a spec names: environment variables filled in, relative to the spec's folder or absolute."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from runner.spec.model import Spec
+from runner.spec.strict_yaml import KeyPath
+from runner.system.errors import SpecError
+from runner.system.paths import at_home
+
+# ${NAME} or ${NAME}/more; only names that belong to this program, so that a spec reads no other secret.
+VARIABLE = re.compile(r"\$\{(TUTELAGE_[A-Z0-9_]+)\}(?=/|\Z)")
+
+
+def resolve_path(spec: Spec, path: str, at: KeyPath | None = None) -> str:
+    """A data path of ``spec`` made usable: its ``${TUTELAGE_...}`` filled in, relative to the spec's folder.
+
+    URLs stay as they are; a name on the Hub is no path, so do not pass one. Raises SpecError when the
+    variable is not set, at the field ``at`` (None: the first that names this path).
+    """
+    if match := VARIABLE.match(path):
+        value = os.environ.get(match[1], "")
+        rest = path[match.end() :].lstrip("/")
+        if not value:
+            holds = rest or "the data"
+            message = f"the environment variable {match[1]} is not set: set it to the folder that holds {holds}"
+            raise SpecError([spec.places.problem(at or _field_of(spec, path), message)])
+        if "://" in value:
+            return value.rstrip("/") + path[match.end() :]
+        # The variable is the shell's, so a relative one starts where the shell stands.
+        return str(Path(at_home(value)).absolute() / rest)
+    return path if "://" in path else str(spec.base / at_home(path, spec.base))
+
+
+def _field_of(spec: Spec, path: str) -> KeyPath:
+    return next((at for at, source in spec.sources() if source.path == path), ("benchmark", "prices"))
+
+
+def is_packaged(spec: Spec, path: str) -> bool:
+    """Whether a job that is submitted to another machine carries the file: its path is relative to the spec."""
+    return not ("://" in path or VARIABLE.match(path) or os.path.isabs(at_home(path, spec.base)))
