@@ -9,7 +9,7 @@ import click
 
 from runner.commands.group import Work, example
 from runner.commands.options import json_option
-from runner.commands.output import put
+from runner.commands.output import on_terminal, put, put_table
 from runner.system.errors import UserError
 from runner.system.paths import absolute
 
@@ -36,6 +36,18 @@ def doctor(as_json: bool, runs_dir: str | None) -> int:
     findings = examine(None if runs_dir is None else absolute(runs_dir))
     if as_json:
         print(json.dumps([vars(finding) for finding in findings]))
+    elif on_terminal():
+        from runner.observe.tables import Column  # spares rich
+
+        rows = [
+            (
+                "look" if finding.advice else "ok",
+                finding.name,
+                finding.value + (f"\n-> {finding.advice}" if finding.advice else ""),
+            )
+            for finding in findings
+        ]
+        put_table([Column(""), Column("what", style="bold"), Column("finding")], rows)
     else:
         for finding in findings:
             put(f"{'ok  ' if not finding.advice else 'look'} {finding.name:<14} {finding.value}")

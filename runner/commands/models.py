@@ -10,8 +10,7 @@ import click
 
 from runner.commands.group import Work, example
 from runner.commands.options import json_option
-from runner.commands.output import put
-from runner.commands.table import aligned
+from runner.commands.output import put, put_table
 
 
 @click.group(invoke_without_command=True, epilog=example("tutelage models pull all-minilm-l6-v2"))
@@ -49,21 +48,32 @@ def _say(name: str, text: str) -> None:
 def list_catalog(as_json: bool) -> int:
     """A line for each model."""
     from runner import models  # spares huggingface_hub
+    from runner.observe.tables import Column  # spares rich
 
     catalog = models.list_models()
     if as_json:
         print(json.dumps([vars(model) for model in catalog]))
         return 0
+    columns = [
+        Column("model", whole=True),
+        Column("role", width=7),
+        Column("parameters", width=8, right=True),
+        Column("size", width=8, right=True),
+        Column("licence", width=10),
+        Column("here", width=4),
+        Column("sources"),
+    ]
     rows = [
         (
             f"catalog:{model.name}",
-            f"{model.role:<8}",
-            f"{model.parameters / 1e6:>6.0f} M {model.size_bytes / 1e6:>6.0f} MB",
+            model.role,
+            f"{model.parameters / 1e6:.0f} M",
+            f"{model.size_bytes / 1e6:.0f} MB",
             model.licence,
-            "here" if model.present else "-   ",
+            "here" if model.present else "-",
             model.sources,
         )
         for model in catalog
     ]
-    put(aligned(rows))
+    put_table(columns, rows)
     return 0

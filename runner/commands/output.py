@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -12,6 +14,7 @@ from runner.system.sanitize import for_terminal
 
 if TYPE_CHECKING:  # spares ray
     from runner.observe.progress import Mode
+    from runner.observe.tables import Column
     from runner.rundir.folder import Folder
 
 
@@ -27,7 +30,22 @@ def progress_mode(as_json: bool, quiet: bool) -> Mode:
         return "json"
     if quiet:
         return "quiet"
-    return "terminal" if sys.stdout.isatty() else "plain"
+    return "terminal" if on_terminal() else "plain"
+
+
+def on_terminal() -> bool:
+    """Whether standard output is a terminal that can rewrite a line."""
+    return sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+def put_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows: with a header on a terminal, as plain aligned lines elsewhere."""
+    from runner.observe.tables import plain_lines, print_table  # spares rich
+
+    if on_terminal():
+        print_table(columns, rows, sys.stdout)
+    else:
+        put("\n".join(plain_lines(columns, rows)))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -20,7 +20,7 @@ from runner.commands.options import (
     spec_argument,
     wait_option,
 )
-from runner.commands.output import put
+from runner.commands.output import on_terminal, put, put_table
 from runner.commands.ray_cluster import address_and_source, ray_cluster
 from runner.commands.spec_and_run import load, run_folder
 
@@ -72,7 +72,7 @@ def plan(
 ) -> int:
     """Print the plan, after what is to be done ``before``; exit status 1 where the run would fail."""
     from runner.planning.plan import make_plan  # spares pyarrow
-    from runner.planning.text import plan_text  # spares pyarrow
+    from runner.planning.text import plan_rows, plan_text  # spares pyarrow
 
     spec = load(path, overrides)
     run = run_folder(spec, runs_dir)
@@ -81,6 +81,10 @@ def plan(
     planned = make_plan(spec, run)
     if as_json:
         print(json.dumps(planned.to_dict()))
+    elif on_terminal() and not show_prompt:
+        from runner.observe.tables import Column  # spares rich
+
+        put_table([Column("", style="bold"), Column("")], plan_rows(planned))
     else:
         put(plan_text(planned, show_prompt))
     return 1 if planned.problems else 0

@@ -9,8 +9,7 @@ import click
 
 from runner.commands.group import Work, example
 from runner.commands.options import dashboard_option, json_option
-from runner.commands.output import put
-from runner.commands.table import aligned
+from runner.commands.output import put, put_table
 
 
 @click.command(epilog=example("tutelage status quickstart"))
@@ -28,13 +27,23 @@ def command(job: str | None, address: str | None, as_json: bool) -> Work:
 def status(job: str | None, address: str | None, as_json: bool) -> int:
     """A line for each job."""
     from runner.cluster.jobs import Jobs  # spares ray
+    from runner.observe.tables import Column  # spares rich
 
     jobs = Jobs(address)
     listed = [jobs.find(job)] if job else jobs.list()
     if as_json:
         print(json.dumps([each.to_dict() for each in listed]))
         return 0
-    failed = {each.id: f"  {each.message}" if each.status == "FAILED" else "" for each in listed}
-    rows = [(each.id, f"{each.status:<9}", each.started, each.run + failed[each.id]) for each in listed]
-    put(aligned(rows) if rows else f"no job of tutelage on {jobs.address}")
+    if not listed:
+        put(f"no job of tutelage on {jobs.address}")
+        return 0
+    columns = [
+        Column("job", whole=True),
+        Column("status", width=9),
+        Column("started"),
+        Column("run folder"),
+        Column("error"),
+    ]
+    errors = {each.id: each.message if each.status == "FAILED" else "" for each in listed}
+    put_table(columns, [(each.id, each.status, each.started, each.run, errors[each.id]) for each in listed])
     return 0

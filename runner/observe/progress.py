@@ -1,8 +1,8 @@
 """Progress of long work: rows done, rate, time left, and what else happens.
 
 A line that rewrites itself on a terminal, a plain line now and then elsewhere, a JSON line for machines,
-or nothing. Writes to the stream that ``cli.py`` hands in, and while a run is at work to its ``events.jsonl``;
-stages only count and tell.
+or nothing. Writes to the stream that the command hands in, and while a run is at work to its ``events.jsonl``;
+stages only count and tell. All methods may be called from any thread.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import IO, Any, Literal
 
 from runner import __version__
 from runner.observe.events import PROGRESS_SECONDS, EventLog, event
+from runner.observe.status_line import ERASE, StatusLine
 from runner.rundir.folder import Folder
 from runner.system import signals, supervise
 from runner.system.sanitize import for_terminal, without_secrets
@@ -43,13 +44,19 @@ class Progress:
     _doing: str = ""
     _doing_since: float = 0.0
     _log: EventLog | None = None
+    _line: StatusLine = field(init=False, repr=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
-    """A training tells how it goes from a thread of its own."""
+    """A training reports its progress from a thread of its own, and engines that start from others."""
+
+    def __post_init__(self) -> None:
+        self._line = StatusLine(self.stream)
 
     @contextmanager
     def recorded(self, run: Folder, command: str) -> Iterator[None]:
         """What happens from here on goes to the events of ``run`` too, whose lock the caller holds."""
-        self._log = log = EventLog(run)
+        log = EventLog(run)
+        with self._lock:
+            self._log = log
         start = time.perf_counter()
         supervise.note(run=run.url, run_at=time.monotonic())
         self.tell("run_started", run=run.name, command=command, attempt=log.attempt, runner=__version__)
@@ -61,8 +68,10 @@ class Progress:
         else:
             self.tell("run_finished", seconds=since(start))
         finally:
-            self._log = None
-            log.close()
+            with self._lock:
+                self._log = None
+                log.close()
+                self._end_line()
             supervise.note(run=None)
 
     def tell(self, name: str, stage: str = "", words: str = "", **fields: Any) -> None:
@@ -135,13 +144,15 @@ class Progress:
     @property
     def rate(self) -> float:
         """How many a second, since the first was done; 0 until there is a second."""
-        elapsed = time.monotonic() - self._start
-        return (self._done - self._before) / elapsed if elapsed > 0 else 0.0
+        with self._lock:
+            elapsed = time.monotonic() - self._start
+            return (self._done - self._before) / elapsed if elapsed > 0 else 0.0
 
     @property
     def share(self) -> float:
         """Of the total that is done, from 0 to 1; 0 where nobody knows how much there is."""
-        return min(1.0, self._done / self._total) if self._total else 0.0
+        with self._lock:
+            return min(1.0, self._done / self._total) if self._total else 0.0
 
     def _seconds_left(self, rate: float) -> float | None:
         return (self._total - self._done) / rate if self._total is not None and rate else None
@@ -157,14 +168,13 @@ class Progress:
         if self.mode == "json":
             self._write(json.dumps(self._event()) + "\n")
             return
-        line = self._line()
         if self.mode == "terminal":
-            self._write(f"\r\x1b[K{line}")
+            self._write(self._line.drawn(self._words(), None if self._doing or not self._total else self.share))
             self._dirty = True
         else:
-            self._write(line + "\n")
+            self._write(for_terminal(self._words()) + "\n")
 
-    def _line(self) -> str:
+    def _words(self) -> str:
         if self._doing:
             return f"{self._what}: {self._doing}, {clock(time.monotonic() - self._doing_since)}"
         rate = self.rate
@@ -174,7 +184,7 @@ class Progress:
 
     def _end_line(self) -> None:
         if self._dirty:
-            self._write("\r\x1b[K")
+            self._write(ERASE)
             self._dirty = False
 
     def _write(self, text: str) -> None:

@@ -8,9 +8,21 @@ from runner.engines import vllm_config
 from runner.observe.progress import clock
 from runner.planning.plan import Plan
 
+NAME_WIDTH = 11
+"""Of the column with the names of a plan's rows."""
+
 
 def plan_text(plan: Plan, show_prompt: bool = False) -> str:
-    """The plan for a person, with the whole prompt of one row where that is wanted."""
+    """The plan as plain lines, with the whole prompt of one row where that is asked for."""
+    lines = [f"{name:<{NAME_WIDTH}}{value}" for name, value in plan_rows(plan)]
+    if show_prompt:
+        for turn in plan.teacher.get("prompt", []):
+            lines += ["", f"[{turn['role']}]", turn["content"]]
+    return "\n".join(lines)
+
+
+def plan_rows(plan: Plan) -> list[tuple[str, str]]:
+    """The plan as pairs of a name and a value; the name is empty where a row goes on with the one before."""
     lines = ["stages     " + " > ".join(s["name"] + (" (kept)" if s["cached"] else "") for s in plan.stages)]
     lines.append("rows       {train} train, {test} test; {dropped} dropped".format(**plan.rows))
     for teacher in [plan.teacher, *plan.teacher.get("also", [])]:
@@ -30,10 +42,7 @@ def plan_text(plan: Plan, show_prompt: bool = False) -> str:
         lines.append(f"apply      {counted} texts of the corpus{spent}")
     lines += [f"note       {note}" for note in plan.notes]
     lines += [f"problem    {problem}" for problem in plan.problems]
-    if show_prompt:
-        for turn in plan.teacher.get("prompt", []):
-            lines += ["", f"[{turn['role']}]", turn["content"]]
-    return "\n".join(lines)
+    return [(line[:NAME_WIDTH].rstrip(), line[NAME_WIDTH:]) for line in lines]
 
 
 def estimate_line(plan: Plan) -> str:

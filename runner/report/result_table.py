@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from runner.observe.tables import cells, pad
 from runner.report.comparisons import others
 from runner.report.speed import busy
 from runner.report.text import NOTHING, cut, flat, interval, money, number, percent
@@ -61,9 +62,11 @@ def result_table(report: dict[str, Any]) -> str:
     teacher, student = (cut(name, 34) for name in models(report))
     head = [("", "teacher", "student"), ("", teacher, student)]
     rows = head + [(line.what, line.teacher, line.student) for line in lines(report)]
-    widths = [max(len(row[k]) for row in rows) for k in range(3)]
+    widths = [max(cells(row[k]) for row in rows) for k in range(3)]
     rows.insert(2, ("-" * widths[0], "-" * widths[1], "-" * widths[2]))
-    table = "\n".join(f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows)
+    table = "\n".join(
+        f"{pad(a, widths[0])}  {pad(b, widths[1], right=True)}  {pad(c, widths[2], right=True)}" for a, b, c in rows
+    )
     compared = [
         f"{flat(cut(other.name, 60))}: {other.accuracy} ({other.interval}) on {other.rows:,} of them, "
         f"the student {other.student} there; {other.paired}"
