@@ -85,7 +85,7 @@ def _chat(job: dict[str, Any]) -> dict[str, Any]:
     """vLLM as its documentation shows it, or with our engine options and one token for a label."""
     import teacher as bench
 
-    from runner.engines.vllm import engine_options
+    from runner.engines.vllm_arguments import engine_options
     from runner.teacher.request import settings_of
 
     careful, spec = job["contender"] == "careful", spec_for(job, "direct")

@@ -7,11 +7,16 @@ machine's own keys, is never asked.
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
+from urllib.parse import SplitResult, urlsplit
 
 from runner.system.errors import UserError
+
+TOKEN_VARIABLE = "TUTELAGE_ENDPOINT_TOKEN"
+"""The environment variable that holds the server's bearer token. The caller reads it; it stands nowhere else."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -71,6 +76,37 @@ def never(host: str) -> bool:
     """Whether ``host`` is by its spelling alone one that is never asked."""
     address = literal(host)
     return host.rstrip(".") in _METADATA_NAMES if address is None else _is_never(address)
+
+
+def check_host(url: str, allow_external: bool) -> None:
+    """Whether texts may be sent to ``url``. Names are what they resolve to, here and again for each connection.
+
+    A name that only other machines know (without a dot, or with an ending such as ``.svc``) is judged there alone.
+
+    :raises UserError: when the address cannot be used at all, is never asked, or its host
+        is not the user's own and ``allow_external`` is false.
+    """
+    host = address_of(url).hostname or ""
+    try:
+        judged(host, allow_external)
+    except (OSError, UnicodeError) as error:
+        if not is_local_name(host):
+            raise UserError(f"teacher.endpoint: the name {host} cannot be found; correct it") from error
+
+
+def address_of(url: str) -> SplitResult:
+    """The parts of an address such as ``http://host:8000/v1``. :raises UserError: when it has another form."""
+    # No message repeats the address: it may hold a password.
+    if "@" in url:
+        raise UserError(f"teacher.endpoint holds a user name or a password; a token belongs into {TOKEN_VARIABLE}")
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.port != 0 and parts.hostname
+    except ValueError:
+        usable = None
+    if not usable or not re.fullmatch(r"[a-z0-9._:%-]+", usable) or parts.query or parts.fragment:
+        raise UserError("teacher.endpoint is not an address of the form http://host:port/v1 (or https)")
+    return parts
 
 
 def judged(host: str, allow_external: bool) -> list[str]:

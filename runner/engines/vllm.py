@@ -1,4 +1,4 @@
-"""vLLM: the one file that knows its API. An engine in this process, fed with token ids.
+"""vLLM: an engine in this process, fed with token ids.
 
 One thread owns the engine, starts it, adds what has arrived and steps: requests join and leave at every
 step (continuous batching), whoever they belong to.
@@ -7,30 +7,22 @@ step (continuous batching), whoever they belong to.
 from __future__ import annotations
 
 import atexit
-import copy
 import itertools
 import os
 import queue
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.engines.protocol import Deliver, Reply, Request, Sample, Sampling, ScoreTokens
-from runner.engines.vllm_errors import Written, advice, gpu_answers, is_fatal
-from runner.models.folder import attends_sparsely, quantised_by
-from runner.system import machine
+from runner.engines.protocol import Deliver, Request
+from runner.engines.vllm_arguments import EngineSettings, engine_options
+from runner.engines.vllm_errors import Written, advice, is_fatal
+from runner.engines.vllm_requests import RequestMaker, outcome_of
 from runner.system.errors import EngineError
-
-BLOCK_TOKENS, SPARSE_BLOCK_TOKENS = 32, 64
-"""Prefix caching reuses whole blocks. vLLM's CPU default, 128, wastes much of a 200-token prefix. Kernels for sparse
-attention (DeepSeek-V3.2) know no smaller ones than 64."""
-
-CPU_CACHE_BYTES = 2**30
 
 OLDEST_WITH_FLASH_ATTENTION = 80
 """CUDA's compute capability, times ten."""
@@ -43,53 +35,10 @@ FATAL = 70
 
 
 @dataclass(frozen=True)
-class EngineSettings:
-    """What the engine is started with; lengths in tokens. ``options`` go to vLLM as they are."""
-
-    max_context: int
-    gpus: int
-    seed: int
-    start_minutes: float = 30.0
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class _Pending:
     prompt: Sequence[int]
     request: Request
     deliver: Deliver
-
-
-def engine_options(settings: EngineSettings, folder: Path | None = None) -> dict[str, Any]:
-    """vLLM's engine arguments that we choose, under those that the user wrote; the model is in ``folder``."""
-    chosen: dict[str, Any] = {
-        "max_model_len": settings.max_context,
-        "tensor_parallel_size": max(1, settings.gpus),
-        "block_size": SPARSE_BLOCK_TOKENS if folder and attends_sparsely(folder) else BLOCK_TOKENS,
-        "enable_prefix_caching": True,
-        "seed": settings.seed,
-        "disable_log_stats": True,
-        "trust_remote_code": False,
-    }
-    if settings.gpus == 0:
-        # Where the processor cannot multiply bf16, doing it in steps takes many times as long as fp32.
-        dtype = "bfloat16" if machine.has_bf16() or _half_alone(folder) else "float32"
-        chosen |= {"kv_cache_memory_bytes": CPU_CACHE_BYTES, "enforce_eager": True, "dtype": dtype}
-        # A seeded request whose prompt is read in two steps breaks the step on processors (vLLM 0.32: "CPU Generator
-        # does not use offset"), so that prompts are read whole.
-        chosen |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(4096, settings.max_context)}
-    return chosen | settings.options
-
-
-def _half_alone(folder: Path | None) -> bool:
-    """Whether vLLM computes this model in half precision alone, as most of its kernels for quantised weights do."""
-    return folder is not None and quantised_by(folder) not in (None, "compressed-tensors")
-
-
-def block_tokens(settings: EngineSettings) -> int:
-    """Tokens in a block of the engine's cache, as it is asked for; 1 where vLLM is left to choose."""
-    size = engine_options(settings)["block_size"]
-    return size if isinstance(size, int) else 1
 
 
 class VllmEngine:
@@ -170,7 +119,7 @@ class _Loop:
 
     def __init__(self, engine: Any, inbox: queue.SimpleQueue[_Pending | None], on_gpu: bool) -> None:
         self._engine, self._inbox, self._on_gpu = engine, inbox, on_gpu
-        self._requests = _RequestMaker(engine)
+        self._requests = RequestMaker(engine)
         self._running: dict[str, _Pending] = {}
         self._suspects: list[_Pending] = []
         self._numbers = map(str, itertools.count())
@@ -188,7 +137,7 @@ class _Loop:
                 continue
             for output in outputs:
                 if output.finished and (pending := self._running.pop(output.request_id, None)):
-                    pending.deliver(_outcome(pending.request, output))
+                    pending.deliver(outcome_of(pending.request, output))
         for pending in [*self._running.values(), *self._suspects]:
             pending.deliver(EngineError("the engine was stopped"))
 
@@ -226,47 +175,13 @@ class _Loop:
             self._suspects += running.values()
 
     def _leave_if_fatal(self, error: Exception) -> None:
+        from runner.student.device import gpu_answers  # in the actor only: the driver needs no torch
+
         if is_fatal(error) or (self._on_gpu and not gpu_answers()):
             # Nothing in this process can be computed any more. Ray starts the actor anew, here or on another node, and
             # what was in flight is done again; an error for each row would lose them all.
             traceback.print_exception(error)
             os._exit(FATAL)
-
-
-class _RequestMaker:
-    """vLLM's requests. It checks the parameters of the first of each kind and fills them in, which takes a tenth of a
-    millisecond; the others are copies of that one, with a prompt and a seed of their own.
-    """
-
-    def __init__(self, engine: Any) -> None:
-        self._engine = engine
-        self._first: dict[tuple[int, ...] | Sampling, Any] = {}
-
-    def make(self, number: str, prompt: list[int], request: Request) -> Any:
-        """A request named ``number``. :raises ValueError: when vLLM refuses its parameters, or it is too long."""
-        kind = request.tokens if isinstance(request, ScoreTokens) else request.sampling
-        if kind not in self._first:
-            self._first[kind] = self._checked(number, prompt, request)
-        self._check(prompt)
-        made = copy.copy(self._first[kind])
-        made.request_id, made.prompt_token_ids, made.arrival_time = number, prompt, time.time()
-        if isinstance(request, Sample):
-            made.sampling_params = copy.copy(made.sampling_params)
-            made.sampling_params.seed = request.seed
-        return made
-
-    def _checked(self, number: str, prompt: list[int], request: Request) -> Any:
-        from vllm.inputs.engine import tokens_input
-
-        tasks = self._engine.get_supported_tasks()
-        return self._engine.input_processor.process_inputs(number, tokens_input(prompt), _parameters(request), tasks)
-
-    def _check(self, prompt: list[int]) -> None:
-        """What vLLM checks of every prompt. :raises ValueError: where one would break the step for all."""
-        most = self._engine.model_config.max_model_len
-        if not 0 < len(prompt) < most:
-            raise ValueError(f"a prompt of {len(prompt)} tokens does not fit into a context of {most}")
-        self._engine.renderer.validate_token_ids(prompt)
 
 
 def _start(folder: Path, settings: EngineSettings) -> Any:
@@ -280,7 +195,9 @@ def _start(folder: Path, settings: EngineSettings) -> Any:
     # Its kernels are compiled at the first start, which needs nvcc; and it draws without seeds, while ours are seeded.
     os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")
     if settings.gpus == 0:
-        _compile_nothing()
+        from runner.student.device import compile_nothing  # in the actor only: the driver needs no torch
+
+        compile_nothing()
     from vllm.engine.arg_utils import EngineArgs
     from vllm.platforms import current_platform
     from vllm.usage.usage_lib import UsageContext
@@ -299,58 +216,6 @@ def _start(folder: Path, settings: EngineSettings) -> Any:
     return LLMEngine.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
 
 
-def _compile_nothing() -> None:
-    """Compiling takes a minute or more, gains nothing that could be measured on CPUs, and images have no compiler.
-
-    The variable alone may come too late: torch has read it where the student's part of it was imported before.
-    """
-    import torch._dynamo.config
-
-    torch._dynamo.config.disable = os.environ.setdefault("TORCH_COMPILE_DISABLE", "1") == "1"
-
-
 def _devices(platform: Any) -> str:
     """What vLLM calls the devices that it computes on; of a GPU build on a machine without one it names none."""
     return str(platform.device_name or "GPUs")
-
-
-def _parameters(request: Request) -> Any:
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
-
-    final = RequestOutputKind.FINAL_ONLY
-    if isinstance(request, ScoreTokens):
-        return SamplingParams(
-            max_tokens=1,
-            temperature=0.0,
-            logprob_token_ids=list(request.tokens),
-            detokenize=False,
-            output_kind=final,
-        )
-    how = request.sampling
-    return SamplingParams(
-        temperature=how.temperature,
-        top_p=how.top_p,
-        top_k=how.top_k,
-        max_tokens=how.max_tokens,
-        seed=request.seed,
-        output_kind=final,
-        structured_outputs=StructuredOutputsParams(json=how.schema) if how.schema else None,
-    )
-
-
-def _outcome(request: Request, output: Any) -> Reply | EngineError:
-    """What is delivered of a request that has ended."""
-    try:
-        return _reply(request, output)
-    except (IndexError, KeyError, TypeError, AttributeError):
-        why = next((str(one.finish_reason) for one in output.outputs or () if one.finish_reason), "no reason given")
-        return EngineError(f"the engine ended a request without an answer ({why})")
-
-
-def _reply(request: Request, output: Any) -> Reply:
-    answer = output.outputs[0]
-    if isinstance(request, Sample):
-        return Reply(answer.text, len(answer.token_ids), cached=output.num_cached_tokens)
-    found = answer.logprobs[0]
-    return Reply(tokens=1, logprobs={token: found[token].logprob for token in request.tokens})

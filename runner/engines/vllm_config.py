@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from runner import models
-from runner.engines.vllm import EngineSettings
+from runner.engines.vllm_arguments import EngineSettings
 from runner.planning.hardware.accelerators import accelerators, known
 from runner.spec import Spec
 from runner.system.errors import ModelError

@@ -18,7 +18,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import runner.student.device  # noqa: F401  # torch, before vLLM's compiled parts
 from runner.engines import vllm
+from runner.engines.vllm_arguments import EngineSettings
 from runner.engines.vllm_config import MARK, Answer
 from runner.planning.hardware.accelerators import Accelerator, known
 
@@ -44,7 +46,7 @@ def main() -> None:
     before = dict(os.environ)
     answers = []
     for case in cases:
-        settings = vllm.EngineSettings(**case["settings"])
+        settings = EngineSettings(**case["settings"])
         declared.gpu, declared.count = known(case["gpu"]), settings.gpus
         os.environ.clear()
         # As Ray gives them to a worker; its own numbers do not matter here.
@@ -53,13 +55,13 @@ def main() -> None:
     print(MARK + json.dumps(answers))
 
 
-def _answer(folder: Path, settings: vllm.EngineSettings, platform: Any) -> Answer:
+def _answer(folder: Path, settings: EngineSettings, platform: Any) -> Answer:
     before = dict(os.environ)
     built: _Built | None = None
     try:
         vllm._start(folder, settings)
-    except _Built as found:
-        built = found
+    except _Built as configuration:
+        built = configuration
     except _REFUSALS as error:
         return Answer(refused=last_sentence(error))
     except Exception as error:  # not of the configuration: of compiled parts, say, that this build does not have
@@ -115,14 +117,7 @@ def last_sentence(error: BaseException) -> str:
 
 def _declared_platform() -> Any:
     """vLLM's platform object, as one that has the GPUs of its ``gpu`` and ``count``; arguments stop at their config."""
-    import torch  # noqa: F401  # before vLLM's compiled parts
-
-    try:
-        import vllm._C_stable_libtorch
-    except (ImportError, OSError):
-        # vLLM's platform for CUDA imports its kernels, and calls them only where something is computed; builds for
-        # other machines have none, and without a driver they cannot be loaded.
-        sys.modules["vllm._C_stable_libtorch"] = types.ModuleType("vllm._C_stable_libtorch")
+    _stand_in_for_kernels()
     # Imported while the platform is this machine's: they look for compiled kernels of a GPU's where it is one.
     import vllm.model_executor.model_loader.weight_utils  # noqa: F401
     from vllm.engine.arg_utils import EngineArgs
@@ -161,16 +156,30 @@ def _declared_platform() -> Any:
 
     get_quantization_config("fp8")  # imports them all
     current_platform.__class__ = Declared
-    make = EngineArgs.create_engine_config
+    _stop_at_the_config(EngineArgs)
+    return Declared
+
+
+def _stand_in_for_kernels() -> None:
+    """vLLM's platform for CUDA imports its kernels, and calls them only where something is computed; builds for other
+    machines have none, and without a driver they cannot be loaded."""
+    try:
+        import vllm._C_stable_libtorch  # noqa: F401
+    except (ImportError, OSError):
+        sys.modules["vllm._C_stable_libtorch"] = types.ModuleType("vllm._C_stable_libtorch")
+
+
+def _stop_at_the_config(arguments: Any) -> None:
+    """Have ``arguments``, vLLM's ``EngineArgs``, raise :class:`_Built` when they have made their configuration."""
+    make = arguments.create_engine_config
 
     def create(self: Any, *given: Any, **more: Any) -> Any:
-        plain = EngineArgs(model=self.model)
-        both = {one.name: (getattr(self, one.name), getattr(plain, one.name)) for one in fields(self)}
+        plain = arguments(model=self.model)
+        both = {field.name: (getattr(self, field.name), getattr(plain, field.name)) for field in fields(self)}
         ours = {name: value for name, (value, default) in both.items() if value != default}
         raise _Built(json.loads(json.dumps(ours, default=str)), make(self, *given, **more))
 
-    EngineArgs.create_engine_config = create
-    return Declared
+    arguments.create_engine_config = create
 
 
 if __name__ == "__main__":

@@ -22,18 +22,6 @@ def is_fatal(error: Exception) -> bool:
     return type(error).__name__ == "EngineDeadError" or any(words in str(error) for words in BROKEN)
 
 
-def gpu_answers() -> bool:
-    """Whether this process's GPU still computes, if it has used one: errors of kernels come late, and as any error."""
-    import torch
-
-    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        try:
-            torch.cuda.synchronize()
-        except RuntimeError:
-            return False
-    return True
-
-
 class Written:
     """What this process and its children write to standard error from here on, where that is a file, as Ray has it."""
 

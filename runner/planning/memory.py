@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from runner import models
-from runner.engines.vllm import engine_options
+from runner.engines.vllm_arguments import engine_options
 from runner.planning.hardware.accelerators import GIB, known
 from runner.planning.hardware.teacher_fit import Asked, Row, Verdict, context_too_long, judge
 from runner.spec import Spec

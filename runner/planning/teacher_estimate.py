@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from runner import models
-from runner.engines.vllm import engine_options
+from runner.engines.vllm_arguments import engine_options
 from runner.planning.check import context_problem
 from runner.planning.hardware.accelerators import known
 from runner.planning.hardware.teacher_fit import Row, Verdict

@@ -5,6 +5,8 @@ Knows torch; does not know models.
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from runner.cluster import worker
@@ -54,3 +56,24 @@ def pick_precision(wanted: str, on: torch.device) -> str:
     if on.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(on)[0] >= 8 else "fp16"
     return "bf16" if machine.has_bf16() else "fp32"
+
+
+def gpu_answers() -> bool:
+    """Whether this process's GPU still computes, if it has used one: errors of kernels come late, and as any error."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        try:
+            torch.cuda.synchronize()
+        except RuntimeError:
+            return False
+    return True
+
+
+def compile_nothing() -> None:
+    """Have torch compile nothing. It takes a minute or more, gains nothing that could be measured on CPUs, and images
+    have no compiler.
+
+    The variable alone may come too late: torch has read it where the student's part of it was imported before.
+    """
+    import torch._dynamo.config  # which takes a second
+
+    torch._dynamo.config.disable = os.environ.setdefault("TORCH_COMPILE_DISABLE", "1") == "1"

@@ -6,7 +6,7 @@ import queue
 from collections.abc import Sequence
 
 from runner.engines.protocol import Engine, Reply, Sample, Sampling
-from runner.engines.vllm import EngineSettings
+from runner.engines.vllm_arguments import EngineSettings
 from runner.teacher.renderer import Renderer
 
 PROBE = "Net sales rose in the second quarter of the year"

@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 
 from runner import models
 from runner.cluster.resources import Resources
-from runner.engines.endpoint import Endpoint, check_host
-from runner.engines.vllm import engine_options
+from runner.engines.endpoint import Endpoint
+from runner.engines.hosts import check_host
+from runner.engines.vllm_arguments import engine_options
 from runner.observe.metrics import Meter, count_failures
 from runner.planning.replicas import worth_starting
 from runner.rundir.folder import Folder

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from runner import models
-from runner.engines.endpoint import TOKEN_VARIABLE, Endpoint, EndpointEngine
+from runner.engines.endpoint import Endpoint, EndpointEngine
+from runner.engines.hosts import TOKEN_VARIABLE
 from runner.engines.noop import NoopEngine
 from runner.engines.protocol import Engine
-from runner.engines.vllm import EngineSettings, VllmEngine
+from runner.engines.vllm import VllmEngine
+from runner.engines.vllm_arguments import EngineSettings
 from runner.system.errors import EngineError
 from runner.tasks.single_label import calibrate
 from runner.teacher.live import Start

@@ -8,7 +8,7 @@ from runner import models
 from runner.cluster.resources import Resources
 from runner.data.examples import pool_key
 from runner.engines.protocol import Sampling
-from runner.engines.vllm import EngineSettings
+from runner.engines.vllm_arguments import EngineSettings
 from runner.spec import Spec
 from runner.spec.model import Teacher
 from runner.tasks.kinds import task_of

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from runner.engines.endpoint import Endpoint
 from runner.engines.protocol import Reply, Sampling
-from runner.engines.vllm import EngineSettings, block_tokens
+from runner.engines.vllm_arguments import EngineSettings, block_tokens
 from runner.models import folder
 from runner.rundir.folder import Folder
 from runner.system.errors import EngineError, TutelageError, first_line

@@ -277,7 +277,7 @@ from runner.rundir.folder import Folder
 from runner.engines.protocol import Sampling
 from runner.tasks.single_label.asking import LabelAnswer
 from runner.teacher.prompt import Task
-from runner.engines.vllm import EngineSettings
+from runner.engines.vllm_arguments import EngineSettings
 from runner.teacher.worker import QUESTIONS, Asking, Labeller
 folder = tempfile.mkdtemp()
 task = Task(LabelAnswer(("negative", "positive")), "Label the sentence.", (), "cot")

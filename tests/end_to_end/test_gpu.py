@@ -20,7 +20,8 @@ import pytest
 import torch
 
 from runner.engines.protocol import Reply, Sample, Sampling, ScoreTokens
-from runner.engines.vllm import EngineSettings, VllmEngine
+from runner.engines.vllm import VllmEngine
+from runner.engines.vllm_arguments import EngineSettings
 
 REPOSITORY = Path(__file__).parents[2]
 REHEARSAL = os.environ.get("TUTELAGE_REHEARSE") == "1"

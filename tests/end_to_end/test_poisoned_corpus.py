@@ -11,7 +11,7 @@ import pytest
 
 from runner import models
 from runner.engines.protocol import Sampling
-from runner.engines.vllm import EngineSettings
+from runner.engines.vllm_arguments import EngineSettings
 from runner.rundir.folder import Folder
 from runner.tasks.single_label.asking import LabelAnswer
 from runner.teacher.answer_store import read_answers

@@ -39,9 +39,9 @@ from runner.data import splits
 from runner.data.reading import Source, read_rows
 from runner.data.writing import form_of
 from runner.economics.arithmetic import OneOff, work_out
-from runner.engines.endpoint import check_host
+from runner.engines.hosts import check_host
 from runner.engines.protocol import Reply, Sampling
-from runner.engines.vllm import EngineSettings
+from runner.engines.vllm_arguments import EngineSettings
 from runner.models import folder as model_folder
 from runner.observe.progress import Progress
 from runner.planning.files import check_files, check_spec

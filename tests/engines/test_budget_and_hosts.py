@@ -21,7 +21,8 @@ import pytest
 from runner import models
 from runner.cluster.cluster import Cluster
 from runner.economics.arithmetic import OneOff, work_out
-from runner.engines.endpoint import EndpointEngine, check_host
+from runner.engines.endpoint import EndpointEngine
+from runner.engines.hosts import check_host
 from runner.observe.progress import Progress, clock
 from runner.planning.memory import teacher_memory
 from runner.planning.plan import make_plan

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from runner.engines import endpoint
-from runner.engines.endpoint import EndpointEngine, check_host
+from runner.engines.endpoint import EndpointEngine
+from runner.engines.hosts import check_host
 from runner.engines.protocol import Reply, Sample, Sampling, ScoreTokens
 from runner.system.errors import EngineError, UserError
 
@@ -448,7 +449,7 @@ def no_lookups(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: Any) -> Any:
         raise AssertionError("a name was looked up")
 
-    monkeypatch.setattr(endpoint.socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
 @pytest.mark.parametrize("url", INSIDE)
@@ -459,11 +460,11 @@ def test_hosts_of_the_house(url: str, no_lookups: None) -> None:
 @pytest.mark.parametrize("url", NAMES_OF_THE_HOUSE)
 def test_names_of_the_house_are_judged_where_they_are_known(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*arguments: Any) -> Any:
-        raise endpoint.socket.gaierror("not here")
+        raise socket.gaierror("not here")
 
-    monkeypatch.setattr(endpoint.socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     check_host(url, allow_external=False)
-    monkeypatch.setattr(endpoint.socket, "getaddrinfo", lambda *arguments: [(0, 0, 0, "", ("8.8.8.8", 0))])
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments: [(0, 0, 0, "", ("8.8.8.8", 0))])
     with pytest.raises(UserError, match=r"is outside your private network"):
         check_host(url, allow_external=False)
 
@@ -481,7 +482,7 @@ def test_hosts_outside_need_to_be_allowed(url: str, no_lookups: None) -> None:
 )
 def test_names_are_where_they_resolve_to(monkeypatch: pytest.MonkeyPatch, addresses: list[str], inside: bool) -> None:
     found = [(0, 0, 0, "", (address, 0)) for address in addresses]
-    monkeypatch.setattr(endpoint.socket, "getaddrinfo", lambda *arguments: found)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments: found)
     if inside:
         check_host("http://llm.example.com/v1", allow_external=False)
     else:

@@ -23,9 +23,11 @@ import pyarrow as pa
 import pytest
 
 from runner import models
-from runner.engines.endpoint import TOKEN_VARIABLE, Endpoint, EndpointEngine
+from runner.engines.endpoint import Endpoint, EndpointEngine
+from runner.engines.hosts import TOKEN_VARIABLE
 from runner.engines.protocol import Engine, Reply, Request, Sample, Sampling, ScoreTokens
-from runner.engines.vllm import EngineSettings, VllmEngine, engine_options
+from runner.engines.vllm import VllmEngine
+from runner.engines.vllm_arguments import EngineSettings, engine_options
 from runner.rundir.folder import Folder
 from runner.system.errors import EngineError
 from runner.tasks.single_label.asking import LabelAnswer

@@ -25,7 +25,8 @@ WORK = """
     from pathlib import Path
     import psutil
     from runner.engines.protocol import ScoreTokens, Sample, Sampling
-    from runner.engines.vllm import EngineSettings, VllmEngine
+    from runner.engines.vllm import VllmEngine
+    from runner.engines.vllm_arguments import EngineSettings
 
     def is_engine(process):
         try:

@@ -14,7 +14,7 @@ import pytest
 
 from runner.commands.cli import main
 from runner.engines import vllm_config
-from runner.engines.vllm import EngineSettings, engine_options
+from runner.engines.vllm_arguments import EngineSettings, engine_options
 from runner.engines.vllm_config import Answer, Case, ask
 from runner.engines.vllm_dry_run import last_sentence
 from runner.spec import load_spec
@@ -113,10 +113,10 @@ COMPILES = """\
 import sys
 import runner.student.predict  # which has torch read its variables
 import torch
-from runner.engines import vllm as vllm_engine
+from runner.student import device
 
 if sys.argv[1:]:
-    vllm_engine._compile_nothing()
+    device.compile_nothing()
 seen = []
 torch.compile(lambda x: x + 1, backend=lambda graph, inputs: seen.append(graph) or graph.forward)(torch.ones(1))
 print(len(seen))

@@ -21,8 +21,10 @@ import pytest
 
 from runner.engines import vllm as vllm_engine
 from runner.engines.protocol import Sample, Sampling, ScoreTokens
+from runner.engines.vllm_arguments import EngineSettings
 from runner.engines.vllm_errors import Written, advice, is_fatal
-from runner.student import load
+from runner.engines.vllm_requests import RequestMaker
+from runner.student import device, load
 from runner.system.errors import EngineError
 
 SAMPLE = Sample(Sampling(temperature=0.8, top_p=1.0, top_k=20, max_tokens=8), seed=1)
@@ -160,7 +162,7 @@ def test_a_request_that_is_refused_harms_no_other(ended: list[int]) -> None:
 @pytest.mark.slow("vllm")
 @pytest.mark.parametrize("answers", [True, False])
 def test_after_an_error_the_gpu_is_asked(ended: list[int], monkeypatch: pytest.MonkeyPatch, answers: bool) -> None:
-    monkeypatch.setattr(vllm_engine, "gpu_answers", lambda: answers)
+    monkeypatch.setattr(device, "gpu_answers", lambda: answers)
     engine = Engine(in_step=RuntimeError("a kernel failed"))
     if answers:
         assert [str(one) for one in replies(engine, on_gpu=True)] == ["a kernel failed"] * 2
@@ -179,7 +181,7 @@ def test_without_its_thread_the_process_ends(
     monkeypatch.setattr(vllm_engine, "_start", lambda folder, settings: Engine())
     monkeypatch.setattr(vllm_engine._Loop, "run", broken)
     monkeypatch.setattr(vllm_engine.threading, "excepthook", lambda arguments: None)
-    engine = vllm_engine.VllmEngine(tmp_path, vllm_engine.EngineSettings(max_context=64, gpus=0, seed=0))
+    engine = vllm_engine.VllmEngine(tmp_path, EngineSettings(max_context=64, gpus=0, seed=0))
     engine._thread.join(10)
     assert ended == [vllm_engine.FATAL]
     assert "what nobody has thought of" in capfd.readouterr().err
@@ -194,8 +196,9 @@ def test_why_an_engine_of_several_processes_did_not_start_is_said(tmp_path: Path
     code = f"""
         import subprocess, sys
         from pathlib import Path
-        from runner.student import load
+        from runner.student import device, load
         from runner.engines import vllm as vllm_engine
+        from runner.engines import vllm_arguments
 
         def start(folder, settings):
             words = "(EngineCore pid=7) ERROR 11-30 10:00:00 [core.py:1] ValueError: 10 heads are not divisible by 4"
@@ -206,7 +209,7 @@ def test_why_an_engine_of_several_processes_did_not_start_is_said(tmp_path: Path
         print("RuntimeError: of before", file=sys.stderr, flush=True)
         vllm_engine._start, load.load_tokenizer = start, lambda folder: "tokenizer"
         try:
-            vllm_engine.VllmEngine(Path("."), vllm_engine.EngineSettings(max_context=64, gpus=2, seed=0))
+            vllm_engine.VllmEngine(Path("."), vllm_arguments.EngineSettings(max_context=64, gpus=2, seed=0))
         except vllm_engine.EngineError as error:
             print(error)
     """
@@ -251,7 +254,7 @@ def test_flashinfers_sampler_is_off_unless_asked_for(
     if own:
         monkeypatch.setenv("VLLM_USE_FLASHINFER_SAMPLER", own)
     with suppress(Exception):  # there is no model in this folder
-        vllm_engine._start(tmp_path, vllm_engine.EngineSettings(max_context=64, gpus=0, seed=0))
+        vllm_engine._start(tmp_path, EngineSettings(max_context=64, gpus=0, seed=0))
     assert os.environ["VLLM_USE_FLASHINFER_SAMPLER"] == (own or "0")
 
 
@@ -261,7 +264,7 @@ def test_an_engine_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(vllm_engine, "_start", start)
     with pytest.raises(EngineError, match=r"set teacher\.max_context to what the model holds"):
-        vllm_engine.VllmEngine(tmp_path, vllm_engine.EngineSettings(max_context=64, gpus=0, seed=0))
+        vllm_engine.VllmEngine(tmp_path, EngineSettings(max_context=64, gpus=0, seed=0))
 
 
 @pytest.mark.slow("vllm")
@@ -272,7 +275,7 @@ def test_a_teacher_without_gpus_takes_none_that_nobody_gave_it(monkeypatch: pyte
     cuda = SimpleNamespace(is_cpu=lambda: False, device_name="cuda")
     monkeypatch.setattr(vllm.platforms, "current_platform", cuda, raising=False)
     with pytest.raises(EngineError, match=r"gpus is 0, and the vLLM .* computes on cuda alone.*ask for gpus: 1"):
-        vllm_engine.VllmEngine(tmp_path, vllm_engine.EngineSettings(max_context=64, gpus=0, seed=0))
+        vllm_engine.VllmEngine(tmp_path, EngineSettings(max_context=64, gpus=0, seed=0))
 
 
 def test_an_engine_whose_own_process_is_gone_ends_this_one(
@@ -287,7 +290,7 @@ def test_an_engine_whose_own_process_is_gone_ends_this_one(
     monkeypatch.setattr(vllm_engine, "WATCH_SECONDS", 0.01)
     monkeypatch.setattr(vllm_engine, "_start", lambda folder, settings: Waiting())
     monkeypatch.setattr(vllm_engine.threading, "excepthook", lambda arguments: None)
-    engine = vllm_engine.VllmEngine(tmp_path, vllm_engine.EngineSettings(max_context=64, gpus=1, seed=0))
+    engine = vllm_engine.VllmEngine(tmp_path, EngineSettings(max_context=64, gpus=1, seed=0))
     time.sleep(0.1)
     assert ended == []
     process.engine_dead = True
@@ -309,7 +312,7 @@ def test_an_engine_that_is_closed_is_no_dead_one(
 
     monkeypatch.setattr(vllm_engine, "WATCH_SECONDS", 0.01)
     monkeypatch.setattr(vllm_engine, "_start", lambda folder, settings: Closing())
-    vllm_engine.VllmEngine(tmp_path, vllm_engine.EngineSettings(max_context=64, gpus=1, seed=0)).close()
+    vllm_engine.VllmEngine(tmp_path, EngineSettings(max_context=64, gpus=1, seed=0)).close()
     assert process.engine_dead
     time.sleep(0.1)
     assert ended == []
@@ -326,7 +329,7 @@ def test_requests_of_a_kind_are_copies_of_the_first_with_their_own_prompt_and_se
                 Checks.checked += 1
                 return SimpleNamespace(sampling_params=parameters)
 
-    requests = vllm_engine._RequestMaker(Checks())
+    requests = RequestMaker(Checks())
     one, two = (
         requests.make(name, [1, 2, place], Sample(SAMPLE.sampling, seed=place)) for place, name in ((7, "a"), (8, "b"))
     )

@@ -23,7 +23,7 @@ from runner.cluster.node_demand import LATER, NODES
 from runner.cluster.node_types import count_placements
 from runner.cluster.resources import Resources
 from runner.engines.noop import NoopEngine
-from runner.engines.vllm import engine_options
+from runner.engines.vllm_arguments import engine_options
 from runner.kubernetes.manifest import render
 from runner.kubernetes.options import RenderOptions
 from runner.observe.progress import Progress

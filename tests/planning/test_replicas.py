@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.engines.vllm import engine_options
+from runner.engines.vllm_arguments import engine_options
 from runner.planning.replicas import worth_starting
 from runner.spec import load_spec
 from runner.teacher.budget import Spent, seconds_left

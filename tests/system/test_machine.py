@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from runner.cluster import worker
-from runner.engines.vllm import EngineSettings, engine_options
+from runner.engines.vllm_arguments import EngineSettings, engine_options
 from runner.student.device import device
 from runner.system import doctor, machine
 from runner.system.errors import ModelError

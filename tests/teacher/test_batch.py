@@ -10,7 +10,7 @@ import pytest
 
 from runner.engines.noop import NoopTokenizer
 from runner.engines.protocol import Reply, Sampling, ScoreTokens
-from runner.engines.vllm import EngineSettings
+from runner.engines.vllm_arguments import EngineSettings
 from runner.rundir.folder import Folder
 from runner.tasks.single_label.asking import LabelAnswer
 from runner.teacher import batch as batches

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pytest
 
 from runner import models
-from runner.engines.endpoint import _reply
+from runner.engines.endpoint_requests import reply_of
 from runner.engines.protocol import Reply, Sample, Sampling, ScoreTokens
-from runner.engines.vllm import EngineSettings
+from runner.engines.vllm_arguments import EngineSettings
 from runner.models import folder
 from runner.observe.progress import Progress
 from runner.planning.plan import make_plan
@@ -177,7 +177,7 @@ def test_09_no_label_is_made_of_nothing() -> None:
     def say(root: dict[int, float], inner: dict[int, float]) -> list[float]:
         talk = Distribution([7], trie)
         for ask in talk.begin():
-            talk.on_reply(ask, Reply(logprobs=inner if ask.vote else root))
+            talk.onreply_of(ask, Reply(logprobs=inner if ask.vote else root))
         found: list[float] = talk.records[0]["label_probabilities"]
         return found
 
@@ -189,7 +189,7 @@ def test_09_no_label_is_made_of_nothing() -> None:
 def test_09_what_a_server_sends_for_nan_and_infinity() -> None:
     def send(value: Any) -> float:
         answer = {"choices": [{"text": "x", "logprobs": {"top_logprobs": [{"token_id:5": value}]}}]}
-        return _reply(ScoreTokens((5,)), answer).logprobs[5]
+        return reply_of(ScoreTokens((5,)), answer).logprobs[5]
 
     assert math.isnan(send(None)) and math.isnan(send(math.nan))
     assert send(-9999.0) == -math.inf and send(-3) == -3.0
@@ -198,7 +198,7 @@ def test_09_what_a_server_sends_for_nan_and_infinity() -> None:
             send(wrong)
     for answer in ({"text": None}, {"text": 3}):
         with pytest.raises(TypeError):
-            _reply(Sample(Sampling(0.0, 1.0, 0, 8), 0), {"choices": [answer], "usage": {"completion_tokens": 2}})
+            reply_of(Sample(Sampling(0.0, 1.0, 0, 8), 0), {"choices": [answer], "usage": {"completion_tokens": 2}})
 
 
 @pytest.mark.parametrize("calibration", ["content-free", "batch", "none"])
@@ -420,7 +420,7 @@ def test_25_parts_of_a_branch_make_one_distribution() -> None:
     assert [len(ask.request.tokens) for ask in asks if isinstance(ask.request, ScoreTokens)] == [128, 128, 44]
     for ask in asks:
         assert isinstance(ask.request, ScoreTokens)
-        talk.on_reply(ask, Reply(tokens=1, logprobs={token: math.log(token) for token in ask.request.tokens}))
+        talk.onreply_of(ask, Reply(tokens=1, logprobs={token: math.log(token) for token in ask.request.tokens}))
     total = sum(range(1, 301))
     assert talk.records[0]["label_probabilities"] == pytest.approx([n / total for n in range(1, 301)])
     assert talk.records[0]["output_tokens"] == 3

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from runner.engines.protocol import Sampling
-from runner.engines.vllm import EngineSettings
+from runner.engines.vllm_arguments import EngineSettings
 from runner.rundir.folder import Folder
 from runner.system.errors import EngineError
 from runner.tasks.single_label.asking import LabelAnswer

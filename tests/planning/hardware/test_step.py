@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runner.engines.vllm import EngineSettings
+from runner.engines.vllm_arguments import EngineSettings
 from runner.engines.vllm_config import Case, ask
 from runner.planning.hardware.accelerators import accelerators
 from runner.planning.hardware.memory import largest_step

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from runner import models
-from runner.engines.vllm import BLOCK_TOKENS
+from runner.engines.vllm_arguments import BLOCK_TOKENS
 from runner.models import ModelFacts
 from runner.planning.hardware.accelerators import GIB, accelerators
 from runner.planning.hardware.memory import FEW_SEQUENCES
