@@ -19,7 +19,9 @@ from typing import Any, BinaryIO
 from runner.data import tables
 from runner.data.class_labels import names_in_parquet
 from runner.data.file_kinds import BUFFER, READABLE, decoded_lines, stored_as, unpacked, without_packing
+from runner.data.json_rows import json_rows, jsonl_rows
 from runner.data.tables import ColumnError, Row, Wanted
+from runner.data.workbook import xlsx_rows
 from runner.rundir.filesystem import file_system
 from runner.system.errors import DataError, first_line
 
@@ -244,12 +246,12 @@ def _rows(handle: BinaryIO, name: str, kind: str, source: Source, wanted: Wanted
     if kind == "parquet":
         return tables.parquet_rows(handle, name, wanted)
     if kind == "xlsx":
-        return tables.xlsx_rows(handle, name, wanted)
+        return xlsx_rows(handle, name, wanted)
     lines = decoded_lines(*unpacked(handle, name), name, source.encoding)
     if kind == "jsonl":
-        return tables.jsonl_rows(lines, name, wanted)
+        return jsonl_rows(lines, name, wanted)
     if kind == "json":
-        return tables.json_rows(lines, name, wanted)
+        return json_rows(lines, name, wanted)
     by_tabs = kind == "tsv" or without_packing(name)[0].lower().endswith(".tsv")
     return tables.csv_rows(lines, name, wanted, source.delimiter, "\t" if by_tabs else ",")
 

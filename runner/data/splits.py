@@ -48,8 +48,8 @@ def read_splits(spec: Spec) -> tuple[Split, Split, list[str]]:
 
     :raises DataError: when a file is broken, no row is left, or a test label is unknown.
     """
-    train = _read(spec, "train", spec.data.train)
-    test = _read(spec, "test", spec.data.test)
+    train = read_split(spec, "train", spec.data.train)
+    test = read_split(spec, "test", spec.data.test)
     warnings = _part(train, test, spec)
     for split in (train, test):
         if split.skipped and split.read:
@@ -86,7 +86,11 @@ def examples_of(spec: Spec) -> list[dict[str, str]]:
     return list(found.values())
 
 
-def _read(spec: Spec, name: str, source: TextSource) -> Split:
+def read_split(spec: Spec, name: str, source: TextSource) -> Split:
+    """The rows of one source with their gold values, duplicates merged.
+
+    :raises DataError: when a file cannot be read, or a cell is no value of the task.
+    """
     split = Split(name)
     label_column = source.label if isinstance(source, LabelledSource) else None
     voted = vote_columns(spec)

@@ -6,16 +6,15 @@ machine only: what lies behind a URL or on the Hub is met when it is loaded.
 
 from __future__ import annotations
 
-import difflib
 import glob
 import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 from runner.data.file_kinds import stored_as
-from runner.data.reading import ColumnError, Row, Source, files_of, read_rows
+from runner.data.preview import not_a_file, preview_rows, shown_path
+from runner.data.reading import ColumnError, Source, files_of
 from runner.economics import carbon
 from runner.planning.recorded_columns import check_recorded_columns
 from runner.spec.load import draft
@@ -28,9 +27,6 @@ from runner.system.errors import DataError, Problem, SpecError, did_you_mean
 from runner.tasks.shared.labels import find
 
 SHOWN = 5  # so many bad files, or bad rows of a file, are named; the rest is counted
-
-CORPUS_BYTES, CORPUS_ROWS = 64 << 20, 1000
-"""Of a file of the corpus that is larger, so many rows are looked at: train and test are read whole."""
 
 _OF_VOTES = (
     "data.train",
@@ -126,14 +122,14 @@ def _check_source(spec: Spec, at: KeyPath, source: TextSource, labelled: bool) -
     where = resolve_path(spec, source.path).removeprefix("file://")
     if kind is None or kind == "hub" or "://" in where:
         return
-    if (os.path.lexists(where) or not glob.has_magic(where)) and (wrong := _not_a_file(where)):
+    if (os.path.lexists(where) or not glob.has_magic(where)) and (wrong := not_a_file(where)):
         yield spec.places.problem(at, wrong)
         return
     whole = Source(where, source.format, encoding=source.encoding, delimiter=source.delimiter, by=source.text)
     try:
         found = files_of(whole)
     except DataError:
-        yield spec.places.problem(at, f"no file matches {_shown(where)!r}")
+        yield spec.places.problem(at, f"no file matches {shown_path(where)!r}")
         return
     look = _Look(spec, at, source, labelled and source.limit is None)
     bad = rows = 0
@@ -147,7 +143,9 @@ def _check_source(spec: Spec, at: KeyPath, source: TextSource, labelled: bool) -
     if bad:
         return
     if not rows:
-        these = f"{_shown(where)}: there is no row of data in " + ("this file" if len(found) == 1 else "these files")
+        these = f"{shown_path(where)}: there is no row of data in " + (
+            "this file" if len(found) == 1 else "these files"
+        )
         yield spec.places.problem(at, these)
     elif labelled and source.limit is not None:
         yield from _Look(spec, at, source, labelled).at(replace(whole, limit=source.limit))
@@ -159,15 +157,17 @@ class _Look:
     def __init__(self, spec: Spec, at: KeyPath, source: TextSource, labelled: bool) -> None:
         self._spec, self._at, self._source = spec, at, source
         self._fields = list(_needed(spec, at, source))
+        self._columns, self._structured = [column for _, column in self._fields], structured_columns(spec, at)
+        self._beginning = at[:2] == ("data", "corpus")  # it may be as large as it likes
         self._label = source.label if labelled and isinstance(source, LabelledSource) else None
         self.rows = 0
 
     def at(self, source: Source) -> Iterator[Problem]:
         """What is wrong with the file or files of ``source``."""
         self.rows, wrong = 0, _Wrong(self._spec.task.labels)
-        name, shown = source.path.rsplit("/", 1)[-1], _shown(source.path.removeprefix("file://"))
+        name, shown = source.path.rsplit("/", 1)[-1], shown_path(source.path.removeprefix("file://"))
         try:
-            for row in islice(self._read(source), self._most(source.path)):
+            for row in preview_rows(source, self._columns, self._structured, self._beginning):
                 self.rows += 1
                 if self._label is not None and row.values[self._source.text].strip():
                     wrong.look(row.place.removeprefix(f"{name}:"), row.values[self._label])
@@ -184,15 +184,6 @@ class _Look:
         if wrong.count:
             message = f"{shown}: every row needs one of task.labels; {wrong}"
             yield self._spec.places.problem((*self._at[:-1], "label"), message)
-
-    def _read(self, source: Source) -> Iterator[Row]:
-        return read_rows(source, [column for _, column in self._fields], structured_columns(self._spec, self._at))
-
-    def _most(self, path: str) -> int | None:
-        """A corpus may be as large as it likes: of a large file only the beginning is looked at."""
-        path = path.removeprefix("file://")
-        corpus = self._at[:2] == ("data", "corpus")
-        return CORPUS_ROWS if corpus and os.path.getsize(path) > CORPUS_BYTES else None
 
 
 class _Wrong:
@@ -247,29 +238,3 @@ def _needed(spec: Spec, at: KeyPath, source: TextSource) -> Iterator[tuple[KeyPa
 
 def _is_label(text: str, known: tuple[str, ...]) -> bool:
     return find(text, known) is not None
-
-
-def _not_a_file(path: str) -> str:
-    """Why ``path`` is no file that can be read; empty when it is one."""
-    shown = _shown(path)
-    try:
-        if os.path.isfile(path):
-            return ""
-        if os.path.isdir(path):
-            return f"{shown!r} is a folder: name its files, such as {os.path.join(shown, '*.csv')!r}"
-        if os.path.exists(path):
-            return f"{shown!r} is not a plain file"
-        if os.path.islink(path):
-            return f"{shown!r} is a link that leads nowhere: to {os.readlink(path)!r}"
-        names = os.listdir(os.path.dirname(path))
-    except (OSError, ValueError):
-        return f"there is no file {shown!r}"
-    close = difflib.get_close_matches(os.path.basename(path), names[:10_000], n=1)
-    hint = f" (did you mean {os.path.join(os.path.dirname(shown), close[0])!r}?)" if close else ""
-    return f"there is no file {shown!r}{hint}"
-
-
-def _shown(path: str) -> str:
-    """The path as short as it can be said: relative to where the user stands, if it lies below."""
-    relative = os.path.relpath(path)
-    return path if relative.startswith("..") else relative
