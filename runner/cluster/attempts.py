@@ -60,7 +60,7 @@ def counted(run: Folder, spec: Spec, environment: Mapping[str, str] = os.environ
 
 def _in_vain(spec: Spec) -> tuple[type[UserError], ...]:
     """The errors that another cluster would end with, too. A server that does not answer now may do so in a minute."""
-    served = any(one.teacher.endpoint is not None for one in spec.teachers())
+    served = any(each.teacher.endpoint is not None for each in spec.teachers())
     return (ModelError,) if served else (ModelError, EngineError)
 
 

@@ -63,7 +63,7 @@ def pack(spec: Spec, overrides: Sequence[str], runs_dir: str, options: Sequence[
         shutil.copyfile(path, target)
         digests[os.path.relpath(path, base)] = hashlib.sha256(path.read_bytes()).hexdigest()
     at = Path("files", base.relative_to(root), spec_name).as_posix()
-    arguments = ["run", at, "--runs-dir", runs_dir, *(f"--set={one}" for one in overrides), *options]
+    arguments = ["run", at, "--runs-dir", runs_dir, *(f"--set={override}" for override in overrides), *options]
     job = {"tutelage": __version__, "arguments": arguments, "environment": _variables(spec)}
     (folder / JOB_FILE).write_text(json.dumps(job, indent=2), encoding="utf-8")
     return fingerprint([spec.to_dict(), digests, runs_dir])

@@ -103,7 +103,7 @@ def _workers(raylet: int) -> tuple[set[int], set[int]]:
 def _last_words(logs: Path) -> str:
     """The last line that a worker wrote."""
     # What dies before Ray's core has begun in it writes where the raylet does.
-    newest = sorted(logs.glob("worker-*.err"), key=lambda one: one.stat().st_mtime, reverse=True)
+    newest = sorted(logs.glob("worker-*.err"), key=lambda log: log.stat().st_mtime, reverse=True)
     for path in (*newest, *logs.glob("raylet.err")):
         lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
         if lines:

@@ -113,9 +113,9 @@ class Jobs:
     def list(self) -> list[Job]:
         """Our jobs, the newest first."""
         with self._explained():
-            found = self._client.list_jobs()
-        ours = [one for one in found if one.submission_id and RUN in (one.metadata or {})]
-        return [_job(one) for one in sorted(ours, key=lambda one: -(one.start_time or 0))]
+            jobs = self._client.list_jobs()
+        ours = [details for details in jobs if details.submission_id and RUN in (details.metadata or {})]
+        return [_job(details) for details in sorted(ours, key=lambda details: -(details.start_time or 0))]
 
     def get(self, id_: str) -> Job:
         """The job of that id. :raises UserError: when there is none."""
@@ -174,11 +174,11 @@ class Jobs:
         :raises UserError: when it goes on all the same.
         """
         end = time.monotonic() + END_SECONDS
-        while (found := self.get(job.id)).active:
+        while (now := self.get(job.id)).active:
             if time.monotonic() > end:
                 raise UserError(f"job {job.id} goes on; look with `tutelage status {job.id}`")
             time.sleep(POLL_SECONDS)
-        return found
+        return now
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

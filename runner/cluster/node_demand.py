@@ -47,9 +47,9 @@ def of_student(spec: Spec, trains: bool) -> Demand:
     return Demand(Resources.of(asked), "student.resources", asked.workers if trains else 1)
 
 
-def of_hardware(one: Hardware) -> Demand:
+def of_hardware(machine: Hardware) -> Demand:
     """A further machine of the benchmark."""
-    return Demand(Resources.of(one), f"benchmark.hardware {one.name!r}", at_start=False)
+    return Demand(Resources.of(machine), f"benchmark.hardware {machine.name!r}", at_start=False)
 
 
 def foresee(cluster: Cluster, demands: Iterable[Demand]) -> None:

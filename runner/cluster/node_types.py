@@ -37,7 +37,7 @@ def inventory(nodes: Iterable[Mapping[str, float]]) -> str:
 
 def inventory_of_types(types: Iterable[NodeType]) -> str:
     """What could be started, for people."""
-    told = (f"{'any number of' if one.most is None else one.most} x ({described(one.resources)})" for one in types)
+    told = (f"{'any number of' if kind.most is None else kind.most} x ({described(kind.resources)})" for kind in types)
     return "; ".join(told) or "no node"
 
 

@@ -29,7 +29,9 @@ class Cloud:
 
 def _nodes(cloud: str) -> dict[str, Mapping[str, int]]:
     """The nodes of a cloud, by the kind of GPU that they have."""
-    return {name: one.clouds[cloud] for name, one in accelerators().items() if cloud in one.clouds}
+    return {
+        name: accelerator.clouds[cloud] for name, accelerator in accelerators().items() if cloud in accelerator.clouds
+    }
 
 
 CLOUDS: dict[str, Cloud] = {
@@ -67,15 +69,15 @@ def lack(cloud: Cloud, accelerator: str | None, gpus: int) -> tuple[str, str] | 
 
 def _of(cloud: Cloud, accelerator: str) -> Mapping[str, int] | None:
     """The nodes with an accelerator, by any name that it has."""
-    found = known(accelerator)
-    return cloud.nodes.get(found.name) if found else None
+    gpu = known(accelerator)
+    return cloud.nodes.get(gpu.name) if gpu else None
 
 
 def placement(cloud: Cloud, accelerator: str | None, gpus: int) -> dict[str, Any]:
     """The part of a pod that puts it on a node with ``gpus`` of ``accelerator``; None: on any node that has GPUs."""
     if not gpus:
         return {}
-    tolerations = {"tolerations": [dict(one) for one in cloud.tolerations]}
+    tolerations = {"tolerations": [dict(toleration) for toleration in cloud.tolerations]}
     if accelerator is None:
         return tolerations
     values = [value for value, most in (_of(cloud, accelerator) or {}).items() if most >= gpus]

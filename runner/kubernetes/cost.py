@@ -39,7 +39,7 @@ def _hourly_usd(spec: Spec, fixed: bool = False) -> tuple[float | None, float | 
     teacher = spec.teacher
     price = teacher.price_per_hour if teacher.engine == "vllm" else None
     student, workers = spec.benchmark.price_per_hour, spec.student.resources.workers
-    further = sum(one.price_per_hour for one in spec.benchmark.hardware)
+    further = sum(machine.price_per_hour for machine in spec.benchmark.hardware)
     return price and price * teacher.resources.replicas[0 if fixed else 1], student and student * workers, further
 
 

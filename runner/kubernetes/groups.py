@@ -49,7 +49,7 @@ def with_cpus(spec: Spec) -> Spec:
     """
     teacher, student = spec.teacher, spec.student
     mine = replace(student.resources, cpus=_cpus(student.resources.cpus, student.resources.gpus))
-    further = tuple(replace(one, cpus=_cpus(one.cpus, one.gpus)) for one in spec.benchmark.hardware)
+    further = tuple(replace(machine, cpus=_cpus(machine.cpus, machine.gpus)) for machine in spec.benchmark.hardware)
     benchmark = replace(spec.benchmark, hardware=further)
     spec = replace(spec, student=replace(student, resources=mine), benchmark=benchmark)
     if not _runs_a_teacher(spec):
@@ -76,13 +76,15 @@ def groups_of(spec: Spec, fixed: bool = False) -> tuple[Group, ...]:
     callers = 1 if runs or spec.teacher.engine != "vllm" else teacher.cpus or 1
     cpus = max(student.cpus or 1, callers)
     groups.append(_group("student", ("student", "resources"), student, cpus, student.workers))
-    for number, one in enumerate(spec.benchmark.hardware):
-        groups.append(_group(f"benchmark-{number + 1}", ("benchmark", "hardware", number), one, one.cpus or 1, 1))
+    for number, machine in enumerate(spec.benchmark.hardware):
+        groups.append(
+            _group(f"benchmark-{number + 1}", ("benchmark", "hardware", number), machine, machine.cpus or 1, 1)
+        )
     return tuple(replace(group, least=group.most) if fixed else group for group in groups)
 
 
 def _runs_a_teacher(spec: Spec) -> bool:
-    return any(one.teacher.engine == "vllm" and one.teacher.endpoint is None for one in spec.teachers())
+    return any(each.teacher.engine == "vllm" and each.teacher.endpoint is None for each in spec.teachers())
 
 
 def _cpus(asked: int | None, gpus: int) -> int:

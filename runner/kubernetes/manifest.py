@@ -59,12 +59,12 @@ def render(spec: Spec, options: RenderOptions, with_plan: bool = False) -> Rende
     """
     spec = with_cpus(spec)
     _check_nodes(spec, options)
-    found = relocate_for_pods(spec, options)
+    relocated = relocate_for_pods(spec, options)
     _check_gpus_hold_teachers(spec)
     name = kubernetes_name(spec.name)
     config_map = {
         **_object("v1", "ConfigMap", f"{name}-spec", options, _labels(name)),
-        "data": found.files,
+        "data": relocated.files,
     }
     labels = _labels(name) | ({"kueue.x-k8s.io/queue-name": options.queue} if options.queue else {})
     job = _object("ray.io/v1", "RayJob", name, options, labels)
@@ -73,8 +73,8 @@ def render(spec: Spec, options: RenderOptions, with_plan: bool = False) -> Rende
         "tutelage/cost": cost_line(spec, options),
         **({"tutelage/plan": plan_line(spec)} if with_plan else {}),
     }
-    job["spec"] = _job(found, options, name, f"{name}-spec")
-    return Rendered((config_map, job), (*_needs_by_name(options), size_line(job), *found.needs))
+    job["spec"] = _job(relocated, options, name, f"{name}-spec")
+    return Rendered((config_map, job), (*_needs_by_name(options), size_line(job), *relocated.needs))
 
 
 def _needs_by_name(options: RenderOptions) -> Iterator[str]:
@@ -113,10 +113,10 @@ def _labels(name: str) -> dict[str, str]:
     return {"app.kubernetes.io/name": "tutelage", "app.kubernetes.io/instance": name}
 
 
-def _job(found: RelocatedSpec, options: RenderOptions, name: str, config_map: str) -> dict[str, Any]:
+def _job(relocated: RelocatedSpec, options: RenderOptions, name: str, config_map: str) -> dict[str, Any]:
     run_options = f"--address auto --wait {NODE_SECONDS} --runs-dir {options.runs_dir}"
     scales = _scales(options)
-    groups = groups_of(found.spec, fixed=not scales)
+    groups = groups_of(relocated.spec, fixed=not scales)
     with_gpus = any(group.gpus for group in groups)
     return {
         # A fixed path: nothing of the spec gets near the shell that reads this line.

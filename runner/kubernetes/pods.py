@@ -170,7 +170,7 @@ def _pod(
             "securityContext": _POD_SECURITY,
             "containers": [container],
             "volumes": volumes,
-            "tolerations": [dict(one) for one in _LOST_NODE],
+            "tolerations": [dict(toleration) for toleration in _LOST_NODE],
         },
     }
 

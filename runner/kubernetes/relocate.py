@@ -62,7 +62,7 @@ def relocate_for_pods(spec: Spec, options: RenderOptions) -> RelocatedSpec:
         ),
         task=replace(task, examples=places.pool(task.pool) if task.pool else task.examples),
         evaluate=replace(
-            evaluate, compare={name: places.annotator(name, one) for name, one in evaluate.compare.items()}
+            evaluate, compare={name: places.annotator(name, annotator) for name, annotator in evaluate.compare.items()}
         ),
     )
     needs, problems = _models(spec)
@@ -80,7 +80,7 @@ def relocate_for_pods(spec: Spec, options: RenderOptions) -> RelocatedSpec:
             f"{spec.source}: {size:,} bytes with its price table, and a ConfigMap holds {MOST_BYTES:,}: "
             "put long examples into a file (task.examples.from)"
         )
-    servers = [one.teacher.endpoint for one in spec.teachers() if one.teacher.endpoint]
+    servers = [each.teacher.endpoint for each in spec.teachers() if each.teacher.endpoint]
     needs += [f"{server}: the teacher's server, within what the network lets the pods reach" for server in servers]
     return RelocatedSpec(moved, files, (*dict.fromkeys(places.needs), *needs))
 
@@ -101,8 +101,8 @@ class _Places:
     def pool(self, pool: ExamplePool) -> ExamplePool:
         return replace(pool, from_=self._place(("task", "examples", "from"), pool.from_))
 
-    def annotator(self, name: str, one: Annotator) -> Annotator:
-        return replace(one, path=self._place(("evaluate", "compare", name, "path"), one.path))
+    def annotator(self, name: str, annotator: Annotator) -> Annotator:
+        return replace(annotator, path=self._place(("evaluate", "compare", name, "path"), annotator.path))
 
     def _place(self, at: KeyPath, path: str, form: str = "auto") -> str:
         if stored_as(path, form) == "hub":

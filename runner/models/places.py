@@ -18,10 +18,10 @@ def check_writable(models: Iterable[tuple[str, str | None]]) -> None:
     :raises ModelError: when a model is not here yet, and may not be kept where it belongs.
     """
     for reference, revision in models:
-        found = _to_write(reference, revision)
-        if found is None:
+        target = _to_write(reference, revision)
+        if target is None:
             continue
-        place, variable = found
+        place, variable = target
         if said := refusal(place):
             raise ModelError(f"{reference} would be kept in {place}: {said}. Or set {variable} to a folder of yours")
 

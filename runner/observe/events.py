@@ -73,12 +73,12 @@ def numbers(summary: Mapping[str, Any]) -> dict[str, float]:
 
 def read_events(run: Folder) -> list[dict[str, Any]]:
     """All events of a run folder in their order; a line that a kill or a full disk cut off is left out."""
-    found = []
+    events = []
     for name in _names(run):
         for line in run.read(name).splitlines():
             with contextlib.suppress(ValueError):
-                found.append(json.loads(line))
-    return [one for one in found if isinstance(one, dict)]
+                events.append(json.loads(line))
+    return [entry for entry in events if isinstance(entry, dict)]
 
 
 def _names(run: Folder) -> list[str]:
@@ -94,16 +94,16 @@ class EventLog:
 
     def __init__(self, run: Folder) -> None:
         try:
-            self.attempt = 1 + sum(one.get("event") == "run_started" for one in read_events(run))
+            self.attempt = 1 + sum(entry.get("event") == "run_started" for entry in read_events(run))
             self._lock = threading.Lock()
             self._sink: _Sink = _Appended(run.local / NAME) if run.local is not None else _Rewritten(run)
         except OSError as error:
             why = error.strerror or first_line(error)
             raise UserError(f"{run.path(NAME)}: events cannot be kept there ({why}); move it away") from error
 
-    def write(self, one: Mapping[str, Any]) -> None:
+    def write(self, entry: Mapping[str, Any]) -> None:
         """Add a line; from any thread."""
-        line = json.dumps(one).encode() + b"\n"
+        line = json.dumps(entry).encode() + b"\n"
         with self._lock:
             self._sink.write(line)
 

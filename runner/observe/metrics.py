@@ -29,10 +29,10 @@ def reason_of(failure: str) -> str:
 
 def count_failures(cluster: Cluster, stage: str, failures: Iterable[str]) -> Counter[str]:
     """Count rows without an answer, each given by its reason in words; how many there are by reason."""
-    found = Counter(map(reason_of, failures))
-    for reason, count in found.items():
+    counts = Counter(map(reason_of, failures))
+    for reason, count in counts.items():
         cluster.count("tutelage_rows_failed_total", count, stage=stage, reason=reason)
-    return found
+    return counts
 
 
 class Meter:

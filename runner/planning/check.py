@@ -26,15 +26,15 @@ def check_models(spec: Spec, elsewhere: bool = False) -> None:
     """
     if reason := student_problem(spec):
         raise ModelError(reason)
-    for one in spec.teachers():
-        if one.teacher.engine != "recorded" and (reason := _prompt_too_long(one)):
+    for each in spec.teachers():
+        if each.teacher.engine != "recorded" and (reason := _prompt_too_long(each)):
             raise EngineError(reason)
-        if elsewhere and not one.teacher.resources.gpus:
+        if elsewhere and not each.teacher.resources.gpus:
             continue
         if not elsewhere:
-            one = _with_gpus_here(one)
-        if one.teacher.engine == "vllm" and one.teacher.endpoint is None:
-            problems = teacher_memory(one, models.describe(one.teacher.model, one.teacher.revision, one.base))[1]
+            each = _with_gpus_here(each)
+        if each.teacher.engine == "vllm" and each.teacher.endpoint is None:
+            problems = teacher_memory(each, models.describe(each.teacher.model, each.teacher.revision, each.base))[1]
             if problems:
                 raise EngineError("; ".join(problems))
 

@@ -49,11 +49,11 @@ def estimate_line(plan: Plan) -> str:
     """The plan's times and costs in one line."""
     parts = []
     for name, part in (("teacher", plan.teacher), ("student", plan.student), ("apply", plan.apply)):
-        for one in (part, *part.get("also", [])) if part else ():
-            if one.get("hours") is not None:
-                said = _with_replicas(one) if name == "teacher" else ""
-                said += f" ({one['basis']}){_after_start(one)}{_cost(one)}"
-                parts.append(f"{name} about {clock(one['hours'] * 3600)}{said}")
+        for estimate in (part, *part.get("also", [])) if part else ():
+            if estimate.get("hours") is not None:
+                said = _with_replicas(estimate) if name == "teacher" else ""
+                said += f" ({estimate['basis']}){_after_start(estimate)}{_cost(estimate)}"
+                parts.append(f"{name} about {clock(estimate['hours'] * 3600)}{said}")
     return "; ".join(parts)
 
 

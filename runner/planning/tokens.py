@@ -48,7 +48,7 @@ class PromptTokens:
 def prompt_tokens(spec: Spec, texts: Sequence[str]) -> PromptTokens:
     """The tokens of the teacher's prompts about ``texts``, of which a sample is looked at."""
     task, shown = shown_task(spec)
-    turns, all_turns = (prompt.messages(one, "") for one in (task, shown))
+    turns, all_turns = (prompt.messages(version, "") for version in (task, shown))
     count = _counter(spec)
     sample = [text[:20_000] for text in texts[:: max(1, len(texts) // SAMPLE)]]
     counted = f"with the model's tokenizer on {len(sample)} rows" if count else "from characters"
@@ -115,7 +115,7 @@ def shown_task(spec: Spec) -> tuple[prompt.Task, prompt.Task]:
     task, pool = request.prompt_task(spec), spec.task.pool
     if pool is None:
         return task, task
-    first = [prompt.Example(**one) for one in examples_of(spec)[: pool.k]]
+    first = [prompt.Example(**example) for example in examples_of(spec)[: pool.k]]
     return task, replace(task, examples=tuple(first))
 
 

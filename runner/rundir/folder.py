@@ -81,8 +81,8 @@ class Folder:
         fs, root = self._fs()
         if not fs.exists(root):
             return []
-        found = (posixpath.basename(str(path)) for path in fs.ls(root, detail=False))
-        return sorted(name for name in found if name.endswith(suffix) and not name.startswith("."))
+        names = (posixpath.basename(str(path)) for path in fs.ls(root, detail=False))
+        return sorted(name for name in names if name.endswith(suffix) and not name.startswith("."))
 
     def read(self, name: str) -> bytes:
         """The bytes of a file."""
@@ -164,7 +164,7 @@ class Folder:
         if not fs.exists(root):
             return []
         return sorted(
-            posixpath.basename(str(one["name"])) for one in fs.ls(root, detail=True) if one["type"] == "directory"
+            posixpath.basename(str(entry["name"])) for entry in fs.ls(root, detail=True) if entry["type"] == "directory"
         )
 
     def remove(self, name: str) -> None:

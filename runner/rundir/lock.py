@@ -41,8 +41,8 @@ def locked(folder: Folder, say: Say = lambda _: None, patient: bool = False) -> 
 
     ``patient``: wait for another run to end, as a second attempt does for the first that is still dying.
 
-    :raises BusyError: when another run is at work in it. A killed run holds nothing: the system lets
-        go of a local lock, and another one is stale when nobody has kept it fresh for a minute, which is waited for.
+    :raises BusyError: when another run is using it. A killed run holds nothing: the system releases
+        a local lock, and a lock file is stale when nobody has renewed it for a minute, which is waited for.
     """
     end = time.monotonic() + (PATIENCE * STALE_LOCK_SECONDS if patient else 0.0)
     local = folder.local
@@ -79,7 +79,7 @@ def _take_from_the_system(handle: IO[str], folder: Path, say: Say, end: float) -
         except OSError as error:
             raise UserError(
                 f"{folder}: its file system cannot lock files ({error.strerror}), so that two runs could write here at "
-                "once; keep the runs elsewhere (--runs-dir)"
+                "once; put the runs elsewhere (--runs-dir)"
             ) from error
         if time.monotonic() >= end:
             raise _busy(str(folder), owner)
@@ -105,18 +105,18 @@ def _by_a_file(folder: Folder, say: Say, end: float) -> Iterator[None]:
 
 
 class _RenewedLock:
-    """A file that its owner renews. Whoever could not renew it for a while has lost it, and is told to stop."""
+    """A lock file that its owner renews. An owner that could not renew it for a while has lost it, and is stopped."""
 
     def __init__(self, folder: Folder) -> None:
         self.id = uuid.uuid4().hex
         self._folder = folder
         self._lost: BusyError | None = None
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._keep_beating, daemon=True)
+        self._thread = threading.Thread(target=self._renew_regularly, daemon=True)
 
     def take(self) -> None:
         """:raises BusyError: when another takes it in the same moment."""
-        self._beat(new=True)
+        self._renew(new=True)
         # Not every object store has an exclusive create: there the last writer wins, and the others see it and leave.
         time.sleep(0.2)
         held = _held(self._folder)
@@ -125,7 +125,7 @@ class _RenewedLock:
         self._thread.start()
 
     def release(self) -> None:
-        """Remove it, if it still is ours."""
+        """Remove it, if it is still this run's."""
         self._closing.set()
         self._thread.join()
         let_go(self._folder, self.id)
@@ -135,32 +135,32 @@ class _RenewedLock:
         if self._lost is not None:
             raise self._lost
 
-    def _beat(self, new: bool = False) -> None:
-        told = json.dumps({"id": self.id, "owner": _owner(), "beat": time.time()}).encode()
+    def _renew(self, new: bool = False) -> None:
+        content = json.dumps({"id": self.id, "owner": _owner(), "beat": time.time()}).encode()
         fs, root = self._folder._fs()
         with explained(self._folder.path(LOCK)), contextlib.suppress(FileExistsError):
             fs.makedirs(root, exist_ok=True)
             if self._folder.local is None:
-                fs.pipe_file(posixpath.join(root, LOCK), told, mode="create" if new else "overwrite")
+                fs.pipe_file(posixpath.join(root, LOCK), content, mode="create" if new else "overwrite")
                 return
             # fsspec's own "create" looks first and writes then; and a file that stays the same one is what the other
             # machines of a share see at once.
             with open(posixpath.join(root, LOCK), "xb" if new else "wb") as file:
-                file.write(told)
+                file.write(content)
 
-    def _keep_beating(self) -> None:
+    def _renew_regularly(self) -> None:
         while not self._closing.wait(STALE_LOCK_SECONDS / 4):
             with contextlib.suppress(OSError, UserError):  # one beat lost must not let the lock go stale
                 held = _held(self._folder)
                 if held is not None and held["id"] != self.id:
                     self._lost = BusyError(
-                        f"{self._folder.url}: this run could not keep its lock fresh (a machine that slept or stood "
-                        f"still, a network that was away), and another took the folder over ({held['owner']}); this "
-                        "one stops. What was finished is kept, the other goes on from there"
+                        f"{self._folder.url}: this run could not renew its lock (the machine slept or stalled, or "
+                        f"the network was down), and another took the folder over ({held['owner']}); this one stops. "
+                        "What was finished is kept, the other goes on from there"
                     )
                     signals.interrupt(self._lost)
                     return
-                self._beat()
+                self._renew()
 
 
 def let_go(folder: Folder, id_: str) -> None:
@@ -172,19 +172,19 @@ def let_go(folder: Folder, id_: str) -> None:
 
 
 def _held(folder: Folder) -> dict[str, Any] | None:
-    """Who holds a folder by a file; None: nobody does. What is no lock, or half of one, is held by somebody unknown."""
+    """The content of a folder's lock file; None where there is none. A broken one is held by somebody unknown."""
     for pause in (*REREAD_SECONDS, 0.0):
         try:
-            found = json.loads(folder.read(LOCK))
-            if isinstance(found, dict) and {"id", "owner"} <= found.keys():
-                return found
+            lock = json.loads(folder.read(LOCK))
+            if isinstance(lock, dict) and {"id", "owner"} <= lock.keys():
+                return lock
         except FileNotFoundError:
             return None
         except ValueError:
             pass
         except PermissionError as error:
             raise UserError(
-                f"{folder.path(LOCK)}: may not be read, so that nobody knows whether another run is at work"
+                f"{folder.path(LOCK)}: may not be read, so it is unknown whether another run is using the folder"
             ) from error
         except OSError as error:
             if error.errno != errno.ESTALE:  # on NFS: the file was another one when it was opened
@@ -207,16 +207,16 @@ def _left_over(folder: Folder, say: Say, end: float) -> dict[str, Any] | None:
     since, told = time.monotonic(), False
     while time.monotonic() < since + STALE_LOCK_SECONDS:
         time.sleep(STALE_LOCK_SECONDS / 60)
-        found = _held(folder)
-        if found is None:
+        now = _held(folder)
+        if now is None:
             return None
-        if found == held:
+        if now == held:
             continue
         if time.monotonic() >= end:
-            raise _busy(folder.url, found["owner"])
+            raise _busy(folder.url, now["owner"])
         if not told:
-            say(_waits(folder.url, found["owner"], end))
-        held, since, told = found, time.monotonic(), True
+            say(_waits(folder.url, now["owner"], end))
+        held, since, told = now, time.monotonic(), True
     return held
 
 
@@ -226,12 +226,12 @@ def _owner() -> str:
 
 def _waits(url: str, owner: str, end: float) -> str:
     left = max(0.0, end - time.monotonic())
-    return f"{url}: another run{_named(owner)} is at work in this folder: waiting up to {left:.0f} s for it to end"
+    return f"{url}: another run{_named(owner)} is using this folder: waiting up to {left:.0f} s for it to end"
 
 
 def _busy(url: str, owner: str) -> BusyError:
     return BusyError(
-        f"{url}: another run is at work in this folder{_named(owner)}; wait for it, stop it, or choose another place"
+        f"{url}: another run is using this folder{_named(owner)}; wait for it, stop it, or choose another place"
     )
 
 

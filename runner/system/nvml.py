@@ -39,19 +39,19 @@ def gpus() -> list[Gpu]:
         count = ctypes.c_uint()
         if nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)):
             return []
-        found = [_gpu(nvml, index) for index in range(count.value)]
-    return _visible(found)
+        installed = [_gpu(nvml, index) for index in range(count.value)]
+    return _visible(installed)
 
 
-def _visible(found: list[Gpu]) -> list[Gpu]:
+def _visible(installed: list[Gpu]) -> list[Gpu]:
     """Those that ``CUDA_VISIBLE_DEVICES`` names; of names that are no numbers as many as Ray counts, from the first."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is None:
-        return found
+        return installed
     names = [] if named in ("", "NoDevFiles") else named.split(",")
-    if all(name.strip().isdigit() and int(name) < len(found) for name in names):
-        return [found[int(name)] for name in names][: len(found)]
-    return found[: len(names)]
+    if all(name.strip().isdigit() and int(name) < len(installed) for name in names):
+        return [installed[int(name)] for name in names][: len(installed)]
+    return installed[: len(names)]
 
 
 def first() -> Gpu | None:

@@ -325,7 +325,7 @@ def test_two_runs_in_one_folder(job: Any, run: Any) -> None:
     with lock.locked(job.run):
         status, err = run()
     assert status == 1
-    assert f"another run is at work in this folder (process {os.getpid()} on " in err
+    assert f"another run is using this folder (process {os.getpid()} on " in err
 
 
 @pytest.fixture

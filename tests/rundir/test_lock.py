@@ -77,7 +77,7 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 @pytest.mark.slow("subprocess")
 def test_the_second_run_is_refused_and_told_who_is_first(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     folder = Folder(str(tmp_path / "run"))
-    message = f"another run is at work in this folder .process {holder.pid} on .*wait for it, stop it, or"
+    message = f"another run is using this folder .process {holder.pid} on .*wait for it, stop it, or"
     for _ in range(2):  # being refused must not take the first one's name away
         with pytest.raises(BusyError, match=message), locked(folder):
             pytest.fail("two runs in one folder")
@@ -211,7 +211,7 @@ def test_the_system_is_not_asked_for_the_lock_of_a_share(share: Folder, monkeypa
 def test_of_two_that_start_at_once_on_a_share_one_has_it(share: Folder) -> None:
     with locked(share):
         before = share.read(".lock")
-        lock._RenewedLock(share)._beat(new=True)
+        lock._RenewedLock(share)._renew(new=True)
         assert share.read(".lock") == before, "a new lock does not write over one that is there"
 
 

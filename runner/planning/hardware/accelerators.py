@@ -62,19 +62,19 @@ def known(name: str | None) -> Accelerator | None:
     """The kind of that name, or one that is also called so; None where nothing is known of it."""
     if name is None:
         return None
-    found = accelerators().get(name)
-    return found or next((one for one in accelerators().values() if name in one.aliases), None)
+    accelerator = accelerators().get(name)
+    return accelerator or next((each for each in accelerators().values() if name in each.aliases), None)
 
 
 def of_product(product: str) -> Accelerator | None:
     """The kind of a GPU that NVML gives that name; None where nothing is known of it."""
-    return next((one for one in accelerators().values() if product in one.products), None)
+    return next((each for each in accelerators().values() if product in each.products), None)
 
 
 def ray_name(name: str) -> str:
     """The name by which Ray knows nodes with that accelerator."""
-    found = known(name)
-    return found.ray if found else name
+    accelerator = known(name)
+    return accelerator.ray if accelerator else name
 
 
 def least_bytes(name: str | None) -> int:
@@ -82,11 +82,15 @@ def least_bytes(name: str | None) -> int:
 
     Only for those that Ray does not tell apart, and a little less than the table has: firmware takes some.
     """
-    found = known(name)
-    if found is None:
+    accelerator = known(name)
+    if accelerator is None:
         return 0
-    smaller = [one for one in accelerators().values() if one.ray == found.ray and one.nvml_bytes < found.nvml_bytes]
-    return int(0.95 * found.nvml_bytes) if smaller else 0
+    smaller = [
+        each
+        for each in accelerators().values()
+        if each.ray == accelerator.ray and each.nvml_bytes < accelerator.nvml_bytes
+    ]
+    return int(0.95 * accelerator.nvml_bytes) if smaller else 0
 
 
 def supported() -> str:
@@ -145,16 +149,16 @@ def _spellings() -> Mapping[str, str]:
     return found
 
 
-def _own_names(one: Accelerator) -> Iterable[str]:
-    return (one.name, *one.aliases)
+def _own_names(accelerator: Accelerator) -> Iterable[str]:
+    return (accelerator.name, *accelerator.aliases)
 
 
-def _product_names(one: Accelerator) -> Iterable[str]:
-    return one.products
+def _product_names(accelerator: Accelerator) -> Iterable[str]:
+    return accelerator.products
 
 
-def _label_names(one: Accelerator) -> Iterable[str]:
-    return (label for cloud in ("gke", "plain") for label in one.clouds.get(cloud, ()))
+def _label_names(accelerator: Accelerator) -> Iterable[str]:
+    return (label for cloud in ("gke", "plain") for label in accelerator.clouds.get(cloud, ()))
 
 
 def _begins(name: str, start: str) -> bool:

@@ -63,11 +63,11 @@ def meta_parts(folder: Path, config: Mapping[str, Any]) -> Counter[Part]:
 
     :raises UnknownArchitectureError: as ``meta_model``, or for a matrix of which it is not known how vLLM divides it.
     """
-    found: Counter[Part] = Counter()
+    counted: Counter[Part] = Counter()
     for name, parameter in meta_model(folder).named_parameters():
         for part, count in _parts(name, tuple(parameter.shape), config):
-            found[part] += count
-    return found
+            counted[part] += count
+    return counted
 
 
 def _parts(name: str, shape: tuple[int, ...], config: Mapping[str, Any]) -> Iterator[tuple[Part, int]]:

@@ -136,20 +136,20 @@ def _undivided(asked: Asked, facts: ModelFacts) -> Verdict:
     return Verdict(f"{arithmetic}; its KV cache is not counted, for it has no config.json here")
 
 
-def _arithmetic(asked: Asked, found: Fit) -> str:
+def _arithmetic(asked: Asked, fit: Fit) -> str:
     gpu, share = asked.gpu, utilisation(asked.options)
-    quantised = f" ({found.layout.name})" if found.layout.name else ""
-    left = f"; {found.room / GIB:.1f} GiB are left for the KV cache" if found.room > 0 else ""
+    quantised = f" ({fit.layout.name})" if fit.layout.name else ""
+    left = f"; {fit.room / GIB:.1f} GiB are left for the KV cache" if fit.room > 0 else ""
     return (
-        f"weights {found.weight_bytes / GIB:.1f} GiB{quantised} and about {found.reserve / GIB:.1f} GiB to work with, "
+        f"weights {fit.weight_bytes / GIB:.1f} GiB{quantised} and about {fit.reserve / GIB:.1f} GiB to work with, "
         f"on each of {asked.gpus} x {gpu.name}, where vLLM takes {share:.0%} of {gpu.memory_bytes / GIB:.1f} GiB: "
-        f"{found.budget / GIB:.1f} GiB{left}"
+        f"{fit.budget / GIB:.1f} GiB{left}"
     )
 
 
-def _wrong_dtype(asked: Asked, found: Fit) -> list[str]:
+def _wrong_dtype(asked: Asked, fit: Fit) -> list[str]:
     """vLLM asks this in its worker alone, after the model's configuration is loaded (``check_if_supports_dtype``)."""
-    if found.dtype == "bfloat16" and not asked.gpu.bf16:
+    if fit.dtype == "bfloat16" and not asked.gpu.bf16:
         return [
             f"teacher.engine_options.dtype: {asked.gpu.name} does not compute in bfloat16 (compute capability "
             f"{'.'.join(map(str, asked.gpu.capability))}, 8.0 is needed): leave it out, or set float16"

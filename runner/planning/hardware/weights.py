@@ -29,17 +29,17 @@ def parts_of(config: Mapping[str, Any], folder: Path | None) -> Counter[Part]:
     if folder is None:
         raise UnknownArchitectureError(f"model_type {config.get('model_type')!r} is not known here")
     note = _note(config)
-    if (found := _read(note)) is not None:
-        return found
+    if (counted := _read(note)) is not None:
+        return counted
     from runner.planning.hardware.meta import meta_parts  # imports torch and transformers
 
     try:
-        found = meta_parts(folder, config)
+        counted = meta_parts(folder, config)
     except ModuleNotFoundError as error:  # as on the head of a cluster, which computes nothing
         what = f"model_type {config.get('model_type')!r}"
         raise UnknownArchitectureError(f"{what} is not known here, where there is no {error.name}") from error
-    remember(note, [{"part": asdict(part), "count": count} for part, count in found.items()])
-    return found
+    remember(note, [{"part": asdict(part), "count": count} for part, count in counted.items()])
+    return counted
 
 
 def _note(config: Mapping[str, Any]) -> Path:
