@@ -482,7 +482,7 @@ def test_21_what_validate_accepts_run_reads_and_the_reverse(reading_spec: Path, 
     override = f"data.test.path={name}"
     found = reading_problems(override)
     try:
-        splits._read(load_spec("spec.yaml", [override]), "test", load_spec("spec.yaml", [override]).data.test)
+        splits.read_split(load_spec("spec.yaml", [override]), "test", load_spec("spec.yaml", [override]).data.test)
         rows = sum(1 for _ in read_rows(Source(str(Path(name).absolute())), ["text", "label"]))
         refused = "" if rows else "no row"
     except DataError as error:

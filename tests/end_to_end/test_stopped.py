@@ -483,9 +483,9 @@ def test_24_lines_of_two_threads_are_whole(tmp_path: Path) -> None:
 def test_24_a_lost_row_is_an_error_without_asserts_too(job: Any) -> None:
     code = (
         "import sys\nfrom runner.spec import load_spec\nfrom runner.data import splits\n"
-        "read = splits._read\n"
+        "read = splits.read_split\n"
         "def lossy(*given):\n    split = read(*given)\n    split.rows.popitem()\n    return split\n"
-        "splits._read = lossy\n"
+        "splits.read_split = lossy\n"
         "try:\n    splits.read_splits(load_spec(sys.argv[1]))\nexcept RuntimeError as error:\n    print(error)\n"
     )
     done = process_python("-O", "-c", code, str(job.path), cwd=job.root)

@@ -714,9 +714,9 @@ def test_24_lines_of_two_threads_are_whole(tmp_path: Path) -> None:
 @pytest.mark.slow("subprocess")
 def test_24_a_lost_row_is_an_error_under_python_o_too(job: Any) -> None:
     code = (
-        "import sys; from runner.spec import load_spec; from runner.data import splits; read = splits._read\n"
+        "import sys; from runner.spec import load_spec; from runner.data import splits; read = splits.read_split\n"
         "def lossy(*given):\n    split = read(*given); split.rows.popitem(); return split\n"
-        "splits._read = lossy; splits.read_splits(load_spec(sys.argv[1]))\n"
+        "splits.read_split = lossy; splits.read_splits(load_spec(sys.argv[1]))\n"
     )
     done = python("-O", "-c", code, str(job.path), cwd=job.root)
     assert "RuntimeError: a row of data.train was lost" in done.stderr
