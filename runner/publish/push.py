@@ -40,6 +40,7 @@ from runner.spec import load_spec
 from runner.system.errors import DataError, SpecError, UserError
 from runner.system.paths import absolute
 from runner.system.sanitize import has_secret
+from runner.tasks.kinds import kind_of
 
 HUB = "hf:"
 MARKER = "tutelage.json"
@@ -158,7 +159,8 @@ def _write_data(run: Folder, found: Run, target: Path) -> int:
         raise DataError(f"{run.url}: the labelled texts are gone ({path}); run the spec again, or push without --data")
     votes = run.read_table(path)
     labelled = votes.filter(pc.and_(pc.equal(votes["split"], "train"), pc.is_valid(votes["label"])))
-    table: pa.Table = labelled.select(["id", "text", "label", "probabilities"])
+    answer = [field.name for field in kind_of(found.info["spec"]).scoring.ANSWER]
+    table: pa.Table = labelled.select(["id", "text", *answer])
     (target / DATA_FILE).parent.mkdir(parents=True)
     pq.write_table(table, target / DATA_FILE)
     (target / "README.md").write_text(data_card(found, summarise(found)), encoding="utf-8")

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from runner.report.quality import SIGNIFICANT
-from runner.report.text import NOTHING, interval, number, percent, probability
+from runner.report.text import NOTHING, WRITERS, interval, number, written
+from runner.tasks.kinds import kind_of
 
-_FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
-    "accuracy": ("accuracy", percent),
-    "macro_f1": ("macro F1", "{:.3f}".format),
-    "texts_per_second": ("texts per second", number),
-    "latency_ms": ("latency, ms", number),
-}
+_SPEED = {"texts_per_second": "texts per second", "latency_ms": "latency, ms"}
 
 
 @dataclass(frozen=True)
@@ -23,37 +17,29 @@ class Other:
 
     name: str
     rows: int
-    accuracy: str
+    primary: str
     interval: str
-    macro_f1: str
+    scores: dict[str, Any]
     student: str
     paired: str
 
 
 def others(report: dict[str, Any]) -> list[Other]:
     """Everybody whose labels were recorded, each with the student's accuracy on exactly the same rows."""
+    task = kind_of(report["spec"])
+    primary = task.showing.FIGURES[0]
     return [
         Other(
             name=name,
-            rows=found["rows"],
-            accuracy=percent(found["annotator"]["accuracy"]),
-            interval=interval(*found["annotator"]["ci95"]["accuracy"]),
-            macro_f1=f"{found['annotator']['macro_f1']:.3f}",
-            student=percent(found["student"]["accuracy"]),
-            paired=_against(found["mcnemar"]["student"]),
+            rows=other["rows"],
+            primary=written(primary, other["annotator"]),
+            interval=interval(*other["annotator"]["ci95"][primary.name]),
+            scores=other["annotator"],
+            student=written(primary, other["student"]),
+            paired=task.showing.beside(other[task.scoring.PAIRED]["student"]),
         )
-        for name, found in (report["evaluate"].get("others") or {}).items()
+        for name, other in (report["evaluate"].get("others") or {}).items()
     ]
-
-
-def _against(test: dict[str, Any]) -> str:
-    """McNemar's test of another (a) and the student (b), in a few words."""
-    if not test["only_a_right"] + test["only_b_right"]:
-        return "the same texts right"
-    if test["p"] >= SIGNIFICANT:
-        return f"no significant difference ({probability(test['p'])})"
-    better = "the student" if test["only_b_right"] > test["only_a_right"] else "it"
-    return f"{better} is better ({probability(test['p'])})"
 
 
 @dataclass(frozen=True)
@@ -70,9 +56,13 @@ class Published:
 
 def published(report: dict[str, Any]) -> list[Published]:
     """What others published beside what was measured here."""
+    figures = {
+        figure.name: (figure.words, WRITERS[figure.format]) for figure in kind_of(report["spec"]).showing.FIGURES
+    }
+    figures |= {name: (words, number) for name, words in _SPEED.items()}
     lines = []
     for line in report.get("published") or []:
-        words, write = _FIGURES[line["figure"]]
+        words, write = figures[line["figure"]]
         here = NOTHING if line["here"] is None else write(line["here"])
         beside = "the same" if line["beside"] == line["name"] else line["beside"] or ""
         beside += f", {line['rows']:,} texts" if beside and line.get("rows") else ""

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from runner.system.errors import DataError
+from runner.tasks.kinds import kind_of
+from runner.tasks.protocol import ShownRow
 
 STAGES = ("load", "label", "vote", "train", "evaluate", "benchmark")
 """The stages whose files the report reads."""
 
 OPTIONAL = {"export", "apply"}
 """Stages that a run has where its spec asks for them."""
-
-SHOWN = 10
-"""Rows in each list of rows."""
 
 # A text as the stages quote it, with repr.
 _QUOTED = re.compile(r"""(?<!\w)(['"])(?:\\.|(?!\1).)*\1""")
@@ -34,27 +30,10 @@ Exists = Callable[[str], bool]
 
 
 @dataclass(frozen=True)
-class Row:
-    """One row worth a look.
-
-    ``given`` is the label it got (None: the teacher abstained, for ``reason``), ``chances`` are (label,
-    probability) pairs, the likeliest first, and ``figure`` is what the list is sorted by.
-    """
-
-    text: str
-    given: str | None
-    chances: list[tuple[str, float]]
-    figure: float
-    reason: str | None = None
-    truth: str | None = None
-    teacher: str | None = None
-
-
-@dataclass(frozen=True)
 class Run:
     """A finished run: ``run.json``, the stages' summaries by name, two files, and the rows worth a look.
 
-    ``places`` are the stages' folders by name; ``given`` counts the teacher's labels on train rows, None where it
+    ``places`` are the stages' folders by name; ``given`` counts the teacher's values on train rows, None where it
     abstained, and is empty where the votes are not there.
     """
 
@@ -63,9 +42,9 @@ class Run:
     evaluation: dict[str, Any]
     benchmark: dict[str, Any]
     places: dict[str, str] = field(default_factory=dict)
-    given: dict[str | None, int] = field(default_factory=dict)
-    doubtful: list[Row] = field(default_factory=list)
-    mistaken: list[Row] = field(default_factory=list)
+    given: dict[Any, int] = field(default_factory=dict)
+    doubtful: list[ShownRow] = field(default_factory=list)
+    mistaken: list[ShownRow] = field(default_factory=list)
 
 
 def gather(read: Read, exists: Exists) -> Run:
@@ -83,18 +62,19 @@ def gather(read: Read, exists: Exists) -> Run:
     summaries = {name: _json(read, f"{places[name]}/done.json").get("summary") or {} for name in STAGES}
     for name in OPTIONAL & places.keys():
         summaries[name] = _json(read, f"{places[name]}/done.json").get("summary") or {}
-    labels = list(info["spec"]["task"]["labels"])
+    showing = kind_of(info["spec"]).showing
     votes = _table(read, exists, f"{places['vote']}/votes.parquet")
     train = None if votes is None else votes.filter(pc.equal(votes["split"], "train"))
+    predictions = _table(read, exists, f"{places['evaluate']}/predictions.parquet")
     return Run(
         info=info,
         summaries=summaries,
         evaluation=_json(read, f"{places['evaluate']}/evaluate.json"),
         benchmark=_json(read, f"{places['benchmark']}/benchmark.json"),
         places=places,
-        given={} if train is None else dict(Counter(train["label"].to_pylist())),
-        doubtful=_doubtful(train, labels),
-        mistaken=_mistaken(_table(read, exists, f"{places['evaluate']}/predictions.parquet"), labels),
+        given={} if train is None else showing.given(train),
+        doubtful=[] if train is None else showing.doubtful(info["spec"], train),
+        mistaken=[] if predictions is None else showing.mistaken(info["spec"], predictions),
     )
 
 
@@ -132,60 +112,3 @@ def _table(read: Read, exists: Exists, path: str) -> pa.Table | None:
         return pq.read_table(pa.BufferReader(read(path)))
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(f"{path}: broken: {error}") from error
-
-
-def _matrix(column: pa.ChunkedArray, width: int) -> NDArray[np.float64]:
-    """A column of lists as rows by ``width``; NaN where there is none, or one of another length."""
-    chances = np.full((len(column), width), np.nan)
-    fits = pc.fill_null(pc.equal(pc.list_value_length(column), width), False).to_numpy(zero_copy_only=False)
-    lists = column.filter(pa.array(fits))
-    chances[fits] = pc.list_flatten(lists).to_numpy(zero_copy_only=False).reshape(-1, width)
-    return chances
-
-
-def _doubtful(votes: pa.Table | None, labels: Sequence[str]) -> list[Row]:
-    """The train rows on which the teacher's two likeliest labels lie closest together."""
-    if votes is None:
-        return []
-    chances = _matrix(votes["probabilities"], len(labels))
-    top = np.sort(chances, axis=1)
-    margin = top[:, -1] - top[:, -2]
-    order = [int(k) for k in np.argsort(margin, kind="stable")[:SHOWN] if np.isfinite(margin[k])]
-    return [
-        Row(
-            text=row["text"] or "",
-            given=row["label"],
-            chances=_ranked(labels, chances[k]),
-            figure=float(margin[k]),
-            reason=row.get("reason"),
-        )
-        for k, row in zip(order, votes.take(pa.array(order, pa.int64())).to_pylist(), strict=True)
-    ]
-
-
-def _mistaken(predictions: pa.Table | None, labels: Sequence[str]) -> list[Row]:
-    """The test rows on which the student is wrong and most sure of it."""
-    if predictions is None:
-        return []
-    wrong = pc.fill_null(pc.not_equal(predictions["label"], predictions["student_label"]), False)
-    predictions = predictions.filter(wrong)
-    chances = _matrix(predictions["student_probabilities"], len(labels))
-    places = {label: k for k, label in enumerate(labels)}
-    given = [places.get(label, 0) for label in predictions["student_label"].to_pylist()]
-    confidence = chances[np.arange(len(given)), given]
-    order = [int(k) for k in np.argsort(-confidence, kind="stable")[:SHOWN] if np.isfinite(confidence[k])]
-    return [
-        Row(
-            text=row["text"] or "",
-            given=row["student_label"],
-            chances=_ranked(labels, chances[k]),
-            figure=float(confidence[k]),
-            truth=row["label"],
-            teacher=row.get("teacher_label"),
-        )
-        for k, row in zip(order, predictions.take(pa.array(order, pa.int64())).to_pylist(), strict=True)
-    ]
-
-
-def _ranked(labels: Sequence[str], chances: NDArray[np.float64]) -> list[tuple[str, float]]:
-    return [(labels[int(k)], float(chances[k])) for k in np.argsort(-chances, kind="stable")]

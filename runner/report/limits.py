@@ -6,18 +6,16 @@ from typing import Any
 
 from runner.report import economics
 from runner.report.speed import busy, device
-from runner.report.text import flat, money, number, percent
+from runner.report.text import money, number, percent
 from runner.student.vocabulary import Unknown
-from runner.tasks.shared.labels import listed
-
-FEW_ROWS = 30
-"""A class with fewer test rows than this gets a warning: one row moves its recall by 3 points or more."""
+from runner.tasks.kinds import kind_of
 
 
 def limits(report: dict[str, Any]) -> list[str]:
     """What these figures do not say."""
     scores, speed = report["evaluate"], report["benchmark"]["student"]
-    low, high = scores["student"]["ci95"]["accuracy"]
+    task = kind_of(report["spec"])
+    low, high = scores["student"]["ci95"][task.scoring.PRIMARY]
     said = [
         f"The interval is about {100 * (high - low):.0f} points wide: that is how much the choice of these "
         f"{scores['rows']:,} test texts matters. It says nothing of other seeds, or of texts of another kind "
@@ -25,16 +23,7 @@ def limits(report: dict[str, Any]) -> list[str]:
         "The experts' labels are taken as the truth. Where the experts err or could disagree, so does every "
         "figure here.",
     ]
-    rare = [
-        f"{label} ({row['support']})"
-        for label, row in scores["student"]["per_class"].items()
-        if row["support"] < FEW_ROWS
-    ]
-    if rare:
-        said.append(
-            f"Some classes have fewer than {FEW_ROWS} test texts, and their own figures are rough: "
-            f"{flat(listed(rare))}."
-        )
+    said += task.showing.limits(scores)
     export = report.get("export") or {}
     chose = export.get("asked") == "auto" and not any("judged" in one for one in export["runtimes"])
     measured = (

@@ -12,16 +12,17 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from runner.report import classes, economics, plots, speed, text
+from runner.report import economics, plots, speed, text
 from runner.report.comparisons import others, published
 from runner.report.gather import Run
 from runner.report.limits import limits
 from runner.report.removed import removed
-from runner.report.result_table import lines, models
+from runner.report.result_table import Line, lines, models
 from runner.report.templates import environment
 from runner.report.training import training
 from runner.report.verdict import verdict
 from runner.system.sanitize import clean
+from runner.tasks.kinds import kind_of
 
 LONGEST_SPEC = 200_000
 
@@ -37,19 +38,22 @@ def render(report: dict[str, Any], run: Run) -> str:
         "seconds": text.seconds,
         "moment": text.moment,
     }
-    return environment("runner.report", _finalize, filters).get_template("template.html").render(_values(report, run))
+    made = environment("runner.report", _finalize, filters)
+    return made.get_template(kind_of(report["spec"]).showing.PAGE).render(_values(report, run))
 
 
 def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
     teacher, student = models(report)
-    labels = report["evaluate"]["labels"]
+    task = kind_of(report["spec"])
+    primary, (words, note, *wins) = task.showing.FIGURES[0], task.showing.pair(report["evaluate"])
     return {
         **_costs(report),
+        **task.showing.page(report),
+        "primary": primary,
+        "primary_written": text.written(primary, report["evaluate"]["student"]),
+        "paired": Line(words, wins[0], wins[1], Markup(note)),
         "voted": _voted(report["spec"].get("teacher") or {}),
         "busy": speed.busy(report["benchmark"]["student"]),
-        # Where a matrix has names but no numbers.
-        "confused": classes.confused(report["evaluate"]) if plots.NUMBERED < len(labels) <= classes.MANY else [],
-        "unnamed": plots.NAMED < len(labels) <= classes.MANY,
         "report": report,
         "scores": report["evaluate"],
         "label": report["label"],
@@ -69,8 +73,6 @@ def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
         "limits": limits(report),
         "training": training(report["train"]),
         "plots": {name: Markup(svg) for name, svg in plots.all_plots(report).items()},
-        "by_class": classes.in_tables(report["evaluate"]),
-        "left_out": classes.left_out(report["evaluate"]),
         "doubtful": run.doubtful,
         "mistaken": run.mistaken,
         "longest": run.summaries["label"].get("longest") or [],

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from runner.observe.tables import cells, pad
 from runner.report.comparisons import others
 from runner.report.speed import busy
-from runner.report.text import NOTHING, cut, flat, interval, money, number, percent
+from runner.report.text import NOTHING, cut, flat, money, number, written
 from runner.report.verdict import paired
+from runner.tasks.kinds import kind_of
 
 
 @dataclass(frozen=True)
@@ -28,18 +28,13 @@ def lines(report: dict[str, Any]) -> list[Line]:
     scores = report["evaluate"]
     speed, price = report["benchmark"]["student"], report["benchmark"]["teacher"]
 
-    def both(what: str, say: Callable[[dict[str, Any]], str], note: str = "") -> Line:
-        return Line(what, say(scores["teacher"]), say(scores["student"]), note)
-
     latency = speed.get("latency_ms") or {}
     costs = price.get("usd_per_million"), speed.get("usd_per_million")
     return [
-        both("accuracy", lambda s: percent(s["accuracy"])),
-        both("95 % interval", lambda s: interval(*s["ci95"]["accuracy"])),
-        both("macro F1", lambda s: f"{s['macro_f1']:.3f}"),
-        both("balanced accuracy", lambda s: percent(s["balanced_accuracy"])),
-        both("calibration error (ECE)", lambda s: percent(s.get("ece")), "0 is best"),
-        both("abstained", lambda s: f"{s.get('abstained', 0):,}", "counted as wrong"),
+        *(
+            Line(figure.words, written(figure, scores["teacher"]), written(figure, scores["student"]), figure.note)
+            for figure in kind_of(report["spec"]).showing.FIGURES
+        ),
         Line("texts per second", number(price.get("rows_per_second")), number(speed.get("texts_per_second"))),
         Line(
             "latency p50 / p95",
@@ -58,7 +53,7 @@ def models(report: dict[str, Any]) -> tuple[str, str]:
 
 
 def result_table(report: dict[str, Any]) -> str:
-    """The result as an aligned table for a terminal: teacher against student, and McNemar's test in words."""
+    """The result as an aligned table for a terminal: teacher against student, and the paired test in words."""
     teacher, student = (cut(name, 34) for name in models(report))
     head = [("", "teacher", "student"), ("", teacher, student)]
     rows = head + [(line.what, line.teacher, line.student) for line in lines(report)]
@@ -68,7 +63,7 @@ def result_table(report: dict[str, Any]) -> str:
         f"{pad(a, widths[0])}  {pad(b, widths[1], right=True)}  {pad(c, widths[2], right=True)}" for a, b, c in rows
     )
     compared = [
-        f"{flat(cut(other.name, 60))}: {other.accuracy} ({other.interval}) on {other.rows:,} of them, "
+        f"{flat(cut(other.name, 60))}: {other.primary} ({other.interval}) on {other.rows:,} of them, "
         f"the student {other.student} there; {other.paired}"
         for other in others(report)
     ]

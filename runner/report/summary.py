@@ -6,9 +6,10 @@ from collections import Counter
 from typing import Any
 
 from runner.report.gather import Run
-from runner.report.quality import quality
 from runner.report.text import plain
 from runner.spec.model import FIGURES, SCORES
+from runner.tasks.kinds import kind_of
+from runner.tasks.protocol import TaskKind
 
 VERSION = 1
 
@@ -18,7 +19,7 @@ WARNING_STAGES = ("load", "label", "vote", "train", "export", "evaluate", "apply
 
 def summarise(run: Run) -> dict[str, Any]:
     """The report as JSON-able values: counts in rows, times in seconds, shares from 0 to 1, money in USD."""
-    info, summaries = run.info, run.summaries
+    info, summaries, task = run.info, run.summaries, kind_of(run.info["spec"])
     stages = [{key: stage.get(key) for key in ("name", "fingerprint", "seconds", "cached")} for stage in info["stages"]]
     report: dict[str, Any] = plain(
         {
@@ -29,9 +30,9 @@ def summarise(run: Run) -> dict[str, Any]:
             "started": info.get("started"),
             "finished": info.get("finished"),
             "rows": _rows(summaries["load"]),
-            "label": _label(summaries["label"], summaries["vote"]),
+            "label": _label(summaries["label"], summaries["vote"], task),
             "train": summaries["train"],
-            "evaluate": _evaluate(run.evaluation),
+            "evaluate": run.evaluation | task.showing.summary(run.evaluation),
             "benchmark": _benchmark(run),
             "published": _published(run),
             "export": summaries.get("export"),
@@ -57,7 +58,7 @@ def _rows(load: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _label(label: dict[str, Any], vote: dict[str, Any]) -> dict[str, Any]:
+def _label(label: dict[str, Any], vote: dict[str, Any], task: TaskKind) -> dict[str, Any]:
     optional = ("seconds", "elapsed", "rows_per_second", "generated", "reused", "prompt_tokens", "output_tokens")
     return {
         "rows": label["rows"],
@@ -70,7 +71,7 @@ def _label(label: dict[str, Any], vote: dict[str, Any]) -> dict[str, Any]:
         "model": label.get("model"),
         "calibration": vote.get("calibration"),
         "mean_agreement": vote.get("mean_agreement"),
-        "class_shares": vote.get("class_shares") or {},
+        **task.showing.labelled(vote),
         "teachers": vote.get("teachers"),
     }
 
@@ -80,7 +81,7 @@ def _benchmark(run: Run) -> dict[str, Any]:
     found = run.benchmark.get("economics")
     if not found:
         return run.benchmark
-    judged = quality(run.evaluation)
+    judged = kind_of(run.info["spec"]).showing.quality(run.evaluation)
     teacher, *apis = found["rows"]
     teacher = teacher | {"student_is": judged}
     if judged == "worse" and teacher["outcome"] == "pays":
@@ -113,13 +114,7 @@ def _figures(run: Run, who: str | None) -> dict[str, Any]:
     scores, speed = scores or {}, run.benchmark.get(who) or {}
     return {
         "rows": scores.get("rows"),
-        "accuracy": scores.get("accuracy"),
-        "macro_f1": scores.get("macro_f1"),
+        **{name: scores.get(name) for name in SCORES},
         "texts_per_second": speed.get("texts_per_second", speed.get("rows_per_second")),
         "latency_ms": (speed.get("latency_ms") or {}).get("p50"),
     }
-
-
-def _evaluate(evaluation: dict[str, Any]) -> dict[str, Any]:
-    mcnemar = evaluation.get("mcnemar") or {}
-    return {**evaluation, "mcnemar_p": mcnemar.get("p")}

@@ -7,11 +7,12 @@ code point, so that it can neither spoil a page nor speak to a terminal. Escapin
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 from runner.system.sanitize import clean, one_way
+from runner.tasks.protocol import Figure
 
 LONGEST = 300
 """Characters of a data text that are shown."""
@@ -106,3 +107,20 @@ def moment(iso: str | None) -> str:
     except ValueError:
         return iso
     return f"{when:%Y-%m-%d %H:%M} {when.tzname() or ''}".strip()
+
+
+WRITERS: dict[str, Callable[[Any], str]] = {
+    "percent": percent,
+    "interval": lambda ends: interval(*ends),
+    "decimal": "{:.3f}".format,
+    "count": lambda count: f"{count or 0:,}",
+}
+"""How a figure of a task is written, by its format."""
+
+
+def written(figure: Figure, scores: Mapping[str, Any]) -> str:
+    """A figure of a system's scores, as it is shown."""
+    value: Any = scores
+    for step in figure.name.split("."):
+        value = (value or {}).get(step)
+    return WRITERS[figure.format](value)

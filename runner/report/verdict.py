@@ -6,61 +6,29 @@ no break-even between the two is stated. Reads ``report.json`` alone.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from runner.report import economics
-from runner.report.quality import quality
-from runner.report.text import interval, money, number, percent, probability
-
-_ONE_SIDED_95 = 1.645
+from runner.report.text import money, number
+from runner.tasks.kinds import kind_of
 
 
 def verdict(report: dict[str, Any]) -> str:
-    """Two to four sentences: both accuracies, the student against its teacher, and against the cheapest API."""
-    student, teacher = report["evaluate"]["student"], report["evaluate"]["teacher"]
-    low, high = student["ci95"]["accuracy"]
-    said = (
-        f"The student is right on {percent(student['accuracy'])} of {student['rows']:,} expert-labelled "
-        f"texts (95 % interval {interval(low, high)}), its teacher on {percent(teacher['accuracy'])}."
-    )
-    return " ".join([said, _against_teacher(report), *_against_api(report)])
+    """Two to four sentences: how good both are, the student against its teacher, and against the cheapest API."""
+    opening = kind_of(report["spec"]).showing.opening(report["evaluate"])
+    return " ".join([opening, _against_teacher(report), *_against_api(report)])
 
 
 def paired(report: dict[str, Any]) -> str:
-    """McNemar's test in words."""
-    return f"{_paired(report)}."
-
-
-def worse_by_at_most(test: dict[str, Any]) -> float:
-    """By how much the student's accuracy lies below its teacher's at most, with 95 % confidence (one-sided).
-
-    The adjusted Wald interval for paired proportions of Agresti and Min (2005): half a text is added to each cell.
-    """
-    rows: float = test["rows"] + 2
-    teacher, student = float(test["only_a_right"]) + 0.5, float(test["only_b_right"]) + 0.5
-    difference = (student - teacher) / rows
-    error = math.sqrt(max(0.0, (teacher + student) / rows - difference**2) / rows)
-    return max(0.0, _ONE_SIDED_95 * error - difference)
-
-
-def _paired(report: dict[str, Any]) -> str:
-    test = report["evaluate"]["mcnemar"]
-    found, p = quality(report["evaluate"]), probability(test["p"])
-    if found == "same":
-        return "Both are right and wrong on exactly the same texts"
-    if found == "not-shown":
-        most = worse_by_at_most(test)
-        most_said = f"; with 95 % confidence the student is at most {100 * most:.1f} points worse" if most else ""
-        return f"The difference is not statistically significant (McNemar {p}{most_said})"
-    better = {"better": "student", "worse": "teacher"}[found]
-    return f"The {better} is better, and that is statistically significant (McNemar {p})"
+    """The paired test in words."""
+    return f"{kind_of(report['spec']).showing.compared(report['evaluate'])}."
 
 
 def _against_teacher(report: dict[str, Any]) -> str:
     """Quality and cost against the teacher, in one sentence."""
     student, teacher = (report["benchmark"][who].get("usd_per_million") for who in ("student", "teacher"))
-    found, said = quality(report["evaluate"]), _paired(report)
+    showing = kind_of(report["spec"]).showing
+    found, said = showing.quality(report["evaluate"]), showing.compared(report["evaluate"])
     if student is None:
         return f"{said}."
     if teacher is None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 from runner.spec import Spec
 from runner.tasks.protocol import TaskKind
@@ -17,3 +18,8 @@ TASKS: dict[str, TaskKind] = {kind.NAME: kind for kind in (cast(TaskKind, single
 def task_of(spec: Spec) -> TaskKind:
     """The kind of the spec's task."""
     return TASKS[spec.task.type]
+
+
+def kind_of(spec: Mapping[str, Any]) -> TaskKind:
+    """The kind of task of a spec as ``run.json`` has it; that of earlier versions names none."""
+    return TASKS[(spec.get("task") or {}).get("type") or single_label.NAME]

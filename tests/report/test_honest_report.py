@@ -18,9 +18,10 @@ from runner.report.build import show  # noqa: E402
 from runner.report.gather import gather  # noqa: E402
 from runner.report.result_table import result_table  # noqa: E402
 from runner.report.summary import summarise  # noqa: E402
-from runner.report.verdict import verdict, worse_by_at_most  # noqa: E402
+from runner.report.verdict import verdict  # noqa: E402
 from runner.spec.prices import SHIPPED, load_prices  # noqa: E402
 from runner.student import timing  # noqa: E402
+from runner.tasks.single_label.wording import worse_by_at_most  # noqa: E402
 
 _found = importlib.util.spec_from_file_location("report_conftest", Path(__file__).with_name("conftest.py"))
 _report_conftest = importlib.util.module_from_spec(_found)

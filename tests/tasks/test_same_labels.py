@@ -424,7 +424,7 @@ def test_25_a_thousand_labels_are_loaded_and_counted_without_long_lines(job: Any
 
 @pytest.mark.slow("long")
 def test_25_a_thousand_labels_are_scored_and_shown_by_their_worst_pairs() -> None:
-    from runner.report import classes, plots
+    from runner.tasks.single_label import plots, tables
 
     rng = np.random.default_rng(0)
     truth = [MANY[k] for k in rng.integers(0, 1000, 3000)]
@@ -435,14 +435,14 @@ def test_25_a_thousand_labels_are_scored_and_shown_by_their_worst_pairs() -> Non
     assert score["confused"] == [[MANY[7], MANY[3], truth.count(MANY[7])]]
     low, high = score["ci95"]["accuracy"]
     assert low <= score["accuracy"] <= high
-    assert classes.given(score, MANY)[3] == truth.count(MANY[7]) + truth.count(MANY[3])
+    assert plots.counts_given(score, MANY)[3] == truth.count(MANY[7]) + truth.count(MANY[3])
     drawn = plots.confusion("student", MANY, score)
     assert time.process_time() - start < 20
     assert "intent 7 taken for intent 3" in drawn and len(drawn) < 100_000
     scores = {"labels": MANY, "student": score, "teacher": score}
     shares = plots.shares({"evaluate": scores, "label": {"class_shares": dict.fromkeys(MANY, 0.001)}})
     assert len(shares) < 200_000
-    assert classes.in_tables(scores)[0] == MANY[7] and len(classes.in_tables(scores)) == classes.MANY
+    assert tables.in_tables(scores)[0] == MANY[7] and len(tables.in_tables(scores)) == tables.MANY
 
 
 def test_25_fifty_labels_keep_their_matrix_and_its_intervals() -> None:

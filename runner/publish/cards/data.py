@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from runner.publish.cards import teacher
 from runner.publish.cards.markdown import card
 from runner.publish.cards.model import hub_data
-from runner.report import classes
 from runner.report.gather import Run
 from runner.report.removed import removed
 from runner.report.text import flat, interval
+from runner.tasks.kinds import kind_of
 
 FILE = "data/train.parquet"
 
@@ -20,16 +19,13 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 
 def data_card(run: Run, report: dict[str, Any]) -> str:
     """The card as Markdown. Only the train texts that the teacher gave a label belong to the data set."""
-    labels = report["evaluate"]["labels"]
-    support = report["evaluate"]["teacher"]["per_class"]
+    showing = kind_of(report["spec"]).showing
     values = {
         "report": report,
         "label": report["label"],
         "rows": _rows(run),
         "abstained": run.given.get(None, 0),
-        "counts": [(label, run.given.get(label, 0), support[label]["support"]) for label in _counted(run, labels)],
-        "uncounted": max(0, len(labels) - classes.MANY),
-        "labels": labels,
+        **showing.data_card(report, run.given),
         "recorded": teacher.all_recorded(run),
         "scores": report["evaluate"],
         "interval": interval,
@@ -41,14 +37,7 @@ def data_card(run: Run, report: dict[str, Any]) -> str:
         "hub_data": hub_data(run),
         "file": FILE,
     }
-    return card(_front_matter(run, report), "data.md.jinja", values)
-
-
-def _counted(run: Run, labels: Sequence[str]) -> Sequence[str]:
-    """The labels in the table of counts: all, or of many the most frequent."""
-    if len(labels) <= classes.MANY:
-        return labels
-    return sorted(labels, key=lambda label: -run.given.get(label, 0))[: classes.MANY]
+    return card(_front_matter(run, report), showing.DATA_CARD, values)
 
 
 def _rows(run: Run) -> int:
@@ -62,7 +51,7 @@ def _front_matter(run: Run, report: dict[str, Any]) -> Any:
     return DatasetCardData(
         license="unknown",
         annotations_creators=["found" if teacher.all_recorded(run) else "machine-generated"],
-        task_categories=["text-classification"],
+        task_categories=[kind_of(report["spec"]).showing.PIPELINE_TAG],
         size_categories=[next((name for most, name in _SIZES if rows < most), "1M<n<10M")],
         source_datasets=[flat(f"extended|{source}")] if source else None,
         pretty_name=flat(str(report["name"])),

@@ -10,13 +10,13 @@ from markupsafe import Markup
 
 from runner.publish.cards import teacher
 from runner.publish.cards.markdown import block, card
-from runner.report import classes
 from runner.report.gather import Run
 from runner.report.limits import limits, original
 from runner.report.removed import removed
 from runner.report.result_table import lines
 from runner.report.text import flat, interval
 from runner.report.verdict import verdict
+from runner.tasks.kinds import kind_of
 
 # The licences that the Hub knows by these names; any other is `other`, with its own name beside it.
 HUB_LICENCES = frozenset(
@@ -44,17 +44,15 @@ def model_card(run: Run, report: dict[str, Any], load_from: str, where: str | No
 
     ``load_from`` is what ``transformers`` is to load: a name on the Hub, or a folder; that is seen from ``where``.
     """
-    licence = base_licence(run)
+    licence, showing = base_licence(run), kind_of(report["spec"]).showing
     values = {
         "report": report,
         "scores": report["evaluate"],
-        "by_class": classes.in_tables(report["evaluate"]),
-        "left_out": classes.left_out(report["evaluate"]),
-        "most": classes.MANY,
+        **showing.model_card(report),
         "train": report["train"],
         "label": report["label"],
         "instructions": run.info["spec"]["task"].get("instructions") or "",
-        "load": Markup(loading(load_from)),
+        "load": Markup(loading(load_from, showing.PIPELINE_TAG)),
         "where": where,
         "recorded": teacher.all_recorded(run),
         "max_length": (run.info["spec"].get("student") or {}).get("max_length"),
@@ -73,14 +71,14 @@ def model_card(run: Run, report: dict[str, Any], load_from: str, where: str | No
         "runtime": (report.get("export") or {}).get("runtime") if original(report) else None,
         "unknown": teacher.UNKNOWN,
     }
-    return card(_front_matter(run, report, licence), "model.md.jinja", values)
+    return card(_front_matter(run, report, licence), showing.MODEL_CARD, values)
 
 
-def loading(load_from: str) -> str:
+def loading(load_from: str, pipeline_tag: str) -> str:
     """The code that loads the student and asks it about two texts; it prints a label with its score for each."""
     return block(
         "from transformers import pipeline\n\n"
-        f'classify = pipeline("text-classification", model={json.dumps(load_from)}, truncation=True)\n'
+        f'classify = pipeline("{pipeline_tag}", model={json.dumps(load_from)}, truncation=True)\n'
         'for answer in classify(["A text of yours.", "Another one."]):\n'
         '    print(answer["label"], round(answer["score"], 3))',
         "python",
@@ -110,15 +108,16 @@ def _front_matter(run: Run, report: dict[str, Any], licence: str | None) -> Any:
 
     # On one line each: YAML reads some exotic line ends otherwise than it writes them.
     name = flat(str(report["name"]))
+    showing = kind_of(report["spec"]).showing
     base, data = (one and flat(one) for one in (base_model(run), hub_data(run)))
     return ModelCardData(
         **_licence(licence),
         library_name="transformers",
-        pipeline_tag="text-classification",
+        pipeline_tag=showing.PIPELINE_TAG,
         base_model=base,
         base_model_relation="finetune" if base else None,
         datasets=[data] if data else None,
-        metrics=["accuracy", "f1"],
+        metrics=[metric for _, metric, _, _ in showing.HUB_RESULTS],
         tags=["tutelage", "distillation"],
         model_name=name,
         eval_results=_results(report, name),
@@ -141,14 +140,11 @@ def _results(report: dict[str, Any], name: str) -> list[Any]:
 
     # What the card's files give; of an export's figures only accuracy was measured for them as well.
     student = original(report) or report["evaluate"]["student"]
-    wanted = (
-        ("accuracy", "accuracy", "Accuracy", None),
-        ("macro_f1", "f1", "Macro F1", {"average": "macro"}),
-    )
+    showing = kind_of(report["spec"]).showing
     return [
         EvalResult(
-            task_type="text-classification",
-            task_name="Text classification",
+            task_type=showing.PIPELINE_TAG,
+            task_name=showing.TASK_NAME,
             dataset_type=name,
             dataset_name=f"{name}, test texts labelled by experts",
             dataset_split="test",
@@ -157,6 +153,6 @@ def _results(report: dict[str, Any], name: str) -> list[Any]:
             metric_value=round(student[figure], 4),
             metric_args=arguments,
         )
-        for figure, kind, shown, arguments in wanted
+        for figure, kind, shown, arguments in showing.HUB_RESULTS
         if student.get(figure) is not None
     ]

@@ -1,9 +1,9 @@
 """The kind of task whose value is one of the labels: its modules are the faces of ``runner/tasks/protocol.py``."""
 
 from runner.tasks.protocol import Learner
-from runner.tasks.single_label import asking, gold, judging, predictions, scoring, targets
+from runner.tasks.single_label import asking, gold, judging, predictions, scoring, showing, targets
 
-__all__ = ["NAME", "asking", "gold", "judging", "learner", "predictions", "scoring", "targets"]
+__all__ = ["NAME", "asking", "gold", "judging", "learner", "predictions", "scoring", "showing", "targets"]
 
 NAME = "single-label"
 

@@ -1,0 +1,89 @@
+"""Figures, tables, plots and words about labels, for the report and the cards."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from runner.tasks.protocol import Figure
+from runner.tasks.single_label.tables import MANY, NAMED, NUMBERED, confused, doubtful, in_tables, left_out, mistaken
+from runner.tasks.single_label.wording import beside, compared, limits, opening, pair, quality
+
+__all__ = ["beside", "compared", "doubtful", "limits", "mistaken", "opening", "pair", "quality"]
+
+FIGURES = (
+    Figure("accuracy", "accuracy", "percent"),
+    Figure("ci95.accuracy", "95 % interval", "interval"),
+    Figure("macro_f1", "macro F1", "decimal"),
+    Figure("balanced_accuracy", "balanced accuracy", "percent"),
+    Figure("ece", "calibration error (ECE)", "percent", "0 is best"),
+    Figure("abstained", "abstained", "count", "counted as wrong"),
+)
+
+PAGE = "single_label/report.html"
+MODEL_CARD = "single_label/model.md.jinja"
+DATA_CARD = "single_label/data.md.jinja"
+
+PIPELINE_TAG = "text-classification"
+TASK_NAME = "Text classification"
+HUB_RESULTS = (
+    ("accuracy", "accuracy", "Accuracy", None),
+    ("macro_f1", "f1", "Macro F1", {"average": "macro"}),
+)
+"""Of each figure in the Hub's result table: its name here, the Hub's metric, how it is shown, and its arguments."""
+
+
+def summary(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """The p-value of McNemar's test, for a reader that looks for nothing else."""
+    return {"mcnemar_p": (evaluation.get("mcnemar") or {}).get("p")}
+
+
+def labelled(vote: Mapping[str, Any]) -> dict[str, Any]:
+    """The share of the teacher's labels that each class has."""
+    return {"class_shares": vote.get("class_shares") or {}}
+
+
+def given(votes: pa.Table) -> dict[str | None, int]:
+    """How often each label was given; None: an abstention."""
+    return dict(Counter(votes["label"].to_pylist()))
+
+
+def plots(report: Mapping[str, Any]) -> dict[str, str]:
+    """Confusion of teacher and student, reliability and class shares, as SVG."""
+    from runner.tasks.single_label.plots import all_plots  # matplotlib takes a second to load
+
+    return all_plots(report)
+
+
+def page(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables by class and of confusions; ``unnamed``: the matrix has no names on its axes."""
+    scores = report["evaluate"]
+    labels = len(scores["labels"])
+    return {
+        # Where a matrix has names but no numbers.
+        "confused": confused(scores) if NUMBERED < labels <= MANY else [],
+        "unnamed": NAMED < labels <= MANY,
+        "by_class": in_tables(scores),
+        "left_out": left_out(scores),
+    }
+
+
+def model_card(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The table by class, and how many labels are listed."""
+    scores = report["evaluate"]
+    return {"by_class": in_tables(scores), "left_out": left_out(scores), "most": MANY}
+
+
+def data_card(report: Mapping[str, Any], given: Mapping[str | None, int]) -> dict[str, Any]:
+    """How often each label was given, by the teacher and by experts; of many labels the most frequent."""
+    scores = report["evaluate"]
+    labels, support = scores["labels"], scores["teacher"]["per_class"]
+    counted = labels if len(labels) <= MANY else sorted(labels, key=lambda label: -given.get(label, 0))[:MANY]
+    return {
+        "labels": labels,
+        "counts": [(label, given.get(label, 0), support[label]["support"]) for label in counted],
+        "uncounted": max(0, len(labels) - MANY),
+    }
