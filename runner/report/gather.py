@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from runner.system.errors import DataError
 from runner.tasks.kinds import kind_of
-from runner.tasks.protocol import ShownRow
+from runner.tasks.shared.shown import ShownRow
 
 STAGES = ("load", "label", "vote", "train", "evaluate", "benchmark")
 """The stages whose files the report reads."""

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from runner.system.sanitize import clean, one_way
-from runner.tasks.protocol import Figure
+from runner.tasks.shared.shown import Figure
 
 LONGEST = 300
 """Characters of a data text that are shown."""

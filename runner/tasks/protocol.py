@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from runner.data.reading import Row
 from runner.spec import Spec
 from runner.spec.model import LabelledSource
+from runner.tasks.shared.shown import Figure, Quality, ShownRow
 from runner.teacher.protocol import AnswerFormat
 
 Value = Any
@@ -179,39 +180,6 @@ class Predictions(Protocol):
         self, labels: Sequence[str], probabilities: NDArray[np.float32], silent: NDArray[np.bool_]
     ) -> dict[str, pa.Array]:
         """What apply writes of each row, null for ``silent`` ones."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure of a system's scores: ``name`` is where it stands (``ci95.accuracy``), ``format`` how it is written
-    (:data:`runner.report.text.WRITERS`), and ``note`` how to read it."""
-
-    name: str
-    words: str
-    format: str
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class ShownRow:
-    """One row worth a look.
-
-    ``given`` is the label it got (None: the teacher abstained, for ``reason``), ``chances`` are (label,
-    probability) pairs, the likeliest first, and ``figure`` is what the list is sorted by.
-    """
-
-    text: str
-    given: str | None
-    chances: list[tuple[str, float]]
-    figure: float
-    reason: str | None = None
-    truth: str | None = None
-    teacher: str | None = None
-
-
-Quality = Literal["better", "worse", "same", "not-shown"]
-"""The student against its teacher. ``same``: right and wrong on the same texts; ``not-shown``: no significant
-difference, which on few texts does not mean that there is none."""
 
 
 class Showing(Protocol):

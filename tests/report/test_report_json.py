@@ -119,7 +119,7 @@ def test_verdict_says_the_outcome(folder):
 )
 def test_mcnemar_in_words(only_teacher, only_student, p, words):
     test = {"only_a_right": only_teacher, "only_b_right": only_student, "p": p, "rows": 140}
-    assert words in paired({"evaluate": {"mcnemar": test}})
+    assert words in paired({"spec": {}, "evaluate": {"mcnemar": test}})
 
 
 def test_table_is_aligned_and_safe_for_a_terminal(folder):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from runner.tasks.protocol import Figure
+from runner.tasks.shared.shown import Figure
 from runner.tasks.single_label.tables import MANY, NAMED, NUMBERED, confused, doubtful, in_tables, left_out, mistaken
 from runner.tasks.single_label.wording import beside, compared, limits, opening, pair, quality
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from runner.tasks.protocol import ShownRow
+from runner.tasks.shared.shown import ShownRow
 
 MANY = 50
 """Up to so many labels all are shown."""

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from runner.report.text import flat, interval, percent, probability
-from runner.tasks.protocol import Quality
 from runner.tasks.shared.labels import listed
+from runner.tasks.shared.shown import Quality
 
 SIGNIFICANT = 0.05
 
