@@ -66,6 +66,16 @@ def test_the_package_has_few_names_at_the_top() -> None:
     assert len(names) <= MOST_NAMES, names
 
 
+def test_tests_mirror_the_package() -> None:
+    """A wing with modules of its own has a folder of the same name in tests/, with tests."""
+    wings = {
+        module.split(".")[1]
+        for module, file in modules().items()
+        if file.parents[1] != ROOT and file.name != "__init__.py"
+    }
+    assert not {wing for wing in wings if not any((ROOT / "tests" / wing).rglob("test_*.py"))}
+
+
 def test_modules_are_short() -> None:
     long = {str(file.relative_to(ROOT)): len(file.read_text("utf-8").splitlines()) for file in modules().values()}
     assert not {name: lines for name, lines in long.items() if lines > MOST_LINES}

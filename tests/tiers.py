@@ -81,7 +81,8 @@ class FastTier:
         self._watched = False
         self._started: list[str] = []
         sys.addaudithook(self._refuse)
-        multiprocessing.util.spawnv_passfds = self._refuse_spawn  # type: ignore[attr-defined]  # has no audit event
+        self._spawn = multiprocessing.util.spawnv_passfds  # type: ignore[attr-defined]
+        multiprocessing.util.spawnv_passfds = self._refuse_spawn  # type: ignore[attr-defined]  # it has no audit event
 
     def _refuse(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event not in STARTS or not self._watched:
@@ -95,9 +96,10 @@ class FastTier:
         self._started.append(what)
         raise Refused(f"the fast tier starts nothing, but this test {what}")
 
-    def _refuse_spawn(self, path: Any, *_: Any) -> int:
-        self._refuse("subprocess.Popen", (path, [path]))
-        raise Refused("the fast tier starts nothing")
+    def _refuse_spawn(self, path: Any, arguments: Any, descriptors: Any) -> int:
+        self._refuse("subprocess.Popen", (path, arguments))
+        pid: int = self._spawn(path, arguments, descriptors)
+        return pid
 
     def _watch(self) -> Iterator[None]:
         self._started.clear()
