@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import pyarrow as pa
 
@@ -53,6 +53,10 @@ class Context:
         return models.anywhere(ref, revision, self.spec.base), revision
 
 
+Table: TypeAlias = pa.Schema | Callable[[Spec], pa.Schema] | None
+"""What is known of a file: the schema of its table, for every job or by the kind of the spec's task; None: no table."""
+
+
 class Stage(Protocol):
     """The shape of a stage module: all that the loop in ``pipeline.py`` knows of it.
 
@@ -63,7 +67,7 @@ class Stage(Protocol):
     NAME: str
     NEEDS: tuple[str, ...]
     VERSION: int
-    WRITES: Mapping[str, pa.Schema | None]
+    WRITES: Mapping[str, Table]
 
     def wanted(self, spec: Spec) -> bool:
         """Whether a job of this spec has the stage."""

@@ -23,7 +23,17 @@ NEEDS = ("load", "vote", "train", "export")
 VERSION = 1
 
 SYSTEMS = ("teacher", "student")
-WRITES = {"predictions.parquet": None, "evaluate.json": None}
+
+
+def predictions(spec: Spec) -> pa.Schema:
+    """The columns of ``predictions.parquet``: the experts' answer, and those of teacher and student."""
+    task = task_of(spec)
+    row = [pa.field("id", pa.string()), pa.field("text", pa.large_string()), pa.field("label", task.gold.VALUE)]
+    given = [field.with_name(f"{who}_{field.name}") for who in SYSTEMS for field in task.scoring.ANSWER]
+    return pa.schema([*row, *given])
+
+
+WRITES = {"predictions.parquet": predictions, "evaluate.json": None}
 
 wanted, demands = always, one_student
 
@@ -63,14 +73,6 @@ def run(context: Context) -> dict[str, Any]:
     context.here.write_json("evaluate.json", result)
     scores = {who: {name: result[who][name] for name in scoring.SUMMARY} for who in SYSTEMS}
     return scores | {"warnings": warnings}
-
-
-def predictions(spec: Spec) -> pa.Schema:
-    """The columns of ``predictions.parquet``: the experts' answer, and those of teacher and student."""
-    task = task_of(spec)
-    row = [pa.field("id", pa.string()), pa.field("text", pa.large_string()), pa.field("label", task.gold.VALUE)]
-    given = [field.with_name(f"{who}_{field.name}") for who in SYSTEMS for field in task.scoring.ANSWER]
-    return pa.schema([*row, *given])
 
 
 def compare(spec: Spec, rows: list[dict[str, Any]]) -> dict[str, Any]:

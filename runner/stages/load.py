@@ -23,12 +23,15 @@ NAME = "load"
 NEEDS: tuple[str, ...] = ()
 VERSION = 1
 
-ROWS = pa.schema(
-    [("id", pa.string()), ("text", pa.large_string()), ("label", pa.string()), ("votes", pa.list_(pa.string()))]
-)
-"""``train.parquet`` and ``test.parquet``; in train no row has a label, and ``votes`` are the recorded ones."""
+
+def rows(spec: Spec) -> pa.Schema:
+    """``train.parquet`` and ``test.parquet``: in train no row has a ``label``, and ``votes`` are the recorded ones."""
+    value = pa.field("label", task_of(spec).gold.VALUE)
+    return pa.schema([("id", pa.string()), ("text", pa.large_string()), value, ("votes", pa.list_(pa.string()))])
+
+
 DROPPED = pa.schema([(name, pa.string()) for name in ("split", "id", "place", "reason")])
-WRITES = {"train.parquet": ROWS, "test.parquet": ROWS, "examples.parquet": EXAMPLES, "dropped.parquet": DROPPED}
+WRITES = {"train.parquet": rows, "test.parquet": rows, "examples.parquet": EXAMPLES, "dropped.parquet": DROPPED}
 
 
 wanted, demands = always, nothing
@@ -61,7 +64,8 @@ def run(context: Context) -> dict[str, Any]:
     train, test, warnings = read_splits(spec)
     annotators.read_all(spec, test.rows.values())  # not used yet, but wrong ones must not be met after the spending
     for split in (train, test):
-        context.here.write_table(f"{split.name}.parquet", pa.Table.from_pylist(list(split.rows.values()), schema=ROWS))
+        table = pa.Table.from_pylist(list(split.rows.values()), schema=rows(spec))
+        context.here.write_table(f"{split.name}.parquet", table)
     context.here.write_table("examples.parquet", pa.Table.from_pylist(examples_of(spec), schema=EXAMPLES))
     dropped = train.dropped + test.dropped
     context.here.write_table("dropped.parquet", pa.Table.from_pylist(dropped, schema=DROPPED))

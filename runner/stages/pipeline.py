@@ -131,7 +131,7 @@ def run_step(step: Step, context: Context) -> None:
     supervise.note(stage=name, fingerprint=step.fingerprint, stage_at=time.monotonic())
     try:
         summary = step.stage.run(context)
-        _check_written(step)
+        _check_written(step, context.spec)
         seconds = since(start)
         step.folder.finish({"stage": name, "fingerprint": step.fingerprint, "seconds": seconds, "summary": summary})
     except BaseException as error:
@@ -143,9 +143,10 @@ def run_step(step: Step, context: Context) -> None:
     tell("stage_done", name, f"done in {clock(seconds)}", **_outcome(step))
 
 
-def _check_written(step: Step) -> None:
+def _check_written(step: Step, spec: Spec) -> None:
     """:raises RuntimeError: when a stage has not left the files that it promises."""
-    for name, schema in step.stage.WRITES.items():
+    for name, table in step.stage.WRITES.items():
+        schema = table(spec) if callable(table) else table
         if not step.folder.exists(name):
             raise RuntimeError(f"{step.stage.NAME} has not written {name}")
         if schema is not None and not step.folder.read_schema(name).equals(schema):

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
+
 from runner import models
 from runner.cluster.node_demand import Demand, of_student
 from runner.spec import Spec
@@ -33,7 +35,13 @@ NOT_LEARNT = ("resources", "export", "runtime", "max_disagreement")
 VERSION = 10
 """Of training: recipes, learning rates, the rows held out, the choice of the epoch, dropout. A change trains anew."""
 
-WRITES = {held_out_rows.FILE: held_out_rows.ROWS, "student/config.json": None}
+
+def held_out_table(spec: Spec) -> pa.Schema:
+    """The labelled rows, and which of them were held out."""
+    return held_out_rows.schema(task_of(spec).gold.VALUE)
+
+
+WRITES = {held_out_rows.FILE: held_out_table, "student/config.json": None}
 
 wanted = always
 
@@ -66,7 +74,7 @@ def run(context: Context) -> dict[str, Any]:
         if row["split"] == "train" and row["label"] is not None
     ]
     held_out, kept = split_rows([row["label"] for row in rows], student.validation, student.seed)
-    context.here.write_table(held_out_rows.FILE, held_out_rows.table(rows, held_out))
+    context.here.write_table(held_out_rows.FILE, held_out_rows.table(rows, held_out, task_of(spec).gold.VALUE))
     if student.recipe == "best" and len(kept) < recipes.FOLDS:
         raise UserError(
             f"student.recipe: best parts the rows into {recipes.FOLDS}, and the teacher labelled {len(rows)} train "

@@ -21,9 +21,14 @@ NEEDS = ("load", "label")
 VERSION = 5
 """Of reading answers and counting votes: a change makes votes that are stored new."""
 
-ROW = (pa.field("id", pa.string()), pa.field("split", pa.string()), pa.field("text", pa.large_string()))
-"""The first columns of ``votes.parquet``; those that follow are the kind of task's."""
-WRITES = {"votes.parquet": None}
+
+def votes(spec: Spec) -> pa.Schema:
+    """``votes.parquet``: a row, and the columns of its verdict."""
+    row = [("id", pa.string()), ("split", pa.string()), ("text", pa.large_string())]
+    return pa.schema([*row, *task_of(spec).judging.COLUMNS])
+
+
+WRITES = {"votes.parquet": votes}
 
 wanted, demands = always, nothing
 
@@ -48,8 +53,7 @@ def run(context: Context) -> dict[str, Any]:
         for row in rows
         if row["id"] in judgement.verdicts
     ]
-    votes = pa.Table.from_pylist(table, schema=pa.schema([*ROW, *judging.COLUMNS]))
-    context.here.write_table("votes.parquet", votes)
+    context.here.write_table("votes.parquet", pa.Table.from_pylist(table, schema=votes(spec)))
     context.progress.warn(judgement.warnings, NAME)
     teachers = {"teachers": judgement.teachers} if judgement.teachers else {}
     return judgement.summary | {"warnings": judgement.warnings} | teachers

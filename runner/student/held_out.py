@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +17,12 @@ FEWEST_ROWS = 10
 """Of fewer labelled rows none is held out: one row or two say nothing, and the student needs them."""
 
 FILE = "rows.parquet"
-ROWS = pa.schema([("id", pa.string()), ("label", pa.string()), ("held_out", pa.bool_())])
-"""Of :data:`FILE`: every train row that the teacher labelled, and whether the student did not learn from it."""
+
+
+def schema(value: pa.DataType) -> pa.Schema:
+    """Of :data:`FILE`: every train row that the teacher labelled, with its ``value``, and whether the student did not
+    learn from it."""
+    return pa.schema([("id", pa.string()), ("label", value), ("held_out", pa.bool_())])
 
 
 def held_out_size(count: int, share: float) -> int:
@@ -43,11 +48,11 @@ def split_rows(labels: Sequence[Hashable], share: float, seed: int) -> tuple[lis
     return sorted(held_out), sorted(set(range(len(labels))).difference(held_out))
 
 
-def table(rows: Sequence[dict[str, str]], held_out: Sequence[int]) -> pa.Table:
-    """What the train stage writes, of rows with ``id`` and ``label``."""
+def table(rows: Sequence[dict[str, Any]], held_out: Sequence[int], value: pa.DataType | None = None) -> pa.Table:
+    """What the train stage writes, of rows with ``id`` and ``label``; the labels are text where no type is given."""
     apart = set(held_out)
     lines = [{"id": row["id"], "label": row["label"], "held_out": n in apart} for n, row in enumerate(rows)]
-    return pa.Table.from_pylist(lines, schema=ROWS)
+    return pa.Table.from_pylist(lines, schema=schema(value or pa.string()))
 
 
 def warning(rows: int, held_out: int) -> str | None:

@@ -1,0 +1,135 @@
+"""The seam holds: a kind of task whose value is a number runs through stages that know none of it.
+
+The kind is the package ``vowels`` beside this file; the table gets it for a test. Nothing starts Ray: what a cluster
+would do in workers is done here, where the table has the kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from vowels import kind as vowels
+
+from runner.cluster.cluster import Cluster
+from runner.rundir.folder import Folder
+from runner.spec import Spec
+from runner.stages import pipeline
+from runner.stages.contract import Context
+from runner.system.errors import DataError
+from runner.tasks.kinds import TASKS
+
+WORDS = ("hum", "tin", "moss", "area", "ocean", "sky", "queue", "idea", "rhythm", "stone", "apple", "onion")
+SAMPLED = ("teacher.engine=noop", "teacher.columns=[]", "teacher.prompt=cot", "teacher.votes=3")
+
+
+class Here(Cluster):
+    """A cluster whose workers are this process."""
+
+    def call(self, function: Callable[..., Any], wanted: Any, *, fresh: bool = False, **arguments: Any) -> Any:
+        return function(**arguments)
+
+    def map_batches(
+        self, batches: list[pa.Table], worker: type, arguments: dict[str, Any], *rest: Any
+    ) -> Iterator[pa.Table]:
+        actor = worker(**arguments)
+        yield from map(actor, batches)
+
+    def train(self, loop: Callable[..., dict[str, Any]], config: dict[str, Any], *rest: Any) -> dict[str, Any]:
+        return loop(config, lambda note: None)
+
+    def require(self, *asked: Any) -> None:
+        pass
+
+    def count(self, *counted: Any, **labels: Any) -> None:
+        pass
+
+
+def count(text: str) -> int:
+    return sum(letter in "aeiou" for letter in text)
+
+
+@pytest.fixture
+def counting(job: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A job that counts vowels; by recorded votes, of which each is right."""
+    monkeypatch.setitem(TASKS, vowels.NAME, vowels)
+    job.path.write_text(
+        job.path.read_text()
+        .replace("labels: [negative, neutral, positive]", 'labels: ["4", "5"]')
+        .replace("label: positive, reason", 'label: "5", reason')
+        .replace("Label the sentence.", "Count the vowels.")
+    )
+    header = ("text", "label", "anna", "ben", "carl")
+    train = [(f"{a} {b}", *[str(count(a + b))] * 4) for a in WORDS for b in WORDS[:4] if a != b]
+    job.csv("train.csv", train, header)
+    job.csv("test.csv", [(f"the {word}", *[str(count("the" + word))] * 4) for word in WORDS], header)
+    return job
+
+
+def spec_of(job: Any, *changes: str) -> Spec:
+    """As ``task.type: vowels`` would read, which the schema does not know."""
+    spec = job.spec(*changes)
+    return replace(spec, task=replace(spec.task, type=vowels.NAME, labels=("vowels",)))
+
+
+def run_to(last: str, job: Any, *changes: str) -> dict[str, Folder]:
+    """The stages' folders up to ``last``, run as the pipeline does."""
+    spec, folders = spec_of(job, *changes), {}
+    for step in pipeline.steps(spec, job.run):
+        context = replace(job.context(step.stage.NAME, spec), cluster=Here())
+        assert isinstance(context, Context)
+        pipeline.run_step(step, context)
+        folders[step.stage.NAME] = step.folder
+        if last == step.stage.NAME:
+            break
+    return folders
+
+
+def test_recorded_votes_become_numbers(counting: Any) -> None:
+    folders = run_to("vote", counting)
+    assert folders["load"].read_schema("test.parquet").field("label").type == pa.int64()
+    votes = folders["vote"].read_table("votes.parquet").to_pylist()
+    assert len(votes) > len(WORDS)
+    assert all(row["label"] == count(row["text"]) and row["votes"] == [row["label"]] * 3 for row in votes)
+
+
+def test_a_teacher_is_asked_for_numbers(counting: Any) -> None:
+    folders = run_to("vote", counting, *SAMPLED)
+    answers = folders["label"].read_table("answers.parquet")
+    votes = folders["vote"].read_table("votes.parquet").to_pylist()
+    assert len(answers) == 3 * len(votes), "this kind draws all votes"
+    assert {vote for row in votes for vote in row["votes"]} == {0, 1, 2, 3}
+    assert (folders["vote"].done or {})["summary"]["mean_count"] > 0
+
+
+def test_a_cell_that_is_no_count_is_refused(counting: Any) -> None:
+    counting.csv("test.csv", [("the sea", "many", "3", "3", "3")])
+    with pytest.raises(DataError, match="'many' is no count; correct the file"):
+        run_to("load", counting)
+
+
+def test_its_fingerprints_are_its_own(counting: Any) -> None:
+    known, other = (
+        {step.stage.NAME: step.fingerprint for step in pipeline.steps(spec, counting.run)}
+        for spec in (counting.spec(), spec_of(counting))
+    )
+    assert not set(known.values()) & set(other.values())
+
+
+@pytest.mark.slow("long")
+@pytest.mark.usefixtures("one_thread")
+def test_a_student_learns_numbers_and_is_judged_by_them(counting: Any, tiny_model: Path) -> None:
+    student = (f"student.model={tiny_model}", "student.recipe=fast", "student.epochs=2")
+    folders = run_to("benchmark", counting, *student, "benchmark.rows=4", "benchmark.batch_sizes=[4]")
+    result = folders["evaluate"].read_json("evaluate.json")
+    assert result["counts"] == "vowels"
+    assert (result["teacher"]["exact"], result["teacher"]["off_by"]) == (1.0, 0.0)
+    assert 0 < result["student"]["off_by"] < 5
+    assert result["sign_test"]["rows"] == len(WORDS)
+    said = folders["evaluate"].read_table("predictions.parquet")
+    assert said.schema.field("student_label").type == pa.int64()
+    assert folders["benchmark"].read_json("benchmark.json")["student"]["texts_per_second"] > 0

@@ -1,0 +1,1 @@
+"""A kind of task that no product has: how many vowels does a text have? Its value is a number."""

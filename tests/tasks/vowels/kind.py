@@ -1,0 +1,13 @@
+"""The kind: its modules are the faces."""
+
+from vowels import asking, gold, judging, predictions, scoring, targets
+
+__all__ = ["NAME", "asking", "gold", "judging", "learner", "predictions", "scoring", "targets"]
+
+NAME = "vowels"
+
+
+def learner():
+    from vowels import learner
+
+    return learner

@@ -1,0 +1,17 @@
+"""An answer is a number, rounded to a count."""
+
+import numpy as np
+import pyarrow as pa
+
+
+def values(labels, probabilities):
+    return [round(float(count)) if np.isfinite(count) else None for count in probabilities[:, 0]]
+
+
+def certainty(probabilities):
+    return np.ones(len(probabilities), dtype=np.float32)
+
+
+def columns(labels, probabilities, silent):
+    counts = [None if no else count for no, count in zip(silent, values(labels, probabilities), strict=True)]
+    return {"vowels": pa.array(counts, pa.int64())}
