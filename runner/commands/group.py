@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -47,9 +47,48 @@ class Commands(click.Group):
         command: click.Command = import_module(f"runner.commands.{cmd_name}").command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None:
+            with click.Context(command, ctx, info_name=name) as context:
+                rest = list(_checked(context, command.get_params(context), rest))
+        return name, command, rest
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(map(len, self.list_commands(ctx)))
         for section, names in SECTIONS.items():
             commands = [(name.ljust(width), self.get_command(ctx, name)) for name in names]
             with formatter.section(section):
                 formatter.write_dl([(name, each.get_short_help_str(80)) for name, each in commands if each])
+
+
+def _checked(context: click.Context, parameters: list[click.Parameter], words: list[str]) -> Iterator[str]:
+    """The words of a command, where no option takes another for its value, as click would let it; ``-o=FILE`` as
+    ``-o FILE``.
+
+    :raises click.BadParameter: for ``--runs-dir --json``.
+    """
+    options = [each for each in parameters if isinstance(each, click.Option)]
+    known = {name for option in options for name in (*option.opts, *option.secondary_opts)}
+    valued = {name for option in options if not option.is_flag and not _optional(option) for name in option.opts}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            yield from (word, *rest)
+            return
+        if word[2:3] == "=" and word[:2] in valued:
+            yield from (word[:2], word[3:])
+            continue
+        yield word
+        if word in valued and rest:
+            if rest[0] == "--" or rest[0].partition("=")[0] in known:
+                raise click.BadParameter(f"expected a value, got {rest[0]!r}", context, param_hint=repr(word))
+            yield rest.pop(0)
+
+
+def _optional(option: click.Option) -> bool:
+    """Whether an option may stand without its value: ``--probe [ROWS]``."""
+    return isinstance(option.flag_value, int | str)

@@ -30,8 +30,8 @@ def logs(job: str, address: str | None, until_its_end: bool) -> int:
     from runner.cluster.jobs import Jobs  # spares ray
 
     jobs = Jobs(address)
-    found = jobs.find(job)
+    named = jobs.find(job)
     if until_its_end:
-        return follow(jobs, found)
-    sys.stdout.write(for_terminal(jobs.logs(found)))
+        return follow(jobs, named)
+    sys.stdout.write(for_terminal(jobs.logs(named)))
     return 0

@@ -60,7 +60,7 @@ def predict(options: PredictOptions, cluster: Cluster, progress: Progress) -> di
         raise UserError(f"{repeated[0]}: is given twice")
     if taken := written_columns(_labels(model)).intersection(options.keep):
         raise UserError(f"--keep {', '.join(sorted(taken))}: a column of that name is written anyway")
-    sources = tuple(dict.fromkeys(one for path in options.inputs for one in sources_of(options.source(path))))
+    sources = tuple(dict.fromkeys(source for path in options.inputs for source in sources_of(options.source(path))))
     corpus = Corpus(sources, options.text, options.keep, options.part_rows)
     form = form_of(options.out)
     parts = Folder(options.out + ".parts" if form else options.out.rstrip("/"))
@@ -70,17 +70,17 @@ def predict(options: PredictOptions, cluster: Cluster, progress: Progress) -> di
     with locked(parts, progress.say):  # the same command twice at once would write the same files
         _check_place(parts, job, options, form)
         parts.write_json(JOB, job)
-        found = predict_corpus(
+        summary = predict_corpus(
             cluster, progress, model, corpus, options.abstain_below, parts, wanted, (1, options.replicas)
         )
-        names = found.pop("parts")
+        names = summary.pop("parts")
         if form:
             tables = (parts.read_table(name).replace_schema_metadata(None) for name in names)
             write_file(tables, options.out, form)
             parts.clear()
         else:
-            parts.write_json(SUMMARY, found)
-    return found | {"out": options.out}
+            parts.write_json(SUMMARY, summary)
+    return summary | {"out": options.out}
 
 
 def find_student(options: PredictOptions) -> tuple[StudentRef, str, Resources]:

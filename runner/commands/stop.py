@@ -27,10 +27,10 @@ def stop(job: str, address: str | None) -> int:
     from runner.cluster.jobs import Jobs  # spares ray
 
     jobs = Jobs(address)
-    found = jobs.find(job)
-    if not found.active:
-        put(f"{found.id}: has ended already ({found.status})")
+    named = jobs.find(job)
+    if not named.active:
+        put(f"{named.id}: has ended already ({named.status})")
         return 0
-    jobs.stop(found)
-    put(f"{found.id}: {jobs.ended(found).status}")
+    jobs.stop(named)
+    put(f"{named.id}: {jobs.ended(named).status}")
     return 0

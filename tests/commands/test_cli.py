@@ -83,6 +83,29 @@ def test_a_mistyped_command_or_option_is_told_with_what_was_meant(capsys: pytest
     assert "\x1b" not in capsys.readouterr().err, "nothing that was typed speaks to the terminal"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "s.yaml", "--runs-dir", "--json"],
+        ["run", "--runs-dir", "--set=a=b", "s.yaml"],
+        ["render", "s.yaml", "-o", "--online"],
+        ["predict", "m", "a.csv", "-o", "--"],
+        ["push", "runs/a", "--to", "--no-private"],
+    ],
+)
+def test_an_option_is_never_the_value_of_another(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert "expected a value, got '-" in capsys.readouterr().err
+
+
+def test_values_may_look_like_options_and_stand_in_any_form() -> None:
+    work = cli.app.main(["predict", "m", "--delimiter", "-", "-o=x.csv", "--", "-a.csv"], standalone_mode=False)
+    options = work.do.args[0]
+    assert (options["delimiter"], options["out"], options["inputs"]) == ("-", "x.csv", ("-a.csv",))
+    work = cli.app.main(["run", "--set", "a=b", "s.yaml", "--set=c=--quiet", "--quiet"], standalone_mode=False)
+    assert (work.do.args[0], work.do.args[1], work.do.args[-1]) == ("s.yaml", ("a=b", "c=--quiet"), True)
+
+
 @pytest.mark.parametrize(("words", "rows"), [([], None), (["--probe"], 32), (["--probe", "5"], 5), (["--probe=7"], 7)])
 def test_probe_may_name_its_rows(words: list[str], rows: int | None) -> None:
     work = cli.app.main(["plan", "spec.yaml", *words], standalone_mode=False)
@@ -91,6 +114,7 @@ def test_probe_may_name_its_rows(words: list[str], rows: int | None) -> None:
     assert (before.keywords["rows"] if before else None) == rows
 
 
+@pytest.mark.slow("subprocess")
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_shells_complete_commands_and_options(shell: str) -> None:
     script = subprocess.run(

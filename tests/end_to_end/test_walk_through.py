@@ -33,7 +33,8 @@ import pytest
 
 from runner import models
 from runner.cluster import health, quiet, tune
-from runner.commands import aftermath, predict
+from runner.commands import aftermath
+from runner.commands import predict_files as predict
 from runner.commands.cli import main
 from runner.data import splits
 from runner.data.reading import Source, read_rows
@@ -386,7 +387,7 @@ def test_13_the_parts_of_two_runtimes_are_not_mixed(tmp_path: Path) -> None:
     settings = {"max_length": 128, "precision": "auto", "resources": resources}
     stages = [{"name": name, "fingerprint": name[0]} for name in ("train", "export")]
     run.write_json("run.json", {"spec": {"student": settings}, "stages": stages})
-    wish, out = predict.Wish(run.url, ("in.csv",), str(tmp_path / "out")), Folder(str(tmp_path / "out"))
+    wish, out = predict.PredictOptions(run.url, ("in.csv",), str(tmp_path / "out")), Folder(str(tmp_path / "out"))
 
     def look(runtime: str) -> dict[str, Any]:
         run.write_json("export/e/export.json", {"runtime": runtime})
