@@ -16,7 +16,7 @@ from runner.data.writing import form_of, write_file
 from runner.observe.progress import Progress
 from runner.rundir.folder import Folder, fingerprint
 from runner.rundir.lock import locked
-from runner.spec.rules import written_columns
+from runner.spec.sections.apply import written_columns
 from runner.stages import export, train
 from runner.student.corpus import Corpus, predict_corpus, sources_of
 from runner.student.trained import StudentRef

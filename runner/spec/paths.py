@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 from runner.spec.model import Spec
+from runner.spec.sections.shared import VARIABLE
 from runner.spec.strict_yaml import KeyPath
 from runner.system.errors import SpecError
 from runner.system.paths import at_home
 
-# ${NAME} or ${NAME}/more; only names that belong to this program, so that a spec reads no other secret.
-VARIABLE = re.compile(r"\$\{(TUTELAGE_[A-Z0-9_]+)\}(?=/|\Z)")
+__all__ = ["VARIABLE", "is_packaged", "resolve_path"]
 
 
 def resolve_path(spec: Spec, path: str, at: KeyPath | None = None) -> str:

@@ -5,13 +5,10 @@ The fixed part stands first, so that an engine with prefix caching computes it o
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
+from runner.spec.sections.teacher import PLACEHOLDER
 from runner.teacher.protocol import AnswerFormat
-
-PLACEHOLDERS = ("text", "labels", "examples", "instructions")
-PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 
 @dataclass(frozen=True)

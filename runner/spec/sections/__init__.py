@@ -1,0 +1,1 @@
+"""The sections of a spec: of each its dataclasses, and the rules that its fields have to keep."""

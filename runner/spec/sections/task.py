@@ -1,0 +1,104 @@
+"""What is to be decided about each text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+from unicodedata import normalize
+
+from runner.spec.sections.data import LabelledSource, labelled_file, path_is_clear, text_is_readable
+from runner.spec.sections.shared import Found, catalog_has
+from runner.spec.strict_yaml import KeyPath
+from runner.system.errors import did_you_mean
+from runner.tasks.shared.labels import find, plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A text with its right label, shown to the teacher."""
+
+    text: str
+    label: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExamplePool:
+    """Labelled texts from which the examples are chosen; ``reason`` is a column, ``model`` the encoder."""
+
+    from_: str
+    encoding: str | None
+    delimiter: str | None
+    select: Literal["similar", "diverse"]
+    k: int
+    text: str
+    label: str
+    reason: str | None
+    model: str
+
+    @property
+    def source(self) -> LabelledSource:
+        """The pool as any other labelled source."""
+        return labelled_file(self.from_, self.text, self.label, self.encoding, self.delimiter)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is to be decided about each text."""
+
+    type: str
+    labels: tuple[str, ...]
+    instructions: str
+    examples: tuple[Example, ...] | ExamplePool
+
+    @property
+    def pool(self) -> ExamplePool | None:
+        """Where examples are chosen from; None where they are written in the spec."""
+        return self.examples if isinstance(self.examples, ExamplePool) else None
+
+    @property
+    def written(self) -> tuple[Example, ...]:
+        """The examples that are written in the spec."""
+        return () if isinstance(self.examples, ExamplePool) else self.examples
+
+
+def labels_differ(spec: dict[str, Any]) -> Found:
+    """No two labels are the same (:mod:`runner.tasks.shared.labels`), nor but for a blank within them."""
+    seen: dict[str, str] = {}
+    for index, label in enumerate(spec["task"]["labels"]):
+        first = seen.setdefault(plain(label).replace(" ", ""), label)
+        if first == label:
+            continue
+        message = f"{label!r} is {first!r} but for capitals and blanks"
+        if normalize("NFC", label) == normalize("NFC", first):
+            message = f"{label!a} is {first!a} but for how its characters are composed"
+        yield ("task", "labels", index), message
+
+
+def examples_fit(spec: dict[str, Any]) -> Found:
+    labels, examples = spec["task"]["labels"], spec["task"]["examples"]
+    if isinstance(examples, dict):
+        return
+    seen: dict[str, int] = {}
+    for index, example in enumerate(examples):
+        path: KeyPath = ("task", "examples", index)
+        if find(example["label"], labels) is None:
+            message = f"{example['label']!r} is not in task.labels{did_you_mean(example['label'], labels)}"
+            yield (*path, "label"), message
+        text = " ".join(example["text"].split())
+        if seen.setdefault(text, index) != index:
+            yield (*path, "text"), f"this is the text of example {seen[text]} again"
+
+
+def pool_is_clear(spec: dict[str, Any]) -> Found:
+    pool, at = spec["task"]["examples"], ("task", "examples")
+    if not isinstance(pool, dict):
+        return
+    yield from path_is_clear((*at, "from"), pool["from"], "auto")
+    yield from text_is_readable(at, pool)
+    yield from catalog_has((*at, "model"), pool["model"])
+    if pool["from"] in (spec["data"]["train"]["path"], spec["data"]["test"]["path"]):
+        yield (*at, "from"), "these texts are in data already: choose examples from a file of their own"
+    template = spec["teacher"]["template"]
+    if template is not None and "{examples}" not in template:
+        yield at, "teacher.template has no {examples}, so that none would be shown: put it in, or leave these out"
