@@ -24,7 +24,7 @@ LEARNING = ("student/", "models/gguf.py", "planning/hardware/meta.py", "tasks/si
 KNOWS = {
     "ray": ("cluster/",),
     "vllm": ("engines/vllm",),
-    "torch": (*LEARNING, "engines/vllm"),
+    "torch": LEARNING,
     "transformers": LEARNING,
     "onnx": ("student/runtimes/",),
     "onnxruntime": ("student/runtimes/",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -203,3 +204,11 @@ def test_workers_of_a_training_form_a_process_group(cluster: Cluster, tmp_path: 
     storage = Folder(str(tmp_path))
     result = cluster.train(make_loop(), {}, Resources(1), 1, storage, lambda progress: None)
     assert result == {"group": [True, "gloo"], "local_rank": "0"}
+
+
+def test_no_other_module_names_a_private_part_of_ray() -> None:
+    package = Path(private_api.__file__).parents[1]
+    others = [file for file in package.rglob("*.py") if file != Path(private_api.__file__)]
+    private = re.compile(r"ray(\.\w+)*\._(?!_)|from ray\S* import _(?!_)|ray\.train\.v2")
+    assert len(others) > 100
+    assert not [str(file) for file in others if private.search(file.read_text(encoding="utf-8"))]
