@@ -1,6 +1,5 @@
 """What the report, the terminal and the cards say: no more than the figures bear, legible at any width."""
 
-import importlib.util
 import json
 import re
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from run_folders import RunFolder
 
 sys.path[:0] = [str(Path(__file__).parents[2] / "bench")]
 
@@ -23,10 +23,6 @@ from runner.spec.prices import SHIPPED, load_prices  # noqa: E402
 from runner.student import timing  # noqa: E402
 from runner.tasks.single_label.wording import worse_by_at_most  # noqa: E402
 
-_found = importlib.util.spec_from_file_location("report_conftest", Path(__file__).with_name("conftest.py"))
-_report_conftest = importlib.util.module_from_spec(_found)
-_found.loader.exec_module(_report_conftest)
-RunFolder = _report_conftest.RunFolder
 REPORT_ASKED = Asked("direct", 1, 245.0, 3, "counted")
 REPORT_PRICED = OneOff(0.02, 0.01, 0.0)
 
