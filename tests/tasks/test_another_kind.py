@@ -16,6 +16,8 @@ import pytest
 from vowels import kind as vowels
 
 from runner.cluster.cluster import Cluster
+from runner.observe.progress import Progress
+from runner.report.build import build_report
 from runner.rundir.folder import Folder
 from runner.spec import Spec
 from runner.stages import pipeline
@@ -122,9 +124,12 @@ def test_its_fingerprints_are_its_own(counting: Any) -> None:
 
 @pytest.mark.slow("long")
 @pytest.mark.usefixtures("one_thread")
-def test_a_student_learns_numbers_and_is_judged_by_them(counting: Any, tiny_model: Path) -> None:
+def test_all_stages_and_the_report_run_through(counting: Any, tiny_model: Path) -> None:
     student = (f"student.model={tiny_model}", "student.recipe=fast", "student.epochs=2")
-    folders = run_to("benchmark", counting, *student, "benchmark.rows=4", "benchmark.batch_sizes=[4]")
+    spec = spec_of(counting, *student, "benchmark.rows=4", "benchmark.batch_sizes=[4]")
+    progress = Progress(counting.said, "plain")
+    pipeline.execute(spec, counting.run, Here(), progress)
+    folders = {step.stage.NAME: step.folder for step in pipeline.steps(spec, counting.run)}
     result = folders["evaluate"].read_json("evaluate.json")
     assert result["counts"] == "vowels"
     assert (result["teacher"]["exact"], result["teacher"]["off_by"]) == (1.0, 0.0)
@@ -133,3 +138,7 @@ def test_a_student_learns_numbers_and_is_judged_by_them(counting: Any, tiny_mode
     said = folders["evaluate"].read_table("predictions.parquet")
     assert said.schema.field("student_label").type == pa.int64()
     assert folders["benchmark"].read_json("benchmark.json")["student"]["texts_per_second"] > 0
+    report, page = build_report(counting.run.read, counting.run.exists)
+    assert report["label"]["mean_count"] > 0
+    assert "Only the vowels of English are counted." in page
+    assert "right counts" in page and "McNemar" not in page
