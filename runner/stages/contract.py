@@ -61,7 +61,7 @@ class Stage(Protocol):
     """The shape of a stage module: all that the loop in ``pipeline.py`` knows of it.
 
     ``NAME`` is its folder below the run folder, ``NEEDS`` the stages whose folders it reads, and ``WRITES`` the files
-    that it leaves in its own, each with the schema of its table, or None where it is no table.
+    that it leaves in its own, each with the schema of its table. They are checked after ``run``.
     """
 
     NAME: str
