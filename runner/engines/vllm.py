@@ -22,6 +22,8 @@ from runner.engines.protocol import Deliver, Request
 from runner.engines.vllm_arguments import EngineSettings, engine_options
 from runner.engines.vllm_errors import Written, advice, is_fatal
 from runner.engines.vllm_requests import RequestMaker, outcome_of
+from runner.student import device
+from runner.student.load import load_tokenizer
 from runner.system.errors import EngineError
 
 OLDEST_WITH_FLASH_ATTENTION = 80
@@ -75,8 +77,6 @@ class VllmEngine:
         self._thread.join()
 
     def _run(self, folder: Path, settings: EngineSettings) -> None:
-        from runner.student.load import load_tokenizer  # in the actor only: the driver needs no torch
-
         written = Written()
         try:
             # Not vLLM's, which is a pool: each thread that finds it busy has it copied, which takes a second.
@@ -175,9 +175,7 @@ class _Loop:
             self._suspects += running.values()
 
     def _leave_if_fatal(self, error: Exception) -> None:
-        from runner.student.device import gpu_answers  # in the actor only: the driver needs no torch
-
-        if is_fatal(error) or (self._on_gpu and not gpu_answers()):
+        if is_fatal(error) or (self._on_gpu and not device.gpu_answers()):
             # Nothing in this process can be computed any more. Ray starts the actor anew, here or on another node, and
             # what was in flight is done again; an error for each row would lose them all.
             traceback.print_exception(error)
@@ -195,9 +193,7 @@ def _start(folder: Path, settings: EngineSettings) -> Any:
     # Its kernels are compiled at the first start, which needs nvcc; and it draws without seeds, while ours are seeded.
     os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")
     if settings.gpus == 0:
-        from runner.student.device import compile_nothing  # in the actor only: the driver needs no torch
-
-        compile_nothing()
+        device.compile_nothing()
     from vllm.engine.arg_utils import EngineArgs
     from vllm.platforms import current_platform
     from vllm.usage.usage_lib import UsageContext

@@ -8,17 +8,13 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from runner.rundir.folder import Folder
-from runner.student.trained import StudentRef
+from runner.student.trained import LoadedStudent, StudentRef
 from runner.tasks.kinds import TASKS
 from runner.tasks.protocol import Predictions
-
-if TYPE_CHECKING:
-    from runner.student.predict import Student  # torch
 
 ROUNDS = 3
 
@@ -39,7 +35,9 @@ def compare_runtimes(
     """
     predictions = TASKS[plain.kind].predictions
     with tempfile.TemporaryDirectory() as scratch:
-        opened, sizes = _export(plain, forms, out, seen, Path(scratch))
+        from runner.student.exporting import export_and_open  # in the worker only: the driver needs no torch
+
+        opened, sizes = export_and_open(TASKS[plain.kind].learner(), plain, forms, out, seen, Path(scratch))
         judged, tested = (_agreement(opened, predictions, *rows) for rows in (judges, test))
         rates = _rates(opened, timed)
         return [
@@ -62,28 +60,8 @@ def compare_runtimes(
         ]
 
 
-def _export(
-    plain: StudentRef, forms: list[str], out: str, seen: list[str], scratch: Path
-) -> tuple[dict[str, Student], dict[str, float]]:
-    """The student in each runtime, and the size in MB of what the runtime reads; exports are uploaded to ``out``."""
-    from runner.student.predict import Student  # in the worker only: the driver needs no torch
-    from runner.student.runtimes.exported import export  # torch, as above
-
-    learner, exports = TASKS[plain.kind].learner(), scratch / "exports"
-    folder = Folder(plain.folder).fetch(plain.name, scratch / "model")
-    model = learner.trained(folder).eval()
-    opened = {"torch": Student.load(learner, folder, plain.max_length, plain.precision)}
-    inputs = opened["torch"].inputs(seen)
-    sizes = {form: export(model, form, exports, inputs).stat().st_size / 1e6 for form in forms}  # type: ignore[arg-type]
-    sizes["torch"] = (folder / "model.safetensors").stat().st_size / 1e6
-    Folder(out).upload(exports, "exports")
-    for name in forms:
-        opened[name] = Student.load(learner, folder, plain.max_length, plain.precision, name, exports)
-    return opened, sizes
-
-
 def _agreement(
-    opened: dict[str, Student], predictions: Predictions, texts: list[str], truth: list[str]
+    opened: Mapping[str, LoadedStudent], predictions: Predictions, texts: list[str], truth: list[str]
 ) -> dict[str, dict[str, Any]]:
     """How often each runtime gives the true value, and the original's where the original gives any."""
     result, original = {}, predictions.values(opened["torch"].labels, opened["torch"].predict(texts))
@@ -100,7 +78,7 @@ def _agreement(
     return result
 
 
-def _rates(opened: dict[str, Student], texts: list[str]) -> dict[str, float]:
+def _rates(opened: Mapping[str, LoadedStudent], texts: list[str]) -> dict[str, float]:
     """Texts a second, the median of alternating rounds."""
     rates: dict[str, list[float]] = {name: [] for name in opened}
     for _ in range(ROUNDS):

@@ -7,16 +7,13 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from runner.student.batches import batch_figures
-from runner.student.trained import StudentRef
+from runner.student.trained import LoadedStudent, StudentRef
 from runner.system import machine
-
-if TYPE_CHECKING:
-    from runner.student.predict import Student  # torch is in the worker only
 
 WARM_UP = 8
 LATENCY_RUNS = 200
@@ -68,7 +65,7 @@ def measure(
     }
 
 
-def _latency(model: Student, texts: list[str]) -> dict[str, Any]:
+def _latency(model: LoadedStudent, texts: list[str]) -> dict[str, Any]:
     """Of one text at a time, in milliseconds. Each text is timed twice, in two passes: how far its two times lie apart
     (``latency_repeat_p95``, the longer by the shorter) tells a busy machine, whatever the texts' lengths."""
     half = [texts[index % len(texts)] for index in range(LATENCY_RUNS // 2)]
@@ -85,7 +82,7 @@ def _latency(model: Student, texts: list[str]) -> dict[str, Any]:
     }
 
 
-def _throughput(model: Student, texts: list[str], batch_sizes: list[int]) -> list[dict[str, Any]]:
+def _throughput(model: LoadedStudent, texts: list[str], batch_sizes: list[int]) -> list[dict[str, Any]]:
     """Texts per second by the most rows that a batch may have, each after a warm-up; how many had no finite answer.
 
     ``batch`` is what was in a batch (:func:`runner.student.batches.batch_figures`), which token budgets keep small. On
@@ -105,7 +102,7 @@ def _throughput(model: Student, texts: list[str], batch_sizes: list[int]) -> lis
     return throughput
 
 
-def _enough(model: Student, texts: list[str], size: int | None) -> list[str]:
+def _enough(model: LoadedStudent, texts: list[str], size: int | None) -> list[str]:
     """The texts that are timed; on an accelerator as often as makes :data:`BATCHES` batches of ``size`` rows."""
     if model.in_flight is None or not texts:
         return texts

@@ -3,20 +3,52 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from runner.rundir.folder import Folder
 from runner.spec import Spec
 from runner.tasks.kinds import DEFAULT_KIND, TASKS, task_of
 
-if TYPE_CHECKING:
-    from runner.student.predict import Student
-
-
 EXPORT = "export"
 """The stage that chooses another runtime than torch, where the spec asks for exports."""
+
+
+class LoadedStudent(Protocol):
+    """What those who know no torch see of a :class:`runner.student.predict.Student`."""
+
+    labels: list[str]
+    device: Any
+    precision: str
+    runtime: str
+    recomputed: int
+    in_flight: Any
+
+    @property
+    def halved(self) -> int: ...
+
+    @property
+    def tokens_per_batch(self) -> int: ...
+
+    def predict(
+        self, texts: Sequence[str], batch_rows: int | None = None, done: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]: ...
+
+    def batches(
+        self, texts: Sequence[str], batch_rows: int | None = None
+    ) -> Iterator[tuple[list[int], NDArray[np.float32]]]: ...
+
+    def recorded(self) -> AbstractContextManager[list[tuple[int, int]]]: ...
+
+    def rows_per_batch(self, texts: Sequence[str]) -> int: ...
+
+    def gpu_memory_mb(self) -> float | None: ...
 
 
 @dataclass(frozen=True)
@@ -39,7 +71,7 @@ class StudentRef:
         fields = asdict(self)
         return {name: value for name, value in fields.items() if name != "kind" or value != DEFAULT_KIND}
 
-    def open(self) -> Student:
+    def open(self) -> LoadedStudent:
         """The student, loaded in this process. :raises ModelError: when there is none that can be loaded."""
         from runner.student.predict import Student  # in the worker only: the driver needs no torch
 

@@ -165,13 +165,16 @@ def batch_sizes(given: int) -> list[int]:
 
 def train_loop(config: dict[str, Any], report: Callable[[dict[str, Any]], None], **worker: Any) -> dict[str, Any]:
     """See :func:`runner.student.train_worker.run_trainings`."""
-    from runner.student.train_worker import run_trainings  # in the worker only: the driver needs no torch
-
-    return run_trainings(config, report, **worker)
+    result: dict[str, Any] = _in_worker().run_trainings(config, report, **worker)
+    return result
 
 
 def trial_loop(config: dict[str, Any], settings: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> None:
     """See :func:`runner.student.train_worker.run_trial`."""
-    from runner.student.train_worker import run_trial  # in the worker only: the driver needs no torch
+    _in_worker().run_trial(config, settings, report)
 
-    run_trial(config, settings, report)
+
+def _in_worker() -> Any:
+    from runner.student import train_worker  # in the worker only: the driver needs no torch
+
+    return train_worker

@@ -10,13 +10,11 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from runner import models
+from runner.spec import Spec
 from runner.system.errors import ModelError
-
-if TYPE_CHECKING:
-    from runner.spec import Spec
 
 SAMPLE = 200
 """Texts that are looked at before a training."""

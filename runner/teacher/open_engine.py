@@ -11,7 +11,6 @@ from runner.engines.endpoint import Endpoint, EndpointEngine
 from runner.engines.hosts import TOKEN_VARIABLE
 from runner.engines.noop import NoopEngine
 from runner.engines.protocol import Engine
-from runner.engines.vllm import VllmEngine
 from runner.engines.vllm_arguments import EngineSettings
 from runner.system.errors import EngineError
 from runner.tasks.single_label import calibrate
@@ -33,13 +32,13 @@ def open_engine(
     if endpoint is None:
         place = models.ensure(*model, progress=start.fetching, who="teacher.model")
         start.begin("load")
-        return VllmEngine(place, settings), place
-    from runner.student.load import load_tokenizer  # in the actor only: the driver needs no torch
+        from runner.engines.vllm import VllmEngine  # in the actor only: the driver needs no torch
 
+        return VllmEngine(place, settings), place
     token = os.environ.get(TOKEN_VARIABLE)
     place = models.ensure(*model, progress=start.fetching, who="teacher.model", weights=False)
     start.begin("connect")
-    tokenizer = load_tokenizer(place)
+    tokenizer = _load_tokenizer(place)
     how: dict[str, Any] = {"token": token, "allow_external": endpoint.allow_external}
     server = EndpointEngine(endpoint.url, endpoint.model, tokenizer, endpoint.concurrency, **how)
     if server.max_context is not None and server.max_context < settings.max_context:
@@ -53,7 +52,11 @@ def open_engine(
 
 def cut_words(model: str, revision: str | None, weights: bool, words: list[str]) -> list[list[str]]:
     """Words cut into the tokens of the teacher's tokenizer; runs where the model is."""
-    from runner.student.load import load_tokenizer  # in the workers only: the driver needs no torch
-
     place = models.ensure(model, revision, who="teacher.model", weights=weights)
-    return calibrate.tokens(load_tokenizer(place), words)
+    return calibrate.tokens(_load_tokenizer(place), words)
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    from runner.student.load import load_tokenizer  # in workers only: the driver needs no torch
+
+    return load_tokenizer(folder)

@@ -24,7 +24,7 @@ from runner.engines.protocol import Sample, Sampling, ScoreTokens
 from runner.engines.vllm_arguments import EngineSettings
 from runner.engines.vllm_errors import Written, advice, is_fatal
 from runner.engines.vllm_requests import RequestMaker
-from runner.student import device, load
+from runner.student import device
 from runner.system.errors import EngineError
 
 SAMPLE = Sample(Sampling(temperature=0.8, top_p=1.0, top_k=20, max_tokens=8), seed=1)
@@ -53,7 +53,7 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """There is no model with a tokenizer; and what a start sets does not last."""
-    monkeypatch.setattr(load, "load_tokenizer", lambda folder: "tokenizer")
+    monkeypatch.setattr(vllm_engine, "load_tokenizer", lambda folder: "tokenizer")
     before = dict(os.environ)
     yield
     os.environ.clear()
@@ -207,7 +207,7 @@ def test_why_an_engine_of_several_processes_did_not_start_is_said(tmp_path: Path
             raise RuntimeError({SENTENCE!r})
 
         print("RuntimeError: of before", file=sys.stderr, flush=True)
-        vllm_engine._start, load.load_tokenizer = start, lambda folder: "tokenizer"
+        vllm_engine._start, vllm_engine.load_tokenizer = start, lambda folder: "tokenizer"
         try:
             vllm_engine.VllmEngine(Path("."), vllm_arguments.EngineSettings(max_context=64, gpus=2, seed=0))
         except vllm_engine.EngineError as error:
