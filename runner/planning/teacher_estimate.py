@@ -27,9 +27,9 @@ from runner.planning.tokens import direct_requests, prompt_tokens, shown_task
 from runner.rundir.folder import Folder
 from runner.spec import Spec
 from runner.spec.model import Teacher
-from runner.tasks.single_label import calibrate
 from runner.teacher import answer_store, prompt, request
 from runner.teacher.budget import Spent, seconds_left, spent
+from runner.teacher.random_texts import CONTENT_FREE_TEXTS
 
 DECODING = 5.0
 """A decoded token takes about this many times the time of a prompt token, which come many at once."""
@@ -110,7 +110,7 @@ def _seconds(
         return todo * answers.seconds / answers.reused, f"measured on {answers.reused} earlier rows"
     if verdict and verdict.sequences:
         return todo * _on_gpus(teacher, facts, verdict, work, todo), "rough, from the GPU's bandwidth and peak"
-    calls = todo + (calibrate.CONTENT_FREE_TEXTS if todo and request.asks_content_free(spec) else 0)
+    calls = todo + (CONTENT_FREE_TEXTS if todo and request.asks_content_free(spec) else 0)
     tokens = work.read + work.generated * (DECODING if teacher.prompt == "cot" else 1)
     rate = operations_per_second(teacher.resources)
     return calls * 2 * (facts.active_parameters or 7e9) * tokens / rate, "rough, from arithmetic"

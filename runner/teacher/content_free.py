@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from runner.cluster.resources import Resources
 from runner.data.reading import row_id
 from runner.stages.contract import Context
-from runner.tasks.single_label.calibrate import content_free_texts
 from runner.teacher.open_engine import cut_words
+from runner.teacher.random_texts import content_free_texts
 from runner.teacher.request import STAGE, asks_content_free
 
 

@@ -13,7 +13,7 @@ from runner.engines.noop import NoopEngine
 from runner.engines.protocol import Engine
 from runner.engines.vllm_arguments import EngineSettings
 from runner.system.errors import EngineError
-from runner.tasks.single_label import calibrate
+from runner.teacher import random_texts
 from runner.teacher.live import Start
 from runner.teacher.prompt import Task
 
@@ -53,7 +53,7 @@ def open_engine(
 def cut_words(model: str, revision: str | None, weights: bool, words: list[str]) -> list[list[str]]:
     """Words cut into the tokens of the teacher's tokenizer; runs where the model is."""
     place = models.ensure(model, revision, who="teacher.model", weights=weights)
-    return calibrate.tokens(_load_tokenizer(place), words)
+    return random_texts.tokens(_load_tokenizer(place), words)
 
 
 def _load_tokenizer(folder: Path) -> Any:

@@ -65,11 +65,11 @@ from runner.student.rows import Rows
 from runner.student.save import save_student
 from runner.system import signals, surroundings
 from runner.system.errors import BusyError, DataError, EngineError, ModelError, SpecError, UserError, did_you_mean
-from runner.tasks.single_label import calibrate, learner, predictions, recorded
+from runner.tasks.single_label import learner, predictions, recorded
 from runner.tasks.single_label.answers import read_label
 from runner.tasks.single_label.asking import LabelAnswer
 from runner.tasks.single_label.label_trie import LabelTrie
-from runner.teacher import answer_store, budget_share, failures, summary
+from runner.teacher import answer_store, budget_share, failures, random_texts, summary
 from runner.teacher.budget import Spent, seconds_left
 from runner.teacher.prompt import Task
 from runner.teacher.renderer import end_tokens
@@ -345,7 +345,7 @@ def test_10_calibration_texts_of_scripts_without_blanks_say_nothing() -> None:
 
     where = models.ensure("catalog:smollm2-135m-instruct")
     tokenizer = PreTrainedTokenizerFast.from_pretrained(where, local_files_only=True)
-    found = calibrate.content_free_texts(PRAISE, lambda words: calibrate.tokens(tokenizer, words))
+    found = random_texts.content_free_texts(PRAISE, lambda words: random_texts.tokens(tokenizer, words))
     assert len(found) > 20 and not any(sentence in text for sentence in PRAISE for text in found)
 
 
@@ -694,7 +694,7 @@ def test_24_no_row_may_fail_where_none_may_and_calibration_texts_are_none(job: A
     context.here.write_table("failures.parquet", pa.Table.from_pylist(lines, schema=failures.FAILURES))
     assert summary.lost_rows(context.here) == {"r1"}
     corpus = [f"Company {n} sold its unit {n % 7} in May" for n in range(60)]
-    assert calibrate.content_free_texts(corpus, seed=0) != calibrate.content_free_texts(corpus, seed=1)
+    assert random_texts.content_free_texts(corpus, seed=0) != random_texts.content_free_texts(corpus, seed=1)
     assert label.key(job.spec(*NOOP, "teacher.seed=1")) != label.key(job.spec(*NOOP, "teacher.seed=2"))
 
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from runner.tasks.single_label.calibrate import CONTENT_FREE_TEXTS, WORDS, content_free_texts, divide
+from runner.tasks.single_label.calibrate import divide
+from runner.teacher.random_texts import CONTENT_FREE_TEXTS, WORDS, content_free_texts
 
 CORPUS = [f"Company {i} sold its unit {i % 7} in May for EUR {i * 3} million ." for i in range(60)]
 rows = arrays(np.float64, (5, 3), elements=st.floats(1e-6, 1.0))

@@ -24,18 +24,17 @@ from runner.planning.text import plan_text
 from runner.rundir.folder import Folder
 from runner.stages import label, pipeline
 from runner.system.errors import EngineError
-from runner.tasks.single_label import calibrate
 from runner.tasks.single_label.asking import LabelAnswer
-from runner.tasks.single_label.calibrate import content_free_texts
 from runner.tasks.single_label.distribution import Distribution
 from runner.tasks.single_label.label_trie import MOST_CHOICES, LabelTrie
-from runner.teacher import answer_store, content_free, request
+from runner.teacher import answer_store, content_free, random_texts, request
 from runner.teacher import failures as failures_module
 from runner.teacher import summary as summary_module
 from runner.teacher.batch import ANSWERS
 from runner.teacher.live import Finished, Live, Start
 from runner.teacher.prompt import Task
 from runner.teacher.protocol import NotFiniteError
+from runner.teacher.random_texts import content_free_texts
 from runner.teacher.renderer import end_tokens
 from runner.teacher.worker import QUESTIONS, Asking, Labeller
 
@@ -177,7 +176,7 @@ def test_09_no_label_is_made_of_nothing() -> None:
     def say(root: dict[int, float], inner: dict[int, float]) -> list[float]:
         talk = Distribution([7], trie)
         for ask in talk.begin():
-            talk.onreply_of(ask, Reply(logprobs=inner if ask.vote else root))
+            talk.on_reply(ask, Reply(logprobs=inner if ask.vote else root))
         found: list[float] = talk.records[0]["label_probabilities"]
         return found
 
@@ -260,12 +259,12 @@ def test_10_words_are_cut_where_the_teacher_cuts_them_and_never_within_a_charact
         models.ensure("catalog:smollm2-135m-instruct"), local_files_only=True
     )
     words = [*CHINESE, "𠮷野家はとても美味しい", "ดีมากจริงๆ", "extraordinarily"]
-    pieces = calibrate.tokens(tokenizer, words)
+    pieces = random_texts.tokens(tokenizer, words)
     assert ["".join(parts) for parts in pieces] == words
     assert all(len(parts) > 2 for parts in pieces)
     assert "�" not in "".join(map("".join, pieces))
-    texts = content_free_texts(CHINESE, lambda some: calibrate.tokens(tokenizer, some))
-    assert len(texts) == calibrate.CONTENT_FREE_TEXTS
+    texts = content_free_texts(CHINESE, lambda some: random_texts.tokens(tokenizer, some))
+    assert len(texts) == random_texts.CONTENT_FREE_TEXTS
 
 
 def test_10_languages_with_blanks_get_the_texts_they_had() -> None:
@@ -420,7 +419,7 @@ def test_25_parts_of_a_branch_make_one_distribution() -> None:
     assert [len(ask.request.tokens) for ask in asks if isinstance(ask.request, ScoreTokens)] == [128, 128, 44]
     for ask in asks:
         assert isinstance(ask.request, ScoreTokens)
-        talk.onreply_of(ask, Reply(tokens=1, logprobs={token: math.log(token) for token in ask.request.tokens}))
+        talk.on_reply(ask, Reply(tokens=1, logprobs={token: math.log(token) for token in ask.request.tokens}))
     total = sum(range(1, 301))
     assert talk.records[0]["label_probabilities"] == pytest.approx([n / total for n in range(1, 301)])
     assert talk.records[0]["output_tokens"] == 3
