@@ -83,7 +83,7 @@ def labelling_usd(price_per_hour: float | None, busy: float | None, elapsed: flo
 
 
 def break_even(one_off: OneOff, student: float | None, other: float | None) -> tuple[Outcome, int | None]:
-    """From how many texts on the student is no dearer than ``other`` (both USD for a million texts).
+    """From how many texts on the student costs no more than ``other`` (both USD for a million texts).
 
     ``("never", None)`` where the student is not the cheaper of the two, whatever the one-off cost;
     ``("unknown", None)`` where one of the two is not known, or nothing of what the student cost to make.

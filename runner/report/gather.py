@@ -79,7 +79,7 @@ def gather(read: Read, exists: Exists) -> Run:
 
 
 def without_texts(run: Run) -> Run:
-    """The run with no text of its data in it, for copies that leave the house: no rows, and no quotes in warnings."""
+    """The run with no text of its data in it, for copies that are handed on: no rows, and no quotes in warnings."""
     summaries = {name: {**summary, **_unquoted(summary)} for name, summary in run.summaries.items()}
     summaries["label"] = {**summaries["label"], "longest": []}
     return replace(run, summaries=summaries, doubtful=[], mistaken=[])

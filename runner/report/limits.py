@@ -18,18 +18,18 @@ def limits(report: dict[str, Any]) -> list[str]:
     low, high = scores["student"]["ci95"][task.scoring.PRIMARY]
     said = [
         f"The interval is about {100 * (high - low):.0f} points wide: that is how much the choice of these "
-        f"{scores['rows']:,} test texts matters. It says nothing of other seeds, or of texts of another kind "
-        "or from another time.",
-        "The experts' labels are taken as the truth. Where the experts err or could disagree, so does every "
-        "figure here.",
+        f"{scores['rows']:,} test texts matters. It says nothing about other seeds, or about texts of another "
+        "kind or time.",
+        "The experts' labels are taken as ground truth: where the experts err or could disagree, every figure "
+        "here is affected.",
     ]
     said += task.showing.limits(scores)
     export = report.get("export") or {}
     chose = export.get("asked") == "auto" and not any("judged" in one for one in export["runtimes"])
     measured = (
-        "The student's runtime was chosen on the test texts; for all else they were used to measure only."
+        "The student's runtime was chosen on the test texts; for all else they were used for measurement only."
         if chose  # by a version that did so
-        else "The test texts were used to measure only."
+        else "The test texts were used for measurement only."
     )
     said.append(
         f"{measured} The epoch was chosen on {_judges(report['train'])}, judged by the teacher's labels, each counted "
@@ -47,8 +47,8 @@ def _speed_and_cost(speed: dict[str, Any]) -> str:
     if speed.get("price_per_hour") is None:
         return f"{said}. The student's cost is not known: the spec gives no price for its machine."
     return (
-        f"{said}, cost follows from it at {money(speed['price_per_hour'])} USD an hour with the machine fully busy. "
-        "An idle machine costs as much."
+        f"{said}; cost is derived from it at {money(speed['price_per_hour'])} USD an hour, with the machine fully "
+        "utilised. An idle machine costs the same."
     )
 
 
@@ -75,14 +75,14 @@ def _runtime_limits(export: dict[str, Any]) -> list[str]:
         return []
     used = next(one for one in export["runtimes"] if one["runtime"] == export["runtime"])
     said = (
-        f"The student's figures, quality and speed, are of its {export['runtime']} export. Its safetensors, as torch "
-        f"reads them, were right on {percent(plain['accuracy'])} of the test texts, at "
+        f"The student's quality and speed are those of its {export['runtime']} export. Its safetensors, run by "
+        f"torch, were right on {percent(plain['accuracy'])} of the test texts, at "
         f"{number(plain['texts_per_second'])} texts a second."
     )
     if judged := used.get("judged"):
         said += (
-            f" The export gives their label on {percent(used['agreement'])} of the test texts; it is used because it "
-            f"does so on {percent(judged['agreement'])} of the {judged['rows']:,} training texts that judged it."
+            f" The export gives the same label on {percent(used['agreement'])} of the test texts; it is used because "
+            f"it does so on {percent(judged['agreement'])} of the {judged['rows']:,} training texts that judged it."
         )
     return [said]
 
@@ -96,8 +96,8 @@ def _teacher_limits(report: dict[str, Any]) -> list[str]:
         said.append("The teacher's cost is not known: the spec gives no price for its machine.")
     if label.get("abstained"):
         said.append(
-            f"The teacher abstained on {label['abstained']:,} of {label['rows']:,} texts. The student never "
-            "saw those of them that are training texts; in the test each counts as wrong for the teacher."
+            f"The teacher abstained on {label['abstained']:,} of {label['rows']:,} texts. The student was "
+            "not trained on those among the training texts; in the test each counts as wrong for the teacher."
         )
     if together := label.get("teachers"):
         weights = ", ".join(
@@ -108,16 +108,16 @@ def _teacher_limits(report: dict[str, Any]) -> list[str]:
         said.append(
             f"{len(together['models'])} teachers were pooled ({together['method']}; weights {weights}). Their labels "
             f"agree with a Krippendorff's alpha of {agreement} (1 is full agreement). "
-            "Weights are estimated without gold labels, and too kind to teachers that err together."
+            "Weights are estimated without gold labels, and favour teachers that make the same mistakes."
         )
     if (unknown := report["train"].get("unknown_tokens")) and (found := Unknown(**unknown)).too_many:
         said.append(
-            f"The student's vocabulary does not have {found.words('training texts')}: what stands there is all alike "
-            "to it. A multilingual student may do much better."
+            f"The student's vocabulary does not have {found.words('training texts')}: it cannot "
+            "tell them apart. A multilingual student may do much better."
         )
     if report["train"].get("truncated_rows"):
         said.append(
-            "Of training texts longer than the student reads, it saw the beginning only: "
+            "Training texts longer than the student's maximum length were truncated: "
             f"{report['train']['truncated_rows']:,} of {report['train']['rows']:,}."
         )
     return said

@@ -1,4 +1,4 @@
-"""The rows that did not go all the way: dropped, failed, abstained on."""
+"""The rows that were left out: dropped, failed, abstained on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def removed(report: dict[str, Any]) -> list[tuple[str, str, int]]:
-    """(where, why, how many) of everything that did not go all the way."""
+    """(where, why, how many) of every row that was left out."""
     rows = [
         (f"{split} rows dropped", reason, count)
         for split, reasons in report["rows"]["dropped_by_reason"].items()

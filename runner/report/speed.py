@@ -24,8 +24,8 @@ def busy(speed: dict[str, Any]) -> str:
     else:
         return ""
     return (
-        f"The machine was busy while speed was measured: {reason}. Latency, throughput and what follows from them are "
-        "those of a shared machine; measure again on an idle one."
+        f"The machine was busy while speed was measured: {reason}. Latency, throughput and all that is derived from "
+        "them are those of a shared machine; measure again on an idle one."
     )
 
 

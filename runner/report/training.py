@@ -11,13 +11,13 @@ def training(train: dict[str, Any]) -> str:
     """How fast the student learned, on how many workers, and what came in between."""
     workers, resumes = train.get("workers") or 1, train.get("resumes") or 0
     rates = [epoch["texts_per_second"] for epoch in train.get("history") or [] if epoch.get("texts_per_second")]
-    said = f"The student learned on {workers} worker{'s' if workers > 1 else ''}"
+    said = f"The student was trained on {workers} worker{'s' if workers > 1 else ''}"
     if rates:
-        said += f", {number(sum(rates) / len(rates))} texts a second"
+        said += f", {number(sum(rates) / len(rates))} texts per second"
     if resumes:
-        said += f"; it was interrupted, and went on from a checkpoint {resumes} time{'s' if resumes > 1 else ''}"
+        said += f"; it was interrupted and resumed from a checkpoint {resumes} time{'s' if resumes > 1 else ''}"
     skipped = train.get("skipped_steps")
-    left_out = f"Its loss scale left out {skipped:,} of {train['steps']:,} steps, which overflowed." if skipped else ""
+    left_out = f"The loss scaler skipped {skipped:,} of {train['steps']:,} steps, which overflowed." if skipped else ""
     return " ".join([f"{said}.", *([left_out] if left_out else []), *_recipe(train)])
 
 
@@ -25,11 +25,13 @@ def _recipe(train: dict[str, Any]) -> list[str]:
     """What it was told to learn, which of its weights were kept, and what was tried before."""
     said = []
     if train.get("recipe") == "best":
-        said.append("It learned the mean of what the teacher says and of what students say that did not see the text.")
+        said.append(
+            "Its targets are the mean of the teacher's probabilities and of out-of-fold predictions of other students."
+        )
     if train.get("recipe") == "auto" and train.get("tried"):
         said.append(_tried(train))
     if averaged := train.get("averaged"):
-        kept = "are what is kept" if averaged["taken"] else "agree less, and are not kept"
+        kept = "are kept" if averaged["taken"] else "agree less than those of the best epoch, so they are discarded"
         said.append(
             f"Its weights, averaged over the last {averaged['epochs']} epochs, agree with the teacher on "
             f"{percent(averaged['val_accuracy'])} of the held-out texts and {kept}."

@@ -202,7 +202,7 @@ def test_the_model_card_says_it_all(run):
         "| train rows dropped | `duplicate` | 3 |",
         "298 texts, and 30 more that were held out",
         "Out of scope",
-        "It says nothing of other seeds",
+        "It says nothing about other seeds",
     ):
         assert said in text
     precision = run.evaluation["student"]["per_class"]["neutral"]["precision"]

@@ -196,7 +196,7 @@ def test_sparse_run(folder):
     _, page = page_of(run)
     assert "Nothing was dropped, nothing failed" in page.text
     assert len(page.all("svg")) == 5
-    assert "Surest mistakes" not in page.text
+    assert "most confident mistakes" not in page.text
 
 
 def test_words_for_figures():
@@ -349,7 +349,7 @@ def test_what_was_in_a_batch_is_shown(folder):
     _, page = page_of(run.write())
     assert "as many as fit51.22,0319,876" in page.text and "12851.22,031585" in page.text
     assert "Its memory ran out 2 times, and batches were halved to 2,048 tokens." in page.text
-    assert "Its loss scale left out 3 of 800 steps, which overflowed." in page.text
+    assert "The loss scaler skipped 3 of 800 steps, which overflowed." in page.text
 
 
 def test_the_student_on_other_machines_and_in_other_runtimes(folder):
@@ -393,9 +393,9 @@ def test_without_others_nothing_is_said_of_them(folder):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({}, "The student learned on 1 worker, 260 texts a second."),
-        ({"workers": 2, "resumes": 1}, "on 2 workers, 260 texts a second; it was interrupted, and went on from a ch"),
-        ({"workers": 2, "resumes": 3}, "went on from a checkpoint 3 times."),
+        ({}, "The student was trained on 1 worker, 260 texts per second."),
+        ({"workers": 2, "resumes": 1}, "on 2 workers, 260 texts per second; it was interrupted and resumed from a ch"),
+        ({"workers": 2, "resumes": 3}, "resumed from a checkpoint 3 times."),
     ],
 )
 def test_training_is_said_with_its_workers_and_interruptions(folder, changes, said):
@@ -414,9 +414,12 @@ TRIALS = [
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"recipe": "best"}, "of what students say that did not see the text"),
-        ({"averaged": AVERAGED}, "last 4 epochs, agree with the teacher on 93.1 % of the held-out texts and are what"),
-        ({"averaged": AVERAGED | {"taken": False}}, "on 93.1 % of the held-out texts and agree less, and are not kept"),
+        ({"recipe": "best"}, "out-of-fold predictions of other students"),
+        ({"averaged": AVERAGED}, "last 4 epochs, agree with the teacher on 93.1 % of the held-out texts and are kept"),
+        (
+            {"averaged": AVERAGED | {"taken": False}},
+            "on 93.1 % of the held-out texts and agree less than those of the best epoch, so they are discarded",
+        ),
         (
             {"search": {"trials": TRIALS, "chosen": 1, "standard_error": 0.02}},
             "2 trainings were tried with other settings; the one with learning rate factor 2.5, lowest rate 0.1, batch "
