@@ -30,7 +30,7 @@ def command(as_json: bool, runs_dir: str | None) -> Work:
 
 
 def doctor(as_json: bool, runs_dir: str | None) -> int:
-    """A line for each finding, and one of advice where something is to be done."""
+    """A line for each finding, and a line of advice where something is wrong."""
     from runner.system.doctor import RUNS_FOLDER, examine  # spares huggingface_hub
 
     findings = examine(None if runs_dir is None else absolute(runs_dir))

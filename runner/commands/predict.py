@@ -100,5 +100,5 @@ def labelled(summary: dict[str, Any]) -> str:
     reasons = "; ".join(f"{reason}: {count:,}" for reason, count in summary.get("abstained_by_reason", {}).items())
     abstained = f"{summary['abstained']:,} abstained" + (f" ({reasons})" if reasons else "")
     lines = [f"{summary['rows']:,} texts: {labels}; {abstained}{rate}"]
-    lines += [f"{summary['reused']:,} were there already"] if summary["reused"] else []
+    lines += [f"{summary['reused']:,} were labelled already"] if summary["reused"] else []
     return "\n".join([*lines, f"output: {summary['out']}"])

@@ -164,7 +164,7 @@ def _check_place(parts: Folder, job: dict[str, Any], options: PredictOptions, fo
     """:raises UserError: when ``parts``, or what they become, is not this job's."""
     folder, _, name = options.out.rpartition("/")
     if form and Folder(folder).exists(name):
-        raise UserError(f"{options.out}: is there already; remove it or choose another name")
+        raise UserError(f"{options.out}: already exists; remove it or choose another name")
     if parts.exists(JOB):
         known = parts.read_json(JOB)
         # A job that stopped before its first part has no claim.

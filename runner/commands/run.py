@@ -72,7 +72,7 @@ def run(
     ):
         record = pipeline.execute(spec, folder, cluster, progress)
         if all(stage["cached"] for stage in record["stages"]):
-            progress.say("nothing to do: every stage is there already")
+            progress.say("nothing to do: every stage is finished already")
         report = write_report(folder)
     show_report(folder, report, as_json)  # the last line of --json, behind all events
     return 0

@@ -32,8 +32,8 @@ class Finding:
 
 def examine(runs_dir: str | None = None) -> list[Finding]:
     """All findings, in the order in which a person would look; ``runs_dir`` is looked at where it is given."""
-    found = [_python(), *_packages(), _processor(), _memory(), _disk(), _gpus(), _models()]
-    return found if runs_dir is None else [*found, _runs(runs_dir)]
+    findings = [_python(), *_packages(), _processor(), _memory(), _disk(), _gpus(), _models()]
+    return findings if runs_dir is None else [*findings, _runs(runs_dir)]
 
 
 def _runs(place: str) -> Finding:
@@ -98,7 +98,7 @@ def _gpus() -> Finding:
         advice = "torch is a CPU build: install the extra tutelage[gpu]"
     elif machine.driver_is_old(driver, cuda):
         least = machine.DRIVERS[cuda.partition(".")[0]]
-        advice = f"torch is built for CUDA {cuda}, which needs a driver of {least} or newer: bring one"
+        advice = f"torch is built for CUDA {cuda}, which needs driver {least} or newer: upgrade it"
     return Finding("GPUs", f"{', '.join(names)}, driver {driver or 'not loaded'}", advice)
 
 

@@ -190,7 +190,7 @@ def test_one_file_has_all_rows_in_order_and_leaves_no_parts(
     assert [row["text"] for row in rows] == json.loads((corpus / "texts.json").read_text())
     assert {"label", "probability", "probability_neutral", "abstain"} <= set(rows[0])
     assert sorted(path.name for path in corpus.iterdir() if "out" in path.name) == [out.name]
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="already exists"):
         predict(options(model, corpus, out.name), cluster, silent())
 
 
@@ -341,7 +341,7 @@ def test_what_is_said_in_the_end_is_whole_without_labels_and_rate() -> None:
     assert labelled(blank) == "2 texts: no label; 2 abstained\noutput: o"
     again = blank | {"rows": 2000, "labels": {"b": 1500, "a": 500}, "abstained": 0, "reused": 1000}
     assert labelled(again | {"texts_per_second": 9.96}) == (
-        "2,000 texts: a 500, b 1,500; 0 abstained; 10.0 texts/s\n1,000 were there already\noutput: o"
+        "2,000 texts: a 500, b 1,500; 0 abstained; 10.0 texts/s\n1,000 were labelled already\noutput: o"
     )
 
 

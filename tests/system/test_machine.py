@@ -101,7 +101,7 @@ def test_why_torch_cannot_use_a_gpu_is_said(monkeypatch, driver, said):
 @pytest.mark.parametrize(
     ("cuda", "driver", "said"),
     [
-        ("13.0", "570.86.10", "torch is built for CUDA 13.0, which needs a driver of 580 or newer: bring one"),
+        ("13.0", "570.86.10", "torch is built for CUDA 13.0, which needs driver 580 or newer: upgrade it"),
         ("13.0", "580.65.06", ""),
         ("12.8", "535.104.05", ""),
         (None, "580.65.06", "torch is a CPU build: install the extra tutelage[gpu]"),
