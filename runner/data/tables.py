@@ -117,11 +117,14 @@ def csv_rows(lines: Iterator[str], name: str, wanted: Wanted, delimiter: str | N
         raise DataError(f"{name}:{previous + 1}: broken csv in the row that starts here: {error}") from error
 
 
+_DELIMITERS = {";": "semicolon", "\t": "tab", "|": "bar", ",": "comma"}
+
+
 def _other_delimiter(header: Sequence[str], used: str) -> str:
     """What to do where the header of a csv file came out as one column; empty where it did not."""
-    mark = next((mark for mark in ";\t|," if mark != used and len(header) == 1 and mark in header[0]), None)
+    mark = next((mark for mark in _DELIMITERS if mark != used and len(header) == 1 and mark in header[0]), None)
     shown = '"\\t"' if mark == "\t" else f'"{mark}"'
-    return f" (its header is parted by {mark!r}: say so with delimiter: {shown}, or write commas)" if mark else ""
+    return f" (the header looks {_DELIMITERS[mark]}-separated: set delimiter: {shown}, or write commas)" if mark else ""
 
 
 def parquet_rows(handle: BinaryIO, name: str, wanted: Wanted) -> Iterator[Row]:

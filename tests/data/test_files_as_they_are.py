@@ -577,7 +577,7 @@ def test_22_zstd_is_read_to_its_end(tmp_path: Path) -> None:
         ("a.csv", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", r"a.csv:1: not UTF-8 \(byte 0x89\), and no text at all", "iconv"),
         ("a.csv", b"%PDF-1.7\n", "a PDF document", "header"),
         ("a.csv", b"<!DOCTYPE html>\n<html>", "a page in HTML", "column"),
-        ("a.csv", b"text;label\nx;good\n", "parted by ';': say so with delimiter: \";\"", "iconv"),
+        ("a.csv", b"text;label\nx;good\n", 'semicolon-separated: set delimiter: ";"', "iconv"),
         ("a.jsonl", b'[{"text": "x"}]\n', "expected a JSON object|a JSON array is read from", "iconv"),
         ("a.csv.gz", b"text\nx\n", "Not a gzipped file: take the ending off its name", "iconv"),
     ],

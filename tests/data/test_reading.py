@@ -135,7 +135,7 @@ def test_csv_as_it_comes(tmp_path: Path, raw: bytes, expected: list[tuple[str, s
         (
             "a.csv",
             b"text;n\nFine.;1\n",
-            r"a.csv: no column 'text' \(its header is parted by ';': say so with delimiter: \";\", or write commas\)",
+            r"a.csv: no column 'text' \(the header looks semicolon-separated: set delimiter: \";\", or write commas\)",
         ),
         ("a.jsonl", b'{"a;b": "a"}\n', r"a.jsonl:1: no column 'text' \(it has: a;b\)"),
         ("a.jsonl", b'{"text": "a"}\n{"text": \n', r"a.jsonl:2: broken JSON: "),

@@ -81,10 +81,10 @@ def test_missing_columns_stand_where_the_spec_names_them_or_where_the_default_co
     assert "test.csv has no column 'text' (it has: id, body)" in "".join(problems())
 
 
-@pytest.mark.parametrize("mark", [";", "\t", "|"])
-def test_a_csv_file_without_commas_is_seen_as_such(mark: str) -> None:
+@pytest.mark.parametrize(("mark", "name"), [(";", "semicolon"), ("\t", "tab"), ("|", "bar")])
+def test_a_csv_file_without_commas_is_seen_as_such(mark: str, name: str) -> None:
     Path("train.csv").write_text(f"text{mark}n\nx{mark}1\n")
-    assert f"train.csv has no column 'text' (its header is parted by {mark!r}: say so with delimiter: " in problems()[0]
+    assert f"train.csv has no column 'text' (the header looks {name}-separated: set delimiter: " in problems()[0]
 
 
 def test_a_link_that_leads_nowhere_is_no_missing_name() -> None:
