@@ -4,7 +4,7 @@ In some layers a handful of feed-forward neurons answer a hundred times as stron
 that begin and end a text (Sun et al. 2024, "Massive Activations in Large Language Models"). One scale for a whole
 tensor then leaves the others next to nothing. So a few neurons of each layer are computed apart, in fp32, as the
 outlier columns of LLM.int8 are (Dettmers et al. 2022): a feed-forward layer is a sum over its neurons. What the layer
-reads has loud columns too, fewer and less so: these are made quieter, and their weights as much larger (SmoothQuant;
+reads has outlier channels too, fewer and less so: these are scaled down, and their weights up by as much (SmoothQuant;
 Xiao et al. 2023), which changes nothing of what is computed.
 
 Works on the graph of ONNX, which says the same of all architectures: product, bias, GELU, product.
@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 APART = 32
 """Neurons of each feed-forward layer that are computed apart, of some 1,500 to 3,000."""
 
-QUIETER = 0.65
-"""SmoothQuant's migration strength: at 1 the columns of an input become equally loud, at 0 those of its weights."""
+SMOOTHING_ALPHA = 0.65
+"""SmoothQuant's migration strength: at 1 the channels of an input get equal ranges, at 0 those of its weights."""
 
 
 class _FeedForward(NamedTuple):
@@ -42,20 +42,20 @@ Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
 def quantise(full: Path, target: Path, seen: Sequence[Batch]) -> None:
     """Write ``full`` (ONNX, fp32, opset 20) in int8: weights by channel, activations scaled as they come.
 
-    ``seen`` is texts such as it will read: there it shows what is loud. Without any, nothing is done about it.
+    ``seen`` is texts such as it will read: they show which channels are outliers. Without any, none is treated as one.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     model = onnx.load(full)
     layers = _feed_forwards(model.graph) if seen else []
-    loudness = _loudness(model, [name for one in layers for name in (one.up.input[0], one.gelu.output[0])], seen)
+    ranges = _activation_ranges(model, [name for one in layers for name in (one.up.input[0], one.gelu.output[0])], seen)
     apart = []
     for layer in layers:
-        strongest = np.argsort(-loudness[layer.gelu.output[0]])[:APART]
+        strongest = np.argsort(-ranges[layer.gelu.output[0]])[:APART]
         apart += _split(model.graph, layer, np.sort(strongest))
         # After it: what is apart reads the columns as they are.
-        _even_out(model.graph, layer, loudness[layer.up.input[0]])
+        _even_out(model.graph, layer, ranges[layer.up.input[0]])
     needed = {name for node in model.graph.node for name in node.input}
     for stored in [one for one in model.graph.initializer if one.name not in needed]:
         model.graph.initializer.remove(stored)
@@ -87,7 +87,7 @@ def _feed_forwards(graph: Any) -> list[_FeedForward]:
     return found
 
 
-def _loudness(model: Any, names: list[str], seen: Sequence[Batch]) -> dict[str, NDArray[np.float32]]:
+def _activation_ranges(model: Any, names: list[str], seen: Sequence[Batch]) -> dict[str, NDArray[np.float32]]:
     """Of each tensor that is named, ``(..., columns)``, the largest size of each column's values."""
     import onnx
     import onnxruntime
@@ -150,18 +150,20 @@ def _split(graph: Any, layer: _FeedForward, neurons: NDArray[np.int64]) -> list[
     return [chain[0].name, chain[3].name]
 
 
-def _even_out(graph: Any, layer: _FeedForward, loudness: NDArray[np.float32]) -> None:
-    """Divide the columns of what a layer reads by a number each, and multiply their weights by it."""
+def _even_out(graph: Any, layer: _FeedForward, ranges: NDArray[np.float32]) -> None:
+    """Divide the channels of what a layer reads by a number each, and multiply their weights by it."""
     from onnx import helper, numpy_helper
 
     weight = next(one for one in graph.initializer if one.name == layer.up.input[1])
     values = numpy_helper.to_array(weight)
-    weighed = np.abs(values).max(axis=1)
-    if not np.isfinite(loudness).all() or not loudness.any() or not weighed.any():
+    weight_ranges = np.abs(values).max(axis=1)
+    if not np.isfinite(ranges).all() or not ranges.any() or not weight_ranges.any():
         return
-    # A column that was never heard may yet be: no number is far from the others.
-    heard, weighed = (np.maximum(one, max(np.median(one) / 100, one.max() / 1e4)) for one in (loudness, weighed))
-    by = (heard**QUIETER / weighed ** (1 - QUIETER)).astype(np.float32)
+    # A channel that was silent in these texts may not be in others: no range is far from the rest.
+    activation, weight_ranges = (
+        np.maximum(each, max(np.median(each) / 100, each.max() / 1e4)) for each in (ranges, weight_ranges)
+    )
+    by = (activation**SMOOTHING_ALPHA / weight_ranges ** (1 - SMOOTHING_ALPHA)).astype(np.float32)
     weight.CopyFrom(numpy_helper.from_array(values * by[:, None], weight.name))
     quiet = f"{layer.gelu.output[0]}/quiet"
     graph.initializer.append(numpy_helper.from_array(1 / by, f"{quiet}/by"))
