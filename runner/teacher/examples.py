@@ -69,6 +69,6 @@ def spread(pool: Vectors, labels: Sequence[str], k: int) -> list[int]:
 
 def choose_spread(model: str, texts: Sequence[str], labels: Sequence[str], k: int) -> list[int]:
     """As :func:`spread`, of texts."""
-    from runner.student.embed import Encoder
+    from runner.student.embed import Encoder  # where the work is done only: the driver needs no torch
 
     return spread(Encoder.load(models.ensure(model, who="task.examples")).embed(texts), labels, k)

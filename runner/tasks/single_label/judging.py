@@ -98,7 +98,7 @@ def _pooled(
     teachers: list[dict[str, Verdict]], rows: list[dict[str, Any]], spec: Spec
 ) -> tuple[dict[str, Verdict], dict[str, Any]]:
     """What several teachers come to, and how far they agree."""
-    # Only now: most jobs have one teacher, and what this needs takes a third of a second to import.
+    # Only now: most jobs have one teacher, and scipy takes a third of a second to import.
     from runner.tasks.single_label.dawid_skene import krippendorff_alpha, pairwise_agreement, pool
 
     labels = spec.task.labels
