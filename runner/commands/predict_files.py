@@ -19,7 +19,7 @@ from runner.rundir.lock import locked
 from runner.spec.sections.apply import written_columns
 from runner.stages import export, train
 from runner.student.corpus import Corpus, predict_corpus, sources_of
-from runner.student.trained import StudentRef
+from runner.student.trained import StudentRef, student_of_run
 from runner.system import machine
 from runner.system.errors import ModelError, UserError
 from runner.system.sanitize import without_secrets
@@ -91,16 +91,12 @@ def find_student(options: PredictOptions) -> tuple[StudentRef, str, Resources]:
     place = Folder(options.student)
     if place.exists("run.json"):
         record = place.read_json("run.json")
-        step = next((stage["fingerprint"] for stage in record["stages"] if stage["name"] == train.NAME), "")
-        student = record["spec"]["student"]
-        folder = place.child(train.NAME, step)
-        if not folder.exists("student/config.json"):
-            raise UserError(f"{options.student}: the run's student is gone ({train.NAME}/{step}); run its spec again")
-        resources = student["resources"]
+        model = student_of_run(place, record)
+        resources = record["spec"]["student"]["resources"]
         wanted = Resources(resources["cpus"], resources["gpus"], resources["accelerator"])
-        model = StudentRef(folder.url, "student", student["max_length"], student["precision"])
-        model, export_step = _exported(place, record, model)
-        return model, _identity(model, step, export_step), _asked(options, wanted)
+        prints = {stage["name"]: stage["fingerprint"] for stage in record["stages"]}
+        exported = prints[export.NAME] if model.exports else None
+        return model, _identity(model, prints[train.NAME], exported), _asked(options, wanted)
     if not place.exists("config.json"):
         raise UserError(
             f"{options.student}: neither a finished run (run.json) nor a model folder (config.json) is there; "
@@ -122,15 +118,6 @@ def find_student(options: PredictOptions) -> tuple[StudentRef, str, Resources]:
 def _identity(model: StudentRef, *prints: str | None) -> str:
     """What decides what is said of a text: the student's content, by ``prints``, and what computes it."""
     return fingerprint([*prints, model.max_length, model.precision, model.runtime])
-
-
-def _exported(run: Folder, record: dict[str, Any], model: StudentRef) -> tuple[StudentRef, str | None]:
-    """The student in the runtime that the run chose, where it exported any, and that stage's fingerprint."""
-    step = next((stage["fingerprint"] for stage in record["stages"] if stage["name"] == export.NAME), None)
-    folder = run.child(export.NAME, step or "")
-    if step is None or not folder.exists("export.json"):
-        return model, None
-    return replace(model, runtime=folder.read_json("export.json")["runtime"], exports=folder.url), step
 
 
 def _labels(model: StudentRef) -> list[str]:

@@ -62,7 +62,7 @@ def steps(spec: Spec, run: Folder) -> list[Step]:
 
 def execute(spec: Spec, run: Folder, cluster: Cluster, progress: Progress) -> dict[str, Any]:
     """Run what is not there yet; returns and writes ``run.json``. The caller holds the lock."""
-    _check_format(run)
+    check_format(run)
     started = datetime.now(UTC)
     planned = steps(spec, run)
     waiting = [step for step in planned if not step.cached]
@@ -112,7 +112,7 @@ def _record(step: Step, cached: bool) -> dict[str, Any]:
 
 def run_up_to(name: str, spec: Spec, run: Folder, cluster: Cluster, progress: Progress) -> Context:
     """Run what is not there yet before the stage of that name; what it would be given. The caller holds the lock."""
-    _check_format(run)
+    check_format(run)
     for step in steps(spec, run):
         context = Context(spec, run, step.folder, step.inputs, cluster, progress)
         if name == step.stage.NAME:
@@ -163,7 +163,8 @@ def _outcome(step: Step) -> dict[str, Any]:
     }
 
 
-def _check_format(run: Folder) -> None:
+def check_format(run: Folder) -> None:
+    """:raises UserError: when a newer version has written the run folder."""
     if run.exists("run.json") and (found := run.read_json("run.json").get("format", 0)) > FORMAT:
         raise UserError(
             f"{run.url}: was written by a newer tutelage (format {found}, this one reads {FORMAT}); "

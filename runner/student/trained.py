@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 
 from runner.rundir.folder import Folder
 from runner.spec import Spec
+from runner.system.errors import UserError
+from runner.system.sanitize import without_secrets
 from runner.tasks.kinds import DEFAULT_KIND, TASKS, task_of
 
-EXPORT = "export"
-"""The stage that chooses another runtime than torch, where the spec asks for exports."""
+TRAIN, EXPORT = "train", "export"
+"""The stage that trains the student, and the one that chooses another runtime than torch where the spec asks for
+exports."""
 
 
 class LoadedStudent(Protocol):
@@ -104,6 +107,24 @@ def chosen_student(spec: Spec, inputs: Any) -> StudentRef:
     """The run's student in the runtime that was chosen; ``inputs`` are a stage's folders by name."""
     plain = original_student(spec, inputs)
     if (exported := inputs.get(EXPORT)) is None:
+        return plain
+    return replace(plain, runtime=exported.read_json("export.json")["runtime"], exports=exported.url)
+
+
+def student_of_run(run: Folder, record: Mapping[str, Any]) -> StudentRef:
+    """The student of a finished run, in the runtime that was chosen; ``record`` is its ``run.json``.
+
+    :raises UserError: when its folder is no longer there.
+    """
+    settings, prints = record["spec"]["student"], {stage["name"]: stage["fingerprint"] for stage in record["stages"]}
+    trained = run.child(TRAIN, prints.get(TRAIN, ""))
+    if not trained.exists("student/config.json"):
+        where = f"{TRAIN}/{prints.get(TRAIN, '')}"
+        raise UserError(f"{without_secrets(run.url)}: the run's student is gone ({where}); run its spec again")
+    kind = record["spec"].get("task", {}).get("type", DEFAULT_KIND)
+    plain = StudentRef(trained.url, "student", settings["max_length"], settings["precision"], kind=kind)
+    exported = run.child(EXPORT, prints.get(EXPORT, ""))
+    if EXPORT not in prints or not exported.exists("export.json"):
         return plain
     return replace(plain, runtime=exported.read_json("export.json")["runtime"], exports=exported.url)
 
