@@ -10,6 +10,7 @@ from . import snapshot
 from .cases import KINDS, TEACHERS
 
 
+@pytest.mark.slow("vllm")
 def test_the_common_cases_are_started_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = json.loads(snapshot.KEPT.read_text(encoding="utf-8"))
     if kept["vllm"] != snapshot.version():

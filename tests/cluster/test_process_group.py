@@ -26,6 +26,7 @@ print(group.backend_cls.__name__, group.train_func_context.__name__)
 """
 
 
+@pytest.mark.slow("subprocess")
 def test_the_driver_and_the_controller_beside_it_need_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
