@@ -7,6 +7,7 @@ has it (Reimers and Gurevych 2019). Knows no Ray and no spec; the encoder is loa
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,9 +31,7 @@ class Chooser:
     """
 
     def __init__(self, model: str, pool: Sequence[str], k: int) -> None:
-        from runner.student.embed import Encoder  # where the work is done only: the driver needs no torch
-
-        self._encoder, self._k = Encoder.load(models.ensure(model, who="task.examples")), k
+        self._encoder, self._k = _encoder(model), k
         self._pool = self._encoder.embed(pool)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -69,6 +68,10 @@ def spread(pool: Vectors, labels: Sequence[str], k: int) -> list[int]:
 
 def choose_spread(model: str, texts: Sequence[str], labels: Sequence[str], k: int) -> list[int]:
     """As :func:`spread`, of texts."""
+    return spread(_encoder(model).embed(texts), labels, k)
+
+
+def _encoder(model: str) -> Any:
     from runner.student.embed import Encoder  # where the work is done only: the driver needs no torch
 
-    return spread(Encoder.load(models.ensure(model, who="task.examples")).embed(texts), labels, k)
+    return Encoder.load(models.ensure(model, who="task.examples"))

@@ -37,14 +37,15 @@ def score(spec: Spec, truth: Sequence[str], given: Sequence[Mapping[str, Any]]) 
 
     Where answers have probabilities, one that lacks them counts as undecided: it is no better than chance.
     """
-    from runner.tasks.single_label import metrics  # scikit-learn and scipy take a second to load
-
     labels = spec.task.labels
     even = [1.0 / len(labels)] * len(labels)
     known = any("probabilities" in answer for answer in given)
     probabilities = np.array([answer.get("probabilities") or even for answer in given]) if known else None
     predicted = [answer["label"] for answer in given]
-    return metrics.score(labels, truth, predicted, probabilities, spec.evaluate.resamples, spec.evaluate.seed)
+    figures: dict[str, Any] = _metrics().score(
+        labels, truth, predicted, probabilities, spec.evaluate.resamples, spec.evaluate.seed
+    )
+    return figures
 
 
 def primary(truth: Sequence[str], given: Sequence[str | None]) -> float:
@@ -54,6 +55,11 @@ def primary(truth: Sequence[str], given: Sequence[str | None]) -> float:
 
 def paired(truth: Sequence[str], a: Sequence[str | None], b: Sequence[str | None]) -> dict[str, Any]:
     """McNemar's test (:func:`runner.tasks.single_label.metrics.mcnemar`)."""
+    test: dict[str, Any] = _metrics().mcnemar(truth, a, b)
+    return test
+
+
+def _metrics() -> Any:
     from runner.tasks.single_label import metrics  # scikit-learn and scipy take a second to load
 
-    return metrics.mcnemar(truth, a, b)
+    return metrics
