@@ -59,6 +59,7 @@ def hook(token: str) -> int:
     ).returncode
 
 
+@pytest.mark.slow("subprocess")
 def test_the_run_of_this_pod_is_stopped_and_nothing_else(start: Any) -> None:
     mine = start("tutelage", "run", "spec.yaml", token="mine")
     others = [
@@ -74,12 +75,14 @@ def test_the_run_of_this_pod_is_stopped_and_nothing_else(start: Any) -> None:
     assert [one.poll() for one in others] == [None] * 4
 
 
+@pytest.mark.slow("subprocess")
 def test_without_a_run_it_ends_at_once() -> None:
     begun = time.monotonic()
     assert hook("of nobody") == 0
     assert time.monotonic() - begun < 10
 
 
+@pytest.mark.slow("subprocess")
 def test_a_run_that_does_not_end_is_left_to_the_pods_end(start: Any) -> None:
     stubborn = start("runner", "run", "stubborn", token="mine")
     command = "from runner.kubernetes.pre_stop import stop_runs; print(stop_runs(longest=0.5))"
