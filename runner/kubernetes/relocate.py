@@ -10,13 +10,13 @@ from __future__ import annotations
 import posixpath
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from runner.data.file_kinds import stored_as
 from runner.kubernetes.options import MOUNT, RenderOptions, has_password, on_the_volume
 from runner.kubernetes.yaml_text import to_yaml
 from runner.models.reference import pull_name, resolve
-from runner.spec import Spec, resolve_path
+from runner.spec import Spec, resolve_path, schema
 from runner.spec.load import read_file
 from runner.spec.model import Annotator, ExamplePool, TextSource
 from runner.spec.paths import VARIABLE
@@ -73,7 +73,7 @@ def relocate_for_pods(spec: Spec, options: RenderOptions) -> RelocatedSpec:
         prices_of(spec)  # a table that is wrong is said here, not in the cluster
         files[PRICES_FILE] = read_file(str(Path(resolve_path(spec, spec.benchmark.prices)))).decode()
         moved = replace(moved, benchmark=replace(moved.benchmark, prices=PRICES_FILE))
-    files = {SPEC_FILE: _HEAD + to_yaml(moved.to_dict()), **files}
+    files = {SPEC_FILE: _HEAD + to_yaml(_written(moved)), **files}
     size = sum(len(text.encode()) for text in files.values())
     if size > MOST_BYTES:
         raise UserError(
@@ -83,6 +83,14 @@ def relocate_for_pods(spec: Spec, options: RenderOptions) -> RelocatedSpec:
     servers = [each.teacher.endpoint for each in spec.teachers() if each.teacher.endpoint]
     needs += [f"{server}: the teacher's server, within what the network lets the pods reach" for server in servers]
     return RelocatedSpec(moved, files, (*dict.fromkeys(places.needs), *needs))
+
+
+def _written(spec: Spec) -> dict[str, Any]:
+    """The spec as data, without the kind of task where it is the default: images of before know no such field."""
+    written = spec.to_dict()
+    if spec.task.type == schema()["properties"]["task"]["properties"]["type"]["default"]:
+        del written["task"]["type"]
+    return written
 
 
 @dataclass

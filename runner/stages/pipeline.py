@@ -55,7 +55,7 @@ def steps(spec: Spec, run: Folder) -> list[Step]:
             continue
         inputs = {need: prints[need] for need in stage.NEEDS if need in prints}
         prints[stage.NAME] = fingerprint([FORMAT, stage.NAME, stage.key(spec), inputs])
-        folders = {need: run.child(need, print_) for need, print_ in inputs.items()}
+        folders = {need: run.child(need, stage_print) for need, stage_print in inputs.items()}
         result.append(Step(stage, prints[stage.NAME], run.child(stage.NAME, prints[stage.NAME]), folders))
     return result
 
