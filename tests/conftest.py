@@ -130,6 +130,16 @@ class Job:
         return {str(path.relative_to(self.runs_dir)): path.read_bytes() for path in files}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _environment_as_it_was() -> Iterator[None]:
+    """Engines and Ray set variables where they work: what a file leaves must not decide what the next one finds."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
     return Job(tmp_path)

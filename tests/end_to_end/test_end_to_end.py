@@ -259,7 +259,7 @@ def test_a_second_run_in_the_same_folder_is_refused(home):
     with locked(Folder(str(home / "runs" / "slice"))):
         done = run(home)
     assert done.returncode == 1
-    assert "another run is at work" in done.stderr and "Traceback" not in done.stderr
+    assert "another run is using this folder" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_an_engine_that_cannot_start_says_what_to_change(home):

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
+from processes import free_ports
 
 from runner.rundir.folder import Folder
 from runner.rundir.lock import locked
@@ -53,13 +57,21 @@ sys.exit(main(sys.argv[2:]))
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    """A server in a process of its own: what Flask leaves in a process stops a vLLM that starts there later."""
+    (port,) = free_ports(1)
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 60
+        while True:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            assert server.poll() is None and time.monotonic() < end, "moto's server does not come up"
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.kill()
+        server.wait()
 
 
 @pytest.fixture
@@ -151,7 +163,7 @@ def test_one_run_at_a_time_in_a_bucket_too(bucket: str, monkeypatch: pytest.Monk
     folder = Folder(f"{bucket}/runs/small")
     with locked(folder):
         held = folder.read_json(".lock")
-        with pytest.raises(BusyError, match="another run is at work"), locked(folder):
+        with pytest.raises(BusyError, match="another run is using this folder"), locked(folder):
             pytest.fail("two runs in one folder")
         assert folder.read_json(".lock")["id"] == held["id"]
         with pytest.raises(FileExistsError):  # what the lock stands on: of two that create it, one fails

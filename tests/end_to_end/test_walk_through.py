@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import bz2
 import datetime
-import importlib.util
 import io
 import json
 import math
@@ -30,6 +29,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from run_folders import RunFolder
 
 from runner import models
 from runner.cluster import health, quiet, tune
@@ -140,11 +140,7 @@ def test_01_a_head_alone_learns_from_few_rows_and_plain_transformers_loads_it(ti
 @pytest.fixture
 def reported(tmp_path: Path) -> Any:
     """A run folder as the stages leave it, of a student that is wrong on each fifth row, and its teacher on none."""
-    found = importlib.util.spec_from_file_location("walk_reports", ROOT / "tests" / "report" / "conftest.py")
-    assert found is not None and found.loader is not None
-    reports = importlib.util.module_from_spec(found)
-    found.loader.exec_module(reports)
-    run = reports.RunFolder(tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
     run.info["spec"] |= {"data": {}, "teacher": {"model": "x"}, "student": {}}
     rows = run.predictions
     rows["teacher_label"], rows["student_label"] = list(rows["label"]), list(rows["label"])

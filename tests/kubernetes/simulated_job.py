@@ -223,7 +223,9 @@ def live(
     progress.cluster = SimulatedCluster("ray:6379", 1800.0, on_demand=on_demand, world=world, lengths=lengths)
     progress.began = {}
     opened = mock.patch.object(worker, "open_engine", lambda *_: (NoopEngine(spec.task.labels), None))
-    paying = mock.patch("runner.stages.label.worth_starting", lambda *_: replicas or spec.teacher.resources.replicas[0])
+    paying = mock.patch(
+        "runner.teacher.generate.worth_starting", lambda *_: replicas or spec.teacher.resources.replicas[0]
+    )
     with simulated_time(world.clock), opened, paying:
         world.until_ready()
         pipeline.execute(spec, run, progress.cluster, progress)
