@@ -120,6 +120,7 @@ def succeeds(cluster: Cluster, namespace: Namespace, submitter: Pod) -> None:
     nothing_tells_the_token(cluster, namespace)
 
 
+@pytest.mark.slow("ray")
 def test_probes_need_no_token_and_all_else_does(cluster: Cluster) -> None:
     """Of the head, which is ready by the operator's own probe."""
     url = f"http://{cluster.dashboard}"

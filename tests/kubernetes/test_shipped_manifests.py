@@ -20,6 +20,8 @@ from runner.kubernetes.names import TAKEN
 from runner.kubernetes.options import RenderOptions
 from runner.spec import load_spec
 
+pytestmark = pytest.mark.slow("long")  # all of it together: seconds
+
 SPECS = sorted((checks.ROOT / "specs").glob("*.yaml"))
 OVERLAYS = sorted(path.parent for path in (checks.ROOT / "k8s" / "overlays").glob("*/kustomization.yaml"))
 COMMANDS = [

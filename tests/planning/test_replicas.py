@@ -13,6 +13,8 @@ from runner.teacher.budget import Spent, seconds_left
 from runner.teacher.occupancy import CONCURRENT_BATCHES, concurrent_batches
 from runner.teacher.request import settings_of
 
+pytestmark = pytest.mark.slow("long")  # all of it together: seconds
+
 ROOT = Path(__file__).resolve().parents[2]
 HEADLINE = ROOT / "specs" / "financial-sentiment.yaml"
 

@@ -29,6 +29,8 @@ from runner.rundir.folder import Folder
 from runner.spec import load_spec
 from runner.system.errors import DataError, UserError
 
+pytestmark = pytest.mark.slow("long")  # all of it together: seconds
+
 CANARY = "hf_canaryCANARYcanary0123456789"
 MODEL = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
 WRITTEN = {*MODEL, "README.md", "spec.yaml", "report.html", "report.json", MARKER}

@@ -16,6 +16,8 @@ from runner.report.result_table import result_table
 from runner.report.text import flat, moment, money, number, seconds
 from runner.system.sanitize import clean
 
+pytestmark = pytest.mark.slow("long")  # all of it together: seconds
+
 VOID = {"meta", "link"}
 
 

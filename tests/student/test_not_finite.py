@@ -33,6 +33,8 @@ from runner.student.trained import StudentRef
 from runner.system.errors import ModelError, UserError
 from runner.tasks.single_label import learner
 
+pytestmark = pytest.mark.slow("long")  # all of it together: seconds
+
 
 def test_15_no_label_loses_both_of_its_two_rows() -> None:
     labels = [f"label {number // 2}" for number in range(100)]

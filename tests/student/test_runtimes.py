@@ -25,6 +25,8 @@ from runner.student.save import save_student
 from runner.system.errors import ModelError, SpecError, UserError
 from runner.tasks.single_label import learner
 
+pytestmark = pytest.mark.slow("long")  # all of it together: seconds
+
 LABELS = ["negative", "neutral", "positive"]
 TEXTS = [
     "Sales rose.",

@@ -47,6 +47,7 @@ def test_the_common_cases_have_the_steps_of_the_snapshot() -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
+@pytest.mark.slow("vllm")
 def test_under_options_the_step_is_vllms(tmp_path: Path) -> None:
     config = config_of("llama", max_position_embeddings=32_768)
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
