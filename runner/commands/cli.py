@@ -23,7 +23,7 @@ from runner.system import signals, supervise, surroundings
 from runner.system.errors import KEPT, SpecError, TutelageError, UserError
 from runner.system.sanitize import without_secrets
 
-BUG, SIGNALLED = 3, 128
+BUG = 3
 
 
 @click.group(
@@ -89,7 +89,7 @@ def _guarded(do: Callable[[], int]) -> int:
 def _stopped(number: int) -> int:
     with suppress(OSError):  # the terminal may be gone
         print(f"tutelage: stopped; {KEPT}", file=sys.stderr, flush=True)
-    return SIGNALLED + (number or signal.SIGINT)
+    return signals.SIGNALLED + (number or signal.SIGINT)
 
 
 def _gone(facts: dict[str, Any], status: int) -> int:

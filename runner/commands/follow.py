@@ -16,8 +16,6 @@ from runner.system.sanitize import for_terminal
 if TYPE_CHECKING:  # spares ray
     from runner.cluster.jobs import Job, Jobs
 
-INTERRUPTED, SIGNALLED = 130, 128
-
 
 def follow(jobs: Jobs, job: Job) -> int:
     """Show what the job says until it ends; the exit status is its own."""
@@ -32,7 +30,7 @@ def follow(jobs: Jobs, job: Job) -> int:
         return 0
     if job.status == "STOPPED":
         put(f"tutelage: job {job.id} was stopped; the same command goes on from there", sys.stderr)
-        return INTERRUPTED
+        return signals.SIGNALLED + signal.SIGINT
     if job.exit_code is None:
         raise UserError(f"job {job.id} did not run to its end: {job.message}; submit again: what is finished is kept")
     return job.exit_code
@@ -54,4 +52,4 @@ def _interrupted(jobs: Jobs, job: Job) -> int:
             f"`tutelage stop {where}` ends it",
             sys.stderr,
         )
-    return SIGNALLED + number
+    return signals.SIGNALLED + number

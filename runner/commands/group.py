@@ -68,11 +68,12 @@ def _checked(context: click.Context, parameters: list[click.Parameter], words: l
     """The words of a command, where no option takes another for its value, as click would let it; ``-o=FILE`` as
     ``-o FILE``.
 
-    :raises click.BadParameter: for ``--runs-dir --json``.
+    :raises click.BadParameter: for ``--runs-dir --json`` and ``--probe=-3``.
     """
     options = [each for each in parameters if isinstance(each, click.Option)]
     known = {name for option in options for name in (*option.opts, *option.secondary_opts)}
     valued = {name for option in options if not option.is_flag and not _optional(option) for name in option.opts}
+    optional = {name for option in options if _optional(option) for name in option.opts}
     rest = list(words)
     while rest:
         word = rest.pop(0)
@@ -82,6 +83,9 @@ def _checked(context: click.Context, parameters: list[click.Parameter], words: l
         if word[2:3] == "=" and word[:2] in valued:
             yield from (word[:2], word[3:])
             continue
+        name, _, value = word.partition("=")
+        if name in optional and value.startswith("-"):  # click would take the value for an option
+            raise click.BadParameter(f"expected a value, got {value!r}", context, param_hint=repr(name))
         yield word
         if word in valued and rest:
             if rest[0] == "--" or rest[0].partition("=")[0] in known:

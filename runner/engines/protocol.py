@@ -1,8 +1,8 @@
 """What every engine offers: take a request now, hand its reply over when it is there.
 
 An engine never makes its callers wait for each other. Rows of many batches are inside it at once, each
-finished one makes room for the next, and no batch is a barrier. Engines: ``vllm_engine`` (a model in this
-process), ``endpoint`` (a server that the user hosts), ``noop_engine`` (nothing, for measuring the rest).
+finished one makes room for the next, and no batch is a barrier. Engines: ``vllm`` (a model in this process),
+``endpoint`` (a server that the user hosts), ``noop`` (nothing, for measuring the rest).
 """
 
 from __future__ import annotations

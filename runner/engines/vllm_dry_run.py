@@ -2,7 +2,7 @@
 
 vLLM asks its platform object everything that it wants to know of a GPU before it starts. That object is given another
 class: vLLM's own for CUDA, with the declared GPU's name, capability and memory. The engine is then started as ever, by
-``vllm_engine``, up to the point where its configuration is made; nothing is computed and no weights are read.
+``vllm.py``, up to the point where its configuration is made; nothing is computed and no weights are read.
 
 Cases come as JSON on standard input, answers go as JSON to standard output. Source: vllm/platforms/cuda.py,
 vllm/engine/arg_utils.py and vllm/v1/worker/gpu_worker.py of vLLM 0.32.

@@ -22,6 +22,8 @@ from typing import Any
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WAKE = signal.SIGUSR2
 """How another thread reaches the main one."""
+SIGNALLED = 128
+"""The exit status of a process that a signal has stopped is this and the signal's number."""
 AGAIN_SECONDS = 1.5
 """After so long what was raised has been swallowed: it is raised again."""
 

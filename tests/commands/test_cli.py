@@ -77,6 +77,8 @@ def test_a_mistyped_command_or_option_is_told_with_what_was_meant(capsys: pytest
     assert "there is no command 'rnu' (did you mean 'run'?)" in capsys.readouterr().err
     assert main(["run", "spec.yaml", "--quite"]) == 2
     assert "--quiet" in capsys.readouterr().err
+    assert main(["plan", "spec.yaml", "--probe=-3"]) == 2
+    assert "Invalid value for '--probe': expected a value, got '-3'" in capsys.readouterr().err
     assert main(["plan", "spec.yaml", "--probe", "0"]) == 2
     assert "expected an integer from 1 to 100000, got '0'" in capsys.readouterr().err
     assert main(["predict", "m", "x.csv", "-o", "\x1b[31mred", "--gpus", "\x1b[31m"]) == 2
