@@ -51,8 +51,8 @@ def planned(job: dict[str, Any]) -> dict[str, Any]:
     Not by ``make_plan``: it takes the hash of the weights, which for a stand-in of 90 GB are as many zeros.
     """
     from runner import models
-    from runner.engines import vllm_config
     from runner.planning.memory import teacher_memory
+    from runner.teacher.engines import vllm_config
 
     spec = spec_for(job, "cot")
     memory, problems = teacher_memory(spec, models.describe(spec.teacher.model))
@@ -85,7 +85,7 @@ def _chat(job: dict[str, Any]) -> dict[str, Any]:
     """vLLM as its documentation shows it, or with our engine options and one token for a label."""
     import teacher as bench
 
-    from runner.engines.vllm_arguments import engine_options
+    from runner.teacher.engines.vllm_arguments import engine_options
     from runner.teacher.request import settings_of
 
     careful, spec = job["contender"] == "careful", spec_for(job, "direct")
@@ -176,8 +176,8 @@ def _processor_seconds() -> tuple[float, float]:
 @contextmanager
 def observed() -> Iterator[dict[str, Any]]:
     """Look into the engines that are started meanwhile: how many requests they hold, and what their outputs say."""
-    from runner.engines import vllm
     from runner.teacher import worker
+    from runner.teacher.engines import vllm
 
     seen: dict[str, Any] = {"engines": [], "labellers": [], "in_hand": [], "cached": 0, "prompt": 0, "generated": 0}
     start, reply, begin = vllm._start, vllm._reply, worker.Labeller.__init__

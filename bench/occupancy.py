@@ -48,7 +48,7 @@ class Simulated:
     _inbox: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
 
     def __post_init__(self) -> None:
-        from runner.engines.noop import NoopTokenizer
+        from runner.teacher.engines.noop import NoopTokenizer
 
         self.tokenizer = NoopTokenizer()
         threading.Thread(target=self._run, daemon=True).start()
@@ -64,7 +64,7 @@ class Simulated:
         self._inbox.put(None)
 
     def _run(self) -> None:
-        from runner.engines.protocol import Reply
+        from runner.teacher.engines.protocol import Reply
 
         waiting: list[Any] = []
         running: list[list[Any]] = []

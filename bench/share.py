@@ -21,7 +21,7 @@ def rate_in(engine: Any, dtype: str) -> float:
     """Operations per second of a large matrix product on the thread of ``engine`` (a VllmEngine) while it is idle."""
     import torch
 
-    from runner.engines.protocol import ScoreTokens
+    from runner.teacher.engines.protocol import ScoreTokens
 
     found: queue.SimpleQueue[float | Exception] = queue.SimpleQueue()
 

@@ -91,7 +91,7 @@ def spec_for(path: str, prompt: str) -> Any:
 
 def careful_chat(model: str, spec: Any) -> Label:
     """The same as a careful user writes it: our block size, and one token that tells the labels apart."""
-    from runner.engines.vllm_arguments import block_tokens
+    from runner.teacher.engines.vllm_arguments import block_tokens
     from runner.teacher.request import settings_of
 
     first = chat(model, spec, max_tokens=1, block_size=block_tokens(settings_of(spec.teacher)))
@@ -191,9 +191,9 @@ def actor(model: str, spec: Any) -> Label:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from runner.engines.vllm_arguments import block_tokens, engine_options
     from runner.rundir.folder import Folder
     from runner.teacher.answer_store import read_answers
+    from runner.teacher.engines.vllm_arguments import block_tokens, engine_options
     from runner.teacher.occupancy import CONCURRENT_BATCHES
     from runner.teacher.request import asking_of, settings_of
     from runner.teacher.worker import Labeller
@@ -289,10 +289,10 @@ def ray_data_llm(model: str, spec: Any) -> Label:
 
 def bare(model: str, spec: Any) -> Label:
     """The engine alone, with our options and prompts: all requests in, then steps until all are out."""
-    from runner.engines.protocol import Reply, ScoreTokens
-    from runner.engines.vllm import VllmEngine
-    from runner.engines.vllm_arguments import block_tokens
     from runner.tasks.single_label.label_trie import LabelTrie
+    from runner.teacher.engines.protocol import Reply, ScoreTokens
+    from runner.teacher.engines.vllm import VllmEngine
+    from runner.teacher.engines.vllm_arguments import block_tokens
     from runner.teacher.renderer import Renderer
     from runner.teacher.request import prompt_task, settings_of
 
@@ -449,9 +449,9 @@ def noop(rows: int) -> dict[str, Any]:
 
     from runner.cluster.cluster import Cluster
     from runner.cluster.resources import Resources
-    from runner.engines.protocol import Sampling
-    from runner.engines.vllm_arguments import EngineSettings
     from runner.tasks.single_label.asking import LabelAnswer
+    from runner.teacher.engines.protocol import Sampling
+    from runner.teacher.engines.vllm_arguments import EngineSettings
     from runner.teacher.occupancy import CONCURRENT_BATCHES
     from runner.teacher.prompt import Task
     from runner.teacher.worker import QUESTIONS, Asking, Labeller

@@ -20,7 +20,7 @@ WHAT = {
     "cells of the truth table that are equal": "tests/planning/hardware/test_truth.py",
     "weights and KV cache that are exactly transformers' and vLLM's": "tests/planning/hardware/test_counts.py",
     "injected failures that are told with their cause": (
-        "tests/engines/test_vllm_errors.py tests/student/test_loss_scale.py tests/student/test_not_finite.py "
+        "tests/teacher/engines/test_vllm_errors.py tests/student/test_loss_scale.py tests/student/test_not_finite.py "
         "tests/system/test_machine.py tests/system/test_device_errors.py tests/student/test_inflight.py "
         "tests/planning/hardware/test_nvml.py tests/teacher/test_batch.py"
     ),

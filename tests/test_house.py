@@ -23,14 +23,14 @@ MOST_LATE_IMPORTS = 15
 LEARNING = ("student/", "models/gguf.py", "planning/hardware/meta.py", "tasks/single_label/learner.py")
 KNOWS = {
     "ray": ("cluster/",),
-    "vllm": ("engines/vllm",),
+    "vllm": ("teacher/engines/vllm",),
     "torch": LEARNING,
     "transformers": LEARNING,
     "onnx": ("student/runtimes/",),
     "onnxruntime": ("student/runtimes/",),
     "openvino": ("student/runtimes/",),
     "codecarbon": ("economics/carbon.py",),
-    "urllib3": ("engines/endpoint",),
+    "urllib3": ("teacher/engines/endpoint",),
 }
 """The parts of the package that may import a heavy or outside library."""
 

@@ -48,7 +48,7 @@ def validate(specs: Sequence[str], overrides: Sequence[str], deep: bool) -> int:
 
 def _asked_vllm(spec: Spec) -> list[str]:
     """What vLLM says of the spec's teachers, a line each. :raises SpecError: where it refuses one."""
-    from runner.engines import vllm_config  # spares vllm
+    from runner.teacher.engines import vllm_config  # spares vllm
 
     facts = vllm_config.report(spec)
     if refused := [teacher for teacher in facts if teacher["problem"]]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from runner import models
-from runner.engines.vllm_arguments import engine_options
 from runner.planning.hardware.accelerators import GIB, known
 from runner.planning.hardware.teacher_fit import Asked, Row, Verdict, context_too_long, judge
 from runner.spec import Spec
 from runner.system import machine
 from runner.teacher import request
+from runner.teacher.engines.vllm_arguments import engine_options
 
 USABLE = 0.9
 """The share of this machine's memory that a teacher on its processor may take."""

@@ -9,7 +9,6 @@ from typing import Any
 from runner import models
 from runner.data import annotators
 from runner.data.splits import read_splits
-from runner.engines import vllm_config
 from runner.planning.check import student_problem
 from runner.planning.hardware.training_memory import emulated, too_large
 from runner.planning.rates import CPU_STUDENT_TFLOPS, operations_per_second
@@ -19,6 +18,7 @@ from runner.rundir.folder import Folder
 from runner.spec import Spec
 from runner.stages.pipeline import steps
 from runner.student import gradient_traffic, vocabulary
+from runner.teacher.engines import vllm_config
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Plan:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     vllm: list[dict[str, Any]] = field(default_factory=list)
-    """What vLLM says of each teacher on GPUs: :func:`runner.engines.vllm_config.report`."""
+    """What vLLM says of each teacher on GPUs: :func:`runner.teacher.engines.vllm_config.report`."""
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as plain data."""

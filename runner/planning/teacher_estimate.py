@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from runner import models
-from runner.engines.vllm_arguments import engine_options
 from runner.planning.check import context_problem
 from runner.planning.hardware.accelerators import known
 from runner.planning.hardware.teacher_fit import Row, Verdict
@@ -29,6 +28,7 @@ from runner.spec import Spec
 from runner.spec.model import Teacher
 from runner.teacher import answer_store, prompt, request
 from runner.teacher.budget import Spent, seconds_left, spent
+from runner.teacher.engines.vllm_arguments import engine_options
 from runner.teacher.random_texts import CONTENT_FREE_TEXTS
 
 DECODING = 5.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from runner.engines import vllm_config
 from runner.observe.progress import clock
 from runner.planning.plan import Plan
+from runner.teacher.engines import vllm_config
 
 NAME_WIDTH = 11
 """Of the column with the names of a plan's rows."""

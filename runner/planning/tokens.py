@@ -15,13 +15,13 @@ from runner import models
 from runner.data.reading import read_rows
 from runner.data.sources import source_of
 from runner.data.splits import examples_of
-from runner.engines.vllm_arguments import block_tokens
 from runner.planning.hardware.throughput import CHARACTERS_PER_TOKEN
 from runner.spec import Spec
 from runner.student.vocabulary import tokenizer_in
 from runner.system.errors import ModelError
 from runner.tasks.single_label.label_trie import LabelTrie
 from runner.teacher import prompt, request
+from runner.teacher.engines.vllm_arguments import block_tokens
 
 SAMPLE = 200
 """Texts that are counted."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import queue
 from collections.abc import Sequence
 
-from runner.engines.protocol import Engine, Reply, Sample, Sampling
-from runner.engines.vllm_arguments import EngineSettings
+from runner.teacher.engines.protocol import Engine, Reply, Sample, Sampling
+from runner.teacher.engines.vllm_arguments import EngineSettings
 from runner.teacher.renderer import Renderer
 
 PROBE = "Net sales rose in the second quarter of the year"

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from runner.engines.protocol import Reply, Sample, Sampling
 from runner.rundir.folder import fingerprint
+from runner.teacher.engines.protocol import Reply, Sample, Sampling
 from runner.teacher.protocol import AnswerFormat, Ask, record
 from runner.teacher.renderer import Renderer
 

@@ -10,9 +10,6 @@ import pyarrow.compute as pc
 
 from runner import models
 from runner.cluster.resources import Resources
-from runner.engines.endpoint import Endpoint
-from runner.engines.hosts import check_host
-from runner.engines.vllm_arguments import engine_options
 from runner.observe.metrics import Meter, count_failures
 from runner.planning.replicas import worth_starting
 from runner.rundir.folder import Folder
@@ -20,6 +17,9 @@ from runner.spec import Spec
 from runner.stages.contract import Context
 from runner.teacher.budget import Spending
 from runner.teacher.choosing import with_examples
+from runner.teacher.engines.endpoint import Endpoint
+from runner.teacher.engines.hosts import check_host
+from runner.teacher.engines.vllm_arguments import engine_options
 from runner.teacher.failures import check_failures, reasons_of
 from runner.teacher.live import Live, Start
 from runner.teacher.occupancy import concurrent_batches

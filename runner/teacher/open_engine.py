@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from runner import models
-from runner.engines.endpoint import Endpoint, EndpointEngine
-from runner.engines.hosts import TOKEN_VARIABLE
-from runner.engines.noop import NoopEngine
-from runner.engines.protocol import Engine
-from runner.engines.vllm_arguments import EngineSettings
 from runner.system.errors import EngineError
 from runner.teacher import random_texts
+from runner.teacher.engines.endpoint import Endpoint, EndpointEngine
+from runner.teacher.engines.hosts import TOKEN_VARIABLE
+from runner.teacher.engines.noop import NoopEngine
+from runner.teacher.engines.protocol import Engine
+from runner.teacher.engines.vllm_arguments import EngineSettings
 from runner.teacher.live import Start
 from runner.teacher.prompt import Task
 
@@ -32,7 +32,7 @@ def open_engine(
     if endpoint is None:
         place = models.ensure(*model, progress=start.fetching, who="teacher.model")
         start.begin("load")
-        from runner.engines.vllm import VllmEngine  # in the actor only: the driver needs no torch
+        from runner.teacher.engines.vllm import VllmEngine  # in the actor only: the driver needs no torch
 
         return VllmEngine(place, settings), place
     token = os.environ.get(TOKEN_VARIABLE)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from runner.engines.protocol import Reply, Request, Sample
+from runner.teacher.engines.protocol import Reply, Request, Sample
 
 Encode = Callable[[Sequence[str]], list[list[int]]]
 """Answers in tokens, each as the model would write it at the start of its turn."""

@@ -7,12 +7,12 @@ from typing import Any
 from runner import models
 from runner.cluster.resources import Resources
 from runner.data.examples import pool_key
-from runner.engines.protocol import Sampling
-from runner.engines.vllm_arguments import EngineSettings
 from runner.spec import Spec
 from runner.spec.model import Teacher
 from runner.tasks.kinds import task_of
 from runner.teacher import prompt
+from runner.teacher.engines.protocol import Sampling
+from runner.teacher.engines.vllm_arguments import EngineSettings
 from runner.teacher.worker import Asking
 
 STAGE = "label"

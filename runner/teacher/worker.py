@@ -15,15 +15,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from runner.engines.endpoint import Endpoint
-from runner.engines.protocol import Reply, Sampling
-from runner.engines.vllm_arguments import EngineSettings, block_tokens
 from runner.models import folder
 from runner.rundir.folder import Folder
 from runner.system.errors import EngineError, TutelageError, first_line
 from runner.teacher.batch import Batch, Clock
 from runner.teacher.cache_warnings import cache_warnings
 from runner.teacher.conversation import REASK_TOKENS, Ballot, Votes
+from runner.teacher.engines.endpoint import Endpoint
+from runner.teacher.engines.protocol import Reply, Sampling
+from runner.teacher.engines.vllm_arguments import EngineSettings, block_tokens
 from runner.teacher.examples import CHOSEN
 from runner.teacher.live import Finished, Start, Tell, silent
 from runner.teacher.open_engine import open_engine

@@ -274,10 +274,10 @@ import json, sys, tempfile
 import pyarrow as pa
 from runner import models
 from runner.rundir.folder import Folder
-from runner.engines.protocol import Sampling
+from runner.teacher.engines.protocol import Sampling
 from runner.tasks.single_label.asking import LabelAnswer
 from runner.teacher.prompt import Task
-from runner.engines.vllm_arguments import EngineSettings
+from runner.teacher.engines.vllm_arguments import EngineSettings
 from runner.teacher.worker import QUESTIONS, Asking, Labeller
 folder = tempfile.mkdtemp()
 task = Task(LabelAnswer(("negative", "positive")), "Label the sentence.", (), "cot")

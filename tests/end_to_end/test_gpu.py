@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 import torch
 
-from runner.engines.protocol import Reply, Sample, Sampling, ScoreTokens
-from runner.engines.vllm import VllmEngine
-from runner.engines.vllm_arguments import EngineSettings
+from runner.teacher.engines.protocol import Reply, Sample, Sampling, ScoreTokens
+from runner.teacher.engines.vllm import VllmEngine
+from runner.teacher.engines.vllm_arguments import EngineSettings
 
 REPOSITORY = Path(__file__).parents[2]
 REHEARSAL = os.environ.get("TUTELAGE_REHEARSE") == "1"
@@ -128,7 +128,7 @@ def test_many_rows_at_once_lose_none(engine: VllmEngine) -> None:
 @pytest.mark.skipif(GPUS < 2 and not REHEARSAL, reason="needs two GPUs")
 def test_two_gpus_score_as_one_does(engine: VllmEngine, folder: Path) -> None:
     if REHEARSAL:
-        pytest.skip("tensor parallelism on the processor: tests/engines/test_tiny_mixtral.py")
+        pytest.skip("tensor parallelism on the processor: tests/teacher/engines/test_tiny_mixtral.py")
     rows = prompts(4)
     alone = asked(engine, rows, [ScoreTokens(TOKENS)] * len(rows))
     both = VllmEngine(folder, EngineSettings(CONTEXT, 2, 0, 15.0, dict(SMALL_CACHE)))

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pytest
 
 from runner import models
-from runner.engines.protocol import Sampling
-from runner.engines.vllm_arguments import EngineSettings
 from runner.rundir.folder import Folder
 from runner.tasks.single_label.asking import LabelAnswer
 from runner.teacher.answer_store import read_answers
+from runner.teacher.engines.protocol import Sampling
+from runner.teacher.engines.vllm_arguments import EngineSettings
 from runner.teacher.prompt import Task
 from runner.teacher.worker import QUESTIONS, Asking, Labeller
 

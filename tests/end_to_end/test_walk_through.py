@@ -40,9 +40,6 @@ from runner.data import splits
 from runner.data.reading import Source, read_rows
 from runner.data.writing import form_of
 from runner.economics.arithmetic import OneOff, work_out
-from runner.engines.hosts import check_host
-from runner.engines.protocol import Reply, Sampling
-from runner.engines.vllm_arguments import EngineSettings
 from runner.models import folder as model_folder
 from runner.observe.progress import Progress
 from runner.planning.files import check_files, check_spec
@@ -71,6 +68,9 @@ from runner.tasks.single_label.asking import LabelAnswer
 from runner.tasks.single_label.label_trie import LabelTrie
 from runner.teacher import answer_store, budget_share, failures, random_texts, summary
 from runner.teacher.budget import Spent, seconds_left
+from runner.teacher.engines.hosts import check_host
+from runner.teacher.engines.protocol import Reply, Sampling
+from runner.teacher.engines.vllm_arguments import EngineSettings
 from runner.teacher.prompt import Task
 from runner.teacher.renderer import end_tokens
 from runner.teacher.worker import QUESTIONS, Asking, Labeller

@@ -22,8 +22,6 @@ from runner.cluster.cluster import Cluster
 from runner.cluster.node_demand import LATER, NODES
 from runner.cluster.node_types import count_placements
 from runner.cluster.resources import Resources
-from runner.engines.noop import NoopEngine
-from runner.engines.vllm_arguments import engine_options
 from runner.kubernetes.manifest import render
 from runner.kubernetes.options import RenderOptions
 from runner.observe.progress import Progress
@@ -35,6 +33,8 @@ from runner.rundir.folder import Folder
 from runner.spec import Spec, load_spec
 from runner.stages import pipeline
 from runner.teacher import worker
+from runner.teacher.engines.noop import NoopEngine
+from runner.teacher.engines.vllm_arguments import engine_options
 from runner.teacher.request import settings_of
 
 SPEC = Path(__file__).parents[2] / "specs" / "financial-sentiment.yaml"

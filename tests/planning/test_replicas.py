@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from runner.engines.vllm_arguments import engine_options
 from runner.planning.replicas import worth_starting
 from runner.spec import load_spec
 from runner.teacher.budget import Spent, seconds_left
+from runner.teacher.engines.vllm_arguments import engine_options
 from runner.teacher.occupancy import CONCURRENT_BATCHES, concurrent_batches
 from runner.teacher.request import settings_of
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from runner.cluster import worker
-from runner.engines.vllm_arguments import EngineSettings, engine_options
 from runner.student.device import device
 from runner.system import doctor, machine
 from runner.system.errors import ModelError
+from runner.teacher.engines.vllm_arguments import EngineSettings, engine_options
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from runner.engines.noop import NoopTokenizer
-from runner.engines.protocol import Reply, Sample, Sampling
 from runner.tasks.single_label.asking import LabelAnswer
 from runner.teacher.conversation import REASK_TOKENS, Ask, Ballot, Votes, counted, missing, readings
+from runner.teacher.engines.noop import NoopTokenizer
+from runner.teacher.engines.protocol import Reply, Sample, Sampling
 from runner.teacher.prompt import Task
 from runner.teacher.renderer import Renderer
 

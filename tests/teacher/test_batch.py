@@ -8,14 +8,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from runner.engines.noop import NoopTokenizer
-from runner.engines.protocol import Reply, Sampling, ScoreTokens
-from runner.engines.vllm_arguments import EngineSettings
 from runner.rundir.folder import Folder
 from runner.tasks.single_label.asking import LabelAnswer
 from runner.teacher import batch as batches
 from runner.teacher import worker
 from runner.teacher.answer_store import read_answers
+from runner.teacher.engines.noop import NoopTokenizer
+from runner.teacher.engines.protocol import Reply, Sampling, ScoreTokens
+from runner.teacher.engines.vllm_arguments import EngineSettings
 from runner.teacher.live import Live
 from runner.teacher.prompt import Task
 from runner.teacher.worker import QUESTIONS, Asking, Labeller

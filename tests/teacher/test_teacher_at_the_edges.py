@@ -14,9 +14,6 @@ import pyarrow as pa
 import pytest
 
 from runner import models
-from runner.engines.endpoint_requests import reply_of
-from runner.engines.protocol import Reply, Sample, Sampling, ScoreTokens
-from runner.engines.vllm_arguments import EngineSettings
 from runner.models import folder
 from runner.observe.progress import Progress
 from runner.planning.plan import make_plan
@@ -31,6 +28,9 @@ from runner.teacher import answer_store, content_free, random_texts, request
 from runner.teacher import failures as failures_module
 from runner.teacher import summary as summary_module
 from runner.teacher.batch import ANSWERS
+from runner.teacher.engines.endpoint_requests import reply_of
+from runner.teacher.engines.protocol import Reply, Sample, Sampling, ScoreTokens
+from runner.teacher.engines.vllm_arguments import EngineSettings
 from runner.teacher.live import Finished, Live, Start
 from runner.teacher.prompt import Task
 from runner.teacher.protocol import NotFiniteError

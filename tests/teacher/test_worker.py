@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from runner.engines.protocol import Sampling
-from runner.engines.vllm_arguments import EngineSettings
 from runner.rundir.folder import Folder
 from runner.system.errors import EngineError
 from runner.tasks.single_label.asking import LabelAnswer
 from runner.teacher.answer_store import read_answers
+from runner.teacher.engines.protocol import Sampling
+from runner.teacher.engines.vllm_arguments import EngineSettings
 from runner.teacher.prompt import Example, Task
 from runner.teacher.worker import OVER_BUDGET, QUESTIONS, Asking, Labeller
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from runner.engines.protocol import Reply, ScoreTokens
 from runner.tasks.single_label.label_trie import LabelTrie
+from runner.teacher.engines.protocol import Reply, ScoreTokens
 from runner.teacher.protocol import Ask, NotFiniteError, record
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from runner.engines.vllm_arguments import EngineSettings
-from runner.engines.vllm_config import Case, ask
 from runner.planning.hardware.accelerators import accelerators
 from runner.planning.hardware.memory import largest_step
+from runner.teacher.engines.vllm_arguments import EngineSettings
+from runner.teacher.engines.vllm_config import Case, ask
 
 from .test_counts import config_of
 

@@ -23,16 +23,16 @@ import pyarrow as pa
 import pytest
 
 from runner import models
-from runner.engines.endpoint import Endpoint, EndpointEngine
-from runner.engines.hosts import TOKEN_VARIABLE
-from runner.engines.protocol import Engine, Reply, Request, Sample, Sampling, ScoreTokens
-from runner.engines.vllm import VllmEngine
-from runner.engines.vllm_arguments import EngineSettings, engine_options
 from runner.rundir.folder import Folder
 from runner.system.errors import EngineError
 from runner.tasks.single_label.asking import LabelAnswer
 from runner.tasks.single_label.label_trie import softmax
 from runner.teacher.answer_store import read_answers
+from runner.teacher.engines.endpoint import Endpoint, EndpointEngine
+from runner.teacher.engines.hosts import TOKEN_VARIABLE
+from runner.teacher.engines.protocol import Engine, Reply, Request, Sample, Sampling, ScoreTokens
+from runner.teacher.engines.vllm import VllmEngine
+from runner.teacher.engines.vllm_arguments import EngineSettings, engine_options
 from runner.teacher.prompt import Task
 from runner.teacher.renderer import Renderer
 from runner.teacher.worker import QUESTIONS, Asking, Labeller

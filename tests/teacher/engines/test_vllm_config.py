@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from runner.commands.cli import main
-from runner.engines import vllm_config
-from runner.engines.vllm_arguments import EngineSettings, engine_options
-from runner.engines.vllm_config import Answer, Case, ask
-from runner.engines.vllm_dry_run import last_sentence
 from runner.spec import load_spec
+from runner.teacher.engines import vllm_config
+from runner.teacher.engines.vllm_arguments import EngineSettings, engine_options
+from runner.teacher.engines.vllm_config import Answer, Case, ask
+from runner.teacher.engines.vllm_dry_run import last_sentence
 
 pytest.importorskip("vllm")
 

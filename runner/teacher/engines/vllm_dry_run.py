@@ -1,4 +1,4 @@
-"""Build vLLM's configuration on GPUs that are not there: what :mod:`runner.engines.vllm_config` starts as a process.
+"""Build vLLM's configuration on GPUs that are not there: the process that ``vllm_config`` starts.
 
 vLLM asks its platform object everything that it wants to know of a GPU before it starts. That object is given another
 class: vLLM's own for CUDA, with the declared GPU's name, capability and memory. The engine is then started as ever, by
@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import runner.student.device  # noqa: F401  # torch, before vLLM's compiled parts
-from runner.engines import vllm
-from runner.engines.vllm_arguments import EngineSettings
-from runner.engines.vllm_config import MARK, Answer
 from runner.planning.hardware.accelerators import Accelerator, known
+from runner.teacher.engines import vllm
+from runner.teacher.engines.vllm_arguments import EngineSettings
+from runner.teacher.engines.vllm_config import MARK, Answer
 
 MOST = 400
 """Characters of a refusal."""

@@ -1,9 +1,9 @@
 """vLLM's own word on a teacher before anything is spent: its configuration is built for a GPU that is only declared.
 
-A process of its own builds what the engine would be started with (:mod:`runner.engines.vllm_dry_run`), from the model's
-``config.json`` without its weights, on the kind of GPU that the spec names. What vLLM refuses then, it would refuse
-after the GPUs are fetched and the weights are read. It knows nothing of memory, of compiled kernels, or of what a model
-does with its weights when it loads them: these are refused on the GPU alone.
+A process of its own builds what the engine would be started with (:mod:`runner.teacher.engines.vllm_dry_run`), from the
+model's ``config.json`` without its weights, on the kind of GPU that the spec names. What vLLM refuses then, it would
+refuse after the GPUs are fetched and the weights are read. It knows nothing of memory, of compiled kernels, or of what
+a model does with its weights when it loads them: these are refused on the GPU alone.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from runner import models
-from runner.engines.vllm_arguments import EngineSettings
 from runner.planning.hardware.accelerators import accelerators, known
 from runner.spec import Spec
 from runner.system.errors import ModelError
 from runner.teacher import request
+from runner.teacher.engines.vllm_arguments import EngineSettings
 
 SECONDS = 180.0
 """How long vLLM may take for an answer: importing it takes 8 to 20 s on two cores, a configuration a fifth of one."""
@@ -67,7 +67,7 @@ def ask(cases: Sequence[Case], seconds: float = SECONDS) -> list[Answer]:
     given = json.dumps([asdict(case) for case in cases])
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "runner.engines.vllm_dry_run"],
+            [sys.executable, "-m", "runner.teacher.engines.vllm_dry_run"],
             input=given,
             capture_output=True,
             text=True,

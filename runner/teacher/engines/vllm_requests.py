@@ -6,8 +6,8 @@ import copy
 import time
 from typing import Any
 
-from runner.engines.protocol import Reply, Request, Sample, Sampling, ScoreTokens
 from runner.system.errors import EngineError
+from runner.teacher.engines.protocol import Reply, Request, Sample, Sampling, ScoreTokens
 
 
 class RequestMaker:

@@ -16,9 +16,9 @@ from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool, R
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError, NameResolutionError
 
-from runner.engines import hosts
-from runner.engines.hosts import TOKEN_VARIABLE
 from runner.system.errors import EngineError
+from runner.teacher.engines import hosts
+from runner.teacher.engines.hosts import TOKEN_VARIABLE
 
 CONNECT_SECONDS = 10.0
 BACKOFF_SECONDS = 1.0

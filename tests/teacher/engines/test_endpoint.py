@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from runner.engines.endpoint import EndpointEngine
-from runner.engines.hosts import check_host
-from runner.engines.protocol import Reply, Sample, Sampling, ScoreTokens
 from runner.system.errors import EngineError, UserError
+from runner.teacher.engines.endpoint import EndpointEngine
+from runner.teacher.engines.hosts import check_host
+from runner.teacher.engines.protocol import Reply, Sample, Sampling, ScoreTokens
 
 SECRET = "s3cret-t0ken"
 SAMPLE = Sample(Sampling(temperature=0.8, top_p=0.95, top_k=20, max_tokens=16), seed=7)

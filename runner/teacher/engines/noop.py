@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-from runner.engines.protocol import Deliver, Reply, Request, ScoreTokens
+from runner.teacher.engines.protocol import Deliver, Reply, Request, ScoreTokens
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 
@@ -43,7 +43,7 @@ class NoopEngine:
         self._labels, self._seconds = labels, seconds
 
     def submit(self, prompt: Sequence[int], request: Request, deliver: Deliver) -> None:
-        """See :class:`runner.engines.protocol.Engine`; here the reply comes before ``submit`` returns."""
+        """See :class:`runner.teacher.engines.protocol.Engine`; here the reply comes before ``submit`` returns."""
         if self._seconds:
             time.sleep(self._seconds)
         number = hash(tuple(prompt[-64:]))

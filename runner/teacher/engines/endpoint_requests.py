@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from runner.engines.protocol import Reply, Request, Sample, ScoreTokens
+from runner.teacher.engines.protocol import Reply, Request, Sample, ScoreTokens
 
 _PLAIN = {"min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
 """Said in every request: a server takes what is not said from the model's generation_config.json."""

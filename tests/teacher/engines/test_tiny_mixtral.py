@@ -26,9 +26,9 @@ SCRIPT = """\
 import json, queue, sys
 import psutil
 from pathlib import Path
-from runner.engines.protocol import ScoreTokens, Sample, Sampling
-from runner.engines.vllm import VllmEngine
-from runner.engines.vllm_arguments import EngineSettings
+from runner.teacher.engines.protocol import ScoreTokens, Sample, Sampling
+from runner.teacher.engines.vllm import VllmEngine
+from runner.teacher.engines.vllm_arguments import EngineSettings
 
 def main():
     folder, size, prompts, tokens = json.loads(sys.argv[1])

@@ -24,9 +24,9 @@ WORK = """
     import json, os, queue, signal, sys
     from pathlib import Path
     import psutil
-    from runner.engines.protocol import ScoreTokens, Sample, Sampling
-    from runner.engines.vllm import VllmEngine
-    from runner.engines.vllm_arguments import EngineSettings
+    from runner.teacher.engines.protocol import ScoreTokens, Sample, Sampling
+    from runner.teacher.engines.vllm import VllmEngine
+    from runner.teacher.engines.vllm_arguments import EngineSettings
 
     def is_engine(process):
         try:

@@ -13,10 +13,10 @@ from typing import Any
 
 from urllib3 import Retry
 
-from runner.engines.endpoint_http import Retries, Server, stopped
-from runner.engines.endpoint_requests import fields_of, reply_of
-from runner.engines.protocol import Deliver, Reply, Request
 from runner.system.errors import EngineError
+from runner.teacher.engines.endpoint_http import Retries, Server, stopped
+from runner.teacher.engines.endpoint_requests import fields_of, reply_of
+from runner.teacher.engines.protocol import Deliver, Reply, Request
 
 START_SECONDS = 30.0
 """How long the server may take to say what it has."""
@@ -54,8 +54,8 @@ class EndpointEngine:
     ``model``: the model's name at the server; ``max_context``: the tokens it holds, None where the server
     does not say.
 
-    :raises UserError: when ``url`` is no usable address, or one that :func:`runner.engines.hosts.check_host` refuses:
-        every connection is judged, and goes to the very address that was.
+    :raises UserError: when ``url`` is no usable address, or one that :func:`runner.teacher.engines.hosts.check_host`
+        refuses: every connection is judged, and goes to the very address that was.
     :raises EngineError: when the server cannot be reached, refuses, has another model than ``model_name``
         (None: the one that it has), or reads tokens otherwise than ``tokenizer`` writes them.
     """
@@ -89,7 +89,7 @@ class EndpointEngine:
             thread.start()
 
     def submit(self, prompt: Sequence[int], request: Request, deliver: Deliver) -> None:
-        """See :class:`runner.engines.protocol.Engine`. A request that fails delivers an EngineError."""
+        """See :class:`runner.teacher.engines.protocol.Engine`. A request that fails delivers an EngineError."""
         pending = _Pending(prompt, request, deliver)
         with self._lock:
             if not self._stopped.is_set():

@@ -21,8 +21,6 @@ import pytest
 from runner import models
 from runner.cluster.cluster import Cluster
 from runner.economics.arithmetic import OneOff, work_out
-from runner.engines.endpoint import EndpointEngine
-from runner.engines.hosts import check_host
 from runner.observe.progress import Progress, clock
 from runner.planning.memory import teacher_memory
 from runner.planning.plan import make_plan
@@ -36,6 +34,8 @@ from runner.teacher import answer_store, budget_share, content_free
 from runner.teacher import summary as summary_module
 from runner.teacher.batch import ANSWERS
 from runner.teacher.budget import Spending, Spent, seconds_left, spent
+from runner.teacher.engines.endpoint import EndpointEngine
+from runner.teacher.engines.hosts import check_host
 from runner.teacher.generate import generate
 
 

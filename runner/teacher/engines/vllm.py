@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.engines.protocol import Deliver, Request
-from runner.engines.vllm_arguments import EngineSettings, engine_options
-from runner.engines.vllm_errors import Written, advice, is_fatal
-from runner.engines.vllm_requests import RequestMaker, outcome_of
 from runner.student import device
 from runner.student.load import load_tokenizer
 from runner.system.errors import EngineError
+from runner.teacher.engines.protocol import Deliver, Request
+from runner.teacher.engines.vllm_arguments import EngineSettings, engine_options
+from runner.teacher.engines.vllm_errors import Written, advice, is_fatal
+from runner.teacher.engines.vllm_requests import RequestMaker, outcome_of
 
 OLDEST_WITH_FLASH_ATTENTION = 80
 """CUDA's compute capability, times ten."""
@@ -68,7 +68,7 @@ class VllmEngine:
             raise self._failed
 
     def submit(self, prompt: Sequence[int], request: Request, deliver: Deliver) -> None:
-        """See :class:`runner.engines.protocol.Engine`."""
+        """See :class:`runner.teacher.engines.protocol.Engine`."""
         self._inbox.put(_Pending(prompt, request, deliver))
 
     def close(self) -> None:

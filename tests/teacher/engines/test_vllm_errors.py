@@ -19,13 +19,13 @@ from typing import Any
 
 import pytest
 
-from runner.engines import vllm as vllm_engine
-from runner.engines.protocol import Sample, Sampling, ScoreTokens
-from runner.engines.vllm_arguments import EngineSettings
-from runner.engines.vllm_errors import Written, advice, is_fatal
-from runner.engines.vllm_requests import RequestMaker
 from runner.student import device
 from runner.system.errors import EngineError
+from runner.teacher.engines import vllm as vllm_engine
+from runner.teacher.engines.protocol import Sample, Sampling, ScoreTokens
+from runner.teacher.engines.vllm_arguments import EngineSettings
+from runner.teacher.engines.vllm_errors import Written, advice, is_fatal
+from runner.teacher.engines.vllm_requests import RequestMaker
 
 SAMPLE = Sample(Sampling(temperature=0.8, top_p=1.0, top_k=20, max_tokens=8), seed=1)
 
@@ -197,8 +197,8 @@ def test_why_an_engine_of_several_processes_did_not_start_is_said(tmp_path: Path
         import subprocess, sys
         from pathlib import Path
         from runner.student import device, load
-        from runner.engines import vllm as vllm_engine
-        from runner.engines import vllm_arguments
+        from runner.teacher.engines import vllm as vllm_engine
+        from runner.teacher.engines import vllm_arguments
 
         def start(folder, settings):
             words = "(EngineCore pid=7) ERROR 11-30 10:00:00 [core.py:1] ValueError: 10 heads are not divisible by 4"
