@@ -35,6 +35,9 @@ NOT_LEARNT = ("resources", "export", "runtime", "max_disagreement")
 VERSION = 10
 """Of training: recipes, learning rates, the rows held out, the choice of the epoch, dropout. A change trains anew."""
 
+AUTO_VERSION = 2
+"""Of how ``student.recipe: auto`` chooses: a change trains those students alone anew."""
+
 
 def held_out_table(spec: Spec) -> pa.Schema:
     """The labelled rows, and which of them were held out."""
@@ -58,7 +61,9 @@ def key(spec: Spec) -> dict[str, Any]:
     """
     student = {name: value for name, value in spec.to_dict()["student"].items() if name not in NOT_LEARNT}
     identity = models.identity(spec.student.model, spec.student.revision, spec.base)
-    return {"recipe": VERSION, "student": student, "identity": identity, "workers": spec.student.resources.workers}
+    auto = {"auto": AUTO_VERSION} if spec.student.recipe == "auto" else {}
+    workers = spec.student.resources.workers
+    return {"recipe": VERSION, "student": student, "identity": identity, "workers": workers} | auto
 
 
 def run(context: Context) -> dict[str, Any]:

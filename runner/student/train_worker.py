@@ -67,7 +67,7 @@ def try_recipes(
     """Train recipe after recipe; the one that is kept, and the result of each that was trained.
 
     Where a head alone is enough nothing else is trained. Else the last is kept, unless the held-out rows, each counted
-    by its weight, show the head before it to be better. Only rank 0 knows what its rows show.
+    by its weight, show the head before it to be clearly better. Only rank 0 knows what its rows show.
     """
     tried: dict[str, dict[str, Any]] = {}
     for name in names:
@@ -76,7 +76,8 @@ def try_recipes(
             break
     first, last = next(iter(tried)), name
     head, tuned = tried[first]["right"], tried[last]["right"]
-    better = first != last and bool(head) and recipes.clearly_better(head, tuned, weights)
+    doubt = recipes.FEW_ROWS_DOUBT if last == "lp-ft" else recipes.MANY_ROWS_DOUBT
+    better = first != last and bool(head) and recipes.standard_errors_ahead(head, tuned, weights) > doubt
     return (first if better else last), tried
 
 

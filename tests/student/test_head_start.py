@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -168,10 +169,12 @@ def test_the_fine_tuned_student_is_kept_where_it_is_no_worse(loop_config: Any, t
 
 def test_a_head_must_be_better_by_more_than_chance() -> None:
     even = np.ones(40, dtype=np.float32)
-    assert not recipes.clearly_better([True] * 40, [True] * 40, even)
-    assert recipes.clearly_better([True] * 40, [True] * 30 + [False] * 10, even)
-    assert not recipes.clearly_better([True] * 20 + [False] * 20, [False] * 19 + [True] * 21, even)
-    assert not recipes.clearly_better([True] * 30 + [False] * 10, [True] * 40, even)
+    assert recipes.standard_errors_ahead([True] * 40, [True] * 40, even) == 0
+    assert recipes.standard_errors_ahead([True] * 40, [True] * 30 + [False] * 10, even) > 2
+    assert 1 < recipes.standard_errors_ahead([True] * 40, [True] * 38 + [False] * 2, even) < 2
+    assert recipes.standard_errors_ahead([True] * 20 + [False] * 20, [False] * 19 + [True] * 21, even) < 1
+    assert recipes.standard_errors_ahead([True] * 30 + [False] * 10, [True] * 40, even) < 0
+    assert recipes.standard_errors_ahead([True] * 40, [False] * 40, even) == math.inf
 
 
 def test_auto_fine_tunes_where_there_are_rows_enough(job: Any) -> None:
