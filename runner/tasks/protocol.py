@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from runner.data.reading import Row
 from runner.spec import Spec
 from runner.spec.model import LabelledSource
-from runner.tasks.shared.shown import Figure, Quality, ShownRow
+from runner.tasks.shared.shown import Figure, Quality, Question, ShownRow
 from runner.teacher.protocol import AnswerFormat
 
 Value = Any
@@ -183,7 +183,7 @@ class Predictions(Protocol):
 
 
 class Showing(Protocol):
-    """Figures, plots and words about the answers: asked by the report and the cards.
+    """Figures, plots and words about the answers: asked by the report, the cards, and whatever asks people.
 
     An ``evaluation`` is what evaluate wrote, a ``spec`` that of ``run.json``. ``FIGURES`` are the lines of the result
     table, the primary one first. The templates extend the page and the cards: they stand in ``runner/tasks/``.
@@ -196,6 +196,9 @@ class Showing(Protocol):
     PIPELINE_TAG: str
     TASK_NAME: str
     HUB_RESULTS: Sequence[tuple[str, str, str, dict[str, str] | None]]
+
+    def question(self, spec: Spec) -> Question:
+        """How people are asked for the value of a row."""
 
     def summary(self, evaluation: Mapping[str, Any]) -> dict[str, Any]:
         """What ``report.json`` says of the evaluation besides it."""

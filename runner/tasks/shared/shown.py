@@ -1,9 +1,9 @@
-"""What a kind of task gives the report to show."""
+"""What a kind of task gives to show: to the report, and to people who are asked for a value."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -37,3 +37,28 @@ class ShownRow:
 Quality = Literal["better", "worse", "same", "not-shown"]
 """The student against its teacher. ``same``: right and wrong on the same texts; ``not-shown``: no significant
 difference, which on few texts does not mean that there is none."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A value to choose: ``value`` as it is stored, ``name`` as people read it, ``description`` where there is one."""
+
+    value: Any
+    name: str
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Question:
+    """How people are asked for a value. ``choice``: exactly one of ``choices``, in the order in which they stand."""
+
+    kind: Literal["choice"]
+    choices: tuple[Choice, ...]
+
+    def allows(self, value: Any) -> bool:
+        """Whether ``value`` is an answer; ``True`` is not 1."""
+        return any(type(choice.value) is type(value) and choice.value == value for choice in self.choices)
+
+    def name_of(self, value: Any) -> str:
+        """A value as people read it; one that is no answer (of an earlier spec) as Python writes it."""
+        return next((choice.name for choice in self.choices if choice.value == value), str(value))

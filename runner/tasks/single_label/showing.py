@@ -8,7 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from runner.tasks.shared.shown import Figure
+from runner.spec import Spec
+from runner.tasks.shared.shown import Choice, Figure, Question
 from runner.tasks.single_label.tables import MANY, NAMED, NUMBERED, confused, doubtful, in_tables, left_out, mistaken
 from runner.tasks.single_label.wording import beside, compared, limits, opening, pair, quality
 
@@ -34,6 +35,11 @@ HUB_RESULTS = (
     ("macro_f1", "f1", "Macro F1", {"average": "macro"}),
 )
 """Of each figure in the Hub's result table: its name here, the Hub's metric, how it is shown, and its arguments."""
+
+
+def question(spec: Spec) -> Question:
+    """One of the labels, in the order of the spec."""
+    return Question("choice", tuple(Choice(label, label) for label in spec.task.labels))
 
 
 def summary(evaluation: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,12 +2,16 @@
 
 from collections import Counter
 
-from runner.tasks.shared.shown import Figure, ShownRow
+from runner.tasks.shared.shown import Choice, Figure, Question, ShownRow
 
 FIGURES = (Figure("exact", "right counts", "percent"), Figure("off_by", "off by", "decimal", "vowels"))
 PAGE = "template.html"
 MODEL_CARD = DATA_CARD = ""
 PIPELINE_TAG, TASK_NAME, HUB_RESULTS = "text-classification", "Counting", ()
+
+
+def question(spec):
+    return Question("choice", tuple(Choice(count, f"{count} vowels") for count in range(12)))
 
 
 def summary(evaluation):
