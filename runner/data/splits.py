@@ -44,14 +44,14 @@ class Split:
 
 
 def read_splits(spec: Spec) -> tuple[Split, Split, list[str]]:
-    """Train, test, and warnings of what looks wrong.
+    """Train, test (empty where the spec has none), and warnings of what looks wrong.
 
     :raises DataError: when a file is broken, no row is left, or a test label is unknown.
     """
     train = read_split(spec, "train", spec.data.train)
-    test = read_split(spec, "test", spec.data.test)
+    test = read_split(spec, "test", spec.data.test) if spec.data.test else Split("test")
     warnings = _part(train, test, spec)
-    for split in (train, test):
+    for split in (train, test) if spec.data.test else (train,):
         if split.skipped and split.read:
             warnings.append(f"data.{split.name}: {without_rows(split.skipped)}")
         if not split.rows:

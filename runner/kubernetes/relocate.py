@@ -16,7 +16,8 @@ from runner.data.file_kinds import stored_as
 from runner.kubernetes.options import MOUNT, RenderOptions, has_password, on_the_volume
 from runner.kubernetes.yaml_text import to_yaml
 from runner.models.reference import pull_name, resolve
-from runner.spec import Spec, resolve_path, schema
+from runner.spec import Spec, resolve_path
+from runner.spec.fields import fill
 from runner.spec.load import read_file
 from runner.spec.model import Annotator, ExamplePool, TextSource
 from runner.spec.paths import VARIABLE
@@ -57,7 +58,7 @@ def relocate_for_pods(spec: Spec, options: RenderOptions) -> RelocatedSpec:
         data=replace(
             data,
             train=places.source(("data", "train", "path"), data.train),
-            test=places.source(("data", "test", "path"), data.test),
+            test=data.test and places.source(("data", "test", "path"), data.test),
             corpus=data.corpus and places.source(("data", "corpus", "path"), data.corpus),
         ),
         task=replace(task, examples=places.pool(task.pool) if task.pool else task.examples),
@@ -86,10 +87,13 @@ def relocate_for_pods(spec: Spec, options: RenderOptions) -> RelocatedSpec:
 
 
 def _written(spec: Spec) -> dict[str, Any]:
-    """The spec as data, without the kind of task where it is the default: images of before know no such field."""
-    written = spec.to_dict()
-    if spec.task.type == schema()["properties"]["task"]["properties"]["type"]["default"]:
+    """The spec as data, without what an image of before does not know, where that is as by default."""
+    written, default = spec.to_dict(), fill({"task": {}, "audit": {}, "review": {}})
+    if written["task"]["type"] == default["task"]["type"]:
         del written["task"]["type"]
+    for section in ("audit", "review"):
+        if written[section] == default[section]:
+            del written[section]
     return written
 
 

@@ -32,7 +32,7 @@ def _check_teacher(spec: Spec, number: int) -> Iterator[Problem]:
     looked = Columns(one.teacher.columns, spec.task.labels)
     # A text that stands in both is a test text; of texts that are the same the first counts.
     seen: set[str] = set()
-    sources: tuple[TextSource, ...] = (spec.data.test, spec.data.train)
+    sources: tuple[TextSource, ...] = (*([spec.data.test] if spec.data.test else []), spec.data.train)
     for place, cells in chain.from_iterable(_cells(spec, source, looked.names, seen) for source in sources):
         try:
             looked.look(cells)

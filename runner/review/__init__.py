@@ -1,1 +1,1 @@
-"""What people check: the sample that measures, the queue that mends, their corrections."""
+"""What people check: a sample that measures, a queue that mends, and the decisions that come of both."""

@@ -13,6 +13,7 @@ from runner.spec.fields import fill
 from runner.spec.model import Spec, build
 from runner.spec.overrides import apply
 from runner.spec.positions import Places
+from runner.spec.reviewed import Reviewed
 from runner.spec.standin import whole
 from runner.spec.strict_yaml import KeyPath, dotted
 from runner.system.errors import Problem, SpecError
@@ -43,7 +44,8 @@ class Draft:
     def built(self) -> Spec:
         """The spec."""
         base = Path(self.places.file).absolute().parent
-        return build(Spec, self.complete, source=self.places.file, base=base, text=self.text, places=self.places)
+        outside = {"source": self.places.file, "base": base, "text": self.text, "places": self.places}
+        return build(Spec, self.complete, **outside, reviewed=Reviewed())
 
 
 def draft(source: str, overrides: Sequence[str]) -> Draft:

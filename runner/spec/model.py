@@ -14,7 +14,9 @@ from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from runner.spec.positions import Places
+from runner.spec.reviewed import Reviewed
 from runner.spec.sections.apply import Apply
+from runner.spec.sections.audit import Audit, ReviewPlan
 from runner.spec.sections.benchmark import Benchmark, Carbon, Hardware, Review
 from runner.spec.sections.data import Data, LabelledSource, TextSource
 from runner.spec.sections.evaluate import FIGURES, SCORES, Annotator, Evaluate, Published
@@ -56,13 +58,18 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """One job, complete. ``source``, ``base`` and ``text``: the file, its folder, and what stands in it."""
+    """One job, complete. ``source``, ``base`` and ``text``: the file, its folder, and what stands in it.
+
+    ``reviewed`` is what people have decided in the run folder so far: stages take it for the job's as well.
+    """
 
     version: int
     name: str
     task: Task
     data: Data
     teacher: Teacher
+    audit: Audit
+    review: ReviewPlan
     student: Student
     evaluate: Evaluate
     benchmark: Benchmark
@@ -71,6 +78,7 @@ class Spec:
     base: Path
     text: str = field(repr=False)
     places: Places = field(repr=False, compare=False)
+    reviewed: Reviewed = field(repr=False)
 
     def teachers(self) -> list[Spec]:
         """This spec once for each teacher, with that one alone."""
@@ -80,7 +88,8 @@ class Spec:
     def sources(self) -> Iterator[tuple[KeyPath, TextSource]]:
         """Every set of texts that the spec reads, each with the field that names its place."""
         yield ("data", "train", "path"), self.data.train
-        yield ("data", "test", "path"), self.data.test
+        if self.data.test:
+            yield ("data", "test", "path"), self.data.test
         if self.data.corpus:
             yield ("data", "corpus", "path"), self.data.corpus
         if self.task.pool:
@@ -95,12 +104,14 @@ class Spec:
             for index, other in enumerate(self.teacher.also):
                 yield ("teacher", "also", index, "model"), other.model, other.revision
         yield ("student", "model"), self.student.model, self.student.revision
+        if self.audit.model:
+            yield ("audit", "model"), self.audit.model, self.audit.revision
         if self.task.pool:
             yield ("task", "examples", "model"), self.task.pool.model, None
 
     def to_dict(self) -> dict[str, Any]:
         """The whole spec with defaults, as plain data that JSON can hold and that reads back as a spec."""
-        outside = ("source", "base", "text", "places")
+        outside = ("source", "base", "text", "places", "reviewed")
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.name not in outside}
 
 

@@ -41,7 +41,7 @@ def key(spec: Spec) -> dict[str, Any]:
     """What the outcome depends on: the sources, the files' content, labels and few-shot examples."""
     return {
         "train": source_key(spec, spec.data.train),
-        "test": source_key(spec, spec.data.test),
+        "test": spec.data.test and source_key(spec, spec.data.test),
         **task_of(spec).gold.key(spec),
         "examples": pool_key(spec) or [example.text for example in spec.task.written],
         "columns": vote_columns(spec),
@@ -53,7 +53,7 @@ def key(spec: Spec) -> dict[str, Any]:
 def _classes(spec: Spec) -> dict[str, Any]:
     """Which names stand for the integers of the files' labels; nothing where no file has such names."""
     pool = spec.task.pool
-    sources = [spec.data.train, spec.data.test, *([pool.source] if pool else [])]
+    sources = [source for source in (spec.data.train, spec.data.test, pool and pool.source) if source]
     named = [found for source in sources if (found := class_names(source_of(spec, source)))]
     return {"classes": named} if named else {}
 

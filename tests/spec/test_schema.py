@@ -22,7 +22,7 @@ from runner.spec.explain import SAY
 from runner.spec.fields import SCHEMA_FILE, fill, types_of, walk
 
 SPECS = Path(__file__).parents[1] / "specs"
-OUTSIDE = {"source", "base", "text", "places"}
+OUTSIDE = {"source", "base", "text", "places", "reviewed"}
 JSON_TYPES = {
     str: "string",
     int: "integer",

@@ -35,10 +35,10 @@ class LabelledSource(TextSource):
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """The texts to learn from, those to be judged on, and those that the student is for."""
+    """The texts to learn from, those to be judged on where experts labelled some, and those that the student is for."""
 
     train: TextSource
-    test: LabelledSource
+    test: LabelledSource | None
     corpus: TextSource | None
 
 
@@ -106,7 +106,7 @@ def path_is_clear(at: KeyPath, path: str, form: str) -> Found:
 
 def test_is_apart(spec: dict[str, Any]) -> Found:
     train, test = spec["data"]["train"], spec["data"]["test"]
-    if all(train[name] == test[name] for name in ("path", "format", "split", "revision")):
+    if test and all(train[name] == test[name] for name in ("path", "format", "split", "revision")):
         yield (
             ("data", "test", "path"),
             "train and test are the same data: then nothing is left to learn from",

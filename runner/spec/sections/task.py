@@ -97,7 +97,7 @@ def pool_is_clear(spec: dict[str, Any]) -> Found:
     yield from path_is_clear((*at, "from"), pool["from"], "auto")
     yield from text_is_readable(at, pool)
     yield from catalog_has((*at, "model"), pool["model"])
-    if pool["from"] in (spec["data"]["train"]["path"], spec["data"]["test"]["path"]):
+    if pool["from"] in [source["path"] for source in (spec["data"]["train"], spec["data"]["test"]) if source]:
         yield (*at, "from"), "these texts are in data already: choose examples from a file of their own"
     template = spec["teacher"]["template"]
     if template is not None and "{examples}" not in template:
