@@ -10,10 +10,13 @@ import os
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from runner.data.reading import Row, Source, read_rows
+from runner.data.reading import ColumnError, Row, Source, read_rows
 
 BEGINNING_BYTES, BEGINNING_ROWS = 64 << 20, 1000
 """Of a file that is larger and of which the ``beginning`` is enough, so many rows are read."""
+
+_NO_COLUMN = "\0"
+"""The name of no column: asking for it makes the reader say which there are."""
 
 
 def preview_rows(
@@ -25,6 +28,18 @@ def preview_rows(
     """
     large = beginning and os.path.getsize(source.path.removeprefix("file://")) > BEGINNING_BYTES
     return islice(read_rows(source, columns, structured), BEGINNING_ROWS if large else None)
+
+
+def column_names(source: Source) -> tuple[str, ...]:
+    """The columns of a source as its header, its schema or its first object has them, in order; none where it is empty.
+
+    :raises DataError: as ``read_rows``.
+    """
+    try:
+        next(read_rows(source, [_NO_COLUMN]), None)
+    except ColumnError as error:
+        return error.known
+    return ()
 
 
 def not_a_file(path: str) -> str:

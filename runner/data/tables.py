@@ -55,17 +55,18 @@ class Row:
 class ColumnError(DataError):
     """Wanted columns are missing at ``place``; ``missing`` has advice for each, such as the nearest name.
 
-    Made of its message alone, as every error is that may come from a worker.
+    ``known`` are the columns that are there. Made of its message alone, as every error is that may come from a worker.
     """
 
     place: str = ""
     missing: dict[str, str] = {}  # noqa: RUF012 (of an error of none)
+    known: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, place: str, missing: dict[str, str]) -> ColumnError:
+    def of(cls, place: str, missing: dict[str, str], known: Iterable[str] = ()) -> ColumnError:
         """The error for ``missing`` at ``place``."""
         error = cls(f"{place}: " + "; ".join(f"no column {column!r}{said}" for column, said in missing.items()))
-        error.place, error.missing = place, missing
+        error.place, error.missing, error.known = place, missing, tuple(known)
         return error
 
 
@@ -80,7 +81,7 @@ def positions(place: str, header: Sequence[str], columns: Sequence[str], advice:
     if missing := [column for column in columns if column not in at]:
         known = ", ".join(map(str, header[:20])) + (", ..." if len(header) > 20 else "")
         said = {column: advice or did_you_mean(column, at) or f" (it has: {known[:400]})" for column in missing}
-        raise ColumnError.of(place, said)
+        raise ColumnError.of(place, said, header)
     if twice := next((column for column in columns if len(at[column]) > 1), None):
         raise DataError(f"{place}: the column {twice!r} is there {_times(len(at[twice]))}: rename one of them")
     return [at[column][0] for column in columns]
