@@ -122,7 +122,7 @@ def compare(rows: int) -> tuple[Simulated, Simulated]:
     ]
     table, size = pa.Table.from_pylist(lines, schema=QUESTIONS), teacher.batch_size
     batches = [table.slice(start, size) for start in range(0, rows, size)]
-    ours = labelled(batches, concurrent_batches(teacher, len(batches)), 1024)
+    ours = labelled(batches, concurrent_batches(spec, len(batches)), 1024)
     return ours, labelled(batches, len(batches), 1024)
 
 

@@ -15,27 +15,28 @@ from runner.data.sources import normalised, source_key, source_of
 from runner.spec import Spec
 from runner.spec.model import Annotator
 from runner.system.errors import DataError
-from runner.tasks.single_label.recorded import Columns, label_of
+from runner.tasks.kinds import task_of
+from runner.tasks.protocol import Value
 
 READING = 1
-"""Of cells, as labels: a change reads the files anew."""
+"""Of cells, as values: a change reads the files anew."""
 
 
 @dataclass(frozen=True)
 class Said:
-    """One annotator's labels for the test rows that it has, by row id; None: an answer that names no label.
+    """One annotator's values for the test rows that it has, by row id; None: an answer that says none.
 
-    ``conflicting`` texts stand in the file with more than one label, and are left out.
+    ``conflicting`` texts stand in the file with more than one value, and are left out.
     """
 
-    labels: dict[str, str | None]
+    values: dict[str, Value | None]
     conflicting: int
 
 
 def read_all(spec: Spec, test: Iterable[dict[str, Any]]) -> dict[str, Said]:
     """Every annotator of ``evaluate.compare``, joined to the ``test`` rows (``id``, ``text``).
 
-    :raises DataError: when a file has none of the test texts, or names no label in any of its answers.
+    :raises DataError: when a file has none of the test texts, or no answer that says a value of the task.
     """
     rows = [(row["id"], normalised(row["text"])) for row in test]
     return {name: _read(spec, name, other, rows) for name, other in spec.evaluate.compare.items()}
@@ -49,9 +50,10 @@ def key(spec: Spec) -> dict[str, Any]:
 
 def _read(spec: Spec, name: str, other: Annotator, rows: list[tuple[str, str]]) -> Said:
     at = f"evaluate.compare.{name}"
-    found: dict[str, str | None] = {}
+    gold = task_of(spec).gold
+    found: dict[str, Value | None] = {}
     conflicting: set[str] = set()
-    looked = Columns([other.label], spec.task.labels)
+    looked = gold.columns(spec, [other.label])
     count = 0
     for row in read_rows(source_of(spec, other.source), [other.text, other.label], [other.label]):
         count += 1
@@ -62,8 +64,8 @@ def _read(spec: Spec, name: str, other: Annotator, rows: list[tuple[str, str]]) 
             looked.look([given])
         except ValueError as error:
             raise DataError(f"{row.place}: {error}; correct the file") from error
-        label = label_of(given, spec.task.labels)
-        if found.setdefault(text, label) != label:
+        value = gold.said(spec, given)
+        if found.setdefault(text, value) != value:
             conflicting.add(text)
     common = {identity: found[text] for identity, text in rows if text in found and text not in conflicting}
     if not common:
@@ -71,7 +73,7 @@ def _read(spec: Spec, name: str, other: Annotator, rows: list[tuple[str, str]]) 
             f"{at}: none of its {count} texts is among the {len(rows)} test texts, so that nothing can be compared; "
             f"give the labels of the texts in data.test, and check the column (text: {other.text})"
         )
-    if not any(common.values()):
+    if all(value is None for value in common.values()):
         raise DataError(
             f"{at}: not one answer in column {other.label!r} names a label of the task: "
             f"{looked.held()}; check the column"

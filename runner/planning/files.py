@@ -1,4 +1,4 @@
-"""The spec against the files it names: are they there, with these columns, rows and labels?
+"""The spec against the files it names: are they there, with these columns, rows and values?
 
 Reads them as the run does (``runner/data/reading.py``), so that what passes here is read there. Looks at files on this
 machine only: what lies behind a URL or on the Hub is met when it is loaded.
@@ -23,21 +23,20 @@ from runner.spec.paths import is_packaged, resolve_path
 from runner.spec.prices import prices_of
 from runner.spec.strict_yaml import KeyPath, dotted
 from runner.student.runtimes.optional import lacking
-from runner.system.errors import DataError, Problem, SpecError, did_you_mean
-from runner.tasks.shared.labels import find
+from runner.system.errors import DataError, Problem, SpecError
+from runner.tasks.kinds import task_of
 
 SHOWN = 5  # so many bad files, or bad rows of a file, are named; the rest is counted
 
 _OF_VOTES = (
     "data.train",
     "data.test",
-    "task.labels",
     "teacher.engine",
     "teacher.columns",
     "teacher.also",
     "evaluate.compare",
 )
-"""Fields without which the recorded votes cannot be looked at."""
+"""Fields without which the recorded votes cannot be looked at, besides those by which a cell is read."""
 
 _HOW_IT_IS_READ = ("text", "label", "format", "encoding", "delimiter")
 
@@ -66,19 +65,20 @@ def check_files(spec: Spec, elsewhere: bool = False, leave: Collection[str] = ()
     Fields to ``leave`` alone, as ``data.train.path``, have a problem already.
     """
     problems: list[Problem] = []
+    reads = task_of(spec).gold.FIELDS
     for at, source in spec.sources():
         if any(dotted((*at[:-1], name)) in leave for name in (at[-1], *_HOW_IT_IS_READ)):
             continue
         try:
             resolve_path(spec, source.path, at)  # a variable that is not set is a problem anywhere
             if is_packaged(spec, source.path) or not elsewhere:
-                # Somebody else's labels may be anything: what is no label of the task counts as wrong.
-                labelled = at[0] != "evaluate" and "task.labels" not in leave
+                # Somebody else's answers may be anything: what is no value of the task counts as wrong.
+                labelled = at[0] != "evaluate" and not any(field in leave for field in reads)
                 problems += _check_source(spec, at, source, labelled)
         except SpecError as error:
             problems += error.problems
     problems += [] if "benchmark.prices" in leave else _check_prices(spec)
-    if not elsewhere and not any(field.startswith(_OF_VOTES) for field in leave):
+    if not elsewhere and not any(field.startswith((*_OF_VOTES, *reads)) for field in leave):
         problems += check_recorded_columns(spec)
     if not elsewhere:
         problems += _check_carbon(spec)
@@ -164,7 +164,7 @@ class _Look:
 
     def at(self, source: Source) -> Iterator[Problem]:
         """What is wrong with the file or files of ``source``."""
-        self.rows, wrong = 0, _Wrong(self._spec.task.labels)
+        self.rows, wrong = 0, _Wrong(self._spec)
         name, shown = source.path.rsplit("/", 1)[-1], shown_path(source.path.removeprefix("file://"))
         try:
             for row in preview_rows(source, self._columns, self._structured, self._beginning):
@@ -182,23 +182,23 @@ class _Look:
             said = shown + said.removeprefix(name) if said.startswith(name) else said
             yield self._spec.places.problem(self._at, said)
         if wrong.count:
-            message = f"{shown}: every row needs one of task.labels; {wrong}"
+            message = f"{shown}: every row needs {task_of(self._spec).gold.EXPECTED}; {wrong}"
             yield self._spec.places.problem((*self._at[:-1], "label"), message)
 
 
 class _Wrong:
-    """Cells that hold none of the labels: the first ones, and how many there are."""
+    """Cells that hold no value of the task: the first ones, and how many there are."""
 
-    def __init__(self, known: tuple[str, ...]) -> None:
-        self._known, self._named, self.count = known, list[str](), 0
+    def __init__(self, spec: Spec) -> None:
+        self._spec, self._named, self.count = spec, list[str](), 0
 
     def look(self, where: str, text: str) -> None:
         """Count one cell, if it is wrong."""
-        if _is_label(text, self._known):
+        said = task_of(self._spec).gold.wrong(self._spec, text)
+        if said is None:
             return
         self.count += 1
         if self.count <= SHOWN:
-            said = repr(text[:60]) + did_you_mean(text, self._known) if text.strip() else "none"
             self._named.append(f"{'line ' if where[:1].isdigit() else ''}{where} has {said}")
 
     def __str__(self) -> str:
@@ -234,7 +234,3 @@ def _needed(spec: Spec, at: KeyPath, source: TextSource) -> Iterator[tuple[KeyPa
             yield ("teacher", "also", number, "columns", index), column
     for index, column in enumerate(spec.teacher.reasons if at[1] == "train" else ()):
         yield ("teacher", "reasons", index), column
-
-
-def _is_label(text: str, known: tuple[str, ...]) -> bool:
-    return find(text, known) is not None

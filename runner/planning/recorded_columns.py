@@ -1,4 +1,4 @@
-"""Columns of labels that somebody gave, as a spec names them: do they hold what the task calls labels?
+"""Columns of answers that somebody gave, as a spec names them: do they hold values of the task?
 
 Reads them as the run does. What is wrong with a file or a column itself is said elsewhere (``files.py``).
 """
@@ -14,7 +14,8 @@ from runner.spec.model import LabelledSource, Spec, TextSource
 from runner.spec.paths import resolve_path
 from runner.spec.strict_yaml import KeyPath
 from runner.system.errors import DataError, Problem, SpecError
-from runner.tasks.single_label.recorded import ADVICE, Columns
+from runner.tasks.kinds import task_of
+from runner.tasks.shared.columns import ADVICE
 
 
 def check_recorded_columns(spec: Spec) -> Iterator[Problem]:
@@ -29,7 +30,7 @@ def check_recorded_columns(spec: Spec) -> Iterator[Problem]:
 def _check_teacher(spec: Spec, number: int) -> Iterator[Problem]:
     one = spec.teachers()[number]
     at: KeyPath = ("teacher", "also", number - 1, "columns") if number else ("teacher", "columns")
-    looked = Columns(one.teacher.columns, spec.task.labels)
+    looked = task_of(spec).gold.columns(spec, one.teacher.columns)
     # A text that stands in both is a test text; of texts that are the same the first counts.
     seen: set[str] = set()
     sources: tuple[TextSource, ...] = (*([spec.data.test] if spec.data.test else []), spec.data.train)
@@ -51,7 +52,7 @@ def _check_teacher(spec: Spec, number: int) -> Iterator[Problem]:
 
 
 def _check_other(spec: Spec, at: KeyPath, source: LabelledSource) -> Iterator[Problem]:
-    looked = Columns([source.label], spec.task.labels)
+    looked = task_of(spec).gold.columns(spec, [source.label])
     for place, (cell,) in _cells(spec, source, looked.names):
         try:
             if cell.strip():

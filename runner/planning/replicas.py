@@ -11,8 +11,7 @@ from runner.planning.hardware.accelerators import known
 from runner.planning.hardware.teacher_fit import Asked, Row, judge
 from runner.planning.hardware.throughput import ANSWER_TOKENS, CHARACTERS_PER_TOKEN, Work, row_seconds, start_seconds
 from runner.spec import Spec
-from runner.spec.model import Teacher
-from runner.tasks.single_label.votes import next_votes
+from runner.tasks.kinds import task_of
 
 STARTS = 5
 """How many times as long as its start a replica should label: then a sixth of what it costs is for nothing."""
@@ -21,9 +20,12 @@ SHARED_TOKENS = 200
 """Of a prompt, that all rows share; a rough figure does, since the engine computes them once."""
 
 
-def first_requests(teacher: Teacher) -> int:
+def first_requests(spec: Spec) -> int:
     """Requests that a row begins with: votes that are drawn at once, or one."""
-    return next_votes([], teacher.votes, teacher.early_stop) if teacher.prompt == "cot" else 1
+    teacher = spec.teacher
+    if teacher.prompt != "cot":
+        return 1
+    return task_of(spec).asking.answer_format(vars(spec.task)).next_votes([], teacher.votes, teacher.early_stop)
 
 
 def worth_starting(spec: Spec, options: Mapping[str, Any], rows: int, characters: float) -> int:
@@ -44,7 +46,7 @@ def _paying(spec: Spec, options: Mapping[str, Any], rows: int, characters: float
     if gpu is None or teacher.engine != "vllm" or teacher.endpoint:
         return most
     facts = models.describe(teacher.model, teacher.revision, spec.base)
-    own, requests = math.ceil(characters / CHARACTERS_PER_TOKEN), first_requests(teacher)
+    own, requests = math.ceil(characters / CHARACTERS_PER_TOKEN), first_requests(spec)
     work = Work(requests, own * requests, requests * (ANSWER_TOKENS if teacher.prompt == "cot" else 1))
     gpus = int(options["tensor_parallel_size"])
     asked = Asked(teacher.model, gpu, gpus, teacher.max_context, options)

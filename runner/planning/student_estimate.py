@@ -14,6 +14,7 @@ from runner.spec import Spec
 from runner.student import gradient_traffic
 from runner.student.held_out import held_out_size
 from runner.student.training_plan import TrainingPlan
+from runner.tasks.kinds import task_of
 
 STEP_SECONDS = 12 * gradient_traffic.HOST_SECONDS_PER_LAYER
 """Of a training step of 12 layers, however fast the GPU."""
@@ -24,7 +25,8 @@ def estimate_training(spec: Spec, rows: Sequence[dict[str, Any]]) -> dict[str, A
     student = spec.student
     facts = models.describe(student.model, student.revision, spec.base)
     learned = len(rows) - held_out_size(len(rows), student.validation)
-    plan = TrainingPlan(student, learned, len(spec.task.labels), facts.parameters)
+    answers = max(1, len(task_of(spec).asking.answer_format(vars(spec.task)).choices))
+    plan = TrainingPlan(student, learned, answers, facts.parameters)
     texts = plan.texts_learned + plan.texts_tried
     each = _forward(spec, facts, [row["text"] for row in rows])
     return {

@@ -26,6 +26,7 @@ from runner.planning.tokens import direct_requests, prompt_tokens, shown_task
 from runner.rundir.folder import Folder
 from runner.spec import Spec
 from runner.spec.model import Teacher
+from runner.tasks.kinds import task_of
 from runner.teacher import answer_store, prompt, request
 from runner.teacher.budget import Spent, seconds_left, spent
 from runner.teacher.engines.vllm_arguments import engine_options
@@ -139,12 +140,12 @@ def _requests(spec: Spec, per_row: int, problems: list[str]) -> tuple[float, int
     """Of a row: requests, tokens that are read for those after the first, and tokens that are generated."""
     teacher = spec.teacher
     if teacher.prompt == "cot":
-        votes = _expected_votes(teacher)
+        votes = _expected_votes(spec)
         return votes, 0, round(ANSWER_TOKENS * votes)
     try:
         found = direct_requests(spec, per_row)
     except ValueError as error:
-        problems.append(f"task.labels: {teacher.model} cannot tell the labels apart: {error}; rename them")
+        problems.append(str(error))
         return 1, 0, 1
     return found.number, found.read_again, found.number
 
@@ -155,11 +156,12 @@ def _facts(spec: Spec) -> models.ModelFacts:
     return models.describe(spec.teacher.model, spec.teacher.revision, spec.base, spec.teacher.endpoint is None)
 
 
-def _expected_votes(teacher: Teacher) -> float:
-    """Where votes stop early, about one row in ten needs more than a bare majority (the published case: 8 %)."""
+def _expected_votes(spec: Spec) -> float:
+    """Where votes stop early, about one row in ten needs more than the fewest (the published case: 8 %)."""
+    teacher = spec.teacher
     if not teacher.early_stop:
         return teacher.votes
-    least = teacher.votes // 2 + 1
+    least = task_of(spec).asking.answer_format(vars(spec.task)).next_votes([], teacher.votes, early_stop=True)
     return least + (teacher.votes - least) / 10
 
 

@@ -101,11 +101,11 @@ def _budget_line(budget: dict[str, float], several: bool) -> str:
 
 
 def _asked_again(teacher: dict[str, Any]) -> str:
-    """What rows cost whose labels part in more than one place."""
+    """What rows cost that take more than one request."""
     if teacher["prompt_tokens"]["read_again"] == 0:
         return ""
     return (
-        f"; {teacher['requests_per_row']} requests a row, one wherever the labels' names part, which read about "
+        f"; {teacher['requests_per_row']} requests a row, one wherever the answers' tokens part, which read about "
         f"{teacher['prompt_tokens']['read_again']} tokens more"
     )
 

@@ -4,7 +4,6 @@ estimated from characters where it is not. Fetches nothing.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from runner.planning.hardware.throughput import CHARACTERS_PER_TOKEN
 from runner.spec import Spec
 from runner.student.vocabulary import tokenizer_in
 from runner.system.errors import ModelError
-from runner.tasks.single_label.label_trie import LabelTrie
+from runner.tasks.kinds import task_of
 from runner.teacher import prompt, request
 from runner.teacher.engines.vllm_arguments import block_tokens
 
@@ -29,7 +28,7 @@ SAMPLE = 200
 MARKUP = 5
 """Tokens that each turn costs besides its content."""
 _WORDS = re.compile(r"[^\W_]+|\W|_")
-"""What tokens are taken to be where labels are looked at without a tokenizer."""
+"""What tokens are taken to be where answers are looked at without a tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def prompt_tokens(spec: Spec, texts: Sequence[str]) -> PromptTokens:
 class Requests:
     """What one row takes with prompt ``direct``: requests, and tokens that are read for those after the first.
 
-    A label is scored wherever labels part, each time behind the whole prompt, of which the engine keeps whole blocks.
+    Each request is about a place in the answer, behind the whole prompt, of which the engine keeps whole blocks.
     """
 
     number: int
@@ -76,21 +75,20 @@ class Requests:
 def direct_requests(spec: Spec, per_row: float) -> Requests:
     """The requests of a row whose own part of the prompt has ``per_row`` tokens, on average.
 
-    :raises ValueError: when the teacher cannot tell the labels apart.
+    :raises ValueError: when the teacher cannot be asked in this way, with what to change in the spec.
     """
     tokenizer = _tokenizer(spec)
     known: dict[str, int] = {}
-    ids = [
-        tokenizer.encode(name, add_special_tokens=False).ids
-        if tokenizer
-        else [known.setdefault(word, len(known)) for word in _WORDS.findall(name)]
-        for name in spec.task.labels
-    ]
-    trie = LabelTrie.build(ids, 1 + max(max(row, default=0) for row in ids))
+
+    def encode(answers: Sequence[str]) -> list[list[int]]:
+        if tokenizer:
+            return [tokenizer.encode(answer, add_special_tokens=False).ids for answer in answers]
+        return [[known.setdefault(word, len(known)) for word in _WORDS.findall(answer)] for answer in answers]
+
+    begun = task_of(spec).asking.scored(spec, encode)
     block = block_tokens(request.settings_of(spec.teacher))
     tail = per_row if per_row < block else block / 2
-    prefixes = sum(len(branch.prefix) * len(branch.requests) for branch in trie.branches)
-    return Requests(trie.requests, round((trie.requests - 1) * tail + prefixes))
+    return Requests(len(begun), round((len(begun) - 1) * tail + sum(begun)))
 
 
 def recorded_answer_tokens(spec: Spec) -> float:
@@ -102,11 +100,8 @@ def recorded_answer_tokens(spec: Spec) -> float:
     pairs = list(zip(spec.teacher.reasons, spec.teacher.columns, strict=True))
     columns = [column for pair in pairs for column in pair]
     rows = islice(read_rows(source_of(spec, spec.data.train), columns, spec.teacher.columns), SAMPLE)
-    answers = [
-        json.dumps({"reason": row.values[reason], "label": row.values[label]}, ensure_ascii=False)
-        for row in rows
-        for reason, label in pairs
-    ]
+    form = task_of(spec).asking.answer_format(vars(spec.task))
+    answers = [form.example("cot", row.values[column], row.values[reason]) for row in rows for reason, column in pairs]
     return sum(map(count, answers)) / len(answers)
 
 

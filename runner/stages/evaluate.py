@@ -101,8 +101,8 @@ def others(spec: Spec, rows: list[dict[str, Any]]) -> dict[str, Any]:
     scoring = task_of(spec).scoring
     result = {}
     for name, annotator in annotators.read_all(spec, rows).items():
-        common = [row for row in rows if row["id"] in annotator.labels]
-        truth, given = [row["label"] for row in common], [annotator.labels[row["id"]] for row in common]
+        common = [row for row in rows if row["id"] in annotator.values]
+        truth, given = [row["label"] for row in common], [annotator.values[row["id"]] for row in common]
         systems = {who: [row[f"{who}_label"] for row in common] for who in SYSTEMS}
         result[name] = {
             "rows": len(common),

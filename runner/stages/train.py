@@ -100,7 +100,7 @@ def run(context: Context) -> dict[str, Any]:
         "model": student.model,
         "warnings": warnings + later,
         "recipe": student.recipe,
-        "rows_per_label": len(learned) / plan.labels,
+        "rows_per_label": len(learned) / plan.answers,
     }
     if (kept_recipe := _kept(plan, result)) is not None:
         context.progress.say(kept_recipe, NAME)

@@ -22,19 +22,19 @@ LARGE = 50_000_000
 """Parameters from which on an encoder is large. One of unknown size is taken for one, as RoBERTa-base is."""
 
 FEW_ROWS = 30
-"""Rows a label under which ``auto`` fine-tunes from a fitted head: a new one would learn too little from them."""
+"""Rows for each answer under which ``auto`` fine-tunes from a fitted head: a new one would learn too little."""
 
 MODEST_ROWS = 150
-"""Rows a label under which a small encoder is far behind a large one."""
+"""Rows for each answer under which a small encoder is far behind a large one."""
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What comes of a spec's student with ``rows`` to learn from, of ``labels`` labels."""
+    """What comes of a spec's student with ``rows`` to learn from, which have ``answers`` different answers."""
 
     student: Student
     rows: int
-    labels: int
+    answers: int
     parameters: int | None
 
     @property
@@ -47,7 +47,7 @@ class TrainingPlan:
     @property
     def is_few(self) -> bool:
         """Whether there are few rows to fine-tune with."""
-        return self.rows < FEW_ROWS * self.labels
+        return self.rows < FEW_ROWS * self.answers
 
     @property
     def is_large(self) -> bool:
@@ -66,7 +66,7 @@ class TrainingPlan:
 
     def of(self, rows: int) -> TrainingPlan:
         """The same with another number of rows."""
-        return TrainingPlan(self.student, rows, self.labels, self.parameters)
+        return TrainingPlan(self.student, rows, self.answers, self.parameters)
 
     @property
     def fold_epochs(self) -> int:
@@ -92,7 +92,7 @@ class TrainingPlan:
 
     def advice(self) -> str | None:
         """What to say of a student that has few rows for what it is; None where there are enough."""
-        each = self.rows / self.labels
+        each = self.rows / self.answers
         if self.is_few:
             risk = "" if self.student.recipe in ("auto", "head") else "; student.recipe: auto is the safer choice"
             return (

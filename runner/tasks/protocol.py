@@ -2,39 +2,70 @@
 
 A *value* is what a row's answer is: always JSON-able (for ``single-label`` a label). A kind is a package below
 ``runner/tasks/`` whose modules are the faces, listed once in ``runner/tasks/kinds.py``. Faces are plain functions;
-nothing here knows Ray, vLLM or torch.
+nothing here knows Ray, vLLM or torch. Those of the student stand in ``runner/tasks/learning.py``, that of the report in
+``runner/tasks/showing.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from runner.data.reading import Row
 from runner.spec import Spec
 from runner.spec.model import LabelledSource
-from runner.tasks.shared.shown import Figure, Quality, Question, ShownRow
-from runner.teacher.protocol import AnswerFormat
+from runner.tasks.learning import Learner, Predictions, Targets
+from runner.tasks.shared.columns import Columns
+from runner.tasks.shared.value import Value
+from runner.tasks.showing import Showing
+from runner.teacher.protocol import AnswerFormat, Encode
 
-Value = Any
+__all__ = [
+    "Asking",
+    "Gold",
+    "Judgement",
+    "Judging",
+    "Learner",
+    "Predictions",
+    "Scoring",
+    "Showing",
+    "Targets",
+    "TaskKind",
+    "Value",
+]
 
 
 class Gold(Protocol):
-    """What the data say: asked by load, and wherever an expert's answer is read."""
+    """What the data say: asked by load, and wherever an expert's or a recorded answer is read.
+
+    ``FIELDS`` are those of a spec, such as ``task.labels``, without which no cell can be read; ``EXPECTED`` is what a
+    cell must be, for a message: ``one of task.labels``.
+    """
 
     VALUE: pa.DataType
+    FIELDS: tuple[str, ...]
+    EXPECTED: str
 
     def key(self, spec: Spec) -> dict[str, Any]:
         """The part of the task that decides how a cell is read; it goes into fingerprints."""
 
     def value_of(self, spec: Spec, source: LabelledSource, row: Row, advice: str) -> Value:
         """An expert's answer. :raises DataError: with ``advice``, when the cell is none of the task's."""
+
+    def wrong(self, spec: Spec, cell: str) -> str | None:
+        """What an expert's cell holds that is no value, in a few words for a list of such cells; None: a value."""
+
+    def said(self, spec: Spec, cell: str) -> Value | None:
+        """What a recorded cell says, whoever wrote it; None where it says no value.
+
+        :raises ValueError: when it is wrong whatever was meant.
+        """
+
+    def columns(self, spec: Spec, names: Sequence[str]) -> Columns:
+        """A look at columns of recorded answers, which counts the cells that say no value."""
 
     def recorded_answer(self, spec: Spec, row: Row, column: str) -> str:
         """A recorded answer as it stands there. :raises DataError: when it cannot be one."""
@@ -51,6 +82,12 @@ class Asking(Protocol):
 
     def answer_format(self, task: Mapping[str, Any]) -> AnswerFormat:
         """The form of an answer, from the spec's section ``task``."""
+
+    def scored(self, spec: Spec, encode: Encode) -> list[int]:
+        """Prompt ``direct``: of each request about a row, how many of the answer's tokens stand behind the prompt.
+
+        :raises ValueError: when the answers cannot be scored in tokens of ``encode``, with the field to change.
+        """
 
     def key(self, spec: Spec) -> dict[str, Any]:
         """The part of the task that decides an answer, besides the words of the prompt; it goes into fingerprints."""
@@ -117,133 +154,6 @@ class Scoring(Protocol):
 
     def paired(self, truth: Sequence[Value], a: Sequence[Value | None], b: Sequence[Value | None]) -> dict[str, Any]:
         """Whether two systems are equally good on the same rows, JSON-able."""
-
-
-class Targets(Protocol):
-    """What a student learns of each row, as numbers: asked by train."""
-
-    def of(self, verdicts: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
-        """The targets of rows with the columns of :attr:`Judging.COLUMNS`: a row each, of some width."""
-
-    def confidence(self, targets: NDArray[np.float32]) -> NDArray[np.float32]:
-        """How sure the teacher is of each row, from just above 0 to 1, shape ``(rows,)``."""
-
-
-class Learner(Protocol):
-    """How a student learns the task: asked by train, export and apply, in workers alone, for it imports torch.
-
-    ``labels`` name the numbers of which an answer consists. Logits and targets are ``(rows, labels)``: tensors while a
-    student learns, arrays when it predicts.
-    """
-
-    def fresh(self, folder: Path, labels: Sequence[str], pooled: bool = False) -> Any:
-        """The encoder in ``folder`` with a head that is still to be trained; ``pooled``: on the mean of its tokens.
-
-        :raises ModelError: when it has no such head, or cannot be loaded.
-        """
-
-    def trained(self, folder: Path) -> Any:
-        """The model in ``folder`` with its trained head. :raises ModelError: when it has none, or another task's."""
-
-    def labels_of(self, config: Any) -> list[str]:
-        """The names of a trained model's answers, from its configuration."""
-
-    def fit_head(self, features: Any, targets: Any, seed: int) -> Any:
-        """A linear head (:class:`runner.student.linear_head.Head`) on ``features``, a tensor ``(rows, width)``."""
-
-    def confidence(self, targets: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See :meth:`Targets.confidence`."""
-
-    def loss(self, logits: Any, targets: Any) -> Any:
-        """The mean loss over rows, a tensor without dimensions."""
-
-    def is_right(self, logits: Any, targets: Any) -> Any:
-        """Whether the student gives the teacher's value, a bool tensor ``(rows,)``."""
-
-    def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What is told of an answer; NaN where its logits are not finite."""
-
-
-class Predictions(Protocol):
-    """A student's answers as values: asked by export, evaluate and apply.
-
-    Answers are a learner's ``probabilities``. A row that is not all finite numbers is refused, and never a value.
-    """
-
-    def values(self, labels: Sequence[str], probabilities: NDArray[np.floating]) -> list[Value | None]:
-        """The value of each row; None where it is refused."""
-
-    def certainty(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-        """How sure the student is of each value, shape ``(rows,)``: what ``apply.abstain_below`` bounds."""
-
-    def columns(
-        self, labels: Sequence[str], probabilities: NDArray[np.float32], silent: NDArray[np.bool_]
-    ) -> dict[str, pa.Array]:
-        """What apply writes of each row, null for ``silent`` ones."""
-
-
-class Showing(Protocol):
-    """Figures, plots and words about the answers: asked by the report, the cards, and whatever asks people.
-
-    An ``evaluation`` is what evaluate wrote, a ``spec`` that of ``run.json``. ``FIGURES`` are the lines of the result
-    table, the primary one first. The templates extend the page and the cards: they stand in ``runner/tasks/``.
-    """
-
-    FIGURES: tuple[Figure, ...]
-    PAGE: str
-    MODEL_CARD: str
-    DATA_CARD: str
-    PIPELINE_TAG: str
-    TASK_NAME: str
-    HUB_RESULTS: Sequence[tuple[str, str, str, dict[str, str] | None]]
-
-    def question(self, spec: Spec) -> Question:
-        """How people are asked for the value of a row."""
-
-    def summary(self, evaluation: Mapping[str, Any]) -> dict[str, Any]:
-        """What ``report.json`` says of the evaluation besides it."""
-
-    def labelled(self, vote: Mapping[str, Any]) -> dict[str, Any]:
-        """What ``report.json`` says of the answers that were voted for, from the summary of vote."""
-
-    def given(self, votes: pa.Table) -> dict[Value | None, int]:
-        """How often each value was given; None: an abstention."""
-
-    def doubtful(self, spec: Mapping[str, Any], votes: pa.Table) -> list[ShownRow]:
-        """The train rows of which the teacher is least sure."""
-
-    def mistaken(self, spec: Mapping[str, Any], predictions: pa.Table) -> list[ShownRow]:
-        """The test rows on which the student is wrong and most sure of it."""
-
-    def quality(self, evaluation: Mapping[str, Any]) -> Quality:
-        """Whether the student is as good as its teacher, as far as the paired test shows."""
-
-    def opening(self, evaluation: Mapping[str, Any]) -> str:
-        """The verdict's first sentence: how good both are."""
-
-    def compared(self, evaluation: Mapping[str, Any]) -> str:
-        """The paired test of student and teacher in words, without a full stop."""
-
-    def beside(self, paired: Mapping[str, Any]) -> str:
-        """The paired test of another annotator (a) and the student (b), in a few words."""
-
-    def pair(self, evaluation: Mapping[str, Any]) -> tuple[str, str, str, str]:
-        """The paired test as a line of the result table: words, note, teacher, student."""
-
-    def limits(self, evaluation: Mapping[str, Any]) -> list[str]:
-        """What the figures do not say, for this kind of answer."""
-
-    def plots(self, report: Mapping[str, Any]) -> dict[str, str]:
-        """The plots of quality as SVG, by the names that ``PAGE`` has."""
-
-    def page(self, report: Mapping[str, Any]) -> dict[str, Any]:
-        """What ``PAGE`` is filled with besides the values that every page has."""
-
-    def model_card(self, report: Mapping[str, Any]) -> dict[str, Any]:
-        """What ``MODEL_CARD`` is filled with besides the values that every card has."""
-
-    def data_card(self, report: Mapping[str, Any], given: Mapping[Value | None, int]) -> dict[str, Any]:
-        """What ``DATA_CARD`` is filled with; ``given`` counts the teacher's values on train rows."""
 
 
 class TaskKind(Protocol):

@@ -57,7 +57,7 @@ def generate(
         "endpoint": endpoint,
         "over": spending.over if math.isfinite(seconds) else None,
     }
-    replicas, at_once = (teacher.resources.replicas[0], most), concurrent_batches(teacher, len(batches), most)
+    replicas, at_once = (teacher.resources.replicas[0], most), concurrent_batches(context.spec, len(batches), most)
     results = context.cluster.map_batches(batches, Labeller, arguments, wanted, replicas, at_once, live.heard)
     context.progress.doing(STAGE, "starting Ray")
     with spending, _meter(context, wanted, most) as meter:

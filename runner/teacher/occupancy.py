@@ -7,7 +7,7 @@ import math
 from runner.planning.hardware.accelerators import known
 from runner.planning.hardware.memory import largest_step
 from runner.planning.replicas import first_requests
-from runner.spec.model import Teacher
+from runner.spec import Spec
 
 CONCURRENT_BATCHES, MOST_CONCURRENT_BATCHES = 4, 64
 """Batches inside one engine at once, at the least and at most: while the last rows of one are finished, those of the
@@ -24,9 +24,10 @@ UNKNOWN_GPU_SEQUENCES = 256
 """What vLLM computes at once on GPUs of less than 70 GiB."""
 
 
-def concurrent_batches(teacher: Teacher, batches: int, replicas: int = 1) -> int:
+def concurrent_batches(spec: Spec, batches: int, replicas: int = 1) -> int:
     """How many batches an actor has in hand: enough to keep its engine full, and no more than its share of the
     ``batches``, so that one of the ``replicas`` leaves something to the others."""
+    teacher = spec.teacher
     if not teacher.resources.gpus:
         return CONCURRENT_BATCHES
     gpu = known(teacher.resources.accelerator)
@@ -34,6 +35,6 @@ def concurrent_batches(teacher: Teacher, batches: int, replicas: int = 1) -> int
     sequences = UNKNOWN_GPU_SEQUENCES if asked is None else asked
     if gpu:
         sequences = largest_step(gpu, teacher.engine_options, teacher.max_context).sequences
-    wanted = math.ceil(IN_HAND * sequences / first_requests(teacher) / teacher.batch_size)
+    wanted = math.ceil(IN_HAND * sequences / first_requests(spec) / teacher.batch_size)
     share = math.ceil(batches / replicas)
     return max(CONCURRENT_BATCHES, min(wanted, share, MOST_CONCURRENT_BATCHES))

@@ -31,7 +31,7 @@ def test_texts_are_joined_whatever_their_case_and_blanks(job: Any) -> None:
     job.csv("other.csv", [("a  LOSS was posted. ", "Negative"), ("It makes paper.", '{"label": "neutral"}')], HEADER)
     rows = rows_of(job)
     found = annotators.read_all(job.spec(OTHER), rows)["GPT-4"]
-    assert found.labels == {rows[0]["id"]: "negative", rows[1]["id"]: "neutral"} and found.conflicting == 0
+    assert found.values == {rows[0]["id"]: "negative", rows[1]["id"]: "neutral"} and found.conflicting == 0
 
 
 def test_an_answer_without_a_label_is_kept_as_wrong_and_two_labels_for_one_text_as_none(job: Any) -> None:
@@ -43,7 +43,7 @@ def test_an_answer_without_a_label_is_kept_as_wrong_and_two_labels_for_one_text_
     job.csv("other.csv", [*said, ("A record year.", "negative")], HEADER)
     rows = rows_of(job)
     found = annotators.read_all(job.spec(OTHER), rows)["GPT-4"]
-    assert found.labels == {rows[0]["id"]: None, rows[1]["id"]: "neutral"} and found.conflicting == 1
+    assert found.values == {rows[0]["id"]: None, rows[1]["id"]: "neutral"} and found.conflicting == 1
 
 
 def test_a_text_that_the_annotator_has_not_come_to_is_not_compared(job: Any) -> None:
@@ -56,7 +56,7 @@ def test_a_text_that_the_annotator_has_not_come_to_is_not_compared(job: Any) -> 
     job.csv("other.csv", said, HEADER)
     rows = rows_of(job)
     found = annotators.read_all(job.spec(OTHER), rows)["GPT-4"]
-    assert found.labels == {rows[0]["id"]: "negative", rows[2]["id"]: "positive"} and found.conflicting == 0
+    assert found.values == {rows[0]["id"]: "negative", rows[2]["id"]: "positive"} and found.conflicting == 0
 
 
 def test_only_common_rows_are_compared(job: Any) -> None:

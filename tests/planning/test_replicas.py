@@ -65,8 +65,8 @@ def test_where_nothing_is_known_all_that_the_spec_allows_may_start(override: str
 def test_an_actor_has_as_many_batches_in_hand_as_fill_its_engine(
     overrides: tuple[str, ...], batches: int, replicas: int, in_hand: int
 ) -> None:
-    teacher = load_spec(str(HEADLINE), list(overrides)).teacher
-    assert concurrent_batches(teacher, batches, replicas) == in_hand
+    spec = load_spec(str(HEADLINE), list(overrides))
+    assert concurrent_batches(spec, batches, replicas) == in_hand
 
 
 @pytest.mark.parametrize("rows", [2_264, 6_000])

@@ -222,7 +222,7 @@ def test_07_composed_and_decomposed_labels_are_the_same_everywhere(job: Any, for
     votes = job.do("vote").read_table("votes.parquet").to_pylist()
     assert [row["label"] for row in votes] == [own[0], own[2], own[1]] * 2
     said = annotators.read_all(spec, job.do("load").read_table("test.parquet").to_pylist())["them"]
-    assert list(said.labels.values()) == [own[0], own[2], own[1]]
+    assert list(said.values.values()) == [own[0], own[2], own[1]]
 
 
 def test_07_a_spec_cannot_hold_one_label_in_two_forms(job: Any) -> None:

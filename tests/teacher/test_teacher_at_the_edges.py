@@ -441,7 +441,7 @@ def test_25_a_plan_counts_the_requests_of_a_row(job: Any) -> None:
     text = plan_text(
         make_plan(job.spec(*TEACHER_NOOP, "task.labels=[negative, neutral, positive, neutral to good]"), job.run)
     )
-    assert "; 2 requests a row, one wherever the labels' names part, which read about" in text
+    assert "; 2 requests a row, one wherever the answers' tokens part, which read about" in text
 
 
 def test_25_labels_that_no_token_tells_apart_are_a_problem_of_the_plan(

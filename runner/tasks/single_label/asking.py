@@ -83,6 +83,20 @@ def answer_format(task: Mapping[str, Any]) -> LabelAnswer:
     return LabelAnswer(tuple(task["labels"]))
 
 
+def scored(spec: Spec, encode: Encode) -> list[int]:
+    """Of each request, the tokens that lead to the place where labels part.
+
+    :raises ValueError: when the labels have the same tokens.
+    """
+    ids = encode(spec.task.labels)
+    try:
+        trie = LabelTrie.build(ids, 1 + max(max(row, default=0) for row in ids))
+    except ValueError as error:
+        said = f"task.labels: {spec.teacher.model} cannot tell the labels apart: {error}; rename them"
+        raise ValueError(said) from error
+    return [len(branch.prefix) for branch in trie.branches for _ in branch.requests]
+
+
 def key(spec: Spec) -> dict[str, Any]:
     """The part of the task that decides an answer, besides the words of the prompt; it goes into fingerprints."""
     labels = spec.task.labels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -13,11 +13,15 @@ from runner.data.reading import Row, class_names
 from runner.data.sources import source_of
 from runner.spec import Spec
 from runner.spec.model import LabelledSource
-from runner.system.errors import DataError
+from runner.system.errors import DataError, did_you_mean
+from runner.tasks.shared.columns import Columns
 from runner.tasks.shared.labels import find, listed, unknown
-from runner.tasks.single_label.recorded import distribution
+from runner.tasks.single_label import recorded
 
 VALUE = pa.string()
+
+FIELDS = ("task.labels",)
+EXPECTED = "one of task.labels"
 
 
 def key(spec: Spec) -> dict[str, Any]:
@@ -36,11 +40,28 @@ def value_of(spec: Spec, source: LabelledSource, row: Row, advice: str) -> str:
     raise DataError(f"{row.place}: {unknown(given, spec.task.labels)}; {advice}")
 
 
+def wrong(spec: Spec, cell: str) -> str | None:
+    """What a cell holds that is none of the labels, and which of them may be meant."""
+    if find(cell, spec.task.labels) is not None:
+        return None
+    return repr(cell[:60]) + did_you_mean(cell, spec.task.labels) if cell.strip() else "none"
+
+
+def said(spec: Spec, cell: str) -> str | None:
+    """The label that a recorded cell says (:func:`runner.tasks.single_label.recorded.label_of`)."""
+    return recorded.label_of(cell, spec.task.labels)
+
+
+def columns(spec: Spec, names: Sequence[str]) -> Columns:
+    """What columns hold of answers that are labels, or probabilities of them."""
+    return recorded.columns(names, spec.task.labels)
+
+
 def recorded_answer(spec: Spec, row: Row, column: str) -> str:
     """A recorded answer as it stands there. :raises DataError: when it is probabilities that are no distribution."""
     cell = row.values[column]
     try:
-        distribution(cell, spec.task.labels)
+        recorded.distribution(cell, spec.task.labels)
     except ValueError as error:
         raise DataError(f"{row.place}: column {column!r}: {error}; correct the file") from error
     return cell

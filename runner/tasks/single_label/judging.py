@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from runner.spec import Spec
 from runner.system.errors import DataError
 from runner.tasks.protocol import Judgement
+from runner.tasks.shared.columns import ADVICE, Columns
 from runner.tasks.shared.labels import LISTED, listed
 from runner.tasks.single_label import calibrate, recorded
 from runner.tasks.single_label.asking import answer_format
@@ -149,24 +150,24 @@ def count_votes(votes: Sequence[str | None], labels: Sequence[str], answer: str 
     return Verdict(winner, shares, agreement)
 
 
-def _recorded(spec: Spec, answers: pa.Table) -> recorded.Columns | None:
+def _recorded(spec: Spec, answers: pa.Table) -> Columns | None:
     """What the teacher's columns hold, where its answers were recorded."""
     if spec.teacher.engine != "recorded":
         return None
-    looked = recorded.Columns(spec.teacher.columns, spec.task.labels)
+    looked = recorded.columns(spec.teacher.columns, spec.task.labels)
     for records in by_row(answers).values():
         looked.look([record["text"] or "" for record in sorted(records, key=lambda record: int(record["vote"]))])
     return looked
 
 
-def _lacking(looked: recorded.Columns, spec: Spec) -> list[str]:
+def _lacking(looked: Columns, spec: Spec) -> list[str]:
     """What to say of rows without a recorded vote. :raises DataError: when they are too many, or a column has none."""
     allowed = spec.teacher.max_failure_rate
     if dead := looked.dead():
-        raise DataError(f"no cell is a vote in {', '.join(dead)}: {looked.held(dead)}; {recorded.ADVICE}")
+        raise DataError(f"no cell is a vote in {', '.join(dead)}: {looked.held(dead)}; {ADVICE}")
     if looked.too_many(allowed):
         raise DataError(
-            f"{looked.words()}; teacher.max_failure_rate allows {100 * allowed:g} %: {recorded.ADVICE}, or raise it to "
+            f"{looked.words()}; teacher.max_failure_rate allows {100 * allowed:g} %: {ADVICE}, or raise it to "
             "learn from the other rows"
         )
     return [f"{looked.words()}; nothing is learned from these"] if looked.without else []
@@ -252,7 +253,7 @@ def _unlearnable(shares: Mapping[str, float], rows: Sequence[dict[str, Any]]) ->
     ]
 
 
-def _summary(spec: Spec, table: list[dict[str, Any]], looked: Sequence[recorded.Columns]) -> dict[str, Any]:
+def _summary(spec: Spec, table: list[dict[str, Any]], looked: Sequence[Columns]) -> dict[str, Any]:
     train = [row for row in table if row["split"] == "train"]
     labelled = [row for row in train if row["label"] is not None]
     counts = Counter(row["label"] for row in labelled)
@@ -262,7 +263,7 @@ def _summary(spec: Spec, table: list[dict[str, Any]], looked: Sequence[recorded.
         first = f", the first: {train[0]['text'][:80]!r} ({train[0]['reason'] or only})" if train else ""
         advice = "look at the answers in label/*/answers.parquet, then at task.instructions and task.examples"
         if looked and all(one.teacher.engine == "recorded" for one in spec.teachers()):  # nobody was instructed
-            advice = "; ".join([*(one.held() for one in looked), recorded.ADVICE])
+            advice = "; ".join([*(one.held() for one in looked), ADVICE])
         raise DataError(f"the teacher {found} ({len(train)} train rows): there is nothing to learn{first}; {advice}")
     abstained = [row for row in table if row["label"] is None]
     return {

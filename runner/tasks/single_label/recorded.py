@@ -6,23 +6,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
+from runner.tasks.shared.columns import Columns
 from runner.tasks.shared.labels import find, listed, look_alike, shown
 from runner.tasks.single_label.answers import named
 
-ADVICE = "name the columns that hold the votes in teacher.columns, or correct them"
-
 CLOSE_TO_ONE = 0.01
 """How far probabilities may be from 1 together: they may be written with two digits."""
-
-MOST = 200
-"""Characters of a value by which it is counted."""
-
-SHOWN = 5
-"""So many different values of a column are named in a message; the rest is counted."""
 
 
 def distribution(cell: str, labels: Sequence[str]) -> list[float] | None:
@@ -77,60 +68,13 @@ def label_of(cell: str, labels: Sequence[str]) -> str | None:
     return named({name.casefold(): value for name, value in found.items()}.get("label"), labels)
 
 
-@dataclass
-class Columns:
-    """What columns of votes hold, row by row: which rows have no usable vote, and what stands there instead."""
+def columns(names: Sequence[str], labels: Sequence[str]) -> Columns:
+    """What the columns ``names`` hold of answers that are one of ``labels``, or probabilities of them."""
 
-    names: Sequence[str]
-    labels: Sequence[str]
-    rows: int = 0
-    without: int = 0
-    _usable: Counter[str] = field(default_factory=Counter)
-    _values: dict[str, Counter[str]] = field(default_factory=dict)
+    def is_usable(cell: str) -> bool:
+        return distribution(cell, labels) is not None or label_of(cell, labels) is not None
 
-    def look(self, cells: Sequence[str]) -> None:
-        """Count one row: a cell for each column. :raises ValueError: as :func:`distribution`, with the column."""
-        any_usable = False
-        for name, cell in zip(self.names, cells, strict=True):
-            try:
-                usable = distribution(cell, self.labels) is not None or label_of(cell, self.labels) is not None
-            except ValueError as error:
-                raise ValueError(f"column {name!r}: {error}") from error
-            any_usable |= usable
-            self._usable[name] += usable
-            self._values.setdefault(name, Counter())[cell.strip()[:MOST] if not usable else ""] += not usable
-        self.rows += 1
-        self.without += not any_usable
-
-    def dead(self) -> list[str]:
-        """Columns of which no cell is a vote: another column was meant, or other labels."""
-        return [name for name in self.names if self.rows and not self._usable[name]]
-
-    def too_many(self, allowed: float) -> bool:
-        """Whether more rows lack a vote than the share ``allowed``; of few rows one may, unless none may."""
-        return self.without > (max(1.0, allowed * self.rows) if allowed else 0)
-
-    def held(self, only: Sequence[str] = ()) -> str:
-        """What stands there that is no vote: the most frequent values of each column, each with its count."""
-        said = []
-        for name in only or self.names:
-            counts = +self._values.get(name, Counter())
-            if counts:
-                said.append(f"column {name} holds {_listed(counts, self.labels)}")
-        return "; ".join([*said, f"task.labels are {listed(self.labels)}"])
-
-    def words(self) -> str:
-        """How many rows have no vote, and why."""
-        share = f"{100 * self.without / max(1, self.rows):.1f} %"
-        return f"{self.without:,} of {self.rows:,} rows ({share}) have no usable vote: {self.held()}"
-
-
-def _listed(counts: Counter[str], labels: Sequence[str]) -> str:
-    common = [
-        f"{shown(value, labels, 40) if value else 'nothing'} ({rows:,})" for value, rows in counts.most_common(SHOWN)
-    ]
-    more = [f"and {len(counts) - SHOWN:,} other values"] if len(counts) > SHOWN else []
-    return ", ".join([*common, *more])
+    return Columns(names, is_usable, lambda cell: shown(cell, labels, 40), f"task.labels are {listed(labels)}")
 
 
 def _number(value: object) -> float:

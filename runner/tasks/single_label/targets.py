@@ -8,6 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runner.spec import Spec
+
+
+def names(spec: Spec) -> list[str]:
+    """The labels, in the spec's order."""
+    return list(spec.task.labels)
+
 
 def of(verdicts: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
     """The teacher's probabilities, shape ``(rows, labels)``."""

@@ -37,6 +37,10 @@ def answer_format(task):
     return Count()
 
 
+def scored(spec, encode):
+    raise ValueError("teacher.prompt: a count is not one of a few answers: set it to cot")
+
+
 def key(spec):
     return {"counts": "vowels"}
 

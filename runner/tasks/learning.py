@@ -1,0 +1,80 @@
+"""The faces of a kind of task that a student's training and its answers need (``runner/tasks/protocol.py``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from runner.spec import Spec
+from runner.tasks.shared.value import Value
+
+
+class Targets(Protocol):
+    """What a student learns of each row, as numbers: asked by train."""
+
+    def names(self, spec: Spec) -> list[str]:
+        """The names of the numbers that an answer consists of, in their order."""
+
+    def of(self, verdicts: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
+        """The targets of rows with the columns of :attr:`Judging.COLUMNS`: a row each, of some width."""
+
+    def confidence(self, targets: NDArray[np.float32]) -> NDArray[np.float32]:
+        """How sure the teacher is of each row, from just above 0 to 1, shape ``(rows,)``."""
+
+
+class Learner(Protocol):
+    """How a student learns the task: asked by train, export and apply, in workers alone, for it imports torch.
+
+    ``labels`` name the numbers of which an answer consists. Logits and targets are ``(rows, labels)``: tensors while a
+    student learns, arrays when it predicts.
+    """
+
+    def fresh(self, folder: Path, labels: Sequence[str], pooled: bool = False) -> Any:
+        """The encoder in ``folder`` with a head that is still to be trained; ``pooled``: on the mean of its tokens.
+
+        :raises ModelError: when it has no such head, or cannot be loaded.
+        """
+
+    def trained(self, folder: Path) -> Any:
+        """The model in ``folder`` with its trained head. :raises ModelError: when it has none, or another task's."""
+
+    def labels_of(self, config: Any) -> list[str]:
+        """The names of a trained model's answers, from its configuration."""
+
+    def fit_head(self, features: Any, targets: Any, seed: int) -> Any:
+        """A linear head (:class:`runner.student.linear_head.Head`) on ``features``, a tensor ``(rows, width)``."""
+
+    def confidence(self, targets: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See :meth:`Targets.confidence`."""
+
+    def loss(self, logits: Any, targets: Any) -> Any:
+        """The mean loss over rows, a tensor without dimensions."""
+
+    def is_right(self, logits: Any, targets: Any) -> Any:
+        """Whether the student gives the teacher's value, a bool tensor ``(rows,)``."""
+
+    def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What is told of an answer; NaN where its logits are not finite."""
+
+
+class Predictions(Protocol):
+    """A student's answers as values: asked by export, evaluate and apply.
+
+    Answers are a learner's ``probabilities``. A row that is not all finite numbers is refused, and never a value.
+    """
+
+    def values(self, labels: Sequence[str], probabilities: NDArray[np.floating]) -> list[Value | None]:
+        """The value of each row; None where it is refused."""
+
+    def certainty(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+        """How sure the student is of each value, shape ``(rows,)``: what ``apply.abstain_below`` bounds."""
+
+    def columns(
+        self, labels: Sequence[str], probabilities: NDArray[np.float32], silent: NDArray[np.bool_]
+    ) -> dict[str, pa.Array]:
+        """What apply writes of each row, null for ``silent`` ones."""
