@@ -41,9 +41,10 @@ def counted(run: Folder, spec: Spec, environment: Mapping[str, str] = os.environ
     if attempts > 1 and (earlier := _note(run, asked, attempts)):
         run.write_json(NOTE, earlier | {"used": earlier["used"] + 1})
         raise UserError(
+            "job.failed-before",
             f"attempt {earlier['used'] + 1} of {attempts} is not made, for it would end as the first did: "
             f"{earlier['error'].rstrip('.')}. Mend that and create the job again; to have it tried as it is, remove "
-            f"{run.path(NOTE)}, which counts the attempts"
+            f"{run.path(NOTE)}, which counts the attempts",
         )
     if run.exists(NOTE):
         run.remove(NOTE)
@@ -67,7 +68,9 @@ def _in_vain(spec: Spec) -> tuple[type[UserError], ...]:
 def _given(environment: Mapping[str, str]) -> int:
     text = environment.get(ATTEMPTS, "")
     if text and not _NUMBER.fullmatch(text):
-        raise UserError(f"{ATTEMPTS}: expected a whole number of at most four digits, not {text[:80]!r}")
+        raise UserError(
+            "job.attempts-invalid", f"{ATTEMPTS}: expected a whole number of at most four digits, not {text[:80]!r}"
+        )
     return int(text or 0)
 
 

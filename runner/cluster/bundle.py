@@ -45,8 +45,9 @@ def pack(spec: Spec, overrides: Sequence[str], runs_dir: str, options: Sequence[
     files = sorted({Path(os.path.abspath(path)) for path in _files(spec)})
     if (size := sum(path.stat().st_size for path in files)) > MOST_BYTES:
         raise UserError(
+            "job.files-too-large",
             f"the files that the spec names relatively have {size / 2**20:.0f} MiB, and at most {MOST_BYTES // 2**20} "
-            "go along with a job: put them where all nodes reach them, and name them by URL or absolute path"
+            "go along with a job: put them where all nodes reach them, and name them by URL or absolute path",
         )
     base = Path(os.path.abspath(spec.base))
     root = Path(
@@ -109,6 +110,7 @@ def _refuse_local_models(spec: Spec) -> None:
     problems = [
         spec.places.problem(
             at,
+            "job.model-is-local",
             f"{model!r} is a folder here, and models do not go along with a job: name it by an absolute path that "
             "all nodes have, by its Hub name, or as catalog:NAME",
         )

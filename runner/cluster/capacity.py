@@ -53,8 +53,9 @@ class Capacity:
         nodes = self.nodes()
         if not any(could_hold(types, bundle, workers - count_placements(nodes, bundle)) for bundle in bundles):
             raise UserError(
+                "cluster.no-node-type",
                 f"{wanted.describe(who, workers)}, and the cluster could start no nodes for that. It knows: "
-                f"{inventory_of_types(types)}. Ask for what is there, or let the cluster have more"
+                f"{inventory_of_types(types)}. Ask for what is there, or let the cluster have more",
             )
 
     def require(
@@ -153,9 +154,10 @@ class Capacity:
             while not self._has_room(wanted, workers):
                 if time.monotonic() >= end:
                     raise UserError(
+                        "cluster.no-room",
                         f"{wanted.describe(who, workers)}, and the cluster had no room for that in "
                         f"{self._patience:.0f} seconds (--wait). It has: {inventory(self.nodes())}. Add nodes, ask for "
-                        "what is there, or wait longer where nodes are slow to come"
+                        "what is there, or wait longer where nodes are slow to come",
                     )
                 time.sleep(min(NODE_POLL_SECONDS, max(0.0, end - time.monotonic())))
         finally:
@@ -169,8 +171,9 @@ class Capacity:
             if memory < least:
                 has = f"with {memory / GIB:.0f} GiB" if memory else "whose memory could not be read"
                 raise UserError(
+                    "cluster.accelerator-unlabelled",
                     f"{who}.accelerator: the cluster has a node of type {name} {has}, which Ray does not tell from "
-                    f"{accelerator}: start the nodes that are meant with `ray start --resources='{label}'`"
+                    f"{accelerator}: start the nodes that are meant with `ray start --resources='{label}'`",
                 )
 
     def gpu_memory(self, resource: str) -> list[int]:
@@ -200,13 +203,15 @@ def _require_here(wanted: Resources, who: str, workers: int) -> None:
         if available < asked:
             each = f" for {workers} workers" if workers > 1 else ""
             raise UserError(
+                "cluster.machine-too-small",
                 f"{who} asks for {asked} {what}{each}, this machine has {available or 'none'}; "
-                "run it on a Ray cluster that has them (--address HOST:PORT), or ask for what is here"
+                "run it on a Ray cluster that has them (--address HOST:PORT), or ask for what is here",
             )
     if wanted.accelerator and here and (reason := _other_kind(wanted.accelerator, here)):
         raise UserError(
+            "cluster.accelerator-absent",
             f"{who}.accelerator: {reason}; run it on a Ray cluster that has them (--address HOST:PORT), or ask for "
-            "what is here"
+            "what is here",
         )
 
 

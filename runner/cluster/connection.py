@@ -63,7 +63,7 @@ class Connection:
         try:
             _check_reachable(self.address)
         except OSError as error:
-            raise UserError(unreachable(self.address, error, self.source)) from error
+            raise unreachable(self.address, error, self.source) from error
 
     def _connect(self) -> None:
         self.check_reachable()
@@ -85,7 +85,7 @@ class Connection:
             with signals.kept(), quiet.without_rays_lines(), _private_token():
                 ray.init(**options)
         except Exception as error:  # Ray raises many kinds, and for some of its own troubles nothing more exact
-            raise UserError(unreachable(self.address, error, self.source)) from error
+            raise unreachable(self.address, error, self.source) from error
         private_api.hide_worker_logs()  # a worker that dies is counted by Cluster.restarts()
         # Once they are imported: each sets up a logger of its own.
         for name in ("ray", "ray.data", "ray.train"):
@@ -117,7 +117,9 @@ def _metrics_port() -> int | None:
     if not given:
         return None
     if not (given.isascii() and given.isdigit()) or not 0 < int(given) < 65536:
-        raise UserError(f"{METRICS_PORT}: expected a port from 1 to 65535, not {given[:80]!r}")
+        raise UserError(
+            "cluster.metrics-port-invalid", f"{METRICS_PORT}: expected a port from 1 to 65535, not {given[:80]!r}"
+        )
     return int(given)
 
 

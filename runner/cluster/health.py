@@ -66,7 +66,7 @@ class Watch:
 
     def _gone(self) -> EngineError | None:
         dead = [kind for kind in private_api.dead_processes(self._node) if kind in NEEDED]
-        return EngineError(died(NEEDED[dead[0]])) if dead else None
+        return EngineError("cluster.ray-died", died(NEEDED[dead[0]])) if dead else None
 
     def _never_begins(self) -> EngineError | None:
         self._looks += 1
@@ -81,7 +81,10 @@ class Watch:
         self._starting = starting
         if self._failed < STARTS:
             return None
-        return EngineError(f"Ray's workers die while they start ({self._failed} so far): {_last_words(self._logs)}")
+        return EngineError(
+            "cluster.workers-cannot-start",
+            f"Ray's workers die while they start ({self._failed} so far): {_last_words(self._logs)}",
+        )
 
 
 def _workers(raylet: int) -> tuple[set[int], set[int]]:

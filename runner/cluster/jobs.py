@@ -79,8 +79,9 @@ class Jobs:
             theirs = private_api.server_version(self._client)
         if theirs.split(".")[:2] != ray.__version__.split(".")[:2]:
             raise UserError(
+                "cluster.ray-versions-differ",
                 f"the cluster at {self.address} runs Ray {theirs}, here is Ray {ray.__version__}: "
-                "install the same on both sides (the job runs with the cluster's)"
+                "install the same on both sides (the job runs with the cluster's)",
             )
 
     def submit(self, package: Path, entrypoint: str, name: str, fingerprint: str, run: str) -> tuple[Job, bool]:
@@ -133,7 +134,10 @@ class Jobs:
             if wanted in (job.id, job.name, job.run):
                 return job
         known = ", ".join(job.id for job in jobs[:5]) or "none"
-        raise UserError(f"{what!r}: the cluster at {self.address} knows no such job or run; its newest jobs: {known}")
+        raise UserError(
+            "job.not-found",
+            f"{what!r}: the cluster at {self.address} knows no such job or run; its newest jobs: {known}",
+        )
 
     def logs(self, job: Job) -> str:
         """All that the job has said so far."""
@@ -176,7 +180,7 @@ class Jobs:
         end = time.monotonic() + END_SECONDS
         while (now := self.get(job.id)).active:
             if time.monotonic() > end:
-                raise UserError(f"job {job.id} goes on; look with `tutelage status {job.id}`")
+                raise UserError("job.still-running", f"job {job.id} goes on; look with `tutelage status {job.id}`")
             time.sleep(POLL_SECONDS)
         return now
 
@@ -190,10 +194,10 @@ class Jobs:
         try:
             yield
         except AuthenticationError as error:
-            raise UserError(rejected(self.address, error)) from None
+            raise rejected(self.address, error) from None
         except (OSError, RuntimeError, ValueError, KeyError, requests.RequestException, aiohttp.ClientError) as error:
             raise UserError(
-                f"the cluster at {self.address} does not answer as a Ray cluster: {_told(error)}"
+                "cluster.not-ray", f"the cluster at {self.address} does not answer as a Ray cluster: {_told(error)}"
             ) from error
 
 
@@ -212,7 +216,7 @@ def _check_reachable(address: str) -> None:
     except ValueError:
         host = port = None
     if parts.scheme not in ("http", "https") or not host:
-        raise UserError(f"{address!r} is not the address of a cluster: {advice}")
+        raise UserError("cluster.address-invalid", f"{address!r} is not the address of a cluster: {advice}")
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(host, port, timeout=CONNECT_SECONDS)
     try:
@@ -222,7 +226,9 @@ def _check_reachable(address: str) -> None:
     except (OSError, http.client.HTTPException) as error:
         # What is no HTTP is quoted in the error, and may be anything.
         why = first_line(error) if isinstance(error, OSError) else "what listens there speaks no HTTP"
-        raise UserError(f"no Ray cluster could be reached at {address}: {why}; {advice}") from error
+        raise UserError(
+            "cluster.not-reachable", f"no Ray cluster could be reached at {address}: {why}; {advice}"
+        ) from error
     finally:
         connection.close()
 

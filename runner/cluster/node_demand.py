@@ -37,7 +37,7 @@ def starts_on_demand(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether the environment says that nodes do. :raises UserError: when the variable has another value."""
     given = environment.get(NODES, "")
     if given not in ("", LATER):
-        raise UserError(f"{NODES}: expected {LATER!r} or nothing, not {given[:80]!r}")
+        raise UserError("cluster.nodes-invalid", f"{NODES}: expected {LATER!r} or nothing, not {given[:80]!r}")
     return given == LATER
 
 

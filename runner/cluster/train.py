@@ -127,11 +127,13 @@ def checkpoint_failed(error: OSError | RuntimeError) -> UserError:
     """Why there is no checkpoint: a GPU's error is told by the first call that waits for it, which may well be here."""
     if is_device_error(error):
         return UserError(
+            "student.gpu-failed",
             f"the GPU failed in training, which showed as a checkpoint was written: {first_line(error)}; the same "
             "command goes on from the checkpoint before. Where it fails again, `nvidia-smi` on that node tells whether "
-            "the GPU is sound and who uses its memory"
+            "the GPU is sound and who uses its memory",
         )
     return UserError(
+        "student.checkpoint-not-kept",
         f"a checkpoint of the training cannot be kept in the run folder: {first_line(error)}; "
-        "one takes five times the room of the weights, in a folder that all workers reach"
+        "one takes five times the room of the weights, in a folder that all workers reach",
     )

@@ -8,19 +8,24 @@ import time
 from typing import Any
 
 from runner.cluster.health import died
-from runner.system.errors import KEPT, TutelageError
+from runner.system import signals
+from runner.system.errors import KEPT, EngineError, TutelageError, UserError
 
 
-def words(facts: dict[str, Any], status: int) -> str:
-    """Of an end with ``status``, negative where it was a signal."""
+def problem(facts: dict[str, Any], status: int) -> UserError:
+    """What an end with ``status`` comes of; negative where it was a signal."""
     at = f" in the stage {facts['stage']}" if facts.get("stage") else ""
     if facts.get("error"):
-        return str(facts["error"])
+        return EngineError("cluster.ray-died", str(facts["error"]))
     if status == -signal.SIGKILL:
-        return f"the run was killed{at}, by the system for want of memory or by somebody; {KEPT}"
+        return UserError(
+            "run.was-killed", f"the run was killed{at}, by the system for want of memory or by somebody; {KEPT}"
+        )
     if status < 0 and -status != signal.SIGABRT:
-        return f"the run crashed{at} (signal {-status}); {KEPT}. If it crashes again, please report it"
-    return died(f"the raylet or the control store (GCS) of Ray that the run used{at}")
+        return UserError(
+            "run.has-crashed", f"the run crashed{at} (signal {-status}); {KEPT}. If it crashes again, please report it"
+        )
+    return EngineError("cluster.ray-died", died(f"the raylet or the control store (GCS) of Ray that the run used{at}"))
 
 
 def record(facts: dict[str, Any], status: int) -> None:
@@ -31,12 +36,13 @@ def record(facts: dict[str, Any], status: int) -> None:
 
     with contextlib.suppress(TutelageError):
         if facts.get("run"):
-            error = _kind(status)
+            code = None if -status in signals.STOPPING else problem(facts, status).code
+            told = {"error": _kind(status), "code": code}
             log = EventLog(Folder(facts["run"]))
             if facts.get("stage"):
-                told = {"fingerprint": facts["fingerprint"], "seconds": _since(facts["stage_at"]), "error": error}
-                log.write(event("stage_failed", facts["stage"], told))
-            log.write(event("run_failed", None, {"seconds": _since(facts["run_at"]), "error": error}))
+                stage = {"fingerprint": facts["fingerprint"], "seconds": _since(facts["stage_at"])}
+                log.write(event("stage_failed", facts["stage"], stage | told))
+            log.write(event("run_failed", None, {"seconds": _since(facts["run_at"]), **told}))
             log.close()
         if facts.get("lock"):
             let_go(Folder(facts["locked"]), facts["lock"])

@@ -99,7 +99,7 @@ def _gone(facts: dict[str, Any], status: int) -> int:
     if -status in signals.STOPPING:
         return _stopped(-status)
     with suppress(OSError):
-        put(f"tutelage: {aftermath.words(facts, status)}", sys.stderr)
+        put(f"tutelage: {aftermath.problem(facts, status)}", sys.stderr)
     return UserError.exit_code
 
 

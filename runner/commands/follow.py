@@ -32,7 +32,10 @@ def follow(jobs: Jobs, job: Job) -> int:
         put(f"tutelage: job {job.id} was stopped; the same command goes on from there", sys.stderr)
         return signals.SIGNALLED + signal.SIGINT
     if job.exit_code is None:
-        raise UserError(f"job {job.id} did not run to its end: {job.message}; submit again: what is finished is kept")
+        raise UserError(
+            "job.failed-early",
+            f"job {job.id} did not run to its end: {job.message}; submit again: what is finished is kept",
+        )
     return job.exit_code
 
 

@@ -44,7 +44,7 @@ def init_for_data(name: str, data: str, wishes: Wishes) -> int:
     check_name(name)
     path = f"{name}.yaml"
     if os.path.lexists(path):
-        raise UserError(f"{path}: already exists; choose another name")
+        raise UserError("file.already-exists", f"{path}: already exists; choose another name")
     found = inspect(data, wishes.encoding, wishes.delimiter)
     _show_file(found)
     text = _text_column(found, wishes)
@@ -64,9 +64,9 @@ def init_for_data(name: str, data: str, wishes: Wishes) -> int:
     return 0
 
 
-def _wrong(option: str, words: str) -> SpecError:
+def _wrong(option: str, code: str, message: str) -> SpecError:
     """The error for an option that is missing, or is not right."""
-    return SpecError([Problem("tutelage init", 0, 0, option, words)])
+    return SpecError([Problem("tutelage init", 0, 0, option, code, message)])
 
 
 def _asks() -> bool:
@@ -89,9 +89,13 @@ def _column(found: Inspection, name: str, option: str) -> str:
         return name
     where = shown_path(found.source.path)
     if reason := found.left_out.get(name):
-        raise _wrong(option, f"the column {name!r} of {where} cannot be read as text: {reason}")
+        raise _wrong(option, "data.column-not-text", f"the column {name!r} of {where} cannot be read as text: {reason}")
     names = [column.name for column in found.columns]
-    raise _wrong(option, f"{where} has no column {name!r}{did_you_mean(name, names)}; it has {listed(names)}")
+    raise _wrong(
+        option,
+        "data.column-missing",
+        f"{where} has no column {name!r}{did_you_mean(name, names)}; it has {listed(names)}",
+    )
 
 
 def _text_column(found: Inspection, wishes: Wishes) -> str:
@@ -102,7 +106,11 @@ def _text_column(found: Inspection, wishes: Wishes) -> str:
         return _column(found, _asked("Which column holds the texts?", guessed), "--text")
     if answer := _asked(f"Which column holds the texts: {listed(names)}?"):
         return _column(found, answer, "--text")
-    raise _wrong("--text", f"say which column holds the texts: {shown_path(found.source.path)} has {listed(names)}")
+    raise _wrong(
+        "--text",
+        "init.text-column",
+        f"say which column holds the texts: {shown_path(found.source.path)} has {listed(names)}",
+    )
 
 
 def _label_column(found: Inspection, text: str, wishes: Wishes) -> str | None:
@@ -113,7 +121,7 @@ def _label_column(found: Inspection, text: str, wishes: Wishes) -> str | None:
     if not name:
         return None
     if name == text:
-        raise _wrong("--label", f"{name!r} is the column with the texts")
+        raise _wrong("--label", "init.label-column", f"{name!r} is the column with the texts")
     return _column(found, name, "--label")
 
 
@@ -129,7 +137,11 @@ def _labels(found: Inspection, experts: str | None, text: str, wishes: Wishes) -
         return labels
     may = found.label_columns(text)
     hint = f"; the column {may[0].name!r} has {listed([value for value, _ in may[0].values], NAMED)}" if may else ""
-    raise _wrong("--labels", f"name what each text is to be called, two labels at least: --labels good,bad{hint}")
+    raise _wrong(
+        "--labels",
+        "init.labels-missing",
+        f"name what each text is to be called, two labels at least: --labels good,bad{hint}",
+    )
 
 
 def _chosen(

@@ -25,7 +25,9 @@ def write_new(files: Mapping[str, str], check: Callable[[], object]) -> None:
         for path in written:
             path.unlink(missing_ok=True)
         if isinstance(error, FileExistsError):
-            raise UserError(f"{error.filename}: already exists; choose another name") from None
+            raise UserError("file.already-exists", f"{error.filename}: already exists; choose another name") from None
         if isinstance(error, OSError):
-            raise UserError(f"{error.filename or name}: cannot be written: {error.strerror}") from error
+            raise UserError(
+                "file.not-writable", f"{error.filename or name}: cannot be written: {error.strerror}"
+            ) from error
         raise

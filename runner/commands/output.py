@@ -53,7 +53,7 @@ def write_text(path: Path, text: str) -> None:
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+        raise UserError("file.not-writable", f"{path}: cannot be written: {error.strerror}") from error
 
 
 def write_report(run: Folder) -> dict[str, Any]:

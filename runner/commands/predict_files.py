@@ -57,9 +57,11 @@ def predict(options: PredictOptions, cluster: Cluster, progress: Progress) -> di
     """
     model, identity, wanted = find_student(options)
     if repeated := [path for path in options.inputs if options.inputs.count(path) > 1]:
-        raise UserError(f"{repeated[0]}: is given twice")
+        raise UserError("predict.input-repeated", f"{repeated[0]}: is given twice")
     if taken := written_columns(_labels(model)).intersection(options.keep):
-        raise UserError(f"--keep {', '.join(sorted(taken))}: a column of that name is written anyway")
+        raise UserError(
+            "predict.keep-conflict", f"--keep {', '.join(sorted(taken))}: a column of that name is written anyway"
+        )
     sources = tuple(dict.fromkeys(source for path in options.inputs for source in sources_of(options.source(path))))
     corpus = Corpus(sources, options.text, options.keep, options.part_rows)
     form = form_of(options.out)
@@ -99,14 +101,16 @@ def find_student(options: PredictOptions) -> tuple[StudentRef, str, Resources]:
         return model, _identity(model, prints[train.NAME], exported), _asked(options, wanted)
     if not place.exists("config.json"):
         raise UserError(
+            "predict.no-student",
             f"{options.student}: neither a finished run (run.json) nor a model folder (config.json) is there; "
-            "give the folder that `tutelage run` printed, or one with a trained classifier"
+            "give the folder that `tutelage run` printed, or one with a trained classifier",
         )
     weights = [name for name in place.names() if name.endswith((".safetensors", ".safetensors.index.json"))]
     if not weights:
         raise ModelError(
+            "model.no-safetensors",
             f"{options.student}: no safetensors weights are there; weights in other formats (pickle) are not loaded, "
-            "save them with save_pretrained of transformers"
+            "save them with save_pretrained of transformers",
         )
     parent, _, name = place.url.rstrip("/").rpartition("/")
     wanted = Resources(gpus=min(1, len(machine.gpu_names())))
@@ -126,8 +130,9 @@ def _labels(model: StudentRef) -> list[str]:
         return list(Folder(model.folder).read_json(f"{model.name}/config.json")["id2label"].values())
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(
+            "model.no-labels",
             f"{model.folder}/{model.name}/config.json: names no labels (id2label): "
-            "an encoder that was not trained to classify, or no model; train it first (`tutelage run`)"
+            "an encoder that was not trained to classify, or no model; train it first (`tutelage run`)",
         ) from error
 
 
@@ -151,15 +156,16 @@ def _check_place(parts: Folder, job: dict[str, Any], options: PredictOptions, fo
     """:raises UserError: when ``parts``, or what they become, is not this job's."""
     folder, _, name = options.out.rpartition("/")
     if form and Folder(folder).exists(name):
-        raise UserError(f"{options.out}: already exists; remove it or choose another name")
+        raise UserError("file.already-exists", f"{options.out}: already exists; remove it or choose another name")
     if parts.exists(JOB):
         known = parts.read_json(JOB)
         # A job that stopped before its first part has no claim.
         other = [name for name in job if known.get(name) != job[name]] if parts.names(".parquet") else []
         if other:
             raise UserError(
+                "predict.output-differs",
                 f"{parts.url}: holds the output of a job with other {', '.join(other)}; "
-                "remove it or choose another place"
+                "remove it or choose another place",
             )
     elif parts.names() or parts.folders():
-        raise UserError(f"{parts.url}: the folder is not empty; choose another place")
+        raise UserError("predict.output-not-empty", f"{parts.url}: the folder is not empty; choose another place")

@@ -27,6 +27,8 @@ def report(run: str, as_json: bool) -> int:
 
     folder = Folder(absolute(run))
     if not folder.exists("run.json"):
-        raise UserError(f"{run}: no finished run is there (no run.json); give the folder that `run` printed")
+        raise UserError(
+            "run.not-finished", f"{run}: no finished run is there (no run.json); give the folder that `run` printed"
+        )
     show_report(folder, write_report(folder), as_json)
     return 0

@@ -74,11 +74,13 @@ def _check_runs_dir(runs_dir: str) -> None:
     """:raises UserError: for a place that the cluster's nodes do not reach, or with a secret in it."""
     if "://" not in runs_dir and not runs_dir.startswith("/"):
         raise UserError(
+            "job.runs-dir-not-shared",
             f"--runs-dir {runs_dir!r}: a job needs a place that all nodes of the cluster reach: a URL such as "
-            "s3://bucket/runs, or the absolute path of a shared folder"
+            "s3://bucket/runs, or the absolute path of a shared folder",
         )
     if has_secret(runs_dir):
         raise UserError(
+            "job.runs-dir-has-secret",
             "--runs-dir: no password, token or signature may stand in it, for everybody on the cluster would see it; "
-            "put credentials into the environment of `ray start` on the nodes"
+            "put credentials into the environment of `ray start` on the nodes",
         )

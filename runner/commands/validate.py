@@ -52,5 +52,10 @@ def _asked_vllm(spec: Spec) -> list[str]:
 
     facts = vllm_config.report(spec)
     if refused := [teacher for teacher in facts if teacher["problem"]]:
-        raise SpecError([spec.places.problem(tuple(teacher["field"]), teacher["problem"]) for teacher in refused])
+        raise SpecError(
+            [
+                spec.places.problem(tuple(teacher["field"]), "teacher.refused-by-vllm", teacher["problem"])
+                for teacher in refused
+            ]
+        )
     return vllm_config.lines(facts) or ["vLLM       was not asked: no teacher of this spec runs on GPUs"]

@@ -63,19 +63,21 @@ def _read(spec: Spec, name: str, other: Annotator, rows: list[tuple[str, str]]) 
         try:
             looked.look([given])
         except ValueError as error:
-            raise DataError(f"{row.place}: {error}; correct the file") from error
+            raise DataError("data.answer-unreadable", f"{row.place}: {error}; correct the file") from error
         value = gold.said(spec, given)
         if found.setdefault(text, value) != value:
             conflicting.add(text)
     common = {identity: found[text] for identity, text in rows if text in found and text not in conflicting}
     if not common:
         raise DataError(
+            "data.comparison-no-match",
             f"{at}: none of its {count} texts is among the {len(rows)} test texts, so that nothing can be compared; "
-            f"give the labels of the texts in data.test, and check the column (text: {other.text})"
+            f"give the labels of the texts in data.test, and check the column (text: {other.text})",
         )
     if all(value is None for value in common.values()):
         raise DataError(
+            "data.comparison-no-label",
             f"{at}: not one answer in column {other.label!r} names a label of the task: "
-            f"{looked.held()}; check the column"
+            f"{looked.held()}; check the column",
         )
     return Said(common, sum(text in conflicting for _, text in rows))

@@ -45,8 +45,9 @@ def _named(value: object, names: Sequence[str], place: str) -> object:
         return None
     if not 0 <= value < len(names):
         raise DataError(
+            "data.class-unnamed",
             f"{place}: the class {value} has no name: the file's metadata names 0 to {len(names) - 1} "
-            f"({', '.join(names[:12])}{', ...' if len(names) > 12 else ''}); mend the file"
+            f"({', '.join(names[:12])}{', ...' if len(names) > 12 else ''}); mend the file",
         )
     return names[value]
 

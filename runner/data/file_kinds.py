@@ -149,9 +149,9 @@ def unpacked(stream: Any, name: str) -> tuple[bytes, io.BufferedReader]:
     if packing:
         head, stream = _begun(_opener(packing)(stream))
         if any(magic.match(head) for magic in _MAGIC.values()):
-            raise DataError(f"{name}: this is packed twice: unpack it once")
+            raise DataError("data.packed-twice", f"{name}: this is packed twice: unpack it once")
     if else_ := something_else(head, name):
-        raise DataError(f"{name}: this is {else_}")
+        raise DataError("data.format-unreadable", f"{name}: this is {else_}")
     return head, stream
 
 
@@ -195,7 +195,8 @@ def decoded_lines(head: bytes, stream: BinaryIO, name: str, encoding: str | None
     """
     chosen = _encoding(head, encoding, name)
     if encoding is None and (order := next((name for name, start in _UNMARKED.items() if start.match(head)), None)):
-        raise DataError(f"{name}: this is UTF-16 without its mark: say so (encoding: {order}), or save it as UTF-8")
+        advice = f"say so (encoding: {order}), or save it as UTF-8"
+        raise DataError("data.utf16-unmarked", f"{name}: this is UTF-16 without its mark: {advice}")
     if not _bytes_are_lines(chosen):
         yield from _lines_of_text(stream, name, chosen)
         return
@@ -203,11 +204,12 @@ def decoded_lines(head: bytes, stream: BinaryIO, name: str, encoding: str | None
     lines = lines or iter(partial(stream.readline, LONGEST_BYTES + 1), b"")
     for number, line in enumerate(lines, start=1):
         if len(line) > LONGEST_BYTES:
-            raise DataError(_too_long(name, number))
+            raise _too_long(name, number)
         try:
             yield line.decode(chosen if number == 1 else chosen.removesuffix("-sig"))
         except UnicodeDecodeError as error:
-            raise DataError(f"{name}:{number}: {_undecoded(line, error, chosen, head)}") from error
+            why = _undecoded(line, error, chosen, head)
+            raise DataError("data.not-decodable", f"{name}:{number}: {why}") from error
 
 
 def _encoding(head: bytes, encoding: str | None, file: str) -> str:
@@ -221,8 +223,9 @@ def _encoding(head: bytes, encoding: str | None, file: str) -> str:
     family = marked.removesuffix("-sig")
     if not name.startswith(family):
         raise DataError(
+            "data.encoding-conflict",
             f"{file}: it begins with the mark of {family.upper()}, and encoding says {encoding}: leave encoding out, "
-            "or name such files apart"
+            "or name such files apart",
         )
     return marked
 
@@ -254,16 +257,18 @@ def _lines_of_text(stream: BinaryIO, name: str, encoding: str) -> Iterator[str]:
         for line in iter(partial(text.readline, LONGEST_BYTES + 1), ""):
             number += 1
             if len(line) > LONGEST_BYTES:
-                raise DataError(_too_long(name, number))
+                raise _too_long(name, number)
             yield line
     except UnicodeError as error:
-        raise DataError(f"{name}: not {encoding} from about line {number + 1} on: {error}") from error
+        why = f"not {encoding} from about line {number + 1} on: {error}"
+        raise DataError("data.not-decodable", f"{name}: {why}") from error
 
 
-def _too_long(name: str, number: int) -> str:
-    return (
+def _too_long(name: str, number: int) -> DataError:
+    return DataError(
+        "data.line-too-long",
         f"{name}:{number}: a line of more than {LONGEST_BYTES // 2**20} MiB, which is no text to classify; "
-        "see that this is the right file, and that it has line ends"
+        "see that this is the right file, and that it has line ends",
     )
 
 

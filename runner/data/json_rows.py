@@ -36,10 +36,11 @@ def _record(place: str, record: Any, wanted: Wanted) -> Row:
     """A row of an object of JSON."""
     if not isinstance(record, dict):
         raise DataError(
-            f"{place}: expected a JSON object with the columns {', '.join(wanted.columns)}, found {_called(record)}"
+            "data.not-an-object",
+            f"{place}: expected a JSON object with the columns {', '.join(wanted.columns)}, found {_called(record)}",
         )
     if isinstance(record, _Twice) and (twice := [one for one in wanted.columns if one in record.keys_twice]):
-        raise DataError(f"{place}: the key {twice[0]!r} is there twice: rename one of them")
+        raise DataError("data.key-repeated", f"{place}: the key {twice[0]!r} is there twice: rename one of them")
     if any(column not in record for column in wanted.columns):
         positions(place, list(record), wanted.columns)
     return Row(place, wanted.texts(place, [record[column] for column in wanted.columns]))
@@ -60,7 +61,7 @@ def jsonl_rows(lines: Iterator[str], name: str, wanted: Wanted) -> Iterator[Row]
         try:
             record = _JSON.decode(line)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{place}: broken JSON: {_said(error)}{_array(line)}") from error
+            raise DataError("data.json-broken", f"{place}: broken JSON: {_said(error)}{_array(line)}") from error
         yield _record(place, record, wanted)
 
 
@@ -153,7 +154,7 @@ class _JsonText:
 
     def fail(self, words: str, further: int = 0) -> NoReturn:
         """:raises DataError: with the line."""
-        raise DataError(f"{self._name}:{self._line + further}: broken JSON: {words}")
+        raise DataError("data.json-broken", f"{self._name}:{self._line + further}: broken JSON: {words}")
 
 
 _Broken = json.JSONDecodeError

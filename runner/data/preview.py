@@ -42,24 +42,24 @@ def column_names(source: Source) -> tuple[str, ...]:
     return ()
 
 
-def not_a_file(path: str) -> str:
-    """Why ``path`` is no file that can be read; empty when it is one."""
+def not_a_file(path: str) -> tuple[str, str] | None:
+    """Why ``path`` is no file that can be read, as code and message; None when it is one."""
     shown = shown_path(path)
     try:
         if os.path.isfile(path):
-            return ""
+            return None
         if os.path.isdir(path):
-            return f"{shown!r} is a folder: name its files, such as {os.path.join(shown, '*.csv')!r}"
+            return "data.is-folder", f"{shown!r} is a folder: name its files, such as {os.path.join(shown, '*.csv')!r}"
         if os.path.exists(path):
-            return f"{shown!r} is not a plain file"
+            return "data.not-a-file", f"{shown!r} is not a plain file"
         if os.path.islink(path):
-            return f"{shown!r} is a link that leads nowhere: to {os.readlink(path)!r}"
+            return "data.link-broken", f"{shown!r} is a link that leads nowhere: to {os.readlink(path)!r}"
         names = os.listdir(os.path.dirname(path))
     except (OSError, ValueError):
-        return f"there is no file {shown!r}"
+        return "data.not-found", f"there is no file {shown!r}"
     close = difflib.get_close_matches(os.path.basename(path), names[:10_000], n=1)
     hint = f" (did you mean {os.path.join(os.path.dirname(shown), close[0])!r}?)" if close else ""
-    return f"there is no file {shown!r}{hint}"
+    return "data.not-found", f"there is no file {shown!r}{hint}"
 
 
 def shown_path(path: str) -> str:

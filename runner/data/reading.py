@@ -175,7 +175,7 @@ def _parquet_count(file: str) -> int:
             return int(pq.read_metadata(handle).num_rows)
     except (pa.ArrowException, OSError) as error:
         name = file.rsplit("/", 1)[-1]
-        raise DataError(f"{name}: broken parquet: {str(error).splitlines()[0]}") from error
+        raise DataError("data.parquet-broken", f"{name}: broken parquet: {str(error).splitlines()[0]}") from error
 
 
 def files_of(source: Source) -> list[str]:
@@ -183,11 +183,14 @@ def files_of(source: Source) -> list[str]:
     try:
         found, folder = _found(source.path)
     except (OSError, ValueError) as error:
-        raise DataError(f"{source.path}: cannot be read: {first_line(error)}") from error
+        raise DataError("data.not-readable", f"{source.path}: cannot be read: {first_line(error)}") from error
     if folder:
-        raise DataError(f"{source.path}: is a folder; say which files of it, such as {source.path.rstrip('/')}/*.csv")
+        raise DataError(
+            "data.is-folder",
+            f"{source.path}: is a folder; say which files of it, such as {source.path.rstrip('/')}/*.csv",
+        )
     if not found:
-        raise DataError(f"{source.path}: no such file, and no file matches")
+        raise DataError("data.not-found", f"{source.path}: no such file, and no file matches")
     return found
 
 
@@ -233,10 +236,12 @@ def _file_rows(file: str, source: Source, wanted: Wanted) -> Iterator[Row]:
             for row in _rows(handle, name, kind, source, wanted):
                 yield row
     except PermissionError as error:
-        raise DataError(f"{name}: may not be read: its permissions forbid it") from error
+        raise DataError("data.no-permission", f"{name}: may not be read: its permissions forbid it") from error
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         after = f" after {row.place}" if row else ""
-        raise DataError(f"{name}: cannot be read{after}: {str(error) or type(error).__name__}") from error
+        raise DataError(
+            "data.not-readable", f"{name}: cannot be read{after}: {str(error) or type(error).__name__}"
+        ) from error
 
 
 def _rows(handle: BinaryIO, name: str, kind: str, source: Source, wanted: Wanted) -> Iterator[Row]:
@@ -260,8 +265,9 @@ def _format(file: str, wanted: str) -> str:
     if (kind := stored_as(file, wanted)) is not None:
         return kind
     raise DataError(
+        "data.format-unknown",
         f"{file}: cannot tell the format from the name: let it end in {READABLE}, or say its format "
-        "(format in the spec, --format)"
+        "(format in the spec, --format)",
     )
 
 
@@ -276,9 +282,10 @@ def _hub_rows(source: Source, wanted: Wanted) -> Iterator[Row]:
         schema = data.features.arrow_schema
     except Exception as error:  # the library raises dozens of kinds
         raise DataError(
+            "data.hub-unavailable",
             f"data set {source.path} (split {source.split}) cannot be had from the Hub: "
             f"{(str(error) or type(error).__name__).splitlines()[0]}; "
-            "check the name and the network, or download it once and give its parquet file as path"
+            "check the name and the network, or download it once and give its parquet file as path",
         ) from error
     tables.check_schema(schema, source.path, wanted)
     chosen = data.select_columns(list(wanted.columns))

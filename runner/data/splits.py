@@ -56,8 +56,9 @@ def read_splits(spec: Spec) -> tuple[Split, Split, list[str]]:
             warnings.append(f"data.{split.name}: {without_rows(split.skipped)}")
         if not split.rows:
             raise DataError(
+                "data.no-rows-left",
                 f"data.{split.name}: none of {split.read} rows is left: "
-                f"{_counted(split.dropped) or 'the file has no rows'}{_first(split.dropped)}"
+                f"{_counted(split.dropped) or 'the file has no rows'}{_first(split.dropped)}",
             )
         if split.read != len(split.rows) + len(split.dropped):
             raise RuntimeError(f"a row of data.{split.name} was lost")
@@ -82,7 +83,10 @@ def examples_of(spec: Spec) -> list[dict[str, str]]:
         reason = row.values[pool.reason] if pool.reason else ""
         found.setdefault(normalised(text), {"text": text, "label": label, "reason": reason})
     if len(found) < pool.k:
-        raise DataError(f"task.examples.from: {pool.k} examples are to be chosen, and the file has {len(found)}")
+        raise DataError(
+            "data.too-few-examples",
+            f"task.examples.from: {pool.k} examples are to be chosen, and the file has {len(found)}",
+        )
     return list(found.values())
 
 
@@ -130,8 +134,9 @@ def _part(train: Split, test: Split, spec: Spec) -> list[str]:
     examples = {normalised(example["text"]) for example in examples_of(spec)}
     if spec.task.pool and (shown := examples & test_texts):
         raise DataError(
+            "data.examples-in-test",
             f"task.examples.from: {len(shown)} of its texts also stand in data.test, so that the teacher would be "
-            f"shown the answers; take them out: {sorted(shown)[0][:80]!r}"
+            f"shown the answers; take them out: {sorted(shown)[0][:80]!r}",
         )
     known = {identity: normalised(row["text"]) for identity, row in train.rows.items()}
     for identity, text in known.items():

@@ -40,7 +40,7 @@ class Wanted:
             try:
                 found[column] = text_of(cell, column in self.structured)
             except ValueError as error:
-                raise DataError(f"{place}: column {column!r} holds {error}") from None
+                raise DataError("data.cell-not-text", f"{place}: column {column!r} holds {error}") from None
         return found
 
 
@@ -55,7 +55,8 @@ class Row:
 class ColumnError(DataError):
     """Wanted columns are missing at ``place``; ``missing`` has advice for each, such as the nearest name.
 
-    ``known`` are the columns that are there. Made of its message alone, as every error is that may come from a worker.
+    ``known`` are the columns that are there. Made of code and message alone, as every error is that may come from a
+    worker.
     """
 
     place: str = ""
@@ -65,7 +66,10 @@ class ColumnError(DataError):
     @classmethod
     def of(cls, place: str, missing: dict[str, str], known: Iterable[str] = ()) -> ColumnError:
         """The error for ``missing`` at ``place``."""
-        error = cls(f"{place}: " + "; ".join(f"no column {column!r}{said}" for column, said in missing.items()))
+        error = cls(
+            "data.column-missing",
+            f"{place}: " + "; ".join(f"no column {column!r}{said}" for column, said in missing.items()),
+        )
         error.place, error.missing, error.known = place, missing, tuple(known)
         return error
 
@@ -83,7 +87,10 @@ def positions(place: str, header: Sequence[str], columns: Sequence[str], advice:
         said = {column: advice or did_you_mean(column, at) or f" (it has: {known[:400]})" for column in missing}
         raise ColumnError.of(place, said, header)
     if twice := next((column for column in columns if len(at[column]) > 1), None):
-        raise DataError(f"{place}: the column {twice!r} is there {_times(len(at[twice]))}: rename one of them")
+        raise DataError(
+            "data.column-repeated",
+            f"{place}: the column {twice!r} is there {_times(len(at[twice]))}: rename one of them",
+        )
     return [at[column][0] for column in columns]
 
 
@@ -111,11 +118,15 @@ def csv_rows(lines: Iterator[str], name: str, wanted: Wanted, delimiter: str | N
             if not record:
                 continue
             if len(record) != len(header):
-                raise DataError(f"{place}: the row has {len(record)} fields, the header has {len(header)}")
+                raise DataError(
+                    "data.row-length", f"{place}: the row has {len(record)} fields, the header has {len(header)}"
+                )
             yield Row(place, {column: record[at] for column, at in zip(wanted.columns, where, strict=True)})
     except csv.Error as error:
         # An open quote is noticed at the end of the file; what has to be mended is where its row starts.
-        raise DataError(f"{name}:{previous + 1}: broken csv in the row that starts here: {error}") from error
+        raise DataError(
+            "data.csv-broken", f"{name}:{previous + 1}: broken csv in the row that starts here: {error}"
+        ) from error
 
 
 _DELIMITERS = {";": "semicolon", "\t": "tab", "|": "bar", ",": "comma"}
@@ -142,8 +153,8 @@ def parquet_rows(handle: BinaryIO, name: str, wanted: Wanted) -> Iterator[Row]:
         handle.seek(0)
         known = something_else(head, name) if not (head := handle.read(4096)).startswith(b"PAR1") else ""
         if known:
-            raise DataError(f"{name}: this is {known}") from error
-        raise DataError(f"{name}: broken parquet: {str(error).splitlines()[0]}") from error
+            raise DataError("data.format-unreadable", f"{name}: this is {known}") from error
+        raise DataError("data.parquet-broken", f"{name}: broken parquet: {str(error).splitlines()[0]}") from error
 
 
 def check_schema(schema: Any, name: str, wanted: Wanted) -> None:
@@ -151,7 +162,10 @@ def check_schema(schema: Any, name: str, wanted: Wanted) -> None:
     where = positions(name, schema.names, wanted.columns)
     for column, at in zip(wanted.columns, where, strict=True):
         if holds := arrow_without_text(schema.field(at).type, column in wanted.structured):
-            raise DataError(f"{name}: column {column!r} holds {holds}, which are no text: cast it to string first")
+            raise DataError(
+                "data.column-not-text",
+                f"{name}: column {column!r} holds {holds}, which are no text: cast it to string first",
+            )
 
 
 def arrow_rows(

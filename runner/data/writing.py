@@ -39,8 +39,9 @@ def form_of(out: str) -> str | None:
     if endings and name.endswith(endings[-1]):
         advice = "a workbook is made of a .csv by any spreadsheet program; " if kind == "xlsx" else ""
         raise UserError(
+            "predict.output-format",
             f"{out}: no {endings[-1]} file can be written; {advice}let it end in {WRITABLE}, or in / for a folder of "
-            "parquet parts"
+            "parquet parts",
         )
     return None
 

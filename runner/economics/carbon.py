@@ -53,9 +53,12 @@ def energy_of(
         tracker.stop()
     data = getattr(tracker, "final_emissions_data", None)  # codecarbon swallows its own errors
     if data is None or not data.energy_consumed > 0:
-        raise UserError("benchmark.carbon: codecarbon measured nothing on this machine; leave carbon out")
+        raise UserError(
+            "benchmark.nothing-measured",
+            "benchmark.carbon: codecarbon measured nothing on this machine; leave carbon out",
+        )
     if country is not None and not data.country_name:
-        raise UserError(f"benchmark.carbon.country: {no_figures(country)}")
+        raise UserError("benchmark.country-unknown", f"benchmark.carbon.country: {no_figures(country)}")
     grams = 1000 * data.emissions / data.energy_consumed if country else grams_per_kwh
     million = 1e6 / texts
     kwh = data.energy_consumed * million
@@ -85,7 +88,7 @@ def _tracker(country: str | None, grams_per_kwh: float | None) -> Any:
     try:
         from codecarbon import OfflineEmissionsTracker
     except ImportError as error:
-        raise UserError(f"benchmark.carbon: {MISSING}") from error
+        raise UserError("benchmark.codecarbon-missing", f"benchmark.carbon: {MISSING}") from error
     # Whatever is left out could come from its configuration files or CODECARBON_... variables: all that leads to a
     # network, a file or a log, or that changes a figure, is said here. Without a country any intensity does, as its
     # CO2 is not looked at.

@@ -90,7 +90,7 @@ def _check_nodes(spec: Spec, options: RenderOptions) -> None:
     for group in groups_of(spec):
         if found := lack(CLOUDS[options.cloud], group.accelerator, group.gpus):
             field, message = found
-            problems.append(spec.places.problem((*group.place, field), message))
+            problems.append(spec.places.problem((*group.place, field), "kubernetes.accelerator-not-offered", message))
     if problems:
         raise SpecError(problems)
 

@@ -60,7 +60,9 @@ class RenderOptions:
         if self.gcs_redis is not None:
             _check("--gcs-redis", self.gcs_redis, _ADDRESS, "HOST:PORT")
             if not 0 < int(self.gcs_redis.rpartition(":")[2]) <= LAST_PORT:
-                raise UserError(f"--gcs-redis {self.gcs_redis!r}: expected a port from 1 to {LAST_PORT}")
+                raise UserError(
+                    "kubernetes.port-invalid", f"--gcs-redis {self.gcs_redis!r}: expected a port from 1 to {LAST_PORT}"
+                )
         _check_place("--runs-dir", self.runs_dir, "each retry begins in a new cluster and goes on from what is there")
         _check_place("--data-dir", self.data_dir, "every pod reads the data from there")
 
@@ -86,18 +88,23 @@ def has_password(place: str) -> bool:
 
 def _check(option: str, value: str, form: re.Pattern[str], wanted: str) -> None:
     if not form.fullmatch(value):
-        raise UserError(f"{option} {value!r}: expected {wanted}")
+        raise UserError("kubernetes.option-invalid", f"{option} {value!r}: expected {wanted}")
 
 
 def _check_place(option: str, place: str, why: str) -> None:
     if has_password(place):
         raise UserError(
-            f"{option}: no user or password may stand in a manifest; put them into a Secret (--secret NAME)"
+            "kubernetes.option-has-password",
+            f"{option}: no user or password may stand in a manifest; put them into a Secret (--secret NAME)",
         )
     if not (_REMOTE.fullmatch(place) or on_the_volume(f"{place}/...")):
         raise UserError(
+            "kubernetes.storage-not-shared",
             f"{option} {place!r}: must lie on shared storage, as {why}: a URL such as s3://bucket/folder, "
-            f"or a folder on the volume that all pods mount, such as {MOUNT}/{option[2:].removesuffix('-dir')}"
+            f"or a folder on the volume that all pods mount, such as {MOUNT}/{option[2:].removesuffix('-dir')}",
         )
     if not _PLAIN.fullmatch(place):
-        raise UserError(f"{option} {place!r}: expected nothing but letters, digits and . _ / : @ % + = -")
+        raise UserError(
+            "kubernetes.path-characters",
+            f"{option} {place!r}: expected nothing but letters, digits and . _ / : @ % + = -",
+        )

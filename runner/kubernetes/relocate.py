@@ -78,8 +78,9 @@ def relocate_for_pods(spec: Spec, options: RenderOptions) -> RelocatedSpec:
     size = sum(len(text.encode()) for text in files.values())
     if size > MOST_BYTES:
         raise UserError(
+            "kubernetes.spec-too-large",
             f"{spec.source}: {size:,} bytes with its price table, and a ConfigMap holds {MOST_BYTES:,}: "
-            "put long examples into a file (task.examples.from)"
+            "put long examples into a file (task.examples.from)",
         )
     servers = [each.teacher.endpoint for each in spec.teachers() if each.teacher.endpoint]
     needs += [f"{server}: the teacher's server, within what the network lets the pods reach" for server in servers]
@@ -122,7 +123,11 @@ class _Places:
             return path
         local = path.removeprefix("file://")
         if has_password(local):
-            self._problem(at, "no user or password may stand in a manifest; put them into a Secret (--secret NAME)")
+            self._problem(
+                at,
+                "kubernetes.option-has-password",
+                "no user or password may stand in a manifest; put them into a Secret (--secret NAME)",
+            )
         if "://" in local:
             return path
         local = at_home(local, self.spec.base)
@@ -133,7 +138,11 @@ class _Places:
     def _absolute(self, at: KeyPath, path: str) -> str:
         if not on_the_volume(path):
             advice = f"put it on shared storage and name it there: --set {'.'.join(map(str, at))}={MOUNT}/..."
-            self._problem(at, f"{path!r} is on this machine, where no pod sees it: {advice}, or a URL")
+            self._problem(
+                at,
+                "kubernetes.path-not-shared",
+                f"{path!r} is on this machine, where no pod sees it: {advice}, or a URL",
+            )
         return posixpath.normpath(path)
 
     def _below(self, at: KeyPath, path: str) -> str:
@@ -141,13 +150,21 @@ class _Places:
         variable = VARIABLE.match(path)
         rest = posixpath.normpath(path[variable.end() :].lstrip("/") if variable else path)
         if rest.startswith(".."):
-            self._problem(at, f"{path!r} leads out of the spec's folder: name the place in the cluster with --set")
+            self._problem(
+                at,
+                "kubernetes.path-outside",
+                f"{path!r} leads out of the spec's folder: name the place in the cluster with --set",
+            )
         if self._moved.setdefault(rest, path) != path:
-            self._problem(at, f"{path!r} and {self._moved[rest]!r} would be one file in the cluster: rename one")
+            self._problem(
+                at,
+                "kubernetes.paths-collide",
+                f"{path!r} and {self._moved[rest]!r} would be one file in the cluster: rename one",
+            )
         return f"{self.data_dir.rstrip('/')}/{rest}"
 
-    def _problem(self, at: KeyPath, message: str) -> None:
-        self.problems.append(self.spec.places.problem(at, message))
+    def _problem(self, at: KeyPath, code: str, message: str) -> None:
+        self.problems.append(self.spec.places.problem(at, code, message))
 
 
 def _models(spec: Spec) -> tuple[list[str], list[Problem]]:
@@ -162,7 +179,7 @@ def _models(spec: Spec) -> tuple[list[str], list[Problem]]:
             folders.append(f"{posixpath.normpath(name)}: the model's folder")
         else:
             message = f"{name!r} is a folder on this machine, where no pod sees it: copy it to {MOUNT}/... and --set it"
-            problems.append(spec.places.problem(at, message))
+            problems.append(spec.places.problem(at, "kubernetes.model-is-local", message))
     if pulled:
         folders.append(f"{MODELS_FOLDER}: the models, by `tutelage models pull {' '.join(pulled)}`")
     return folders, problems

@@ -199,7 +199,7 @@ def _named(who: str) -> Iterator[None]:
     try:
         yield
     except ModelError as error:
-        raise type(error)(f"{who}: {error}" if who else str(error)) from error
+        raise error.with_message(f"{who}: {error}" if who else str(error)) from error
 
 
 def hub_name(ref: str, base: Path | None = None) -> str | None:

@@ -131,8 +131,9 @@ def find(name: str) -> Entry:
     models = load().models
     if name not in models:
         raise ModelError(
+            "model.not-in-catalog",
             f"there is no model {name!r} in the catalog{did_you_mean(name, models)}; "
-            f"it holds {', '.join(sorted(models))}"
+            f"it holds {', '.join(sorted(models))}",
         )
     return models[name]
 
@@ -161,9 +162,11 @@ def _read(path: Path) -> Catalog:
         models = {name: _entry(name, body) for name, body in (data.get("models") or {}).items()}
         known = {name: _shape(body) for name, body in (data.get("known") or {}).items()}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ModelError(f"the model catalog {path} cannot be read: {error}") from error
+        raise ModelError("model.catalog-broken", f"the model catalog {path} cannot be read: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ModelError(f"the model catalog {path} is not in the catalog's form: {error!r}") from error
+        raise ModelError(
+            "model.catalog-broken", f"the model catalog {path} is not in the catalog's form: {error!r}"
+        ) from error
     return Catalog(models, known)
 
 

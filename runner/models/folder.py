@@ -38,7 +38,7 @@ def check(path: Path) -> None:
     """Raises ModelError if ``path`` is not a model that can be loaded without running its code."""
     reason = problem(path)
     if reason is not None:
-        raise ModelError(f"{path} {reason}")
+        raise ModelError("model.folder-unusable", f"{path} {reason}")
 
 
 def problem(path: Path) -> str | None:
@@ -157,7 +157,9 @@ def _counted(file: Path) -> tuple[int, int]:
         try:
             count, width = math.prod(body["shape"]), _WIDTHS[body["dtype"]]
         except (KeyError, TypeError) as error:
-            raise ModelError(f"{file} is not a safetensors file: {name} has no known shape and dtype") from error
+            raise ModelError(
+                "model.weights-broken", f"{file} is not a safetensors file: {name} has no known shape and dtype"
+            ) from error
         numbers += count
         size += count * (2 if body["dtype"] in ("F32", "F64") and "scale" not in name else width)
     return numbers, size
@@ -173,7 +175,7 @@ def _header(file: Path) -> dict[str, Any]:
         if not isinstance(header, dict):
             raise ValueError("its header is no JSON object")
     except (OSError, ValueError, struct.error) as error:
-        raise ModelError(f"{file} is not a safetensors file: {error}") from error
+        raise ModelError("model.weights-broken", f"{file} is not a safetensors file: {error}") from error
     return header
 
 

@@ -93,18 +93,20 @@ def fetch_model(repo: str, revision: str | None, progress: Progress, weights: bo
         return here
     if is_offline():
         reason = "is not in the Hub's local cache, and HF_HUB_OFFLINE forbids asking the Hub"
-        raise ModelError(_advice(repo, revision, reason, weights))
+        raise ModelError("model.hub-offline", _advice(repo, revision, reason, weights))
     progress(f"fetching {'' if weights else 'the tokenizer of '}{repo} from the Hub")
     try:
         path = _snapshot(repo, revision, [*_ALLOW, *([_WEIGHTS] if weights else [])], _IGNORE, None)
     except Exception as error:
         if reason := _lasting_reason(error, revision):
-            raise ModelError(_advice(repo, revision, reason, weights)) from error
+            raise ModelError("model.hub-refused", _advice(repo, revision, reason, weights)) from error
         reason = f"is not in the Hub's local cache, and the Hub is not reachable ({first_line(error, 200)})"
-        raise FetchError(_advice(repo, revision, reason, weights)) from error
+        raise FetchError("model.hub-unreachable", _advice(repo, revision, reason, weights)) from error
     wrong = folder.problem(path) if weights else None
     if wrong is not None:
-        raise ModelError(f"the model {repo} cannot be used: {path} {wrong}; pickled weights are never fetched")
+        raise ModelError(
+            "model.unsafe-files", f"the model {repo} cannot be used: {path} {wrong}; pickled weights are never fetched"
+        )
     return path
 
 
@@ -202,12 +204,15 @@ def _asking(repo: str) -> Iterator[Any]:
 
     if is_offline():
         raise UserError(
-            f"hf:{repo}: HF_HUB_OFFLINE forbids asking the Hub; unset it, or push to a folder and upload that elsewhere"
+            "push.hub-offline",
+            f"hf:{repo}: HF_HUB_OFFLINE forbids asking the Hub; unset it, or push to a folder and upload that "
+            "elsewhere",
         )
     token = get_token()
     if token is None:
         raise UserError(
-            f"hf:{repo}: the Hub wants a token: set HF_TOKEN to one that may write, or log in with `hf auth login`"
+            "push.hub-no-token",
+            f"hf:{repo}: the Hub wants a token: set HF_TOKEN to one that may write, or log in with `hf auth login`",
         )
     disable_progress_bars()
     try:
@@ -219,7 +224,7 @@ def _asking(repo: str) -> Iterator[Any]:
         if not isinstance(error, OSError | ValueError) and not type(error).__module__.startswith("httpx"):
             raise
         said = f"hf:{repo}: {_refusal(error)}"
-        raise UserError(said.replace(token, "(the token)")) from error
+        raise UserError("push.hub-refused", said.replace(token, "(the token)")) from error
 
 
 def _check_free(api: Any, repo: str, kind: Kind, private: bool, marker: str) -> None:
@@ -231,10 +236,14 @@ def _check_free(api: Any, repo: str, kind: Kind, private: bool, marker: str) -> 
         return
     names = {file.rfilename for file in info.siblings or ()} - {".gitattributes"}
     if names and marker not in names:
-        raise UserError(f"hf:{repo}: this {kind} repository holds files that push did not write; choose another name")
+        raise UserError(
+            "push.hub-foreign-files",
+            f"hf:{repo}: this {kind} repository holds files that push did not write; choose another name",
+        )
     if private and not info.private:
         raise UserError(
-            f"hf:{repo}: this {kind} repository is public; make it private on its page, or say --no-private"
+            "push.hub-public",
+            f"hf:{repo}: this {kind} repository is public; make it private on its page, or say --no-private",
         )
 
 

@@ -23,7 +23,10 @@ def check_writable(models: Iterable[tuple[str, str | None]]) -> None:
             continue
         place, variable = target
         if said := refusal(place):
-            raise ModelError(f"{reference} would be kept in {place}: {said}. Or set {variable} to a folder of yours")
+            raise ModelError(
+                "model.cache-unusable",
+                f"{reference} would be kept in {place}: {said}. Or set {variable} to a folder of yours",
+            )
 
 
 def _to_write(reference: str, revision: str | None) -> tuple[Path, str] | None:

@@ -38,10 +38,13 @@ def resolve(ref: str, revision: str | None, base: Path | None) -> Entry | Path |
     else:
         near = catalog.did_you_mean(ref.rsplit(":", 1)[-1], catalog.load().models, prefix="catalog:")
         raise ModelError(
-            f"{ref!r} is not a model: write catalog:NAME, a local folder, or a Hub name like org/name{near}"
+            "model.name-invalid",
+            f"{ref!r} is not a model: write catalog:NAME, a local folder, or a Hub name like org/name{near}",
         )
     if revision is not None:
-        raise ModelError(f"{ref}: a revision goes with a Hub name only; take {revision!r} out")
+        raise ModelError(
+            "model.revision-misplaced", f"{ref}: a revision goes with a Hub name only; take {revision!r} out"
+        )
     return kind
 
 
@@ -54,7 +57,9 @@ def pulled(name: str) -> tuple[str, str | None]:
     repo, at, revision = name.partition("@")
     if at and _HUB_NAME.match(repo) and not Path(name).is_dir():
         if not revision:
-            raise ModelError(f"{name}: expected a revision (a branch, a tag or a commit) after the @")
+            raise ModelError(
+                "model.revision-invalid", f"{name}: expected a revision (a branch, a tag or a commit) after the @"
+            )
         return repo, revision
     return (name if name.startswith("catalog:") or "/" in name else f"catalog:{name}"), None
 

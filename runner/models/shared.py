@@ -31,8 +31,9 @@ def check(spec: Spec, waiting: set[str], environment: Mapping[str, str] = os.env
             continue
         if not models.describe(name, revision, spec.base, _own(spec, at)).present:
             raise FetchError(
+                "model.not-in-cache",
                 f"{'.'.join(map(str, at))}: {name} is not in the model cache that all nodes share, and none may "
-                f"fetch it: put it there first (`tutelage models pull {pull_name(name, revision)}`)"
+                f"fetch it: put it there first (`tutelage models pull {pull_name(name, revision)}`)",
             )
 
 

@@ -73,10 +73,11 @@ def _fetch(entry: Entry, work: Path, progress: Progress) -> tuple[str, dict[str,
         except Unreachable as reason:
             missed.append(str(reason))
     raise FetchError(
+        "model.not-fetched",
         f"the model catalog:{entry.name} cannot be fetched: "
         + "; ".join(missed)
         + f". Fetch it where there is a network (`tutelage models pull {entry.name}`) and copy the cache "
-        f"folder, or put {', '.join(file.name for file in entry.files)} into $TUTELAGE_MODELS/{entry.name}/"
+        f"folder, or put {', '.join(file.name for file in entry.files)} into $TUTELAGE_MODELS/{entry.name}/",
     )
 
 
@@ -86,8 +87,9 @@ def _check(entry: Entry, source: str, files: Mapping[str, Path]) -> None:
             found = hashlib.file_digest(stream, "sha256").hexdigest()
         if found != file.sha256:
             raise ModelError(
+                "model.checksum-differs",
                 f"catalog:{entry.name}: {source} gave another {file.name} than its publisher's: "
-                f"SHA-256 {found} instead of {file.sha256}. Nothing was kept"
+                f"SHA-256 {found} instead of {file.sha256}. Nothing was kept",
             )
 
 
@@ -112,10 +114,11 @@ def _dequantise(entry: Entry, source: Path, target: Path) -> None:
     if done.returncode == -signal.SIGKILL:
         need = amount(2 * (entry.shape.weight_bytes or 0))
         raise ModelError(
-            f"unpacking catalog:{entry.name} was killed, as a rule for want of memory: it takes about {need}"
+            "model.unpack-killed",
+            f"unpacking catalog:{entry.name} was killed, as a rule for want of memory: it takes about {need}",
         )
     reason = said.splitlines()[-1] if said else "no reason given"
-    raise ModelError(f"catalog:{entry.name} cannot be unpacked: {reason}")
+    raise ModelError("model.unpack-failed", f"catalog:{entry.name} cannot be unpacked: {reason}")
 
 
 def _open_up(folder: Path) -> None:

@@ -105,7 +105,8 @@ def _locked(target: Path, progress: Progress) -> Iterator[None]:
         if error.errno in _FULL:
             raise
         raise ModelError(
-            f"the model cache {target.parent} cannot be written to ({error}); set TUTELAGE_CACHE to a folder of yours"
+            "model.cache-not-writable",
+            f"the model cache {target.parent} cannot be written to ({error}); set TUTELAGE_CACHE to a folder of yours",
         ) from error
     try:
         yield
@@ -132,6 +133,7 @@ def _no_room(folder: Path, need: int) -> Iterator[None]:
         there = next(place for place in (folder, *folder.parents) if place.exists())
         free = shutil.disk_usage(there).free
         raise ModelError(
+            "model.disk-full",
             f"the disk is too full for the model: {amount(need)} ({need} bytes) needed in {folder}, "
-            f"{amount(free)} ({free} bytes) free; make room, or set TUTELAGE_CACHE to another disk"
+            f"{amount(free)} ({free} bytes) free; make room, or set TUTELAGE_CACHE to another disk",
         ) from error

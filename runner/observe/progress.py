@@ -20,6 +20,7 @@ from runner.observe.events import PROGRESS_SECONDS, EventLog, event
 from runner.observe.status_line import ERASE, StatusLine
 from runner.rundir.folder import Folder
 from runner.system import signals, supervise
+from runner.system.errors import code_of
 from runner.system.sanitize import for_terminal, without_secrets
 
 Mode = Literal["terminal", "plain", "json", "quiet"]
@@ -63,7 +64,8 @@ class Progress:
         try:
             yield
         except BaseException as error:
-            self.tell("run_failed", seconds=since(start), error=type(signals.left(error)).__name__)
+            left = signals.left(error)
+            self.tell("run_failed", seconds=since(start), error=type(left).__name__, code=code_of(left))
             raise
         else:
             self.tell("run_finished", seconds=since(start))

@@ -25,10 +25,10 @@ def check_models(spec: Spec, elsewhere: bool = False) -> None:
         into ``teacher.max_context``.
     """
     if reason := student_problem(spec):
-        raise ModelError(reason)
+        raise ModelError("model.student-unsuitable", reason)
     for each in spec.teachers():
         if each.teacher.engine != "recorded" and (reason := _prompt_too_long(each)):
-            raise EngineError(reason)
+            raise EngineError("teacher.prompt-too-long", reason)
         if elsewhere and not each.teacher.resources.gpus:
             continue
         if not elsewhere:
@@ -36,7 +36,7 @@ def check_models(spec: Spec, elsewhere: bool = False) -> None:
         if each.teacher.engine == "vllm" and each.teacher.endpoint is None:
             problems = teacher_memory(each, models.describe(each.teacher.model, each.teacher.revision, each.base))[1]
             if problems:
-                raise EngineError("; ".join(problems))
+                raise EngineError("teacher.memory-too-small", "; ".join(problems))
 
 
 def _with_gpus_here(spec: Spec) -> Spec:

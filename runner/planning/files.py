@@ -104,16 +104,18 @@ def _check_carbon(spec: Spec) -> Iterator[Problem]:
         return
     wanted, known = spec.benchmark.carbon.country, carbon.countries()
     if known is None:
-        yield spec.places.problem(("benchmark", "carbon"), carbon.MISSING)
+        yield spec.places.problem(("benchmark", "carbon"), "benchmark.codecarbon-missing", carbon.MISSING)
     elif wanted is not None and wanted not in known:
-        yield spec.places.problem(("benchmark", "carbon", "country"), carbon.no_figures(wanted))
+        yield spec.places.problem(
+            ("benchmark", "carbon", "country"), "benchmark.country-unknown", carbon.no_figures(wanted)
+        )
 
 
 def _check_exports(spec: Spec) -> Iterator[Problem]:
     """What is exported needs packages that are optional."""
     for index, form in enumerate(spec.student.export):
         if lack := lacking(form):
-            yield spec.places.problem(("student", "export", index), lack)
+            yield spec.places.problem(("student", "export", index), "student.runtime-missing", lack)
 
 
 def _check_source(spec: Spec, at: KeyPath, source: TextSource, labelled: bool) -> Iterator[Problem]:
@@ -123,13 +125,13 @@ def _check_source(spec: Spec, at: KeyPath, source: TextSource, labelled: bool) -
     if kind is None or kind == "hub" or "://" in where:
         return
     if (os.path.lexists(where) or not glob.has_magic(where)) and (wrong := not_a_file(where)):
-        yield spec.places.problem(at, wrong)
+        yield spec.places.problem(at, *wrong)
         return
     whole = Source(where, source.format, encoding=source.encoding, delimiter=source.delimiter, by=source.text)
     try:
         found = files_of(whole)
     except DataError:
-        yield spec.places.problem(at, f"no file matches {shown_path(where)!r}")
+        yield spec.places.problem(at, "data.not-found", f"no file matches {shown_path(where)!r}")
         return
     look = _Look(spec, at, source, labelled and source.limit is None)
     bad = rows = 0
@@ -139,14 +141,14 @@ def _check_source(spec: Spec, at: KeyPath, source: TextSource, labelled: bool) -
         if bad <= SHOWN:
             yield from problems
     if bad > SHOWN:
-        yield spec.places.problem(at, f"{bad - SHOWN} more files have problems like these")
+        yield spec.places.problem(at, "data.more-files", f"{bad - SHOWN} more files have problems like these")
     if bad:
         return
     if not rows:
         these = f"{shown_path(where)}: there is no row of data in " + (
             "this file" if len(found) == 1 else "these files"
         )
-        yield spec.places.problem(at, these)
+        yield spec.places.problem(at, "data.no-rows", these)
     elif labelled and source.limit is not None:
         yield from _Look(spec, at, source, labelled).at(replace(whole, limit=source.limit))
 
@@ -176,14 +178,14 @@ class _Look:
             for field, column in self._fields:
                 if column in error.missing:
                     message = f"{where} has no column {column!r}{error.missing[column]}"
-                    yield self._spec.places.problem(field, message)
+                    yield self._spec.places.problem(field, error.code, message)
         except DataError as error:
             said = str(error)
             said = shown + said.removeprefix(name) if said.startswith(name) else said
-            yield self._spec.places.problem(self._at, said)
+            yield self._spec.places.problem(self._at, error.code, said)
         if wrong.count:
             message = f"{shown}: every row needs {task_of(self._spec).gold.EXPECTED}; {wrong}"
-            yield self._spec.places.problem((*self._at[:-1], "label"), message)
+            yield self._spec.places.problem((*self._at[:-1], "label"), "data.label-unknown", message)
 
 
 class _Wrong:

@@ -110,18 +110,23 @@ def inspect(path: str, encoding: str | None = None, delimiter: str | None = None
     :raises DataError: when it cannot be read, with the line.
     """
     if "://" in path.removeprefix("file://"):
-        raise UserError(f"{path}: only a file on this machine can be looked at: fetch it, or some of its rows")
+        raise UserError(
+            "data.not-local", f"{path}: only a file on this machine can be looked at: fetch it, or some of its rows"
+        )
     local = os.path.abspath(os.path.expanduser(path.removeprefix("file://")))
     if wrong := not_a_file(local):
-        raise UserError(wrong)
+        raise UserError(*wrong)
     if stored_as(local) is None:
-        raise UserError(f"{shown_path(local)}: its name does not tell how rows are stored: let it end in {READABLE}")
+        raise UserError(
+            "data.format-unknown",
+            f"{shown_path(local)}: its name does not tell how rows are stored: let it end in {READABLE}",
+        )
     source = Source(local, encoding=encoding, delimiter=delimiter)
     names = column_names(source)
     if len(names) == 1 and delimiter is None and stored_as(local) in ("csv", "tsv"):
         source, names = _separated(source, names)
     if not names:
-        raise DataError(f"{shown_path(local)}: there is no row of data in this file")
+        raise DataError("data.no-rows", f"{shown_path(local)}: there is no row of data in this file")
     return _read(source, names)
 
 
@@ -139,7 +144,7 @@ def look_at_texts(found: Inspection, text: str) -> Texts:
         if len(sample) < LANGUAGE_TEXTS:
             sample.append(value)
     if not lengths:
-        raise DataError(f"{shown_path(found.source.path)}: column {text!r} has no text in any row")
+        raise DataError("data.no-texts", f"{shown_path(found.source.path)}: column {text!r} has no text in any row")
     lengths.sort()
     return Texts(
         texts=len(seen),
@@ -175,7 +180,10 @@ def _read(source: Source, names: tuple[str, ...]) -> Inspection:
     left_out = {name: "its name is there more than once" for name in names if names.count(name) > 1}
     good = [name for name in names if name not in left_out]
     if not good:
-        raise DataError(f"{shown_path(source.path)}: all its columns have the same name ({names[0]!r}): rename them")
+        raise DataError(
+            "data.column-repeated",
+            f"{shown_path(source.path)}: all its columns have the same name ({names[0]!r}): rename them",
+        )
     try:
         tallies, rows = _tallied(source, good, whole)
     except DataError as error:
@@ -185,7 +193,7 @@ def _read(source: Source, names: tuple[str, ...]) -> Inspection:
             raise error
         tallies, rows = _tallied(source, good, whole)
     if not rows:
-        raise DataError(f"{shown_path(source.path)}: there is no row of data in this file")
+        raise DataError("data.no-rows", f"{shown_path(source.path)}: there is no row of data in this file")
     return Inspection(source, rows, whole, tuple(tally.column() for tally in tallies), left_out)
 
 

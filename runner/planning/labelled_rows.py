@@ -57,8 +57,9 @@ def part(found: Inspection, text: str, label: str, labels: Sequence[str]) -> Par
     if unknown:
         more = f", and {count - SHOWN} more" if count > SHOWN else ""
         raise DataError(
+            "data.label-unknown",
             f"{shown_path(found.source.path)}: column {label!r} has labels that --labels does not name: "
-            f"{'; '.join(unknown)}{more}; add them, or correct the file"
+            f"{'; '.join(unknown)}{more}; add them, or correct the file",
         )
     conflicting = {key for key, labels_of in given.items() if len(labels_of) > 1}
     parts.dropped["conflicting labels"] += len(conflicting)
@@ -68,8 +69,9 @@ def part(found: Inspection, text: str, label: str, labels: Sequence[str]) -> Par
     parts.test = [(one, next(iter(given[key]))) for key, one in texts.items() if key in measuring]
     if len({one for _, one in parts.test}) < 2 or not parts.train:
         raise DataError(
+            "data.too-few-labelled",
             f"{shown_path(found.source.path)}: column {label!r} labels {len(labelled)} texts, too few to measure with "
-            "(two labels at least, and texts that are left to learn from): leave --label out"
+            "(two labels at least, and texts that are left to learn from): leave --label out",
         )
     parts.dropped = +parts.dropped
     return parts

@@ -38,16 +38,18 @@ def _check_teacher(spec: Spec, number: int) -> Iterator[Problem]:
         try:
             looked.look(cells)
         except ValueError as error:
-            yield spec.places.problem(at, f"{place}: {error}")
+            yield spec.places.problem(at, "data.answer-unreadable", f"{place}: {error}")
             return
     if dead := looked.dead():
         for name in dead:
             column: KeyPath = (*at, list(looked.names).index(name))
-            yield spec.places.problem(column, f"no cell is a vote: {looked.held([name])}")
+            yield spec.places.problem(column, "teacher.no-votes", f"no cell is a vote: {looked.held([name])}")
     elif looked.too_many(one.teacher.max_failure_rate):
         allowed = f"teacher.max_failure_rate allows {100 * one.teacher.max_failure_rate:g} %"
         yield spec.places.problem(
-            at, f"{looked.words()}; {allowed}: {ADVICE}, or raise it to learn from the other rows"
+            at,
+            "teacher.too-few-votes",
+            f"{looked.words()}; {allowed}: {ADVICE}, or raise it to learn from the other rows",
         )
 
 
@@ -58,10 +60,12 @@ def _check_other(spec: Spec, at: KeyPath, source: LabelledSource) -> Iterator[Pr
             if cell.strip():
                 looked.look([cell])
         except ValueError as error:
-            yield spec.places.problem(at, f"{place}: {error}")
+            yield spec.places.problem(at, "data.answer-unreadable", f"{place}: {error}")
             return
     if looked.dead():
-        yield spec.places.problem(at, f"not one answer names a label of the task: {looked.held()}")
+        yield spec.places.problem(
+            at, "data.comparison-no-label", f"not one answer names a label of the task: {looked.held()}"
+        )
 
 
 def _cells(

@@ -41,7 +41,7 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
     record = run.read_json("run.json") if run.exists("run.json") else None
     fingerprints = _recorded(record) if record else _finished_so_far(run)
     if not fingerprints:
-        raise UserError(_no_run(run))
+        raise _no_run(run)
     return Run(run, record, fingerprints)
 
 
@@ -78,8 +78,11 @@ class Run:
     def report(self) -> dict[str, Any]:
         """``report.json`` as a dict."""
         if not self._folder.exists("report.json"):
-            why = "its report is missing; `tutelage report RUN` writes it again" if self._record else self._unfinished
-            raise UserError(f"{self._url}: {why}")
+            if self._record is None:
+                raise self._not_finished()
+            raise UserError(
+                "run.report-missing", f"{self._url}: its report is missing; `tutelage report RUN` writes it again"
+            )
         report: dict[str, Any] = self._folder.read_json("report.json")
         return report
 
@@ -89,23 +92,27 @@ class Run:
         :raises UserError: when the run has not finished, or the student or its runtime is missing.
         """
         if self._record is None:
-            raise UserError(f"{self._url}: {self._unfinished}")
+            raise self._not_finished()
         return Student(student_of_run(self._folder, self._record))
 
     @property
     def _url(self) -> str:
         return without_secrets(self._folder.url)
 
-    @property
-    def _unfinished(self) -> str:
-        return f"this run has not finished yet (done: {', '.join(self._fingerprints)}); open it again when it has"
+    def _not_finished(self, what: str = "") -> UserError:
+        """The error for ``what`` a run has not written yet."""
+        done = ", ".join(self._fingerprints)
+        message = f"{self._url}: {what}this run has not finished yet (done: {done}); open it again when it has"
+        return UserError("run.not-finished", message)
 
     def _table(self, stage: str, name: str) -> pd.DataFrame:
         if stage not in self._fingerprints:
-            raise UserError(f"{self._url}: {name} is written by stage {stage}, and {self._unfinished}")
+            raise self._not_finished(f"{name} is written by stage {stage}, and ")
         place = self._folder.child(stage, self._fingerprints[stage])
         if not place.exists(name):
-            raise UserError(f"{without_secrets(place.path(name))}: missing; run the spec again to restore it")
+            raise UserError(
+                "run.file-missing", f"{without_secrets(place.path(name))}: missing; run the spec again to restore it"
+            )
         return place.read_table(name).to_pandas()
 
 
@@ -162,11 +169,13 @@ def _finished_so_far(run: Folder) -> dict[str, str]:
     return found
 
 
-def _no_run(run: Folder) -> str:
+def _no_run(run: Folder) -> UserError:
     url = without_secrets(run.url)
     inside = [name for name in run.folders() if run.child(name).exists("run.json")]
     if inside:
-        return f"{url}: holds several runs; open one of them: {', '.join(inside)}"
+        return UserError("run.several-inside", f"{url}: holds several runs; open one of them: {', '.join(inside)}")
     if any(stage.NAME in run.folders() for stage in pipeline.STAGES):
-        return f"{url}: no stage of this run is known to have finished; open it again later"
-    return f"{url}: no run is there; give the run folder that `tutelage run` printed"
+        return UserError(
+            "run.nothing-finished", f"{url}: no stage of this run is known to have finished; open it again later"
+        )
+    return UserError("run.not-found", f"{url}: no run is there; give the run folder that `tutelage run` printed")

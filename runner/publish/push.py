@@ -75,21 +75,30 @@ def push(run: Folder, to: str, *, data: bool = False, private: bool = True) -> P
         try:
             return _to_hub(run, found, to.removeprefix(HUB), data, private)
         except OSError as error:
-            raise UserError(f"{to}: the files could not be put together: {error.strerror or error}") from error
+            raise UserError(
+                "push.not-assembled", f"{to}: the files could not be put together: {error.strerror or error}"
+            ) from error
     if "://" in to:
-        raise UserError(f"{to}: push writes to a local folder or to hf:OWNER/NAME; copy a folder to where you want it")
+        raise UserError(
+            "push.target-invalid",
+            f"{to}: push writes to a local folder or to hf:OWNER/NAME; copy a folder to where you want it",
+        )
     return _to_folder(run, found, Path(absolute(to)), data)
 
 
 def _finished(run: Folder) -> Run:
     if not run.exists("run.json"):
-        raise UserError(f"{run.url}: no finished run is there (no run.json); give the folder that `run` printed")
+        raise UserError(
+            "run.not-finished", f"{run.url}: no finished run is there (no run.json); give the folder that `run` printed"
+        )
     try:
         found = gather(run.read, run.exists)
     except DataError as error:
-        raise DataError(f"{run.url}: {error}") from error
+        raise DataError(error.code, f"{run.url}: {error}") from error
     if not run.exists(f"{_student(found)}/config.json"):
-        raise DataError(f"{run.url}: the trained student is gone ({_student(found)}); run the spec again")
+        raise DataError(
+            "run.student-missing", f"{run.url}: the trained student is gone ({_student(found)}); run the spec again"
+        )
     return found
 
 
@@ -108,7 +117,7 @@ def _to_folder(run: Folder, found: Run, target: Path, data: bool) -> Pushed:
         _mark(beside, found)
         _swap(beside, target)
     except OSError as error:
-        raise UserError(f"{target}: cannot be written: {error.strerror or error}") from error
+        raise UserError("file.not-writable", f"{target}: cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return Pushed([str(target)], texts)
@@ -116,7 +125,9 @@ def _to_folder(run: Folder, found: Run, target: Path, data: bool) -> Pushed:
 
 def _to_hub(run: Folder, found: Run, repo: str, data: bool, private: bool) -> Pushed:
     if not _REPO.match(repo):
-        raise UserError(f"{HUB}{repo}: a name on the Hub is OWNER/NAME, of letters, digits, '.', '_' and '-'")
+        raise UserError(
+            "push.name-invalid", f"{HUB}{repo}: a name on the Hub is OWNER/NAME, of letters, digits, '.', '_' and '-'"
+        )
     kinds: list[hub.Kind] = ["model", "dataset"] if data else ["model"]
     hub.check_publish(kinds, repo, private, MARKER)
     with tempfile.TemporaryDirectory() as scratch:
@@ -136,7 +147,7 @@ def _write_model(run: Folder, found: Run, target: Path, load_from: str, where: s
     with tempfile.TemporaryDirectory() as scratch:
         student = run.fetch(_student(found), Path(scratch) / "student")
         if wrong := folder.problem(student):
-            raise DataError(f"{run.url}: the trained student {wrong}; run the spec again")
+            raise DataError("run.student-broken", f"{run.url}: the trained student {wrong}; run the spec again")
         for file in sorted(student.iterdir()):
             if file.is_file() and file.suffix in _MODEL_FILES:
                 shutil.copyfile(file, target / file.name)
@@ -156,7 +167,10 @@ def _write_data(run: Folder, found: Run, target: Path) -> int:
     """The train texts that have the teacher's label, with their card; how many they are."""
     path = f"{found.places['vote']}/votes.parquet"
     if not run.exists(path):
-        raise DataError(f"{run.url}: the labelled texts are gone ({path}); run the spec again, or push without --data")
+        raise DataError(
+            "run.labels-missing",
+            f"{run.url}: the labelled texts are gone ({path}); run the spec again, or push without --data",
+        )
     votes = run.read_table(path)
     labelled = votes.filter(pc.and_(pc.equal(votes["split"], "train"), pc.is_valid(votes["label"])))
     answer = [field.name for field in kind_of(found.info["spec"]).scoring.ANSWER]
@@ -188,7 +202,7 @@ def _check_replaceable(target: Path) -> None:
     if not target.exists():
         return
     if not target.is_dir():
-        raise UserError(f"{target}: is a file; name a folder")
+        raise UserError("push.target-is-file", f"{target}: is a file; name a folder")
     there = _files(target)
     if not there:
         return
@@ -197,12 +211,14 @@ def _check_replaceable(target: Path) -> None:
         strange = [name for name in there if name != MARKER and known.get(name) != _digest(target / name)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(
-            f"{target}: is not empty, and no earlier push wrote it; choose a folder that is new or empty"
+            "push.target-not-empty",
+            f"{target}: is not empty, and no earlier push wrote it; choose a folder that is new or empty",
         ) from None
     if strange:
         raise UserError(
+            "push.target-foreign-files",
             f"{target}: holds what push did not write, or what was changed since: {', '.join(strange[:3])}; "
-            "move that away, or choose another folder"
+            "move that away, or choose another folder",
         )
 
 
@@ -250,6 +266,12 @@ def _check_secrets(top: Path) -> None:
         content = (top / name).read_text(encoding="utf-8", errors="replace")
         for variable, value in secrets.items():
             if len(value) >= _SHORTEST_SECRET and value in content:
-                raise UserError(f"{name} would hold the value of ${variable}; take it out of the spec, and run again")
+                raise UserError(
+                    "push.holds-secret",
+                    f"{name} would hold the value of ${variable}; take it out of the spec, and run again",
+                )
         if name == "spec.yaml" and has_secret(content):
-            raise UserError("spec.yaml would hold an address with a password; take it out of the spec, and run again")
+            raise UserError(
+                "push.holds-password",
+                "spec.yaml would hold an address with a password; take it out of the spec, and run again",
+            )

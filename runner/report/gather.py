@@ -53,12 +53,16 @@ def gather(read: Read, exists: Exists) -> Run:
     :raises DataError: when it holds no finished run, or one of its files is broken.
     """
     if not exists("run.json"):
-        raise DataError("run.json: not there; is this a run folder, and has its run finished once?")
+        raise DataError(
+            "report.no-run-json", "run.json: not there; is this a run folder, and has its run finished once?"
+        )
     info = _json(read, "run.json")
     places = {stage["name"]: f"{stage['name']}/{stage['fingerprint']}" for stage in info.get("stages", [])}
     for name in STAGES:
         if name not in places or not exists(f"{places[name]}/done.json"):
-            raise DataError(f"{name}: this stage has not finished in this run folder; run the spec again")
+            raise DataError(
+                "report.stage-unfinished", f"{name}: this stage has not finished in this run folder; run the spec again"
+            )
     summaries = {name: _json(read, f"{places[name]}/done.json").get("summary") or {} for name in STAGES}
     for name in OPTIONAL & places.keys():
         summaries[name] = _json(read, f"{places[name]}/done.json").get("summary") or {}
@@ -96,11 +100,11 @@ def _json(read: Read, path: str) -> dict[str, Any]:
     try:
         value = json.loads(read(path))
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+        raise DataError("report.file-unreadable", f"{path}: cannot be read: {error}") from error
     except ValueError as error:
-        raise DataError(f"{path}: broken: {error}") from error
+        raise DataError("report.file-broken", f"{path}: broken: {error}") from error
     if not isinstance(value, dict):
-        raise DataError(f"{path}: broken: not an object")
+        raise DataError("report.file-broken", f"{path}: broken: not an object")
     return value
 
 
@@ -111,4 +115,4 @@ def _table(read: Read, exists: Exists, path: str) -> pa.Table | None:
     try:
         return pq.read_table(pa.BufferReader(read(path)))
     except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"{path}: broken: {error}") from error
+        raise DataError("report.file-broken", f"{path}: broken: {error}") from error

@@ -98,7 +98,8 @@ def read(run: Folder) -> list[Decision]:
         for place, decision in _decisions(folder, name):
             if known.setdefault(decision.decision, decision) != decision:
                 raise DataError(
-                    f"{place}: decision {decision.decision} also stands in another form; remove one of them"
+                    "review.decision-differs",
+                    f"{place}: decision {decision.decision} also stands in another form; remove one of them",
                 )
     return sorted(known.values(), key=lambda decision: (decision.time, decision.decision))
 
@@ -155,12 +156,17 @@ def _parsed(line: bytes, place: str) -> Decision:
         data = json.loads(line)
         version = data.pop("version")
     except (ValueError, AttributeError, KeyError, TypeError) as error:
-        raise DataError(f"{place}: is no decision ({error}); restore the file, or remove the line") from error
+        raise DataError(
+            "review.decision-broken", f"{place}: is no decision ({error}); restore the file, or remove the line"
+        ) from error
     if not isinstance(version, int) or version > FORMAT:
         raise UserError(
-            f"{place}: was written by a newer tutelage (format {version}, this one reads {FORMAT}); upgrade"
+            "run.newer-format",
+            f"{place}: was written by a newer tutelage (format {version}, this one reads {FORMAT}); upgrade",
         )
     names = {each.name for each in fields(Decision)}
     if set(data) != names or data["action"] not in ACTIONS or data["list"] not in ("sample", "queue"):
-        raise DataError(f"{place}: is no decision of this format; restore the file, or remove the line")
+        raise DataError(
+            "review.decision-broken", f"{place}: is no decision of this format; restore the file, or remove the line"
+        )
     return Decision(**data)

@@ -31,10 +31,11 @@ def file_system(url: str, **options: Any) -> tuple[Any, str]:
         fs, path = fsspec.core.url_to_fs(url, **options)
     except ImportError as error:
         message = f"{without_secrets(url)}: {first_line(error)} (with pip, where this runs and on all nodes)"
-        raise UserError(message) from error
+        raise UserError("run.storage-unsupported", message) from error
     except ValueError as error:
         raise UserError(
-            f"{without_secrets(url)}: {first_line(error)}; give a path, or a URL such as s3://..."
+            "run.storage-address",
+            f"{without_secrets(url)}: {first_line(error)}; give a path, or a URL such as s3://...",
         ) from error
     except Exception as error:  # each library has kinds of its own
         raise _unusable(url, error) from error
@@ -50,9 +51,10 @@ def is_local(fs: Any) -> bool:
 
 def _unusable(url: str, error: Exception) -> UserError:
     return UserError(
+        "run.storage-unusable",
         f"{without_secrets(url)}: the storage cannot be used: {first_line(error)}; check its address, that the bucket "
         "is there, and that credentials with the right to read and list, and for results to write and delete, are set "
-        "where this runs"
+        "where this runs",
     )
 
 

@@ -120,8 +120,9 @@ class Folder:
         except (OSError, pa.ArrowException) as error:
             where = without_secrets(posixpath.join(self.url, name))
             raise DataError(
+                "run.file-damaged",
                 f"{where}: damaged ({first_line(error)}); remove it if it lies in answers/, else the folder that it "
-                "lies in, and run again: what it held is done again"
+                "lies in, and run again: what it held is done again",
             ) from error
 
     def read_footer(self, name: str) -> pq.FileMetaData:
@@ -213,9 +214,10 @@ def explained(where: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(
-                f"{where}: the disk is full; free some space and run again: finished work is kept"
+                "run.disk-full", f"{where}: the disk is full; free some space and run again: finished work is kept"
             ) from error
         why = error.strerror or str(error) or type(error).__name__
         raise UserError(
-            f"{where}: may not be written ({why}); choose another --runs-dir (of `predict`: another -o)"
+            "run.not-writable",
+            f"{where}: may not be written ({why}); choose another --runs-dir (of `predict`: another -o)",
         ) from error

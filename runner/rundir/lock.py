@@ -78,8 +78,9 @@ def _take_from_the_system(handle: IO[str], folder: Path, say: Say, end: float) -
             owner = handle.read().strip()
         except OSError as error:
             raise UserError(
+                "run.locks-unsupported",
                 f"{folder}: its file system cannot lock files ({error.strerror}), so that two runs could write here at "
-                "once; put the runs elsewhere (--runs-dir)"
+                "once; put the runs elsewhere (--runs-dir)",
             ) from error
         if time.monotonic() >= end:
             raise _busy(str(folder), owner)
@@ -154,9 +155,10 @@ class _RenewedLock:
                 held = _held(self._folder)
                 if held is not None and held["id"] != self.id:
                     self._lost = BusyError(
+                        "run.lock-lost",
                         f"{self._folder.url}: this run could not renew its lock (the machine slept or stalled, or "
                         f"the network was down), and another took the folder over ({held['owner']}); this one stops. "
-                        "What was finished is kept, the other goes on from there"
+                        "What was finished is kept, the other goes on from there",
                     )
                     signals.interrupt(self._lost)
                     return
@@ -184,7 +186,8 @@ def _held(folder: Folder) -> dict[str, Any] | None:
             pass
         except PermissionError as error:
             raise UserError(
-                f"{folder.path(LOCK)}: may not be read, so it is unknown whether another run is using the folder"
+                "run.lock-unreadable",
+                f"{folder.path(LOCK)}: may not be read, so it is unknown whether another run is using the folder",
             ) from error
         except OSError as error:
             if error.errno != errno.ESTALE:  # on NFS: the file was another one when it was opened
@@ -231,7 +234,8 @@ def _waits(url: str, owner: str, end: float) -> str:
 
 def _busy(url: str, owner: str) -> BusyError:
     return BusyError(
-        f"{url}: another run is using this folder{_named(owner)}; wait for it, stop it, or choose another place"
+        "run.in-use",
+        f"{url}: another run is using this folder{_named(owner)}; wait for it, stop it, or choose another place",
     )
 
 

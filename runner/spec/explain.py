@@ -35,7 +35,8 @@ class Fault(NamedTuple):
     node: Mapping[str, Any]
 
 
-Said = Iterator[tuple[KeyPath, str]]
+Said = Iterator[tuple[KeyPath, str, str]]
+"""Where, the code and the message."""
 
 
 def check(data: Any, places: Places, rules: Mapping[str, Any] | None = None) -> tuple[list[Problem], set[KeyPath]]:
@@ -48,16 +49,16 @@ def check(data: Any, places: Places, rules: Mapping[str, Any] | None = None) -> 
     for fault in faults:
         if fault.path in mistyped and fault.keyword != "type":
             continue
-        for path, message in SAY[fault.keyword](fault):
+        for path, code, message in SAY[fault.keyword](fault):
             if fault.keyword == "additionalProperties":  # what is unknown is left out, and spoils nothing
-                problems[places.problem(path, message, shown=fault.path, key=True)] = None
+                problems[places.problem(path, code, message, shown=fault.path, key=True)] = None
                 continue
             if fault.keyword != "uniqueItems":  # every item is fine by itself
                 broken.add(path)
             if fault.keyword == "required":
-                problems[places.problem(fault.path, message, key=True)] = None
+                problems[places.problem(fault.path, code, message, key=True)] = None
             else:
-                problems[places.problem(path, message)] = None
+                problems[places.problem(path, code, message)] = None
     return list(problems), broken
 
 
@@ -97,7 +98,7 @@ def _missing(fault: Fault) -> Said:
     for name in fault.wanted:
         if name not in fault.value:
             why = fault.node["properties"][name].get("x-missing", "")
-            yield (*fault.path, name), f"the key {name!r} is missing" + (f": {why}" if why else "")
+            yield (*fault.path, name), "spec.missing-key", f"the key {name!r} is missing" + (f": {why}" if why else "")
 
 
 def _unknown(fault: Fault) -> Said:
@@ -105,7 +106,7 @@ def _unknown(fault: Fault) -> Said:
     for name in fault.value:
         if name not in known:
             hint = did_you_mean(name, known) or f" (known here: {', '.join(known)})"
-            yield (*fault.path, name), f"unknown key {name[:60]!r}{hint}"
+            yield (*fault.path, name), "spec.unknown-key", f"unknown key {name[:60]!r}{hint}"
 
 
 def _type(fault: Fault) -> Said:
@@ -120,33 +121,33 @@ def _type(fault: Fault) -> Said:
     elif types == ("array",) and isinstance(value, str):
         hint = ": write [one, two]"
     expected = " or ".join(_TYPES[kind] for kind in types)
-    yield fault.path, f"expected {expected}, found {found(value)}{hint}"
+    yield fault.path, "spec.wrong-type", f"expected {expected}, found {found(value)}{hint}"
 
 
 def _choice(fault: Fault) -> Said:
     choices = [str(choice) for choice in fault.wanted]
     hint = did_you_mean(fault.value, choices) if isinstance(fault.value, str) else ""
-    yield fault.path, f"expected one of {', '.join(choices)}, found {found(fault.value)}{hint}"
+    yield fault.path, "spec.not-a-choice", f"expected one of {', '.join(choices)}, found {found(fault.value)}{hint}"
 
 
 def _const(fault: Fault) -> Said:
-    yield fault.path, f"expected {fault.node['x-expected']}, found {found(fault.value)}"
+    yield fault.path, "spec.wrong-form", f"expected {fault.node['x-expected']}, found {found(fault.value)}"
 
 
 def _pattern(fault: Fault) -> Said:
-    yield fault.path, f"expected {fault.node['x-expected']}, found {found(fault.value)}"
+    yield fault.path, "spec.wrong-form", f"expected {fault.node['x-expected']}, found {found(fault.value)}"
 
 
 def _bound(words: str) -> Callable[[Fault], Said]:
     def say(fault: Fault) -> Said:
-        yield fault.path, f"must be {words} {fault.wanted}, found {found(fault.value)}"
+        yield fault.path, "spec.out-of-range", f"must be {words} {fault.wanted}, found {found(fault.value)}"
 
     return say
 
 
 def _count(words: str, unit: str) -> Callable[[Fault], Said]:
     def say(fault: Fault) -> Said:
-        yield fault.path, f"must have {words} {fault.wanted} {unit}, found {len(fault.value)}"
+        yield fault.path, "spec.wrong-size", f"must have {words} {fault.wanted} {unit}, found {len(fault.value)}"
 
     return say
 
@@ -155,7 +156,7 @@ def _repeated(fault: Fault) -> Said:
     seen: list[Any] = []
     for index, item in enumerate(fault.value):
         if item in seen:
-            yield (*fault.path, index), f"{found(item)} is in the list twice"
+            yield (*fault.path, index), "spec.item-repeated", f"{found(item)} is in the list twice"
         seen.append(item)
 
 

@@ -73,16 +73,16 @@ def read_file(source: str) -> bytes:
         with open(source, "rb") as stream:
             return stream.read(strict_yaml.MAX_BYTES + 1)
     except FileNotFoundError:
-        message = f"there is no such file{_neighbour(Path(source))}"
+        code, message = "spec.not-found", f"there is no such file{_neighbour(Path(source))}"
     except IsADirectoryError:
-        message = "this is a folder: name the spec file in it"
+        code, message = "spec.is-folder", "this is a folder: name the spec file in it"
     except PermissionError:
-        message = "this file may not be read: its permissions forbid it"
+        code, message = "spec.no-permission", "this file may not be read: its permissions forbid it"
     except ValueError:
-        message = "a file name cannot hold this character"
+        code, message = "spec.name-impossible", "a file name cannot hold this character"
     except OSError as error:
-        message = f"this file cannot be read: {error.strerror or error}"
-    raise SpecError([Problem(source, 0, 0, "", message)])
+        code, message = "spec.not-readable", f"this file cannot be read: {error.strerror or error}"
+    raise SpecError([Problem(source, 0, 0, "", code, message)])
 
 
 def _neighbour(path: Path) -> str:
@@ -100,10 +100,16 @@ def _mapping(document: strict_yaml.Document, source: str) -> dict[str, Any]:
         return document.data
     mark = document.values.get((), strict_yaml.Mark(1, 1))
     if document.data is None:
-        message = "there is no spec in this file: 'tutelage init NAME' writes one to start from"
+        code, message = (
+            "spec.file-empty",
+            "there is no spec in this file: 'tutelage init NAME' writes one to start from",
+        )
     else:
-        message = f"a spec is a mapping that starts with version: 1, found {explain.found(document.data)}"
-    raise SpecError([*document.problems, Problem(source, *mark, "", message)])
+        code, message = (
+            "spec.not-a-mapping",
+            f"a spec is a mapping that starts with version: 1, found {explain.found(document.data)}",
+        )
+    raise SpecError([*document.problems, Problem(source, mark.line, mark.column, "", code, message)])
 
 
 def _with_own_labels(complete: dict[str, Any]) -> None:

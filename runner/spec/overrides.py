@@ -28,7 +28,7 @@ def _apply(data: dict[str, Any], text: str, label: str, places: Places) -> None:
     left, equals, right = text.partition("=")
     parts = [part.strip() for part in left.split(".")]
     if not equals or not all(parts):
-        raise SpecError([Problem(label, 0, 0, "", "expected PATH=VALUE, such as student.epochs=3")])
+        raise SpecError([Problem(label, 0, 0, "", "spec.set-form", "expected PATH=VALUE, such as student.epochs=3")])
     value = _value(right, label, ".".join(parts))
     target: Any = data
     path: KeyPath = ()
@@ -64,7 +64,7 @@ def _key(target: Any, part: str, path: KeyPath, label: str) -> str | int:
     if isinstance(target, list):
         if part.isascii() and part.isdigit() and len(part) < 6 and int(part) < len(target):
             return int(part)
-        message = f"there is no item {part!r} in a list of {len(target)} (they count from 0)"
+        code, message = "spec.no-such-item", f"there is no item {part!r} in a list of {len(target)} (they count from 0)"
     else:
-        message = f"this is a single value and has no field {part!r}"
-    raise SpecError([Problem(label, 0, 0, dotted(path), message)])
+        code, message = "spec.no-such-field", f"this is a single value and has no field {part!r}"
+    raise SpecError([Problem(label, 0, 0, dotted(path), code, message)])

@@ -26,7 +26,7 @@ def resolve_path(spec: Spec, path: str, at: KeyPath | None = None) -> str:
         if not value:
             holds = rest or "the data"
             message = f"the environment variable {match[1]} is not set: set it to the folder that holds {holds}"
-            raise SpecError([spec.places.problem(at or _field_of(spec, path), message)])
+            raise SpecError([spec.places.problem(at or _field_of(spec, path), "spec.variable-unset", message)])
         if "://" in value:
             return value.rstrip("/") + path[match.end() :]
         # The variable is the shell's, so a relative one starts where the shell stands.

@@ -26,14 +26,16 @@ class Places:
     values: dict[KeyPath, Mark] = field(default_factory=dict)
     overrides: list[Override] = field(default_factory=list)
 
-    def problem(self, path: KeyPath, message: str, shown: KeyPath | None = None, key: bool = False) -> Problem:
+    def problem(
+        self, path: KeyPath, code: str, message: str, shown: KeyPath | None = None, key: bool = False
+    ) -> Problem:
         """A problem at ``path``: at its value, or at its key. ``shown`` is the path to name instead."""
         text = dotted(path if shown is None else shown)
         for override in reversed(self.overrides):
             if path[: len(override.path)] == override.path or path in override.made:
-                return Problem(override.label, 0, 0, text, message)
+                return Problem(override.label, 0, 0, text, code, message)
         mark = self._mark(path, key)
-        return Problem(self.file, mark.line, mark.column, text, message)
+        return Problem(self.file, mark.line, mark.column, text, code, message)
 
     def _mark(self, path: KeyPath, key: bool) -> Mark:
         first, second = (self.keys, self.values) if key else (self.values, self.keys)

@@ -66,7 +66,7 @@ def load_prices(path: Path) -> Prices:
     rules: dict[str, Any] = json.loads(RULES.read_text(encoding="utf-8"))
     if not isinstance(document.data, dict):
         message = f"a price table is a mapping that starts with apis:, found {explain.found(document.data)}"
-        raise SpecError([*document.problems, Problem(source, 1, 1, "", message)])
+        raise SpecError([*document.problems, Problem(source, 1, 1, "", "spec.not-a-mapping", message)])
     found, _ = explain.check(document.data, Places(source, document.keys, document.values), rules)
     if problems := document.problems + found:
         raise SpecError(problems)

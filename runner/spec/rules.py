@@ -18,7 +18,7 @@ def check(spec: dict[str, Any], places: Places, broken: set[KeyPath]) -> list[Pr
     problems = []
     for rule, reads in RULES:
         if not any(_touches(path, bad) for path in reads for bad in broken):
-            problems += [places.problem(path, message) for path, message in rule(spec)]
+            problems += [places.problem(path, code, message) for path, code, message in rule(spec)]
     return problems
 
 

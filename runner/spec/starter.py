@@ -147,7 +147,7 @@ def check_name(name: str) -> None:
     rule = schema()["properties"]["name"]
     if not re.fullmatch(rule["pattern"].strip("^$"), name):
         message = f"expected {rule['x-expected']}, found {name[:120]!r}"
-        raise SpecError([Problem("tutelage init", 0, 0, "name", message)])
+        raise SpecError([Problem("tutelage init", 0, 0, "name", "spec.wrong-form", message)])
 
 
 def flow(value: Any) -> str:

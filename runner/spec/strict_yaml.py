@@ -57,16 +57,18 @@ def dotted(path: KeyPath) -> str:
 def decode(raw: bytes, file: str) -> str:
     """The text in ``raw``. Raises SpecError when it is too big, not UTF-8, or holds control characters."""
     if len(raw) > MAX_BYTES:
-        raise SpecError([Problem(file, 0, 0, "", "the file is larger than 1 MiB: that is no spec")])
+        raise SpecError(
+            [Problem(file, 0, 0, "", "spec.file-too-large", "the file is larger than 1 MiB: that is no spec")]
+        )
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = error.object[: error.start].decode("utf-8", "replace")
         wrong = error.object[error.start]
         message = f"the byte 0x{wrong:02x} is not UTF-8: save the file with the encoding UTF-8"
-        raise SpecError([_at(file, _mark_of(before), "", message)]) from None
+        raise SpecError([_at(file, _mark_of(before), "", "spec.not-utf8", message)]) from None
     if found := NOT_TEXT.search(text):
-        raise SpecError([_at(file, _mark_of(text[: found.start()]), "", _not_text(found[0]))])
+        raise SpecError([_at(file, _mark_of(text[: found.start()]), "", "spec.not-text", _not_text(found[0]))])
     return text
 
 
@@ -77,7 +79,7 @@ def parse(text: str, file: str) -> Document:
     ``Document.problems``, so that the rest is checked too. Raises SpecError for what cannot.
     """
     if found := NOT_TEXT.search(text):
-        raise SpecError([_at(file, _mark_of(text[: found.start()]), "", _not_text(found[0]))])
+        raise SpecError([_at(file, _mark_of(text[: found.start()]), "", "spec.not-text", _not_text(found[0]))])
     builder = _Builder(file)
     try:
         for event in _events(text, file):
@@ -112,12 +114,12 @@ def _events(text: str, file: str) -> Iterator[yaml.Event]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = Mark(mark.line + 1, mark.column + 1) if mark else Mark(1, 1)
-        raise SpecError([_at(file, where, "", yaml_errors.explain(error, text))]) from None
+        raise SpecError([_at(file, where, "", "spec.yaml-syntax", yaml_errors.explain(error, text))]) from None
     except (yaml.YAMLError, ValueError, OverflowError):
         # An escape such as "\UFFFFFFFF" makes the scanner's chr() fail.
         mark = loader.get_mark()
         message = "this is not valid YAML: an escape after '\\' names no character"
-        raise SpecError([_at(file, Mark(mark.line + 1, mark.column + 1), "", message)]) from None
+        raise SpecError([_at(file, Mark(mark.line + 1, mark.column + 1), "", "spec.yaml-syntax", message)]) from None
     finally:
         loader.dispose()
 
@@ -149,11 +151,16 @@ class _Builder:
         if isinstance(event, yaml.DocumentStartEvent):
             self._documents += 1
             if self._documents > 1:
-                self._note(where, (), "a second document starts here: a spec is one, so remove the '---'")
+                self._note(
+                    where,
+                    (),
+                    "spec.second-document",
+                    "a second document starts here: a spec is one, so remove the '---'",
+                )
                 return False
         elif isinstance(event, yaml.AliasEvent):
             message = f"the alias '*{event.anchor}' is not allowed: write the value out"
-            raise SpecError([_at(self.file, where, dotted(self._here()), message)])
+            raise SpecError([_at(self.file, where, dotted(self._here()), "spec.yaml-alias", message)])
         elif isinstance(event, yaml.CollectionEndEvent):
             self._stack.pop()
         elif isinstance(event, yaml.NodeEvent):
@@ -171,25 +178,32 @@ class _Builder:
         if isinstance(value, dict | list):
             if len(self._stack) >= MAX_DEPTH:
                 message = f"this is nested more than {MAX_DEPTH} levels deep"
-                raise SpecError([_at(self.file, where, "", message)])
+                raise SpecError([_at(self.file, where, "", "spec.too-deep", message)])
             self._stack.append(_Frame(value, path))
 
     def _value(self, event: yaml.NodeEvent, where: Mark) -> Any:
         """An empty container, or what the scalar stands for; notes anchors, tags and control characters."""
         if event.anchor is not None and not self._anchored:
             self._anchored = True
-            self._note(where, self._here(), f"the anchor '&{event.anchor}' is not allowed: write values out")
+            self._note(
+                where,
+                self._here(),
+                "spec.yaml-anchor",
+                f"the anchor '&{event.anchor}' is not allowed: write values out",
+            )
         tag = getattr(event, "tag", None)
         if tag is not None:
             name = tag.replace("tag:yaml.org,2002:", "!!", 1)
-            self._note(where, self._here(), f"the tag {name[:60]!r} is not allowed: write plain values")
+            self._note(
+                where, self._here(), "spec.yaml-tag", f"the tag {name[:60]!r} is not allowed: write plain values"
+            )
         if isinstance(event, yaml.MappingStartEvent):
             return {}
         if isinstance(event, yaml.SequenceStartEvent):
             return []
         assert isinstance(event, yaml.ScalarEvent)
         if found := NOT_TEXT.search(event.value):
-            self._note(where, self._here(), _not_text(found[0]))
+            self._note(where, self._here(), "spec.not-text", _not_text(found[0]))
             return NOT_TEXT.sub("?", event.value)
         return event.value if event.style else scalar(event.value)
 
@@ -199,12 +213,14 @@ class _Builder:
         if frame.path is None:
             return
         if not isinstance(value, str):
-            self._note(where, frame.path, f"{_kind(value)} cannot be a key: keys are names")
+            self._note(where, frame.path, "spec.key-not-text", f"{_kind(value)} cannot be a key: keys are names")
         elif value == "<<" and not getattr(event, "style", None):
-            self._note(where, frame.path, "the merge key '<<' is not allowed: write the values out")
+            self._note(where, frame.path, "spec.merge-key", "the merge key '<<' is not allowed: write the values out")
         elif value in frame.into:
             first = self.document.keys[(*frame.path, value)]
-            self._note(where, frame.path, f"the key {value[:60]!r} is given twice (see line {first.line})")
+            self._note(
+                where, frame.path, "spec.key-repeated", f"the key {value[:60]!r} is given twice (see line {first.line})"
+            )
         else:
             frame.key = value
             self.document.keys[(*frame.path, value)] = where
@@ -238,12 +254,12 @@ class _Builder:
             return (*frame.path, len(frame.into))
         return (*frame.path, frame.key) if frame.key is not None and frame.pending else frame.path
 
-    def _note(self, where: Mark, path: KeyPath, message: str) -> None:
-        self.document.problems.append(_at(self.file, where, dotted(path), message))
+    def _note(self, where: Mark, path: KeyPath, code: str, message: str) -> None:
+        self.document.problems.append(_at(self.file, where, dotted(path), code, message))
 
 
-def _at(file: str, where: Mark, path: str, message: str) -> Problem:
-    return Problem(file, where.line, where.column, path, message)
+def _at(file: str, where: Mark, path: str, code: str, message: str) -> Problem:
+    return Problem(file, where.line, where.column, path, code, message)
 
 
 def _mark_of(before: str) -> Mark:

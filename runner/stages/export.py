@@ -122,10 +122,11 @@ def choose(found: Sequence[dict[str, Any]], wanted: str, max_disagreement: float
     rows = judged["rows"]
     other = round((1 - judged["agreement"]) * rows)
     raise UserError(
+        "student.runtime-disagrees",
         f"student.runtime: {wanted} gives another label than the student itself on {other:,} of {rows:,} train rows "
         f"({100 * other / rows:.1f} %), and student.max_disagreement allows {100 * max_disagreement:.1f} %. Set "
         "student.runtime to auto, or accept the loss with student.max_disagreement: "
-        f"{math.ceil(1000 * other / rows) / 1000:g}; labels and student are kept"
+        f"{math.ceil(1000 * other / rows) / 1000:g}; labels and student are kept",
     )
 
 

@@ -23,7 +23,7 @@ from runner.spec import Spec
 from runner.stages import apply, benchmark, evaluate, export, label, load, train, vote
 from runner.stages.contract import Context, Stage
 from runner.system import machine, signals, supervise
-from runner.system.errors import UserError
+from runner.system.errors import UserError, code_of
 
 STAGES = cast("tuple[Stage, ...]", (load, label, vote, train, export, evaluate, benchmark, apply))
 
@@ -135,8 +135,9 @@ def run_step(step: Step, context: Context) -> None:
         seconds = since(start)
         step.folder.finish({"stage": name, "fingerprint": step.fingerprint, "seconds": seconds, "summary": summary})
     except BaseException as error:
-        failed = type(signals.left(error)).__name__
-        tell("stage_failed", name, fingerprint=step.fingerprint, seconds=since(start), error=failed)
+        left = signals.left(error)
+        failed: dict[str, Any] = {"error": type(left).__name__, "code": code_of(left)}
+        tell("stage_failed", name, fingerprint=step.fingerprint, seconds=since(start), **failed)
         supervise.note(stage=None)
         raise
     supervise.note(stage=None)
@@ -167,6 +168,7 @@ def check_format(run: Folder) -> None:
     """:raises UserError: when a newer version has written the run folder."""
     if run.exists("run.json") and (found := run.read_json("run.json").get("format", 0)) > FORMAT:
         raise UserError(
+            "run.newer-format",
             f"{run.url}: was written by a newer tutelage (format {found}, this one reads {FORMAT}); "
-            "upgrade, or choose another --runs-dir"
+            "upgrade, or choose another --runs-dir",
         )

@@ -82,8 +82,9 @@ def run(context: Context) -> dict[str, Any]:
     context.here.write_table(held_out_rows.FILE, held_out_rows.table(rows, held_out, task_of(spec).gold.VALUE))
     if student.recipe == "best" and len(kept) < recipes.FOLDS:
         raise UserError(
+            "student.too-few-rows",
             f"student.recipe: best parts the rows into {recipes.FOLDS}, and the teacher labelled {len(rows)} train "
-            f"rows, of which {len(kept)} are left to learn from; set it to fast, or bring more texts (data.train)"
+            f"rows, of which {len(kept)} are left to learn from; set it to fast, or bring more texts (data.train)",
         )
     model = context.model(student.model, student.revision, "student.model", NAME)
     unknown = vocabulary.warning(student.model, vocabulary.count_before(spec, [row["text"] for row in rows]), TEXTS)

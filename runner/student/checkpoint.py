@@ -31,8 +31,9 @@ def read(folder: Path, rank: int) -> tuple[dict[str, Any], dict[str, Any]]:
         )
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
         raise UserError(
+            "student.checkpoint-broken",
             f"{folder}: this checkpoint of the training cannot be read ({first_line(error)}); remove checkpoints/ "
-            "from the run folder, and the training begins anew"
+            "from the run folder, and the training begins anew",
         ) from error
     return shared, own
 

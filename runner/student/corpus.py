@@ -88,7 +88,7 @@ def predict_corpus(
                 (meter.reused if done["reused"] else meter.applied)(done["rows"])
                 meter.tick()
     if not tally.rows:
-        raise DataError(f"{corpus.sources[0].path}: there is no row of data to predict")
+        raise DataError("data.no-rows", f"{corpus.sources[0].path}: there is no row of data to predict")
     begun = {file for file, _ in tally.parts}
     if empty := [one.path for number, one in enumerate(corpus.sources) if number not in begun]:
         progress.warn([without_rows(empty)], STAGE)

@@ -26,7 +26,9 @@ def device() -> torch.device:
     if torch.cuda.is_available() and given is not False:
         return torch.device("cuda")
     if given:
-        raise ModelError(f"Ray gave this worker a GPU, and torch cannot use it: {_why_no_cuda()}")
+        raise ModelError(
+            "student.gpu-unusable", f"Ray gave this worker a GPU, and torch cannot use it: {_why_no_cuda()}"
+        )
     return torch.device("cpu")
 
 

@@ -34,7 +34,9 @@ class Encoder:
         try:
             model = AutoModel.from_pretrained(folder, use_safetensors=True, dtype=torch.float32, **AS_DATA)
         except (OSError, ValueError) as error:
-            raise ModelError(f"{folder}: cannot be loaded as an encoder: {reason(error)}") from error
+            raise ModelError(
+                "model.not-an-encoder", f"{folder}: cannot be loaded as an encoder: {reason(error)}"
+            ) from error
         on = device()
         return cls(model.to(on).eval(), load_tokenizer(folder), on)
 
@@ -49,7 +51,10 @@ class Encoder:
         for batch, _, vectors in flight.answers((batch, [ids[index] for index in batch]) for batch in batches):
             found[batch] = vectors
         if not np.isfinite(found).all():
-            raise ModelError("the encoder's vectors are not finite numbers: its weights are damaged; take another")
+            raise ModelError(
+                "model.weights-not-finite",
+                "the encoder's vectors are not finite numbers: its weights are damaged; take another",
+            )
         return found
 
     def _vectors(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -62,9 +62,10 @@ def fit(
         if not out_of_memory(error):
             raise
         raise ModelError(
+            "student.out-of-memory",
             f"{config.model}: the GPU's memory does not hold a part of a training step: {first_line(error)}; set "
             f"student.accumulate higher than {config.accumulate}, which computes a step in parts, or "
-            "student.max_length lower"
+            "student.max_length lower",
         ) from error
 
 
@@ -83,8 +84,9 @@ def _fit_in_some_precision(
     except NotFinite as error:
         if error.precision == "fp32":
             raise Diverged(
+                "student.training-diverged",
                 f"{config.model}: {error.what}, in fp32: the training has diverged; set student.learning_rate lower "
-                f"(here {config.learning_rate or 'chosen by the size of the model'}), or take another student"
+                f"(here {config.learning_rate or 'chosen by the size of the model'}), or take another student",
             ) from error
         in_fp32, afresh = replace(config, precision="fp32"), replace(worker, load_checkpoint=lambda read: None)
         why = f"{error.what}, in {error.precision}"

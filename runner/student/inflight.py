@@ -122,8 +122,9 @@ def within_memory(budget: Budget, ids: Ids, run: Callable[[Ids], T], make_room: 
         longest = max(map(len, piece))
         if len(piece) == 1:
             raise ModelError(
+                "student.out-of-memory",
                 f"the GPU's memory does not hold the student and one text of {longest} tokens: {reason}; set "
-                "student.max_length lower, or take a smaller student or a larger GPU"
+                "student.max_length lower, or take a smaller student or a larger GPU",
             )
         budget.halve(len(piece) * longest)
         make_room()

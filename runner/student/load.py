@@ -37,7 +37,7 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, **AS_DATA)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{folder}: no tokenizer could be loaded: {reason(error)}") from error
+        raise ModelError("model.no-tokenizer", f"{folder}: no tokenizer could be loaded: {reason(error)}") from error
 
 
 def load_config(folder: Path) -> Any:
@@ -45,7 +45,9 @@ def load_config(folder: Path) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, **AS_DATA)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{folder}: its configuration cannot be read: {reason(error)}") from error
+        raise ModelError(
+            "model.config-broken", f"{folder}: its configuration cannot be read: {reason(error)}"
+        ) from error
 
 
 def reason(error: Exception) -> str:

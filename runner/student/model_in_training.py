@@ -75,7 +75,10 @@ class ModelInTraining:
         check_weights(self.bare, self.config.model)
         # On the processor first: what is out of range there breaks a whole GPU.
         if reason := works_in(self.bare.eval(), "fp32", [longest], torch.device("cpu")):
-            raise ModelError(f"{self.config.model}: this student cannot read a text of {len(longest)} tokens: {reason}")
+            raise ModelError(
+                "student.max-length",
+                f"{self.config.model}: this student cannot read a text of {len(longest)} tokens: {reason}",
+            )
         tried = [longest, *texts[:: max(1, len(texts) // TRIED_TEXTS)][:TRIED_TEXTS]]
         if self.precision == "fp32":
             self.bare.to(self.device)

@@ -136,8 +136,9 @@ class Student:
             model = learner.trained(folder).to(on).eval()
         if precision == "fp32" and all(works_in(model, "fp32", [ids], on) == NOT_FINITE for ids in probes):
             raise ModelError(
+                "model.weights-not-finite",
                 f"{folder}: this student answers no text with finite numbers, in fp32 either: its weights are damaged; "
-                "train it again, or take another"
+                "train it again, or take another",
             )
         logits, labels = TorchLogits(model, on), learner.labels_of(model.config)
         student = cls(learner, logits, tokenizer, labels, max_length, on, precision, "torch", lanes, fell_back)

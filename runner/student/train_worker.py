@@ -111,8 +111,9 @@ def fits_of(config: dict[str, Any]) -> dict[str, Fit]:
         if len(names) > 1:
             return {"fast": tuned}
         raise ModelError(
+            "student.recipe-unsuitable",
             f"{config['model']}: student.recipe {names[0]} fits a head to the mean of an encoder's tokens, and knows "
-            "encoders built like BERT, RoBERTa or MPNet; set it to auto or fast"
+            "encoders built like BERT, RoBERTa or MPNet; set it to auto or fast",
         )
     head = replace(tuned, start="head")
     fits = {"head": replace(head, epochs=0), "lp-ft": head, "fast": tuned}

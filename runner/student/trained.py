@@ -120,7 +120,10 @@ def student_of_run(run: Folder, record: Mapping[str, Any]) -> StudentRef:
     trained = run.child(TRAIN, prints.get(TRAIN, ""))
     if not trained.exists("student/config.json"):
         where = f"{TRAIN}/{prints.get(TRAIN, '')}"
-        raise UserError(f"{without_secrets(run.url)}: the run's student is gone ({where}); run its spec again")
+        raise UserError(
+            "run.student-missing",
+            f"{without_secrets(run.url)}: the run's student is gone ({where}); run its spec again",
+        )
     kind = record["spec"].get("task", {}).get("type", DEFAULT_KIND)
     plain = StudentRef(trained.url, "student", settings["max_length"], settings["precision"], kind=kind)
     exported = run.child(EXPORT, prints.get(EXPORT, ""))

@@ -73,6 +73,7 @@ def check_weights(model: Any, folder: Path) -> None:
     for name, weight in model.named_parameters():
         if not torch.isfinite(weight).all():
             raise ModelError(
+                "model.weights-not-finite",
                 f"{folder}: its weights are damaged: {name} holds values that are not finite numbers; fetch the model "
-                "again, or take another student"
+                "again, or take another student",
             )

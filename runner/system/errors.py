@@ -13,6 +13,11 @@
     |   `-- BusyError      1   another run holds the run folder
     `-- (anything else)    3   our bug: the traceback goes to a log file, its path to the user
 
+Each problem has a code, such as ``data.column-missing``: a part of the product, and what is wrong. It stands once or
+more where the error is raised, always with the same meaning, right before the message. ``docs/errors.md`` lists them
+all, made from these places (``make docs-errors``). Events and ``--json`` carry it, and it is kept when a message is
+reworded.
+
 A signal ends with 128 and its number: Ctrl-C with 130, SIGTERM with 143. Only ``cli.py`` turns these into output and an
 exit status. None of this knows Ray, vLLM or torch.
 """
@@ -21,7 +26,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Self
 
 from runner.tasks.shared.labels import look_alike
 
@@ -34,13 +40,14 @@ class Problem:
     """One thing that is wrong with a spec, with the place where it is wrong.
 
     ``line`` and ``column`` count from 1; 0 means that the place is not in a file (a ``--set``).
-    ``path`` is the dotted field path, such as ``teacher.temperature``.
+    ``path`` is the dotted field path, such as ``teacher.temperature``. ``code`` names the kind of problem.
     """
 
     file: str
     line: int
     column: int
     path: str
+    code: str = field(compare=False)
     message: str
 
     def __str__(self) -> str:
@@ -49,9 +56,23 @@ class Problem:
 
 
 class TutelageError(Exception):
-    """Base of everything that is reported to the user without a traceback."""
+    """Base of everything that is reported to the user without a traceback.
+
+    ``code`` names the kind of problem, such as ``run.in-use``; ``message`` is what the user reads.
+    """
 
     exit_code = 1
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)  # an error that comes from a worker is made again from its arguments
+        self.code, self.message = code, message
+
+    def __str__(self) -> str:
+        return self.message
+
+    def with_message(self, message: str) -> Self:
+        """The same problem, said in other words."""
+        return type(self)(self.code, message)
 
 
 class SpecError(TutelageError):
@@ -61,7 +82,13 @@ class SpecError(TutelageError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = sorted(problems)
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+        message = "\n".join(str(problem) for problem in self.problems)
+        super().__init__(self.problems[0].code if self.problems else "", message)
+        self.args = (self.problems,)
+
+    def with_message(self, message: str) -> Self:
+        """The same problems: each has its own message."""
+        return type(self)(self.problems)
 
 
 class UserError(TutelageError):
@@ -103,6 +130,11 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     by_lower = {choice.casefold(): choice for choice in choices}
     close = difflib.get_close_matches(word[:200].casefold().strip(), by_lower, n=1, cutoff=0.6)
     return f" (did you mean {by_lower[close[0]]!r}?)" if close else ""
+
+
+def code_of(error: BaseException) -> str | None:
+    """The code of the problem; None for what is no :class:`TutelageError`: a signal, or a bug."""
+    return error.code if isinstance(error, TutelageError) else None
 
 
 def first_line(error: BaseException, most: int = 300) -> str:

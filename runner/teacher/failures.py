@@ -42,10 +42,11 @@ def check_failures(failures: Mapping[str, str], done: int, total: int, allowed: 
         return
     common = Counter(reason.split(":")[0] for reason in failures.values()).most_common(3)
     raise EngineError(
+        "teacher.too-many-failures",
         f"{len(failures)} of the first {done} rows failed ({total} in all), "
         f"more than teacher.max_failure_rate ({allowed:.0%}) allows: "
         f"{', '.join(f'{count} x {reason}' for reason, count in common)}; "
-        f"the first: {next(iter(failures.values()))}. Answers that came are kept"
+        f"the first: {next(iter(failures.values()))}. Answers that came are kept",
     )
 
 

@@ -44,8 +44,10 @@ def open_engine(
     if server.max_context is not None and server.max_context < settings.max_context:
         server.close()
         raise EngineError(
+            "teacher.context-too-long",
             f"the server holds contexts of {server.max_context} tokens, teacher.max_context is "
-            f"{settings.max_context}: set it to {server.max_context}, or start the server with a larger --max-model-len"
+            f"{settings.max_context}: set it to {server.max_context}, or start the server with a larger "
+            "--max-model-len",
         )
     return server, place
 

@@ -108,8 +108,7 @@ class Labeller:
         self._renderers: dict[tuple[int, ...], Renderer] = {}
         self._failed: TutelageError | None = None
         try:
-            opened = open_engine(engine, (model, revision), asking.task, settings, endpoint, start)
-            self._engine, self._folder = opened
+            self._engine, self._folder = open_engine(engine, (model, revision), asking.task, settings, endpoint, start)
             # The part that all rows share is lengthened to whole blocks of the cache; with examples of each row's own
             # it is short, and ends somewhere else.
             block = self._engine.block_tokens or block_tokens(settings)
@@ -117,9 +116,10 @@ class Labeller:
             self._scorer = self._open_scorer() if asking.task.kind == "direct" else None
             if self._room(self._renderer) <= 0:
                 raise EngineError(
+                    "teacher.prompt-too-long",
                     f"the prompt takes {self._renderer.fixed_tokens} tokens and the answer up to "
                     f"{self._reserved(self._renderer)}, so that no text fits into teacher.max_context "
-                    f"({settings.max_context}): raise it, or shorten task.instructions and task.examples"
+                    f"({settings.max_context}): raise it, or shorten task.instructions and task.examples",
                 )
             start.begin("warm-up")
             self._warm_up()
@@ -130,7 +130,8 @@ class Labeller:
             # Raised from the constructor it would count as a dead actor and be tried again.
             self._failed = error
         except Exception as error:
-            self._failed = EngineError(f"the teacher's engine could not start: {first_line(error)}")
+            why = first_line(error)
+            self._failed = EngineError("teacher.start-failed", f"the teacher's engine could not start: {why}")
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """:raises EngineError: when the engine never started."""
@@ -281,7 +282,7 @@ class Labeller:
         failed = self._converse({"warm-up": talk})
         # A model may fail at one text only: that it fails at all of them will be seen soon enough.
         if failed and failed["warm-up"] != NOT_FINITE:
-            raise EngineError(f"the teacher's engine could not answer: {failed['warm-up']}")
+            raise EngineError("teacher.cannot-answer", f"the teacher's engine could not answer: {failed['warm-up']}")
         self._clock = Clock()
 
     def _open_scorer(self) -> Scorer:
@@ -290,7 +291,7 @@ class Labeller:
         try:
             return self._asking.task.answers.scorer(self._renderer.answer_ids, ends)
         except ValueError as error:
-            raise EngineError(str(error)) from error
+            raise EngineError("teacher.labels-indistinct", str(error)) from error
 
 
 def _post(

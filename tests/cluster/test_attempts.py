@@ -33,7 +33,7 @@ def attempt(run: Folder, spec: Spec, error: Exception | None = None, **environme
     return "made"
 
 
-BROKEN = EngineError("the engine cannot start: no kernel.\nmore of it")
+BROKEN = EngineError("test.some-code", "the engine cannot start: no kernel.\nmore of it")
 
 
 def test_attempts_after_one_in_vain_are_not_made_and_the_next_job_is(tmp_path: Path, spec: Spec) -> None:
@@ -57,11 +57,11 @@ def test_a_job_created_anew_while_attempts_are_left_is_run_by_its_last(tmp_path:
     ("error", "noted"),
     [
         (BROKEN, True),
-        (ModelError("no encoder"), True),
-        (UserError("no room"), False),
-        (DataError("torn"), False),
-        (LostError("the node is taken back"), False),
-        (FetchError("nobody has pulled it yet"), False),
+        (ModelError("test.some-code", "no encoder"), True),
+        (UserError("test.some-code", "no room"), False),
+        (DataError("test.some-code", "torn"), False),
+        (LostError("test.some-code", "the node is taken back"), False),
+        (FetchError("test.some-code", "nobody has pulled it yet"), False),
     ],
 )
 def test_only_what_another_cluster_would_end_with_too_is_noted(

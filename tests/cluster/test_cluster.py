@@ -180,7 +180,7 @@ def test_another_version_of_ray_or_python_is_said_in_a_line():
         "This process on node 10.0.0.1 was started with:\n    Ray: 2.60.0\n    Python: 3.11.7\n"
     )  # as ray._private.utils.check_version_info words it
     said = "the Ray cluster at auto runs Ray 2.40.0, Python 3.10.1, and this is Ray 2.60.0, Python 3.11.7: both must"
-    assert unreachable("auto", RuntimeError(told)).startswith(said)
+    assert str(unreachable("auto", RuntimeError(told))).startswith(said)
 
 
 def test_nobody_at_the_address_is_said_within_seconds():
@@ -207,7 +207,7 @@ def test_stopping_what_never_started_is_fine():
 
 
 def test_the_users_error_is_found_under_layers():
-    inner = DataError("row 3 is broken")
+    inner = DataError("data.csv-broken", "row 3 is broken")
     try:
         try:
             raise inner

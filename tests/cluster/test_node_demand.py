@@ -45,7 +45,7 @@ class Refusing(Cluster):
     ) -> None:
         self.asked.append(f"{who} x {workers}")
         if self.lacks in who:
-            raise UserError(f"{who}: not there")
+            raise UserError("cluster.no-room", f"{who}: not there")
 
 
 def finished(job: Any) -> list[str]:

@@ -40,7 +40,7 @@ def test_an_error_of_torch_is_one_that_a_machine_without_it_can_read() -> None:
     assert type(found.value) is RuntimeError
 
 
-@pytest.mark.parametrize("error", [ModelError("no model"), ValueError("three")])
+@pytest.mark.parametrize("error", [ModelError("model.not-found", "no model"), ValueError("three")])
 def test_other_errors_stay_what_they_are(error: Exception) -> None:
     with pytest.raises(type(error)) as found, process_group._worker():
         raise error

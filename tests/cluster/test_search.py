@@ -27,7 +27,7 @@ def make_trial() -> Any:
         """Smaller rates are better, and said to be so after each of three epochs; each start leaves a file."""
         (Path(config["here"]) / f"{settings['rate']:.6f}-{os.getpid()}").touch()
         if settings["rate"] == config.get("breaks_at"):
-            raise UserError("the student cannot be loaded")
+            raise UserError("model.config-broken", "the student cannot be loaded")
         for epoch in (1, 2, 3):
             report({"agreement": 1 - settings["rate"], "epoch": epoch})
 

@@ -215,7 +215,7 @@ def fails_with(error: BaseException) -> Callable[..., int]:
 @pytest.mark.parametrize(
     ("error", "status", "said"),
     [
-        (DataError("mend the file"), 1, "tutelage: mend the file\n"),
+        (DataError("data.csv-broken", "mend the file"), 1, "tutelage: mend the file\n"),
         (KeyboardInterrupt(), 130, "tutelage: stopped; what was finished is kept, the same command goes on"),
         (BrokenPipeError(), 0, ""),
     ],

@@ -82,7 +82,7 @@ def test_energy_and_co2_of_a_million_texts(
 @pytest.mark.slow("subprocess")
 def test_work_that_fails_ends_the_watch() -> None:
     def fail() -> int:
-        raise UserError("broken")
+        raise UserError("benchmark.nothing-measured", "broken")
 
     with pytest.raises(UserError, match="broken"):
         carbon.energy_of(fail)

@@ -485,13 +485,13 @@ def test_17_a_file_of_the_user_is_no_module_of_ours(job: Any, name: str) -> None
 def test_17_a_ray_that_dies_leaves_a_line_and_an_event(tmp_path: Path) -> None:
     now = time.monotonic()
     facts = {"run": str(tmp_path), "run_at": now, "stage": "train", "stage_at": now, "fingerprint": "f"}
-    assert "Ray died under the run" in aftermath.words(facts, 1)
-    assert "the same command goes on from there" in aftermath.words(facts, 1)
+    assert "Ray died under the run" in str(aftermath.problem(facts, 1))
+    assert "the same command goes on from there" in str(aftermath.problem(facts, 1))
     aftermath.record(facts, 1)
     events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
-    assert [(one["event"], one["stage"], one["error"]) for one in events] == [
-        ("stage_failed", "train", "RayDied"),
-        ("run_failed", None, "RayDied"),
+    assert [(one["event"], one["stage"], one["error"], one["code"]) for one in events] == [
+        ("stage_failed", "train", "RayDied", "cluster.ray-died"),
+        ("run_failed", None, "RayDied", "cluster.ray-died"),
     ]
     (tmp_path / "worker-1.err").write_text("Traceback\nImportError: cannot import name 'ndarray'\n")
     assert health._last_words(tmp_path).startswith("ImportError: cannot import name 'ndarray'")

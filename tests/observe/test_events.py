@@ -110,9 +110,9 @@ def test_another_run_adds_and_is_numbered(folder: Folder) -> None:
 
 def test_a_run_that_fails_says_where_and_what_kind_of_error(folder: Folder) -> None:
     with pytest.raises(DataError), quiet().recorded(folder, "run"):
-        raise DataError(f"train.csv:3: {SECRET!r} is broken")
+        raise DataError("data.csv-broken", f"train.csv:3: {SECRET!r} is broken")
     last = read_events(folder)[-1]
-    assert (last["event"], last["error"]) == ("run_failed", "DataError")
+    assert (last["event"], last["error"], last["code"]) == ("run_failed", "DataError", "data.csv-broken")
     assert SECRET not in json.dumps(read_events(folder))
 
 
@@ -123,7 +123,7 @@ def test_a_stage_that_fails_is_told_before_the_run(job: Any) -> None:
         walk(job, quiet())
     found = read_events(job.run)
     assert names(found) == ["run_started", "stage_started", "stage_failed", "run_failed"]
-    assert (found[2]["stage"], found[2]["error"]) == ("load", "DataError")
+    assert (found[2]["stage"], found[2]["error"], found[2]["code"]) == ("load", "DataError", "data.one-class")
 
 
 def test_no_text_of_the_data_and_no_variable_gets_there(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,7 +330,7 @@ def test_the_command_line_keeps_them_and_a_second_run_keeps_its_stages(
     assert done == kept and kept
     found = read_events(job.run)
     assert [one["attempt"] for one in found if one["event"] == "run_started"] == [1, 2]
-    assert found[-1]["event"] == "run_failed" and found[-1]["error"] == "UserError"
+    assert found[-1]["event"] == "run_failed" and found[-1]["code"] == "cluster.machine-too-small"
     assert found[-1] == second[-1]
 
 

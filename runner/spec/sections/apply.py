@@ -27,4 +27,8 @@ def kept_columns_are_apart(spec: dict[str, Any]) -> Found:
     written = written_columns(spec["task"]["labels"])
     for index, column in enumerate(spec["apply"]["keep"]):
         if column in written:
-            yield ("apply", "keep", index), f"a column {column!r} is written anyway: rename it in the corpus"
+            yield (
+                ("apply", "keep", index),
+                "spec.column-taken",
+                f"a column {column!r} is written anyway: rename it in the corpus",
+            )

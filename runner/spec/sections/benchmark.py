@@ -55,18 +55,26 @@ def hardware_makes_sense(spec: dict[str, Any]) -> Found:
     for index, one in enumerate(spec["benchmark"]["hardware"]):
         path = ("benchmark", "hardware", index)
         if one["name"] in seen:
-            yield (*path, "name"), f"{one['name']!r} is there twice: the report could not tell them apart"
+            yield (
+                (*path, "name"),
+                "spec.name-repeated",
+                f"{one['name']!r} is there twice: the report could not tell them apart",
+            )
         seen.add(one["name"])
         if one["accelerator"] is not None and one["gpus"] == 0:
             message = f"{one['accelerator']} is asked for, but gpus is 0: set gpus to 1 or more"
-            yield (*path, "accelerator"), message
+            yield (*path, "accelerator"), "spec.accelerator-without-gpus", message
         yield from accelerator_is_supported((*path, "accelerator"), one["accelerator"])
 
 
 def carbon_is_one(spec: dict[str, Any]) -> Found:
     carbon = spec["benchmark"]["carbon"]
     if carbon and carbon["country"] is not None and carbon["grams_per_kwh"] is not None:
-        yield ("benchmark", "carbon", "grams_per_kwh"), "country says this already: leave one of the two out"
+        yield (
+            ("benchmark", "carbon", "grams_per_kwh"),
+            "spec.carbon-twice",
+            "country says this already: leave one of the two out",
+        )
 
 
 def prices_are_a_file(spec: dict[str, Any]) -> Found:
@@ -74,6 +82,10 @@ def prices_are_a_file(spec: dict[str, Any]) -> Found:
     if path is None:
         return
     if "${" in path and not (VARIABLE.match(path) and path.count("${") == 1):
-        yield at, "a variable is named TUTELAGE_... and stands first, as in ${TUTELAGE_DATA}/prices.yaml"
+        yield (
+            at,
+            "spec.variable-form",
+            "a variable is named TUTELAGE_... and stands first, as in ${TUTELAGE_DATA}/prices.yaml",
+        )
     elif "://" in path:
-        yield at, "a price table is a file on this machine: fetch it first"
+        yield at, "spec.prices-not-local", "a price table is a file on this machine: fetch it first"

@@ -70,7 +70,7 @@ def paths_are_clear(part: str) -> Rule:
         if stored_as(source["path"], source["format"]) != "hub":
             for name, default in (("split", "train"), ("revision", None)):
                 if source[name] != default:
-                    yield (*at, name), f"only format: hub has a {name}: leave it out"
+                    yield (*at, name), "spec.only-for-hub", f"only format: hub has a {name}: leave it out"
 
     return rule
 
@@ -80,28 +80,44 @@ def text_is_readable(at: KeyPath, source: dict[str, Any]) -> Found:
     kind = stored_as(source.get("path") or source["from"], source.get("format", "auto"))
     encoding = source["encoding"]
     if encoding is not None and not is_encoding(encoding):
-        yield (*at, "encoding"), f"there is no character set {encoding!r}: name one such as cp1252, latin-1 or gb18030"
+        yield (
+            (*at, "encoding"),
+            "spec.encoding-unknown",
+            f"there is no character set {encoding!r}: name one such as cp1252, latin-1 or gb18030",
+        )
     if encoding is not None and kind in ("parquet", "xlsx", "hub"):
-        yield (*at, "encoding"), f"{kind} says itself how its text is written: leave encoding out"
+        yield (
+            (*at, "encoding"),
+            "spec.encoding-needless",
+            f"{kind} says itself how its text is written: leave encoding out",
+        )
     if source["delimiter"] is not None and kind not in ("csv", "tsv", None):
-        yield (*at, "delimiter"), f"only csv has a delimiter, and this is {kind}: leave it out"
+        yield (
+            (*at, "delimiter"),
+            "spec.delimiter-needless",
+            f"only csv has a delimiter, and this is {kind}: leave it out",
+        )
 
 
 def path_is_clear(at: KeyPath, path: str, form: str) -> Found:
     kind = stored_as(path, form)
     if "${" in path and not (VARIABLE.match(path) and path.count("${") == 1):
-        yield at, "a variable is named TUTELAGE_... and stands first, as in ${TUTELAGE_DATA}/train.csv"
+        yield (
+            at,
+            "spec.variable-form",
+            "a variable is named TUTELAGE_... and stands first, as in ${TUTELAGE_DATA}/train.csv",
+        )
     elif has_secret(path):
-        yield at, SECRET
+        yield at, "spec.path-has-secret", SECRET
     elif kind is None:
         advice = (
             f"let it end in {READABLE}, or set format (hub: a data set of the Hub)"
             if at[0] == "data"
             else f"it must be {READABLE}"
         )
-        yield at, f"the ending of {path!r} does not tell how the rows are stored: {advice}"
+        yield at, "spec.format-unknown", f"the ending of {path!r} does not tell how the rows are stored: {advice}"
     elif kind == "hub" and not _HUB_NAME.fullmatch(path):
-        yield at, f"format: hub expects a data set's name (owner/name), found {path!r}"
+        yield at, "spec.hub-name", f"format: hub expects a data set's name (owner/name), found {path!r}"
 
 
 def test_is_apart(spec: dict[str, Any]) -> Found:
@@ -109,5 +125,6 @@ def test_is_apart(spec: dict[str, Any]) -> Found:
     if test and all(train[name] == test[name] for name in ("path", "format", "split", "revision")):
         yield (
             ("data", "test", "path"),
+            "spec.test-is-train",
             "train and test are the same data: then nothing is left to learn from",
         )

@@ -63,7 +63,7 @@ def others_are_clear(spec: dict[str, Any]) -> Found:
         yield from path_is_clear((*at, "path"), other["path"], "auto")
         yield from text_is_readable(at, other)
         if name.casefold() in ("teacher", "student"):
-            yield at, f"{name!r} is one of the two that are compared anyway: choose another name"
+            yield at, "spec.name-taken", f"{name!r} is one of the two that are compared anyway: choose another name"
 
 
 def published_stands_beside_something(spec: dict[str, Any]) -> Found:
@@ -71,6 +71,10 @@ def published_stands_beside_something(spec: dict[str, Any]) -> Found:
     for name, found in spec["evaluate"]["published"].items():
         at: KeyPath = ("evaluate", "published", name)
         if found["beside"] is not None and found["beside"] not in known:
-            yield (*at, "beside"), f"there is no {found['beside']!r}: it may be one of {', '.join(known)}"
+            yield (
+                (*at, "beside"),
+                "spec.not-compared",
+                f"there is no {found['beside']!r}: it may be one of {', '.join(known)}",
+            )
         if all(found[figure] is None for figure in FIGURES):
-            yield at, f"no figure was given: {', '.join(FIGURES[:-1])} or {FIGURES[-1]}"
+            yield at, "spec.figure-missing", f"no figure was given: {', '.join(FIGURES[:-1])} or {FIGURES[-1]}"

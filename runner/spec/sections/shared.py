@@ -11,7 +11,8 @@ from runner.planning.hardware.accelerators import misspelt, unsupported
 from runner.spec.strict_yaml import KeyPath
 from runner.system.errors import did_you_mean
 
-Found = Iterator[tuple[KeyPath, str]]
+Found = Iterator[tuple[KeyPath, str, str]]
+"""Where, the code and the message."""
 Rule = Callable[[dict[str, Any]], Found]
 
 # ${NAME} or ${NAME}/more; only names that belong to this program, so that a spec reads no other secret.
@@ -27,7 +28,7 @@ def accelerator_has_gpus(part: str) -> Rule:
         resources = spec[part]["resources"]
         if resources["accelerator"] is not None and resources["gpus"] == 0:
             message = f"{resources['accelerator']} is asked for, but gpus is 0: set gpus to 1 or more"
-            yield (part, "resources", "accelerator"), message
+            yield (part, "resources", "accelerator"), "spec.accelerator-without-gpus", message
         yield from accelerator_is_supported((part, "resources", "accelerator"), resources["accelerator"])
 
     return rule
@@ -37,7 +38,7 @@ def accelerator_is_supported(path: KeyPath, accelerator: str | None) -> Found:
     if accelerator is None:
         return
     if message := unsupported(accelerator) or misspelt(accelerator):
-        yield path, message
+        yield path, "spec.accelerator-unknown", message
 
 
 def catalog_knows(part: str) -> Rule:
@@ -45,7 +46,7 @@ def catalog_knows(part: str) -> Rule:
         model = spec[part]["model"]
         yield from catalog_has((part, "model"), model)
         if model.startswith("catalog:") and spec[part]["revision"] is not None:
-            yield (part, "revision"), "a catalog model is pinned already: leave revision out"
+            yield (part, "revision"), "spec.catalog-revision", "a catalog model is pinned already: leave revision out"
 
     return rule
 
@@ -56,4 +57,4 @@ def catalog_has(at: KeyPath, model: str) -> Found:
     known, name = catalog_names(), model.removeprefix("catalog:")
     if name not in known:
         hint = did_you_mean(name, known) or f" (it has: {', '.join(sorted(known))})"
-        yield at, f"the catalog has no model {name!r}{hint}"
+        yield at, "spec.model-not-in-catalog", f"the catalog has no model {name!r}{hint}"

@@ -56,12 +56,20 @@ def batches_can_be_shared(spec: dict[str, Any]) -> Found:
         shares = " times ".join(
             f"{count} {name}" for count, name in ((workers, "workers"), (parts, "parts")) if count > 1
         )
-        yield path, f"{shares} is more than the {size} texts of a step (batch_size)"
+        yield path, "spec.batch-too-small", f"{shares} is more than the {size} texts of a step (batch_size)"
 
 
 def runtime_is_exported(spec: dict[str, Any]) -> Found:
     student = spec["student"]
     if student["runtime"] not in ("auto", "torch", *student["export"]):
-        yield ("student", "runtime"), f"{student['runtime']} is not in student.export: put it there, or use auto"
+        yield (
+            ("student", "runtime"),
+            "spec.runtime-not-exported",
+            f"{student['runtime']} is not in student.export: put it there, or use auto",
+        )
     if student["resources"]["gpus"] and student["runtime"] not in ("auto", "torch"):
-        yield ("student", "runtime"), f"{student['runtime']} runs on processors: use torch where gpus are asked for"
+        yield (
+            ("student", "runtime"),
+            "spec.runtime-without-gpus",
+            f"{student['runtime']} runs on processors: use torch where gpus are asked for",
+        )

@@ -72,7 +72,7 @@ def labels_differ(spec: dict[str, Any]) -> Found:
         message = f"{label!r} is {first!r} but for capitals and blanks"
         if normalize("NFC", label) == normalize("NFC", first):
             message = f"{label!a} is {first!a} but for how its characters are composed"
-        yield ("task", "labels", index), message
+        yield ("task", "labels", index), "spec.labels-alike", message
 
 
 def examples_fit(spec: dict[str, Any]) -> Found:
@@ -84,10 +84,10 @@ def examples_fit(spec: dict[str, Any]) -> Found:
         path: KeyPath = ("task", "examples", index)
         if find(example["label"], labels) is None:
             message = f"{example['label']!r} is not in task.labels{did_you_mean(example['label'], labels)}"
-            yield (*path, "label"), message
+            yield (*path, "label"), "spec.label-unknown", message
         text = " ".join(example["text"].split())
         if seen.setdefault(text, index) != index:
-            yield (*path, "text"), f"this is the text of example {seen[text]} again"
+            yield (*path, "text"), "spec.example-repeated", f"this is the text of example {seen[text]} again"
 
 
 def pool_is_clear(spec: dict[str, Any]) -> Found:
@@ -98,7 +98,15 @@ def pool_is_clear(spec: dict[str, Any]) -> Found:
     yield from text_is_readable(at, pool)
     yield from catalog_has((*at, "model"), pool["model"])
     if pool["from"] in [source["path"] for source in (spec["data"]["train"], spec["data"]["test"]) if source]:
-        yield (*at, "from"), "these texts are in data already: choose examples from a file of their own"
+        yield (
+            (*at, "from"),
+            "spec.examples-from-data",
+            "these texts are in data already: choose examples from a file of their own",
+        )
     template = spec["teacher"]["template"]
     if template is not None and "{examples}" not in template:
-        yield at, "teacher.template has no {examples}, so that none would be shown: put it in, or leave these out"
+        yield (
+            at,
+            "spec.examples-not-shown",
+            "teacher.template has no {examples}, so that none would be shown: put it in, or leave these out",
+        )

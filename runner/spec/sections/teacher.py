@@ -108,26 +108,35 @@ def votes_make_sense(spec: dict[str, Any]) -> Found:
     teacher = spec["teacher"]
     votes, path = teacher["votes"], ("teacher", "votes")
     if votes % 2 == 0:
-        yield path, f"votes must be odd, so that two labels cannot tie, found {votes}"
+        yield path, "spec.votes-even", f"votes must be odd, so that two labels cannot tie, found {votes}"
     if votes == 1:
         return
     if teacher["engine"] == "recorded":
         if teacher["columns"] and votes != len(teacher["columns"]):
-            yield path, f"{votes} votes, but {len(teacher['columns'])} recorded columns: leave votes out"
+            yield (
+                path,
+                "spec.votes-differ",
+                f"{votes} votes, but {len(teacher['columns'])} recorded columns: leave votes out",
+            )
     elif teacher["prompt"] == "direct":
-        yield path, "prompt: direct gives the same answer every time: use prompt: cot, or votes: 1"
+        yield path, "spec.votes-alike", "prompt: direct gives the same answer every time: use prompt: cot, or votes: 1"
     elif teacher["temperature"] == 0:
-        yield path, "at temperature 0 every vote is the same: raise the temperature, or use votes: 1"
+        yield (
+            path,
+            "spec.votes-alike",
+            "at temperature 0 every vote is the same: raise the temperature, or use votes: 1",
+        )
 
 
 def engine_has_columns(spec: dict[str, Any]) -> Found:
     engine, columns = spec["teacher"]["engine"], spec["teacher"]["columns"]
     path = ("teacher", "columns")
     if engine == "recorded" and not columns:
-        yield path, "engine: recorded needs at least one column that holds labels"
+        yield path, "spec.columns-missing", "engine: recorded needs at least one column that holds labels"
     if engine != "recorded" and columns:
         yield (
             path,
+            "spec.columns-needless",
             f"engine: {engine} reads no columns: use engine: recorded, or leave them out",
         )
 
@@ -137,6 +146,7 @@ def reasons_go_with_columns(spec: dict[str, Any]) -> Found:
     if reasons and len(reasons) != len(columns):
         yield (
             ("teacher", "reasons"),
+            "spec.reasons-differ",
             f"{len(reasons)} columns of reasons for {len(columns)} columns of votes: name one for each, or none",
         )
 
@@ -147,11 +157,11 @@ def template_is_whole(spec: dict[str, Any]) -> Found:
         return
     used = PLACEHOLDER.findall(template)
     if used.count("text") != 1:
-        yield path, f"{{text}} must stand in it once, found {used.count('text')} times"
+        yield path, "spec.template-text", f"{{text}} must stand in it once, found {used.count('text')} times"
     for name in dict.fromkeys(used):
         if name not in PLACEHOLDERS:
             hint = did_you_mean(name, PLACEHOLDERS) or f" (it knows {', '.join(PLACEHOLDERS)})"
-            yield path, f"{{{name}}} is no placeholder{hint}"
+            yield path, "spec.placeholder-unknown", f"{{{name}}} is no placeholder{hint}"
 
 
 def options_exist(spec: dict[str, Any]) -> Found:
@@ -161,11 +171,15 @@ def options_exist(spec: dict[str, Any]) -> Found:
     known = known_options()
     for name in options:
         if name in ours:
-            yield (*path, name), f"the runner sets {name} itself: {ours[name]}"
+            yield (*path, name), "spec.option-set-already", f"the runner sets {name} itself: {ours[name]}"
         elif name in refused:
-            yield (*path, name), f"this option is not taken: {refused[name]}"
+            yield (*path, name), "spec.option-refused", f"this option is not taken: {refused[name]}"
         elif known and name not in known:
-            yield (*path, name), f"vLLM has no option {name!r}{did_you_mean(name, sorted(known))}"
+            yield (
+                (*path, name),
+                "spec.option-unknown",
+                f"vLLM has no option {name!r}{did_you_mean(name, sorted(known))}",
+            )
 
 
 def options_are_possible(spec: dict[str, Any]) -> Found:
@@ -175,7 +189,7 @@ def options_are_possible(spec: dict[str, Any]) -> Found:
         return
     for name, value in options.items():
         if message := wrong_value(name, value):
-            yield (*path, name), message
+            yield (*path, name), "spec.option-value", message
 
 
 def endpoint_stands_alone(spec: dict[str, Any]) -> Found:
@@ -184,19 +198,31 @@ def endpoint_stands_alone(spec: dict[str, Any]) -> Found:
     if teacher["endpoint"] is None:
         return
     if teacher["engine"] != "vllm":
-        yield path, f"engine: {teacher['engine']} asks no server: leave one of the two out"
+        yield path, "spec.endpoint-needless", f"engine: {teacher['engine']} asks no server: leave one of the two out"
     if "@" in teacher["endpoint"]:
-        yield path, "no user or password may stand in a spec: set TUTELAGE_ENDPOINT_TOKEN in the environment"
+        yield (
+            path,
+            "spec.endpoint-has-password",
+            "no user or password may stand in a spec: set TUTELAGE_ENDPOINT_TOKEN in the environment",
+        )
     if teacher["engine_options"]:
-        yield ("teacher", "engine_options"), "the server has its own options: leave these out"
+        yield (
+            ("teacher", "engine_options"),
+            "spec.option-with-endpoint",
+            "the server has its own options: leave these out",
+        )
     if teacher["resources"]["gpus"]:
-        yield ("teacher", "resources", "gpus"), "the server has the GPUs, the runner needs none: leave them out"
+        yield (
+            ("teacher", "resources", "gpus"),
+            "spec.gpus-with-endpoint",
+            "the server has the GPUs, the runner needs none: leave them out",
+        )
 
 
 def budget_has_a_price(spec: dict[str, Any]) -> Found:
     if spec["teacher"]["budget"]["usd"] is not None and not spec["teacher"]["price_per_hour"]:
         message = "a budget in USD needs teacher.price_per_hour, or nobody knows when it is spent: set it, or use hours"
-        yield ("teacher", "budget", "usd"), message
+        yield ("teacher", "budget", "usd"), "spec.budget-without-price", message
 
 
 def answer_fits(spec: dict[str, Any]) -> Found:
@@ -204,6 +230,7 @@ def answer_fits(spec: dict[str, Any]) -> Found:
     if teacher["prompt"] == "cot" and teacher["max_tokens"] >= teacher["max_context"]:
         yield (
             ("teacher", "max_tokens"),
+            "spec.max-tokens-high",
             (
                 f"an answer of {teacher['max_tokens']} tokens leaves no room for the prompt in max_context, "
                 f"which is {teacher['max_context']}"
@@ -218,8 +245,8 @@ def others_make_sense(spec: dict[str, Any]) -> Found:
         prompt, votes = prompt_and_votes((first["prompt"], first["votes"]), (other["prompt"], other["votes"]))
         teacher = {**first, **other, "prompt": prompt, "votes": votes}
         for rule in (votes_make_sense, engine_has_columns, endpoint_stands_alone, catalog_knows("teacher")):
-            for path, message in rule({**spec, "teacher": teacher}):
-                yield ("teacher", "also", index, path[-1]), message
+            for path, code, message in rule({**spec, "teacher": teacher}):
+                yield ("teacher", "also", index, path[-1]), code, message
 
 
 def structured_has_a_form(spec: dict[str, Any]) -> Found:
@@ -227,12 +254,24 @@ def structured_has_a_form(spec: dict[str, Any]) -> Found:
     if not teacher["structured"]:
         return
     if teacher["prompt"] == "direct":
-        yield path, "prompt: direct reads probabilities and no text: leave it out, or use prompt: cot"
+        yield (
+            path,
+            "spec.structured-without-text",
+            "prompt: direct reads probabilities and no text: leave it out, or use prompt: cot",
+        )
     if teacher["max_tokens"] < 40:
-        yield ("teacher", "max_tokens"), f"{teacher['max_tokens']} tokens hold no reason and label in JSON: at least 40"
+        yield (
+            ("teacher", "max_tokens"),
+            "spec.max-tokens-low",
+            f"{teacher['max_tokens']} tokens hold no reason and label in JSON: at least 40",
+        )
 
 
 def replicas_grow(spec: dict[str, Any]) -> Found:
     least, most = spec["teacher"]["resources"]["replicas"]
     if most < least:
-        yield ("teacher", "resources", "replicas"), f"the most ({most}) is less than the least ({least})"
+        yield (
+            ("teacher", "resources", "replicas"),
+            "spec.replicas-shrink",
+            f"the most ({most}) is less than the least ({least})",
+        )

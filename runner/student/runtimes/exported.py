@@ -46,7 +46,7 @@ def export(model: Any, form: Form, folder: Path, seen: Sequence[Batch]) -> Path:
     :raises ModelError: when the model cannot be exported.
     """
     if lack := lacking(form):
-        raise UserError(lack)
+        raise UserError("student.runtime-missing", lack)
     full = folder / FILES["onnx"]
     if not full.exists():
         full.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,9 @@ def export(model: Any, form: Form, folder: Path, seen: Sequence[Batch]) -> Path:
                 _to_onnx(model, full)
         except Exception as error:  # the exporter raises dozens of kinds
             full.unlink(missing_ok=True)
-            raise ModelError(f"the student cannot be exported to ONNX: {first_line(error)}") from error
+            raise ModelError(
+                "student.not-exportable", f"the student cannot be exported to ONNX: {first_line(error)}"
+            ) from error
         _check(model, open_session("onnx" if form == "onnx-int8" else form, folder, "fp32", 1))
     target = folder / FILES[form]
     if form == "onnx-int8" and not target.exists():
@@ -110,7 +112,9 @@ def _check(model: Any, session: Logits) -> None:
         expected = model(input_ids=ids, attention_mask=mask).logits.numpy()
     far = float(np.abs(session(ids.numpy(), mask.numpy()) - expected).max())
     if not far <= MOST_APART:  # NaN is not
-        raise ModelError(f"the student's ONNX export is not the student: its logits are off by {far:.2g}")
+        raise ModelError(
+            "student.export-differs", f"the student's ONNX export is not the student: its logits are off by {far:.2g}"
+        )
 
 
 def open_session(form: Form, folder: Path, precision: str, lanes: int) -> Logits:
@@ -122,12 +126,14 @@ def open_session(form: Form, folder: Path, precision: str, lanes: int) -> Logits
     :raises ModelError: when the export is damaged.
     """
     if lack := lacking(form):
-        raise UserError(lack)
+        raise UserError("student.runtime-missing", lack)
     path = str(folder / FILES[form])
     try:
         return _openvino(path, precision, lanes) if form == "openvino" else _onnxruntime(path)
     except Exception as error:  # both runtimes raise kinds of their own
-        raise ModelError(f"{path}: {form} cannot load this export, it may be damaged: {first_line(error)}") from error
+        raise ModelError(
+            "student.export-broken", f"{path}: {form} cannot load this export, it may be damaged: {first_line(error)}"
+        ) from error
 
 
 def _onnxruntime(path: str) -> Logits:

@@ -37,7 +37,7 @@ def value_of(spec: Spec, source: LabelledSource, row: Row, advice: str) -> str:
     number = number_of(given, source.label, class_names(source_of(spec, source)))
     if number is not None:
         advice = f"the file writes {number}, which its metadata names {given[:60]!r}: use its names in task.labels"
-    raise DataError(f"{row.place}: {unknown(given, spec.task.labels)}; {advice}")
+    raise DataError("data.label-unknown", f"{row.place}: {unknown(given, spec.task.labels)}; {advice}")
 
 
 def wrong(spec: Spec, cell: str) -> str | None:
@@ -63,7 +63,9 @@ def recorded_answer(spec: Spec, row: Row, column: str) -> str:
     try:
         recorded.distribution(cell, spec.task.labels)
     except ValueError as error:
-        raise DataError(f"{row.place}: column {column!r}: {error}; correct the file") from error
+        raise DataError(
+            "data.answer-unreadable", f"{row.place}: column {column!r}: {error}; correct the file"
+        ) from error
     return cell
 
 
@@ -72,8 +74,9 @@ def unfit(spec: Spec, test: Collection[Mapping[str, Any]]) -> list[str]:
     counts = Counter(row["label"] for row in test)
     if len(counts) == 1:
         raise DataError(
+            "data.one-class",
             f"data.test: all {len(test)} rows have the one label {next(iter(counts))!r}; "
-            "a test set needs at least two classes"
+            "a test set needs at least two classes",
         )
     missing = [label for label in spec.task.labels if not counts[label]]
     return [f"test has no row of {listed(missing)}: nothing can be said about it"] if missing else []

@@ -63,7 +63,9 @@ def judge(spec: Spec, rows: list[dict[str, Any]], answers: Sequence[pa.Table]) -
     teachers = spec.teachers()
     by_teacher = [_verdicts(teacher, rows, given) for teacher, given in zip(teachers, answers, strict=True)]
     if not any(by_teacher):
-        raise DataError("the teacher answered no row; see label/*/failures.parquet for the reasons")
+        raise DataError(
+            "teacher.nothing-answered", "the teacher answered no row; see label/*/failures.parquet for the reasons"
+        )
     verdicts, agreement = (by_teacher[0], None) if len(teachers) == 1 else _pooled(by_teacher, rows, spec)
     columns = [_recorded(teacher, given) for teacher, given in zip(teachers, answers, strict=True)]
     recorded_columns = [looked for looked in columns if looked is not None]
@@ -164,11 +166,12 @@ def _lacking(looked: Columns, spec: Spec) -> list[str]:
     """What to say of rows without a recorded vote. :raises DataError: when they are too many, or a column has none."""
     allowed = spec.teacher.max_failure_rate
     if dead := looked.dead():
-        raise DataError(f"no cell is a vote in {', '.join(dead)}: {looked.held(dead)}; {ADVICE}")
+        raise DataError("teacher.no-votes", f"no cell is a vote in {', '.join(dead)}: {looked.held(dead)}; {ADVICE}")
     if looked.too_many(allowed):
         raise DataError(
+            "teacher.too-few-votes",
             f"{looked.words()}; teacher.max_failure_rate allows {100 * allowed:g} %: {ADVICE}, or raise it to "
-            "learn from the other rows"
+            "learn from the other rows",
         )
     return [f"{looked.words()}; nothing is learned from these"] if looked.without else []
 
@@ -264,7 +267,10 @@ def _summary(spec: Spec, table: list[dict[str, Any]], looked: Sequence[Columns])
         advice = "look at the answers in label/*/answers.parquet, then at task.instructions and task.examples"
         if looked and all(one.teacher.engine == "recorded" for one in spec.teachers()):  # nobody was instructed
             advice = "; ".join([*(one.held() for one in looked), ADVICE])
-        raise DataError(f"the teacher {found} ({len(train)} train rows): there is nothing to learn{first}; {advice}")
+        raise DataError(
+            "teacher.too-few-labels",
+            f"the teacher {found} ({len(train)} train rows): there is nothing to learn{first}; {advice}",
+        )
     abstained = [row for row in table if row["label"] is None]
     return {
         "rows": len(table),

@@ -53,7 +53,9 @@ def trained(folder: Path) -> Any:
     """
     model, missing = _load(folder, {})
     if any(not name.startswith(f"{model.base_model_prefix}.") for name in missing):
-        raise ModelError(f"{folder}: an encoder that was not trained to classify; train it first (`tutelage run`)")
+        raise ModelError(
+            "model.no-labels", f"{folder}: an encoder that was not trained to classify; train it first (`tutelage run`)"
+        )
     _check(model.config, folder, multi_label=model.config.problem_type == "multi_label_classification")
     shortcuts.apply_shortcuts(model)
     return model
@@ -67,19 +69,24 @@ def _load(folder: Path, head: dict[str, Any]) -> tuple[Any, list[str]]:
         )
     except (OSError, ValueError) as error:
         raise ModelError(
+            "model.not-a-classifier",
             f"{folder}: cannot be loaded as a sequence classifier: {reason(error)}; "
-            "the student must be an encoder with safetensors weights"
+            "the student must be an encoder with safetensors weights",
         ) from error
     if generates(model.config):
-        raise ModelError(f"{folder}: {model.config.model_type} is a generative model; the student must be an encoder")
+        raise ModelError(
+            "model.is-generative",
+            f"{folder}: {model.config.model_type} is a generative model; the student must be an encoder",
+        )
     return model, info["missing_keys"]
 
 
 def _check(config: Any, folder: Path, multi_label: bool = False) -> None:
     if config.num_labels < 2 or multi_label:
         raise ModelError(
+            "model.not-single-label",
             f"{folder}: does not choose one of several labels (num_labels: {config.num_labels}, problem_type: "
-            f"{config.problem_type}), so that its answers are no probabilities of labels"
+            f"{config.problem_type}), so that its answers are no probabilities of labels",
         )
 
 

@@ -130,8 +130,9 @@ class EndpointEngine:
             return reply_of(pending.request, answer)
         except (KeyError, IndexError, TypeError) as error:
             raise EngineError(
+                "teacher.server-unsupported",
                 "the teacher's server did not send what was asked for; it must be a vLLM whose completions "
-                "know logprob_token_ids, such as 0.32"
+                "know logprob_token_ids, such as 0.32",
             ) from error
 
     def _complete(self, retries: Retry, prompt: Sequence[int], fields: dict[str, Any]) -> Any:
@@ -144,14 +145,19 @@ class EndpointEngine:
             served: dict[str, int | None] = {str(model["id"]): model.get("max_model_len") for model in answer["data"]}
         except (KeyError, TypeError, AttributeError) as error:
             raise EngineError(
-                "the teacher's server sent no list of models; teacher.endpoint must end in /v1"
+                "teacher.endpoint-path", "the teacher's server sent no list of models; teacher.endpoint must end in /v1"
             ) from error
         names = ", ".join(served) or "no model"
         if asked is None and len(served) != 1:
-            raise EngineError(f"the teacher's server has {names}; say in the spec which one is the teacher")
+            raise EngineError(
+                "teacher.model-ambiguous", f"the teacher's server has {names}; say in the spec which one is the teacher"
+            )
         name = next(iter(served)) if asked is None else asked
         if name not in served:
-            raise EngineError(f"the teacher's server has no model {name}, it has {names}; correct the spec")
+            raise EngineError(
+                "teacher.model-not-served",
+                f"the teacher's server has no model {name}, it has {names}; correct the spec",
+            )
         return name, served[name]
 
     def _check_tokenizer(self) -> None:
@@ -162,9 +168,12 @@ class EndpointEngine:
         try:
             theirs = "".join(answer["choices"][0]["text"].split())
         except (KeyError, IndexError, TypeError, AttributeError) as error:
-            raise EngineError("the teacher's server sent no text; it must be one that vLLM runs") from error
+            raise EngineError(
+                "teacher.server-unsupported", "the teacher's server sent no text; it must be one that vLLM runs"
+            ) from error
         if not theirs.startswith(ours):
             raise EngineError(
+                "teacher.tokenizer-differs",
                 f"the teacher's server reads tokens in another way: {self.model} has not the tokenizer that "
-                "teacher.model names; set it to the model that the server runs"
+                "teacher.model names; set it to the model that the server runs",
             )

@@ -31,7 +31,7 @@ _PASSING = frozenset({429, 500, 502, 503, 504})
 
 def stopped() -> EngineError:
     """Of requests that are under way when the engine is closed."""
-    return EngineError("the engine was stopped")
+    return EngineError("teacher.engine-stopped", "the engine was stopped")
 
 
 class Retries(Retry):
@@ -110,7 +110,9 @@ class Server:
         self._token = (token or "").strip()
         # What http.client says about a header that it cannot send holds the header.
         if not re.fullmatch(r"[\x21-\x7e]*", self._token):
-            raise EngineError(f"{TOKEN_VARIABLE} holds characters that no token has; set it anew")
+            raise EngineError(
+                "teacher.token-invalid", f"{TOKEN_VARIABLE} holds characters that no token has; set it anew"
+            )
         self._headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         # It warns of every try that failed; the last one's error says it all.
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
@@ -135,10 +137,12 @@ class Server:
             if response.status == 200:
                 return response.json()
         except HTTPError as error:
-            raise EngineError(self._unreachable(error)) from error
+            raise EngineError("teacher.server-unreachable", self._unreachable(error)) from error
         except ValueError as error:
-            raise EngineError(f"what answers at {self._url} sends no JSON; teacher.endpoint must end in /v1") from error
-        raise EngineError(self._refusal(response))
+            raise EngineError(
+                "teacher.endpoint-path", f"what answers at {self._url} sends no JSON; teacher.endpoint must end in /v1"
+            ) from error
+        raise EngineError("teacher.server-refused", self._refusal(response))
 
     def close(self) -> None:
         """Close the connections that rest; those at work close when their answer is there."""

@@ -91,21 +91,28 @@ def check_host(url: str, allow_external: bool) -> None:
         judged(host, allow_external)
     except (OSError, UnicodeError) as error:
         if not is_local_name(host):
-            raise UserError(f"teacher.endpoint: the name {host} cannot be found; correct it") from error
+            raise UserError(
+                "teacher.host-unknown", f"teacher.endpoint: the name {host} cannot be found; correct it"
+            ) from error
 
 
 def address_of(url: str) -> SplitResult:
     """The parts of an address such as ``http://host:8000/v1``. :raises UserError: when it has another form."""
     # No message repeats the address: it may hold a password.
     if "@" in url:
-        raise UserError(f"teacher.endpoint holds a user name or a password; a token belongs into {TOKEN_VARIABLE}")
+        raise UserError(
+            "teacher.endpoint-has-password",
+            f"teacher.endpoint holds a user name or a password; a token belongs into {TOKEN_VARIABLE}",
+        )
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and parts.port != 0 and parts.hostname
     except ValueError:
         usable = None
     if not usable or not re.fullmatch(r"[a-z0-9._:%-]+", usable) or parts.query or parts.fragment:
-        raise UserError("teacher.endpoint is not an address of the form http://host:port/v1 (or https)")
+        raise UserError(
+            "teacher.endpoint-invalid", "teacher.endpoint is not an address of the form http://host:port/v1 (or https)"
+        )
     return parts
 
 
@@ -122,13 +129,15 @@ def judged(host: str, allow_external: bool) -> list[str]:
         found = [spelled] if spelled else []
     if not found or any(map(_is_never, found)):
         raise UserError(
+            "teacher.host-forbidden",
             f"teacher.endpoint: {host} is a link-local address or a cloud's metadata service, which no teacher answers "
-            "at: name the server by another address"
+            "at: name the server by another address",
         )
     if not allow_external and not all(map(_is_private, found)):
         raise UserError(
+            "teacher.host-external",
             f"teacher.endpoint: {host} is outside your private network. Set teacher.allow_external: true to allow "
-            "sending texts to it."
+            "sending texts to it.",
         )
     return list(dict.fromkeys(map(str, found)))
 

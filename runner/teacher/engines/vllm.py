@@ -61,8 +61,9 @@ class VllmEngine:
         self._thread.start()
         if not self._ready.wait(settings.start_minutes * 60):
             raise EngineError(
+                "teacher.start-too-slow",
                 f"the teacher's engine did not start within {settings.start_minutes:g} minutes; raise "
-                "teacher.start_minutes if the model is large or its disk slow, else look at the node's GPUs"
+                "teacher.start_minutes if the model is large or its disk slow, else look at the node's GPUs",
             )
         if self._failed:
             raise self._failed
@@ -87,7 +88,9 @@ class VllmEngine:
             # Not always the one that was asked for: a hybrid model's blocks hold a whole state, hundreds of tokens.
             self.block_tokens = engine.vllm_config.cache_config.block_size
         except BaseException as error:  # vLLM raises whatever its layers raise
-            self._failed = EngineError(f"the teacher's engine could not start: {advice(error, written.lines())}")
+            self._failed = EngineError(
+                "teacher.start-failed", f"the teacher's engine could not start: {advice(error, written.lines())}"
+            )
             return
         finally:
             self._ready.set()
@@ -139,7 +142,7 @@ class _Loop:
                 if output.finished and (pending := self._running.pop(output.request_id, None)):
                     pending.deliver(outcome_of(pending.request, output))
         for pending in [*self._running.values(), *self._suspects]:
-            pending.deliver(EngineError("the engine was stopped"))
+            pending.deliver(EngineError("teacher.engine-stopped", "the engine was stopped"))
 
     def _receive(self) -> bool:
         """Take in what has arrived; wait only while there is nothing to compute. False: stop."""
@@ -201,8 +204,9 @@ def _start(folder: Path, settings: EngineSettings) -> Any:
 
     if settings.gpus == 0 and not current_platform.is_cpu():
         raise EngineError(
+            "teacher.no-gpu",
             f"teacher.resources.gpus is 0, and the vLLM that is installed computes on {_devices(current_platform)} "
-            "alone, where no GPU was reserved for it: ask for gpus: 1, or install vLLM for processors"
+            "alone, where no GPU was reserved for it: ask for gpus: 1, or install vLLM for processors",
         )
     options = engine_options(settings, folder)
     if settings.gpus and not current_platform.has_device_capability(OLDEST_WITH_FLASH_ATTENTION):

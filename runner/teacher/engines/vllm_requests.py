@@ -77,7 +77,7 @@ def outcome_of(request: Request, output: Any) -> Reply | EngineError:
         return _reply(request, output)
     except (IndexError, KeyError, TypeError, AttributeError):
         why = next((str(end.finish_reason) for end in output.outputs or () if end.finish_reason), "no reason given")
-        return EngineError(f"the engine ended a request without an answer ({why})")
+        return EngineError("teacher.no-answer", f"the engine ended a request without an answer ({why})")
 
 
 def _reply(request: Request, output: Any) -> Reply:

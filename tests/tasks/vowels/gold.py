@@ -16,7 +16,7 @@ def key(spec):
 
 def value_of(spec, source, row, advice):
     if not row.values[source.label].strip().isdigit():
-        raise DataError(f"{row.place}: {row.values[source.label]!r} is no count; {advice}")
+        raise DataError("data.label-unknown", f"{row.place}: {row.values[source.label]!r} is no count; {advice}")
     return int(row.values[source.label])
 
 

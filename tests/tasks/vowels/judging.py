@@ -26,6 +26,6 @@ def judge(spec, rows, answers):
         verdicts[id_] = {"label": int(middle) if sure else None, "votes": read, "reason": None if sure else "tie"}
     labelled = [row for row in rows if verdicts.get(row["id"], {}).get("label") is not None]
     if not labelled:
-        raise DataError("the teacher counted nothing")
+        raise DataError("teacher.nothing-answered", "the teacher counted nothing")
     mean = statistics.mean(verdicts[row["id"]]["label"] for row in labelled)
     return Judgement(verdicts, {"rows": len(rows), "abstained": len(verdicts) - len(labelled), "mean_count": mean})
