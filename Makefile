@@ -84,7 +84,7 @@ types: setup
 $(LINT_VENV)/.ready: requirements.lock Makefile
 	$(PYTHON) -m venv $(LINT_VENV)
 	$(LINT_VENV)/bin/python -m pip install $(PIP_QUIETLY) --constraint requirements.lock \
-		ruff mypy types-jsonschema types-PyYAML charset-normalizer click filelock jinja2 numpy rich urllib3
+		ruff mypy types-jsonschema types-PyYAML charset-normalizer click filelock jinja2 numpy rich starlette urllib3 uvicorn
 	touch $@
 
 image-check:

@@ -31,6 +31,8 @@ KNOWS = {
     "openvino": ("student/runtimes/",),
     "codecarbon": ("economics/carbon.py",),
     "urllib3": ("teacher/engines/endpoint",),
+    "starlette": ("review/page/",),
+    "uvicorn": ("review/page/",),
 }
 """The parts of the package that may import a heavy or outside library."""
 
