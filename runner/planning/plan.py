@@ -16,7 +16,7 @@ from runner.planning.student_estimate import estimate_apply, estimate_training
 from runner.planning.teacher_estimate import budget_left, estimate_teacher
 from runner.rundir.folder import Folder
 from runner.spec import Spec
-from runner.stages.pipeline import steps
+from runner.stages.pipeline import steps, with_decisions
 from runner.student import gradient_traffic, vocabulary
 from runner.teacher.engines import vllm_config
 
@@ -48,7 +48,7 @@ def make_plan(spec: Spec, run: Folder) -> Plan:
     train, test, warnings = read_splits(spec)
     texts = [row["text"] for split in (train, test) for row in split.rows.values()]
     ids = [identity for split in (train, test) for identity in split.rows]
-    stages = [{"name": step.stage.NAME, "cached": step.cached} for step in steps(spec, run)]
+    stages = [{"name": step.stage.NAME, "cached": step.cached} for step in steps(with_decisions(spec, run), run)]
     teachers = [estimate_teacher(one, run, ids, texts) for one in spec.teachers()]
     problems = [problem for _, found in teachers for problem in found]
     problems += [reason] if (reason := student_problem(spec)) else []

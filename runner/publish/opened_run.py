@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from runner.observe.events import read_events
 from runner.rundir.folder import Folder
-from runner.stages import evaluate, label, pipeline, vote
+from runner.stages import correct, evaluate, label, pipeline, vote
 from runner.student.trained import LoadedStudent, StudentRef, student_of_run
 from runner.system.errors import UserError
 from runner.system.paths import absolute
@@ -61,8 +61,12 @@ class Run:
 
     @cached_property
     def votes(self) -> pd.DataFrame:
-        """The teacher's verdict on each row of train and test, with its probabilities, or why it abstained."""
-        return self._table(vote.NAME, "votes.parquet")
+        """The teacher's verdict on each row of train and test, with its probabilities, or why it abstained.
+
+        Where people have corrected labels, theirs stand in their place.
+        """
+        stage = correct.NAME if correct.NAME in self._fingerprints else vote.NAME
+        return self._table(stage, "votes.parquet")
 
     @cached_property
     def predictions(self) -> pd.DataFrame:

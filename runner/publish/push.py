@@ -165,7 +165,7 @@ def _write_model(run: Folder, found: Run, target: Path, load_from: str, where: s
 
 def _write_data(run: Folder, found: Run, target: Path) -> int:
     """The train texts that have the teacher's label, with their card; how many they are."""
-    path = f"{found.places['vote']}/votes.parquet"
+    path = f"{found.places.get('correct', found.places['vote'])}/votes.parquet"
     if not run.exists(path):
         raise DataError(
             "run.labels-missing",

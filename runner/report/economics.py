@@ -14,6 +14,7 @@ _NO_BREAK_EVEN = {
     "never": "never: it costs no more",
     "unknown": NOT_KNOWN,
     "worse": "none: the student is significantly worse",
+    "unmeasured": "not known: quality is not measured yet",
 }
 
 

@@ -19,7 +19,7 @@ from runner.tasks.shared.shown import ShownRow
 STAGES = ("load", "label", "vote", "train", "evaluate", "benchmark")
 """The stages whose files the report reads."""
 
-OPTIONAL = {"export", "apply"}
+OPTIONAL = {"correct", "export", "apply"}
 """Stages that a run has where its spec asks for them."""
 
 # A text as the stages quote it, with repr.
@@ -67,7 +67,7 @@ def gather(read: Read, exists: Exists) -> Run:
     for name in OPTIONAL & places.keys():
         summaries[name] = _json(read, f"{places[name]}/done.json").get("summary") or {}
     showing = kind_of(info["spec"]).showing
-    votes = _table(read, exists, f"{places['vote']}/votes.parquet")
+    votes = _table(read, exists, f"{places.get('correct', places['vote'])}/votes.parquet")
     train = None if votes is None else votes.filter(pc.equal(votes["split"], "train"))
     predictions = _table(read, exists, f"{places['evaluate']}/predictions.parquet")
     return Run(

@@ -7,14 +7,24 @@ from typing import Any
 from runner.report import economics
 from runner.report.speed import busy, device
 from runner.report.text import money, number, percent
+from runner.report.unmeasured import measured
 from runner.student.vocabulary import Unknown
 from runner.tasks.kinds import kind_of
 
 
 def limits(report: dict[str, Any]) -> list[str]:
     """What these figures do not say."""
-    scores, speed = report["evaluate"], report["benchmark"]["student"]
-    task = kind_of(report["spec"])
+    speed = report["benchmark"]["student"]
+    said = _of_quality(report) if measured(report) else [_of_no_quality(report)]
+    said.append(_speed_and_cost(speed))
+    if warning := busy(speed):
+        said.append(warning)
+    return _runtime_limits(report.get("export") or {}) + said + economics.limits(report) + _teacher_limits(report)
+
+
+def _of_quality(report: dict[str, Any]) -> list[str]:
+    """What the figures of quality rest on."""
+    scores, task = report["evaluate"], kind_of(report["spec"])
     low, high = scores["student"]["ci95"][task.scoring.PRIMARY]
     said = [
         f"The interval is about {100 * (high - low):.0f} points wide: that is how much the choice of these "
@@ -26,19 +36,26 @@ def limits(report: dict[str, Any]) -> list[str]:
     said += task.showing.limits(scores)
     export = report.get("export") or {}
     chose = export.get("asked") == "auto" and not any("judged" in one for one in export["runtimes"])
-    measured = (
+    used = (
         "The student's runtime was chosen on the test texts; for all else they were used for measurement only."
         if chose  # by a version that did so
         else "The test texts were used for measurement only."
     )
-    said.append(
-        f"{measured} The epoch was chosen on {_judges(report['train'])}, judged by the teacher's labels, each counted "
+    return [*said, f"{used} {_epoch(report)}"]
+
+
+def _of_no_quality(report: dict[str, Any]) -> str:
+    return "Nobody has labelled a text: whether the teacher is right, and with it the student, is not known. " + _epoch(
+        report
+    )
+
+
+def _epoch(report: dict[str, Any]) -> str:
+    """What the student's epoch was chosen by."""
+    return (
+        f"The epoch was chosen on {_judges(report['train'])}, judged by the teacher's labels, each counted "
         "by the teacher's confidence in it: where the teacher is regularly wrong, the student learns it."
     )
-    said.append(_speed_and_cost(speed))
-    if warning := busy(speed):
-        said.append(warning)
-    return _runtime_limits(export) + said + economics.limits(report) + _teacher_limits(report)
 
 
 def _speed_and_cost(speed: dict[str, Any]) -> str:
@@ -74,6 +91,9 @@ def _runtime_limits(export: dict[str, Any]) -> list[str]:
     if plain is None:
         return []
     used = next(one for one in export["runtimes"] if one["runtime"] == export["runtime"])
+    if plain["accuracy"] is None:
+        rate = number(plain["texts_per_second"])
+        return [f"The student's speed is that of its {export['runtime']} export; torch runs {rate} texts a second."]
     said = (
         f"The student's quality and speed are those of its {export['runtime']} export. Its safetensors, run by "
         f"torch, were right on {percent(plain['accuracy'])} of the test texts, at "

@@ -20,6 +20,7 @@ from runner.report.removed import removed
 from runner.report.result_table import Line, lines, models
 from runner.report.templates import environment
 from runner.report.training import training
+from runner.report.unmeasured import agreement, measured
 from runner.report.verdict import verdict
 from runner.system.sanitize import clean
 from runner.tasks.kinds import kind_of
@@ -44,14 +45,11 @@ def render(report: dict[str, Any], run: Run) -> str:
 
 def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
     teacher, student = models(report)
-    task = kind_of(report["spec"])
-    primary, (words, note, *wins) = task.showing.FIGURES[0], task.showing.pair(report["evaluate"])
     return {
         **_costs(report),
-        **task.showing.page(report),
-        "primary": primary,
-        "primary_written": text.written(primary, report["evaluate"]["student"]),
-        "paired": Line(words, wins[0], wins[1], Markup(note)),
+        **(_quality(report) if measured(report) else {"agreement": agreement(report)}),
+        "measured": measured(report),
+        "primary": kind_of(report["spec"]).showing.FIGURES[0],
         "voted": _voted(report["spec"].get("teacher") or {}),
         "busy": speed.busy(report["benchmark"]["student"]),
         "report": report,
@@ -80,6 +78,17 @@ def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
         "facts": _facts(report),
         "spec_text": text.cut(run.info.get("spec_text") or "", LONGEST_SPEC),
         "nothing": text.NOTHING,
+    }
+
+
+def _quality(report: dict[str, Any]) -> dict[str, Any]:
+    """What is shown where somebody has labelled texts."""
+    showing, scores = kind_of(report["spec"]).showing, report["evaluate"]
+    words, note, *wins = showing.pair(scores)
+    return {
+        **showing.page(report),
+        "primary_written": text.written(showing.FIGURES[0], scores["student"]),
+        "paired": Line(words, wins[0], wins[1], Markup(note)),
     }
 
 

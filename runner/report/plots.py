@@ -7,14 +7,15 @@ from typing import Any
 from runner.report.cost_plots import break_even, cost, throughput
 from runner.report.drawing import COLOUR
 from runner.report.training_plots import agreement, loss
+from runner.report.unmeasured import measured
 from runner.tasks.kinds import kind_of
 
 
 def all_plots(report: dict[str, Any]) -> dict[str, str]:
     """Every plot of the page by name."""
     bench, train = report["benchmark"], report["train"]
-    plots = kind_of(report["spec"]).showing.plots(report)
-    if any(bench[name].get("usd_per_million") is not None for name in COLOUR):
+    plots = kind_of(report["spec"]).showing.plots(report) if measured(report) else {}
+    if measured(report) and any(bench[name].get("usd_per_million") is not None for name in COLOUR):
         plots["cost"] = cost(report)
     if bench["student"].get("throughput"):
         plots["throughput"] = throughput(bench["student"]["throughput"])

@@ -9,8 +9,10 @@ from runner.observe.tables import cells, pad
 from runner.report.comparisons import others
 from runner.report.speed import busy
 from runner.report.text import NOTHING, cut, flat, money, number, written
+from runner.report.unmeasured import agreement, measured, opening
 from runner.report.verdict import paired
 from runner.tasks.kinds import kind_of
+from runner.tasks.shared.shown import Figure
 
 
 @dataclass(frozen=True)
@@ -25,16 +27,13 @@ class Line:
 
 def lines(report: dict[str, Any]) -> list[Line]:
     """The result table, teacher against student."""
-    scores = report["evaluate"]
     speed, price = report["benchmark"]["student"], report["benchmark"]["teacher"]
 
     latency = speed.get("latency_ms") or {}
     costs = price.get("usd_per_million"), speed.get("usd_per_million")
     return [
-        *(
-            Line(figure.words, written(figure, scores["teacher"]), written(figure, scores["student"]), figure.note)
-            for figure in kind_of(report["spec"]).showing.FIGURES
-        ),
+        *(_quality(report, figure) for figure in kind_of(report["spec"]).showing.FIGURES if measured(report)),
+        *([] if measured(report) else [_agreement(report)]),
         Line("texts per second", number(price.get("rows_per_second")), number(speed.get("texts_per_second"))),
         Line(
             "latency p50 / p95",
@@ -44,6 +43,16 @@ def lines(report: dict[str, Any]) -> list[Line]:
         ),
         *([Line("USD per million texts", *map(money, costs))] if costs != (None, None) else []),
     ]
+
+
+def _quality(report: dict[str, Any], figure: Figure) -> Line:
+    teacher, student = (written(figure, report["evaluate"][who]) for who in ("teacher", "student"))
+    return Line(figure.words, teacher, student, figure.note)
+
+
+def _agreement(report: dict[str, Any]) -> Line:
+    """All that is known of quality where nobody has labelled a text."""
+    return Line("agrees with the teacher", NOTHING, agreement(report) or NOTHING, "on held-out training texts")
 
 
 def models(report: dict[str, Any]) -> tuple[str, str]:
@@ -67,6 +76,8 @@ def result_table(report: dict[str, Any]) -> str:
         f"the student {other.student} there; {other.paired}"
         for other in others(report)
     ]
-    measured = f"Measured on {report['evaluate']['rows']:,} expert-labelled test texts. {paired(report)}"
+    said = opening(report)
+    if measured(report):
+        said = f"Measured on {report['evaluate']['rows']:,} expert-labelled test texts. {paired(report)}"
     warning = busy(report["benchmark"]["student"])
-    return "\n".join([f"{report['name']}\n\n{table}\n\n{measured}", *compared, *filter(None, [warning])]) + "\n"
+    return "\n".join([f"{report['name']}\n\n{table}\n\n{said}", *compared, *filter(None, [warning])]) + "\n"

@@ -13,7 +13,7 @@ from runner.tasks.protocol import TaskKind
 
 VERSION = 1
 
-WARNING_STAGES = ("load", "label", "vote", "train", "export", "evaluate", "apply")
+WARNING_STAGES = ("load", "label", "vote", "correct", "train", "export", "evaluate", "apply")
 """Those whose warnings the report shows, in its order."""
 
 
@@ -31,6 +31,7 @@ def summarise(run: Run) -> dict[str, Any]:
             "finished": info.get("finished"),
             "rows": _rows(summaries["load"]),
             "label": _label(summaries["label"], summaries["vote"], task),
+            "review": summaries.get("correct"),
             "train": summaries["train"],
             "evaluate": run.evaluation | task.showing.summary(run.evaluation),
             "benchmark": _benchmark(run),
@@ -77,15 +78,16 @@ def _label(label: dict[str, Any], vote: dict[str, Any], task: TaskKind) -> dict[
 
 
 def _benchmark(run: Run) -> dict[str, Any]:
-    """The costs, with what the test says of quality: a student that is worse than its teacher breaks even never."""
+    """The costs, with what the test says of quality: a student that is worse than its teacher breaks even never, and
+    of one that nobody has measured it is not said."""
     found = run.benchmark.get("economics")
     if not found:
         return run.benchmark
-    judged = kind_of(run.info["spec"]).showing.quality(run.evaluation)
+    judged = kind_of(run.info["spec"]).showing.quality(run.evaluation) if run.evaluation["rows"] else None
     teacher, *apis = found["rows"]
     teacher = teacher | {"student_is": judged}
-    if judged == "worse" and teacher["outcome"] == "pays":
-        teacher |= {"outcome": "worse", "break_even_texts": None}
+    if judged in ("worse", None) and teacher["outcome"] == "pays":
+        teacher |= {"outcome": judged or "unmeasured", "break_even_texts": None}
     rows = [teacher, *(row | {"student_is": None} for row in apis)]
     return run.benchmark | {"economics": found | {"rows": rows}}
 

@@ -8,15 +8,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from runner.report import economics
+from runner.report import economics, unmeasured
 from runner.report.text import money, number
+from runner.report.unmeasured import measured
 from runner.tasks.kinds import kind_of
 
 
 def verdict(report: dict[str, Any]) -> str:
     """Two to four sentences: how good both are, the student against its teacher, and against the cheapest API."""
+    if not measured(report):
+        return " ".join([unmeasured.opening(report), *_cost_alone(report)])
     opening = kind_of(report["spec"]).showing.opening(report["evaluate"])
     return " ".join([opening, _against_teacher(report), *_against_api(report)])
+
+
+def _cost_alone(report: dict[str, Any]) -> list[str]:
+    """What a million texts cost, without a word on whether that is worth it."""
+    costs = {who: report["benchmark"][who].get("usd_per_million") for who in ("student", "teacher")}
+    said = [f"{money(usd)} USD with the {who}" for who, usd in costs.items() if usd is not None]
+    return [f"A million texts cost {' and '.join(said)}."] if said else []
 
 
 def paired(report: dict[str, Any]) -> str:

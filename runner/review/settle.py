@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from runner.review.decisions import Decision, ListName, read
+from runner.review.sample import drawn
 from runner.rundir.folder import Folder, fingerprint
 from runner.spec.reviewed import Reviewed
 
@@ -66,7 +67,10 @@ def settled(decisions: Iterable[Decision]) -> Reviewed:
 
 def reviewed(run: Folder) -> Reviewed:
     """What people have decided in a run. :raises DataError: see :func:`runner.review.decisions.read`."""
-    return settled(read(run))
+    decided = settled(read(run))
+    if not decided.sample or (sample := drawn(run)) is None:
+        return decided
+    return replace(decided, digest=fingerprint([decided.digest, sample.name]))  # another draw, other probabilities
 
 
 def _as_text(value: Any) -> str:

@@ -47,6 +47,7 @@ RULES: tuple[tuple[Rule, tuple[KeyPath, ...]], ...] = (
     (student.runtime_is_exported, _fields("student", "export", "runtime", "resources.gpus")),
     (apply.kept_columns_are_apart, (*_fields("task", "labels"), *_fields("apply", "keep"))),
     (data.test_is_apart, _fields("data", "train", "test")),
+    (evaluate.others_have_a_test, (*_fields("evaluate", "compare"), *_fields("data", "test"))),
     (evaluate.others_are_clear, _fields("evaluate", "compare")),
     (evaluate.published_stands_beside_something, _fields("evaluate", "compare", "published")),
     (teacher.votes_make_sense, _fields("teacher", "votes", "engine", "columns", "prompt", "temperature")),

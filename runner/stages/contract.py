@@ -27,6 +27,10 @@ class Context:
     cluster: Cluster
     progress: Progress
 
+    def latest(self, name: str, *stages: str) -> pa.Table:
+        """The table ``name`` of the first of ``stages`` that the job has: the later one corrects what came before."""
+        return next(self.inputs[stage] for stage in stages if stage in self.inputs).read_table(name)
+
     def model(
         self,
         ref: str,

@@ -1,4 +1,7 @@
-"""evaluate: teacher, student and recorded others on the same expert-labelled test rows.
+"""evaluate: teacher, student and recorded others on the same test rows, which experts or reviewers have labelled.
+
+Where nobody has labelled any, nothing is claimed: ``rows`` is 0, and how often the student gives its teacher's value on
+the train rows that were held out is all that is said of it.
 
 Rows that the teacher abstained or failed on count as wrong for it, as do those to which the student has no finite
 answer: nobody may choose the rows that they are judged on.
@@ -6,6 +9,7 @@ answer: nobody may choose the rows that they are judged on.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -15,11 +19,12 @@ from runner.data import annotators
 from runner.spec import Spec
 from runner.stages.contract import Context, always, one_student, versioned
 from runner.student import finite
+from runner.student import held_out as held_out_rows
 from runner.student.trained import StudentRef, chosen_student
 from runner.tasks.kinds import task_of
 
 NAME = "evaluate"
-NEEDS = ("load", "vote", "train", "export")
+NEEDS = ("load", "vote", "correct", "train", "export")
 VERSION = 1
 
 SYSTEMS = ("teacher", "student")
@@ -48,31 +53,66 @@ def key(spec: Spec) -> dict[str, Any]:
 def run(context: Context) -> dict[str, Any]:
     """Score both, compare them pairwise, keep every prediction."""
     spec, scoring = context.spec, task_of(context.spec).scoring
-    test = context.inputs["load"].read_table("test.parquet").to_pylist()
-    votes = context.inputs["vote"].read_table("votes.parquet").to_pylist()
-    teacher = {row["id"]: row for row in votes if row["split"] == "test"}
-    predicted = context.cluster.call(
-        predict,
-        Resources.of(spec.student.resources),
-        student=chosen_student(spec, context.inputs),
-        texts=[row["text"] for row in test],
-    )
-    student = scoring.answers(spec, predicted["answers"])
-    unanswered = sum(answer["label"] is None for answer in student)
-    warnings = finite.said_of(unanswered, len(test), predicted["recomputed"], predicted["precision"])
-    context.progress.warn(warnings, NAME)
+    test = context.latest("test.parquet", "correct", "load").to_pylist()
+    verdicts = context.latest("votes.parquet", "correct", "vote").to_pylist()
+    if not test:
+        return _unmeasured(context, verdicts)
+    teacher = {row["id"]: row for row in verdicts if row["split"] == "test"}
+    student = _student_answers(context, [row["text"] for row in test])
     columns = [field.name for field in scoring.ANSWER]
     rows = [
         {name: row[name] for name in ("id", "text", "label")}
         | {f"teacher_{name}": teacher.get(row["id"], {}).get(name) for name in columns}
         | {f"student_{name}": answer[name] for name in columns}
-        for row, answer in zip(test, student, strict=True)
+        for row, answer in zip(test, student.values, strict=True)
     ]
     context.here.write_table("predictions.parquet", pa.Table.from_pylist(rows, schema=predictions(spec)))
     result = compare(spec, rows) | {"others": others(spec, rows)}
     context.here.write_json("evaluate.json", result)
     scores = {who: {name: result[who][name] for name in scoring.SUMMARY} for who in SYSTEMS}
-    return scores | {"warnings": warnings}
+    return scores | {"warnings": student.warnings}
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """The student's answers to some texts, and what to say of those that it did not give."""
+
+    values: list[dict[str, Any]]
+    warnings: list[str]
+
+
+def _student_answers(context: Context, texts: list[str]) -> _Answers:
+    predicted = context.cluster.call(
+        predict,
+        Resources.of(context.spec.student.resources),
+        student=chosen_student(context.spec, context.inputs),
+        texts=texts,
+    )
+    answers = task_of(context.spec).scoring.answers(context.spec, predicted["answers"])
+    unanswered = sum(answer["label"] is None for answer in answers)
+    warnings = finite.said_of(unanswered, len(texts), predicted["recomputed"], predicted["precision"])
+    context.progress.warn(warnings, NAME)
+    return _Answers(answers, warnings)
+
+
+def _unmeasured(context: Context, verdicts: list[dict[str, Any]]) -> dict[str, Any]:
+    """What can be said without a single label of a person's: how often the student gives its teacher's value."""
+    spec = context.spec
+    held_out = context.inputs["train"].read_table(held_out_rows.FILE).to_pylist()
+    texts = {row["id"]: row["text"] for row in verdicts}
+    judged = [(texts[row["id"]], row["label"]) for row in held_out if row["held_out"]]
+    student = _student_answers(context, [text for text, _ in judged]) if judged else _Answers([], [])
+    agree = sum(answer["label"] == value for answer, (_, value) in zip(student.values, judged, strict=True))
+    result = {
+        **task_of(spec).scoring.about(spec),
+        "rows": 0,
+        "student_agrees_with_teacher": None,
+        "held_out": {"rows": len(judged), "agree": agree},
+        "others": {},
+    }
+    context.here.write_table("predictions.parquet", predictions(spec).empty_table())
+    context.here.write_json("evaluate.json", result)
+    return {"rows": 0, "held_out": len(judged), "agree": agree, "warnings": student.warnings}
 
 
 def compare(spec: Spec, rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -17,17 +17,12 @@ from runner.data.sources import source_key, source_of
 from runner.data.splits import examples_of, read_splits
 from runner.spec import Spec
 from runner.stages.contract import Context, always, nothing, versioned
+from runner.stages.tables import rows
 from runner.tasks.kinds import task_of
 
 NAME = "load"
 NEEDS: tuple[str, ...] = ()
 VERSION = 1
-
-
-def rows(spec: Spec) -> pa.Schema:
-    """``train.parquet`` and ``test.parquet``: in train no row has a ``label``, and ``votes`` are the recorded ones."""
-    value = pa.field("label", task_of(spec).gold.VALUE)
-    return pa.schema([("id", pa.string()), ("text", pa.large_string()), value, ("votes", pa.list_(pa.string()))])
 
 
 DROPPED = pa.schema([(name, pa.string()) for name in ("split", "id", "place", "reason")])

@@ -8,7 +8,7 @@ nothing else.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -18,14 +18,15 @@ from runner.cluster.cluster import Cluster
 from runner.models import shared
 from runner.observe.events import numbers
 from runner.observe.progress import Progress, clock, since
+from runner.review.settle import reviewed
 from runner.rundir.folder import Folder, fingerprint
 from runner.spec import Spec
-from runner.stages import apply, benchmark, evaluate, export, label, load, train, vote
+from runner.stages import apply, benchmark, correct, evaluate, export, label, load, train, vote
 from runner.stages.contract import Context, Stage
 from runner.system import machine, signals, supervise
 from runner.system.errors import UserError, code_of
 
-STAGES = cast("tuple[Stage, ...]", (load, label, vote, train, export, evaluate, benchmark, apply))
+STAGES = cast("tuple[Stage, ...]", (load, label, vote, correct, train, export, evaluate, benchmark, apply))
 
 FORMAT = 1
 """Of the run folder; a change makes all fingerprints new."""
@@ -46,6 +47,14 @@ class Step:
         return self.folder.done is not None
 
 
+def with_decisions(spec: Spec, run: Folder) -> Spec:
+    """The job with what people have decided in its run folder so far.
+
+    :raises DataError: when a decision cannot be read.
+    """
+    return replace(spec, reviewed=reviewed(run))
+
+
 def steps(spec: Spec, run: Folder) -> list[Step]:
     """All stages of a job in order, with their fingerprints; nothing is run."""
     prints: dict[str, str] = {}
@@ -64,6 +73,7 @@ def execute(spec: Spec, run: Folder, cluster: Cluster, progress: Progress) -> di
     """Run what is not there yet; returns and writes ``run.json``. The caller holds the lock."""
     check_format(run)
     started = datetime.now(UTC)
+    spec = with_decisions(spec, run)
     planned = steps(spec, run)
     waiting = [step for step in planned if not step.cached]
     first = next((step for step in waiting if step.stage.NEEDS), None)  # what needs no other reads the user's data
@@ -113,6 +123,7 @@ def _record(step: Step, cached: bool) -> dict[str, Any]:
 def run_up_to(name: str, spec: Spec, run: Folder, cluster: Cluster, progress: Progress) -> Context:
     """Run what is not there yet before the stage of that name; what it would be given. The caller holds the lock."""
     check_format(run)
+    spec = with_decisions(spec, run)
     for step in steps(spec, run):
         context = Context(spec, run, step.folder, step.inputs, cluster, progress)
         if name == step.stage.NAME:

@@ -26,7 +26,7 @@ from runner.system.errors import UserError
 from runner.tasks.kinds import task_of
 
 NAME = "train"
-NEEDS = ("vote",)
+NEEDS = ("vote", "correct")
 
 TEXTS = "train texts"
 
@@ -75,7 +75,7 @@ def run(context: Context) -> dict[str, Any]:
     spec, student = context.spec, context.spec.student
     rows = [
         row
-        for row in context.inputs["vote"].read_table("votes.parquet").to_pylist()
+        for row in context.latest("votes.parquet", "correct", "vote").to_pylist()
         if row["split"] == "train" and row["label"] is not None
     ]
     held_out, kept = split_rows([row["label"] for row in rows], student.validation, student.seed)

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from runner.spec import Spec
 from runner.stages.contract import Context, always, nothing
+from runner.stages.tables import votes
 from runner.tasks.kinds import task_of
 from runner.teacher.answer_store import folder_of
 
@@ -20,12 +21,6 @@ NEEDS = ("load", "label")
 
 VERSION = 5
 """Of reading answers and counting votes: a change makes votes that are stored new."""
-
-
-def votes(spec: Spec) -> pa.Schema:
-    """``votes.parquet``: a row, and the columns of its verdict."""
-    row = [("id", pa.string()), ("split", pa.string()), ("text", pa.large_string())]
-    return pa.schema([*row, *task_of(spec).judging.COLUMNS])
 
 
 WRITES = {"votes.parquet": votes}

@@ -63,7 +63,12 @@ def compare_runtimes(
 def _agreement(
     opened: Mapping[str, LoadedStudent], predictions: Predictions, texts: list[str], truth: list[str]
 ) -> dict[str, dict[str, Any]]:
-    """How often each runtime gives the true value, and the original's where the original gives any."""
+    """How often each runtime gives the true value, and the original's where the original gives any.
+
+    None where there are no texts.
+    """
+    if not texts:
+        return {name: {"truth": None, "agreement": None, "not_finite": 0, "recomputed": 0} for name in opened}
     result, original = {}, predictions.values(opened["torch"].labels, opened["torch"].predict(texts))
     known = [row for row, value in enumerate(original) if value is not None]
     for name, student in opened.items():

@@ -126,6 +126,9 @@ class Judging(Protocol):
         :raises DataError: when there is nothing to learn from them.
         """
 
+    def certain(self, spec: Spec, value: Value) -> dict[str, Any]:
+        """The columns of a verdict that a person gave; its ``votes`` stay the teacher's."""
+
 
 class Scoring(Protocol):
     """How good answers are against the experts': asked by evaluate.

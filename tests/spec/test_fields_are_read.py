@@ -30,6 +30,9 @@ NOT_READING = {"_plain", "replace", "_replace", "with_overrides", "asdict"}
 """Functions that copy a spec or write it out as a whole: they read every field, and use none."""
 
 READ_ELSEWHERE: dict[str, tuple[str, str]] = {
+    "review.audit": ("runner/review/sample.py", "spec.review.audit"),
+    "review.audit.rows": ("runner/review/sample.py", "plan.rows"),
+    "review.audit.seed": ("runner/review/sample.py", "plan.seed"),
     "apply.abstain_below": ("runner/stages/apply.py", "apply.abstain_below"),
     "apply.part_rows": ("runner/stages/apply.py", "apply.part_rows"),
     "benchmark.batch_sizes": ("runner/stages/benchmark.py", "bench.batch_sizes"),

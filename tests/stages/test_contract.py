@@ -28,7 +28,7 @@ def test_a_stage_says_all_about_itself(stage: Any) -> None:
 
 
 def test_the_table_is_all_stages_there_are() -> None:
-    others = {"__init__", "pipeline", "contract"}
+    others = {"__init__", "pipeline", "contract", "tables"}
     assert {path.stem for path in (ROOT / "runner" / "stages").glob("*.py")} - others == set(NAMES)
 
 
@@ -43,7 +43,7 @@ def test_a_job_has_the_stages_that_its_spec_wants(job: Any) -> None:
         return [step.stage.NAME for step in pipeline.steps(job.spec(*changes), job.run)]
 
     assert names() == [name for name in NAMES if name not in OPTIONAL]
-    everything = ("student.export=[onnx]", "data.corpus={path: train.csv, text: text}")
+    everything = ("student.export=[onnx]", "data.corpus={path: train.csv, text: text}", "audit.consensus=true")
     assert names(*everything) == NAMES
 
 
@@ -58,6 +58,7 @@ def test_demands_are_those_of_the_student_and_of_further_machines(job: Any) -> N
         "load": [],
         "label": [],
         "vote": [],
+        "correct": [],
         "train": [("student.resources", 3, True)],
         "export": [one],
         "evaluate": [one],

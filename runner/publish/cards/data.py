@@ -10,6 +10,7 @@ from runner.publish.cards.model import hub_data
 from runner.report.gather import Run
 from runner.report.removed import removed
 from runner.report.text import flat, interval
+from runner.report.unmeasured import measured
 from runner.tasks.kinds import kind_of
 
 FILE = "data/train.parquet"
@@ -26,6 +27,8 @@ def data_card(run: Run, report: dict[str, Any]) -> str:
         "rows": _rows(run),
         "abstained": run.given.get(None, 0),
         **showing.data_card(report, run.given),
+        "measured": measured(report),
+        "corrected": (report.get("review") or {}).get("corrected", 0),
         "recorded": teacher.all_recorded(run),
         "scores": report["evaluate"],
         "interval": interval,
@@ -50,7 +53,10 @@ def _front_matter(run: Run, report: dict[str, Any]) -> Any:
     source, rows = hub_data(run), _rows(run)
     return DatasetCardData(
         license="unknown",
-        annotations_creators=["found" if teacher.all_recorded(run) else "machine-generated"],
+        annotations_creators=[
+            "found" if teacher.all_recorded(run) else "machine-generated",
+            *(["expert-generated"] if (report.get("review") or {}).get("corrected") else []),
+        ],
         task_categories=[kind_of(report["spec"]).showing.PIPELINE_TAG],
         size_categories=[next((name for most, name in _SIZES if rows < most), "1M<n<10M")],
         source_datasets=[flat(f"extended|{source}")] if source else None,

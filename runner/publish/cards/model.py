@@ -15,6 +15,7 @@ from runner.report.limits import limits, original
 from runner.report.removed import removed
 from runner.report.result_table import lines
 from runner.report.text import flat, interval
+from runner.report.unmeasured import measured
 from runner.report.verdict import verdict
 from runner.tasks.kinds import kind_of
 
@@ -48,7 +49,9 @@ def model_card(run: Run, report: dict[str, Any], load_from: str, where: str | No
     values = {
         "report": report,
         "scores": report["evaluate"],
-        **showing.model_card(report),
+        **(showing.model_card(report) if measured(report) else {}),
+        "measured": measured(report),
+        "corrected": (report.get("review") or {}).get("corrected", 0),
         "train": report["train"],
         "label": report["label"],
         "instructions": run.info["spec"]["task"].get("instructions") or "",
@@ -117,10 +120,10 @@ def _front_matter(run: Run, report: dict[str, Any], licence: str | None) -> Any:
         base_model=base,
         base_model_relation="finetune" if base else None,
         datasets=[data] if data else None,
-        metrics=[metric for _, metric, _, _ in showing.HUB_RESULTS],
+        metrics=[metric for _, metric, _, _ in showing.HUB_RESULTS] if measured(report) else None,
         tags=["tutelage", "distillation"],
         model_name=name,
-        eval_results=_results(report, name),
+        eval_results=_results(report, name) if measured(report) else None,
     )
 
 

@@ -57,6 +57,14 @@ class Evaluate:
     published: dict[str, Published]
 
 
+def others_have_a_test(spec: dict[str, Any]) -> Found:
+    if spec["evaluate"]["compare"] and spec["data"]["test"] is None:
+        yield (
+            ("evaluate", "compare"),
+            "others are compared on the texts of data.test, which is not given: add it, or leave this out",
+        )
+
+
 def others_are_clear(spec: dict[str, Any]) -> Found:
     for name, other in spec["evaluate"]["compare"].items():
         at: KeyPath = ("evaluate", "compare", name)

@@ -55,6 +55,12 @@ def key(spec: Spec) -> dict[str, Any]:
     }
 
 
+def certain(spec: Spec, value: str) -> dict[str, Any]:
+    """All of the probability on one label."""
+    probabilities = [float(label == value) for label in spec.task.labels]
+    return {"label": value, "probabilities": probabilities, "agreement": 1.0, "reason": None}
+
+
 def judge(spec: Spec, rows: list[dict[str, Any]], answers: Sequence[pa.Table]) -> Judgement:
     """One label for each row from the votes or the distributions of one teacher, or of several pooled.
 

@@ -86,10 +86,10 @@ def model_card(report: Mapping[str, Any]) -> dict[str, Any]:
 def data_card(report: Mapping[str, Any], given: Mapping[str | None, int]) -> dict[str, Any]:
     """How often each label was given, by the teacher and by experts; of many labels the most frequent."""
     scores = report["evaluate"]
-    labels, support = scores["labels"], scores["teacher"]["per_class"]
+    labels, support = scores["labels"], (scores.get("teacher") or {}).get("per_class") or {}
     counted = labels if len(labels) <= MANY else sorted(labels, key=lambda label: -given.get(label, 0))[:MANY]
     return {
         "labels": labels,
-        "counts": [(label, given.get(label, 0), support[label]["support"]) for label in counted],
+        "counts": [(label, given.get(label, 0), support.get(label, {}).get("support", 0)) for label in counted],
         "uncounted": max(0, len(labels) - MANY),
     }

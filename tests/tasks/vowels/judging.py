@@ -16,6 +16,10 @@ def key(spec):
     return {"median": 1}
 
 
+def certain(spec, value):
+    return {"label": value, "reason": None}
+
+
 def judge(spec, rows, answers):
     verdicts = {}
     for id_, records in by_row(answers[0]).items():
