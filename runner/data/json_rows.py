@@ -76,17 +76,25 @@ def _array(line: str) -> str:
 
 def json_rows(lines: Iterator[str], name: str, wanted: Wanted) -> Iterator[Row]:
     """Rows of a JSON array of objects, or of objects one after the other, over as many lines as they take."""
+    for number, (place, value) in enumerate(json_values(lines, name), start=1):
+        yield _record(f"{place} (row {number})", value, wanted)
+
+
+def json_values(lines: Iterator[str], name: str) -> Iterator[tuple[str, Any]]:
+    """The elements of a JSON array, or values one after the other, each with its place (``tasks.json:17``).
+
+    :raises DataError: when they are broken or break off.
+    """
     text = _JsonText(lines, name)
     array = text.taken("[")
-    number = 0
+    further = False
     while not text.at_end():
         if array and text.taken("]"):
             break
-        if array and number and not text.taken(","):
+        if array and further and not text.taken(","):
             text.fail("a comma or ] is missing after this object")
-        number += 1
-        place = text.place(f" (row {number})")
-        yield _record(place, text.value(), wanted)
+        further = True
+        yield text.place(), text.value()
     else:
         if array:
             text.fail("the array does not end: ] is missing")
@@ -132,10 +140,10 @@ class _JsonText:
             self._at += len(mark)
         return found
 
-    def place(self, row: str) -> str:
+    def place(self) -> str:
         """Where the next value starts."""
         self.at_end()
-        return f"{self._name}:{self._line}{row}"
+        return f"{self._name}:{self._line}"
 
     def value(self) -> Any:
         """The next value."""

@@ -1,0 +1,148 @@
+"""Label Studio: tasks with predictions and the labelling interface; its exports JSON, JSON-MIN, CSV and TSV.
+
+Our fields lie in a task's ``data``, which every export gives back: ``row`` (its id; ``id`` is Label Studio's own),
+``list``, ``text``, ``order`` (the free edition sorts by nothing else than a column), and for the queue ``reason``.
+Only the JSON export has skipped tasks.
+
+Sources: Label Studio's task format (https://labelstud.io/guide/task_format) and label_studio_sdk/converter.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+from runner.review.lists import Item
+from runner.review.tools.answers import About, Answer, Unreadable, blind
+from runner.review.tools.choices import Choices
+from runner.review.tools.files import csv_records, json_records, write
+
+NAME = "label-studio"
+
+_CONTROL = "label"
+_ANNOTATION = (_CONTROL, "annotator", "lead_time", "created_at", "updated_at")
+_NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+
+
+def export(items: Sequence[Item], target: Path, about: About) -> list[Path]:
+    """Write the tasks, and the labelling interface beside them (``.xml``)."""
+    choices = Choices(about.question)
+    tasks = [_task(order, item, choices, about) for order, item in enumerate(items, start=1)]
+    text = json.dumps(tasks, ensure_ascii=False, indent=1)
+    interface = _interface(choices, about, reasons=not all(map(blind, items)))
+    return [write(target, text), write(target.with_suffix(".xml"), interface)]
+
+
+def read(path: Path) -> Iterator[Answer | Unreadable]:
+    """The annotations of an export. :raises DataError: when it is broken or breaks off."""
+    if path.suffix.lower() in (".json", ".jsonl"):
+        records = json_records(path)
+    else:
+        records = csv_records(path, ("text", "row", "list", "annotation_id"), _ANNOTATION)
+    for place, record in records:
+        whole = "annotations" in record
+        data = (record.get("data") or {}) if whole else record
+        if missing := [name for name in ("text", "row", "list") if not isinstance(data.get(name), str)]:
+            yield Unreadable(place, f"no {missing[0]!r} in its data: this task was not exported from a run")
+            continue
+        row = Answer(place, data["row"], data["list"], data["text"])
+        yield from _annotations(row, record["annotations"]) if whole else [_flat_annotation(row, record)]
+
+
+def _task(order: int, item: Item, choices: Choices, about: About) -> dict[str, Any]:
+    task: dict[str, Any] = {
+        "data": {
+            "text": item.text,
+            "reason": "" if blind(item) else item.reason or "",
+            "order": order,
+            "list": item.list,
+            "row": item.id,
+        }
+    }
+    name = None if blind(item) else choices.name(item.value)
+    if name is not None:
+        result = {"from_name": _CONTROL, "to_name": "text", "type": "choices", "value": {"choices": [name]}}
+        prediction: dict[str, Any] = {"model_version": about.teacher, "result": [result]}
+        probability = choices.probability(item)
+        task["predictions"] = [prediction if probability is None else prediction | {"score": probability}]
+    return task
+
+
+def _interface(choices: Choices, about: About, reasons: bool) -> str:
+    lines = ["<View>"]
+    if about.instructions:
+        lines.append(f'  <Header value={_attribute(about.instructions)} size="5"/>')
+    lines.append('  <Text name="text" value="$text" valueType="text"/>')
+    lines.append(f'  <Choices name="{_CONTROL}" toName="text" choice="single" showInLine="true" required="true">')
+    for choice in choices.question.choices:
+        hint = f" hint={_attribute(choice.description)}" if choice.description else ""
+        lines.append(f"    <Choice value={_attribute(choice.name)}{hint}/>")
+    lines.append(f'    <Choice value={_attribute(choices.unclear)} hint="The text cannot be decided."/>')
+    lines.append("  </Choices>")
+    if reasons:
+        lines.append('  <Text name="reason" value="$reason" valueType="text"/>')
+    return "\n".join([*lines, "</View>", ""])
+
+
+def _attribute(text: str) -> str:
+    """Text as an attribute of XML 1.0, which cannot hold control characters: they become U+FFFD."""
+    return quoteattr(_NOT_IN_XML.sub("\ufffd", text))
+
+
+def _annotations(row: Answer, annotations: Any) -> Iterator[Answer | Unreadable]:
+    """Every annotation of a task of the JSON export; a task without one is open."""
+    if not annotations:
+        yield row
+    for annotation in annotations or ():
+        told = _told(row, annotation, annotation.get("completed_by"))
+        skipped = annotation.get("was_cancelled")
+        yield told.answered("skip") if skipped else _answer(told, _chosen(annotation.get("result")))
+
+
+def _chosen(result: Any) -> list[Any]:
+    """The names in an annotation's results; what is no choice is another control's, which a user has added."""
+    entries = [entry for entry in result or () if isinstance(entry, Mapping) and entry.get("type") == "choices"]
+    return [name for entry in entries for name in (entry.get("value") or {}).get("choices") or ()]
+
+
+def _flat_annotation(row: Answer, record: Mapping[str, Any]) -> Answer | Unreadable:
+    """The annotation of a record of JSON-MIN, CSV or TSV, which has nothing else."""
+    if record.get("annotation_id") in (None, ""):
+        return row
+    said = record.get(_CONTROL)
+    # Several choices are an object with a list in JSON-MIN, and the JSON of that in CSV.
+    return _answer(_told(row, record, record.get("annotator")), said if isinstance(said, list) else [said] * bool(said))
+
+
+def _told(row: Answer, annotation: Mapping[str, Any], annotator: Any) -> Answer:
+    """The row with who annotated it, when, and how long that took."""
+    time = annotation.get("updated_at") or annotation.get("created_at") or None
+    return replace(row, reviewer=_reviewer(annotator), seconds=_seconds(annotation.get("lead_time")), time=time)
+
+
+def _answer(row: Answer, names: list[Any]) -> Answer | Unreadable:
+    if not names:
+        return Unreadable(row.place, "was submitted without an answer: answer it in Label Studio, or remove that")
+    if len(names) > 1 or not isinstance(names[0], str):
+        return Unreadable(row.place, f"has several answers ({str(names)[:80]}) where one is asked for: leave one")
+    return row.answered("label", names[0])
+
+
+def _reviewer(completed_by: Any) -> str | None:
+    """A user's address where the export has it; else their number in Label Studio."""
+    if isinstance(completed_by, Mapping):
+        completed_by = completed_by.get("email") or completed_by.get("id")
+    text = "" if completed_by is None else str(completed_by).strip()
+    return f"label-studio-{text}" if text.isdecimal() else text or None
+
+
+def _seconds(lead_time: Any) -> float | None:
+    try:
+        return float(lead_time)
+    except (TypeError, ValueError):
+        return None
