@@ -30,7 +30,7 @@ def tool_of(path: Path) -> Tool:
     :raises DataError: when it is none of those of :data:`TOOLS`, or cannot be read.
     """
     if not path.exists():
-        raise DataError(f"{path}: is not there; check the path")
+        raise DataError("data.not-found", f"{path}: is not there; check the path")
     kind = path.suffix.lower()
     if path.is_dir() and (path / "records.json").exists():
         return TOOLS[argilla.NAME]
@@ -43,6 +43,7 @@ def tool_of(path: Path) -> Tool:
         if tool := next((tool for key, tool in _KEYS if key in record), None):
             return TOOLS[tool.NAME]
     raise DataError(
+        "review.export-unknown",
         f"{path}: was exported by none of the tools that are known ({', '.join(TOOLS)}): give the file that the tool "
-        "exported (docs/review-tools.md says how)"
+        "exported (docs/review-tools.md says how)",
     )

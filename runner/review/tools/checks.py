@@ -46,7 +46,7 @@ class RefusedError(DataError):
         more = len(refused) - SAID
         lines = [*map(str, refused[:SAID]), *([f"... and {more:,} more"] if more > 0 else [])]
         advice = "nothing was imported: correct the files, or import the other answers with --skip-bad"
-        error = cls("\n".join([*lines, advice]))
+        error = cls("review.answers-refused", "\n".join([*lines, advice]))
         error.refused = tuple(refused)
         return error
 

@@ -21,8 +21,9 @@ class Choices:
         """:raises UserError: when the question is not a choice among values."""
         if question.kind != "choice":
             raise UserError(
+                "review.question-needs-page",
                 f"answers of the kind {question.kind!r} cannot be given in another tool: review them in the page "
-                "(tutelage review RUN)"
+                "(tutelage review RUN)",
             )
         self.question = question
         self.names = [choice.name for choice in question.choices]

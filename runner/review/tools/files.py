@@ -44,7 +44,7 @@ def _lines(path: Path) -> Iterator[Iterator[str]]:
             head, stream = unpacked(handle, path.name)
             yield decoded_lines(head, stream, path.name, None)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read ({first_line(error)}); check the file") from error
+        raise DataError("data.not-readable", f"{path}: cannot be read ({first_line(error)}); check the file") from error
 
 
 def json_records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -55,7 +55,10 @@ def json_records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     with _lines(path) as lines:
         for place, value in json_values(lines, path.name):
             if not isinstance(value, dict):
-                raise DataError(f"{place}: expected an object, found {str(value)[:40]!r}; give the tool's own export")
+                raise DataError(
+                    "review.export-unknown",
+                    f"{place}: expected an object, found {str(value)[:40]!r}; give the tool's own export",
+                )
             yield place, value
 
 

@@ -46,7 +46,9 @@ def export(items: Sequence[Item], target: Path, about: About) -> list[Path]:
     texts = ["text", *(f"text {number}" for number in range(2, max(map(len, parts), default=1) + 1))]
     columns = [*texts, *columns_of(items)[1:]]
     if len(columns) > _COLUMNS:
-        raise UserError(f"{target}: a text has {len(texts)} times what a cell holds: export to csv instead")
+        raise UserError(
+            "review.text-too-long", f"{target}: a text has {len(texts)} times what a cell holds: export to csv instead"
+        )
     book = openpyxl.Workbook(write_only=True)
     sheet = book.create_sheet("review")
     _lay_out(sheet, columns, len(items), len(answers))
@@ -82,10 +84,13 @@ def read(path: Path) -> Iterator[Answer | Unreadable]:
             if any(cell.value is not None for cell in cells):
                 yield _answer(f"{path.name}, row {number}", dict(zip(header, cells, strict=False)))
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
+        raise DataError(
+            "data.not-readable", f"{path}: cannot be read ({error.strerror or error}); check the path"
+        ) from error
     except (KeyError, ValueError, IndexError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
-            f"{path.name}: no workbook, or a broken one ({error}): the file may have been cut off; get it again"
+            "data.workbook-broken",
+            f"{path.name}: no workbook, or a broken one ({error}): the file may have been cut off; get it again",
         ) from error
 
 
@@ -106,7 +111,9 @@ def _openpyxl() -> Any:
     try:
         import openpyxl
     except ImportError:
-        raise UserError("workbooks need openpyxl: pip install 'tutelage[xlsx]', or use csv") from None
+        raise UserError(
+            "data.openpyxl-missing", "workbooks need openpyxl: pip install 'tutelage[xlsx]', or use csv"
+        ) from None
     return openpyxl
 
 
