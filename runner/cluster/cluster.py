@@ -48,6 +48,11 @@ class Cluster:
         """Whether there is a Ray yet."""
         return self.connection.started
 
+    @property
+    def is_warm(self) -> bool:
+        """Whether an engine is kept from earlier work (:mod:`runner.cluster.kept`)."""
+        return False
+
     def start(self) -> Any:
         """Connect, or start Ray in this process; returns the module ``ray``.
 

@@ -66,7 +66,7 @@ def _key(spec: Spec) -> dict[str, Any]:
 
 def run(context: Context) -> dict[str, Any]:
     """:raises EngineError: when the engine cannot start or more rows fail than ``max_failure_rate`` allows."""
-    rows, columns = _rows(context.inputs["load"]), vote_columns(context.spec)
+    rows, columns = loaded_rows(context.inputs["load"]), vote_columns(context.spec)
     first, *others = (
         _label(replace(context, spec=spec, here=folder_of(context.here, number)), rows, columns, context.spec, number)
         for number, spec in enumerate(context.spec.teachers())
@@ -79,7 +79,7 @@ def _label(context: Context, rows: pa.Table, columns: list[str], whole: Spec, nu
     spec = context.spec
     if spec.teacher.engine == "recorded":
         places = [columns.index(name) for name in spec.teacher.columns]
-        return _finish(context, rows, _recorded(rows, places, spec), {}, 0)
+        return _finish(context, rows, recorded_answers(rows, places, spec), {}, 0)
     store = answers_folder(context.run, spec)
     found = read_answers(store)
     if asks_content_free(spec) and len(pending(spec, rows, found)) and context.cluster.starts_on_demand:
@@ -98,7 +98,7 @@ def _label(context: Context, rows: pa.Table, columns: list[str], whole: Spec, nu
 
 def probe(context: Context, rows: int) -> None:
     """Ask each teacher about a few rows of all lengths, so that a plan can measure; their answers are kept."""
-    loaded = _rows(context.inputs["load"])
+    loaded = loaded_rows(context.inputs["load"])
     asked = _in_order(loaded)
     for number, spec in enumerate(context.spec.teachers()):
         if spec.teacher.engine == "recorded":
@@ -125,7 +125,7 @@ def _in_order(asked: pa.Table) -> pa.Table:
     return asked.take(order)
 
 
-def _rows(load: Folder) -> pa.Table:
+def loaded_rows(load: Folder) -> pa.Table:
     """All rows of train and test: ``id``, ``kind``, ``text``, ``split`` and their recorded ``votes``."""
     parts = []
     for split in ("train", "test"):
@@ -136,7 +136,8 @@ def _rows(load: Folder) -> pa.Table:
     return pa.concat_tables(parts)
 
 
-def _recorded(rows: pa.Table, places: list[int], spec: Spec) -> pa.Table:
+def recorded_answers(rows: pa.Table, places: list[int], spec: Spec) -> pa.Table:
+    """The votes of ``rows`` in these ``places`` as :data:`ANSWERS`."""
     asking = task_of(spec).asking
     lines = [
         {"id": row["id"], "kind": "row", "vote": number, "attempt": 0, "text": vote}

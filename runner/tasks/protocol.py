@@ -98,6 +98,9 @@ class Asking(Protocol):
     def has_answer(self, spec: Spec, records: Sequence[Mapping[str, Any]]) -> bool:
         """Whether one of these answers says a value."""
 
+    def reason_of(self, answer: str) -> str:
+        """The teacher's own words on why, in one of its answers; empty where it gives none."""
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -128,6 +131,11 @@ class Judging(Protocol):
 
     def certain(self, spec: Spec, value: Value) -> dict[str, Any]:
         """The columns of a verdict that a person gave; its ``votes`` stay the teacher's."""
+
+    def verdicts(
+        self, spec: Spec, rows: list[dict[str, Any]], answers: Sequence[pa.Table]
+    ) -> dict[str, dict[str, Any]]:
+        """Those verdicts alone, of a few rows from which nobody is to learn."""
 
 
 class Scoring(Protocol):

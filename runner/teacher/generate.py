@@ -59,7 +59,8 @@ def generate(
     }
     replicas, at_once = (teacher.resources.replicas[0], most), concurrent_batches(context.spec, len(batches), most)
     results = context.cluster.map_batches(batches, Labeller, arguments, wanted, replicas, at_once, live.heard)
-    context.progress.doing(STAGE, "starting Ray")
+    if not context.cluster.is_warm:
+        context.progress.doing(STAGE, "starting Ray")
     with spending, _meter(context, wanted, most) as meter:
         failures = _collect(context, results, content_free, rows, live, meter)
     return failures, live.warnings
@@ -148,7 +149,8 @@ def _place(context: Context, live: Live) -> tuple[Resources, tuple[str, str | No
     model = context.model(teacher.model, teacher.revision, "teacher.model", STAGE, weights=own, heard=start.fetching)
     start.end()
     if teacher.endpoint is None:
-        context.progress.say(f"starting {teacher.model} on vLLM", STAGE)
+        if not context.cluster.is_warm:
+            context.progress.say(f"starting {teacher.model} on vLLM", STAGE)
         return wanted, model, None
     context.progress.say(f"asking {teacher.model} at {teacher.endpoint}", STAGE)
     name = models.hub_name(teacher.model, spec.base)

@@ -7,10 +7,8 @@ Ray: the cluster calls it, from several threads.
 
 from __future__ import annotations
 
-import queue
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -21,14 +19,16 @@ from runner.system.errors import EngineError, TutelageError, first_line
 from runner.teacher.batch import Batch, Clock
 from runner.teacher.cache_warnings import cache_warnings
 from runner.teacher.conversation import REASK_TOKENS, Ballot, Votes
+from runner.teacher.converse import NOT_FINITE, converse
 from runner.teacher.engines.endpoint import Endpoint
-from runner.teacher.engines.protocol import Reply, Sampling
+from runner.teacher.engines.noop import NoopEngine
+from runner.teacher.engines.protocol import Sampling
 from runner.teacher.engines.vllm_arguments import EngineSettings, block_tokens
 from runner.teacher.examples import CHOSEN
 from runner.teacher.live import Finished, Start, Tell, silent
 from runner.teacher.open_engine import open_engine
 from runner.teacher.prompt import Example, Task
-from runner.teacher.protocol import Ask, Conversation, NotFiniteError, Scorer
+from runner.teacher.protocol import Conversation, Scorer
 from runner.teacher.renderer import CONTROL_LEFT, Renderer, end_tokens
 
 EARLIER = pa.list_(pa.struct([("vote", pa.int32()), ("attempt", pa.int32()), ("text", pa.large_string())]))
@@ -50,13 +50,6 @@ RESULTS = pa.schema(
 """A line for each row of a batch: why it failed, if it did, and the tokens of all that was asked about it for this
 batch."""
 OVER_BUDGET = "not asked: teacher.budget is used up"
-NOT_FINITE = (
-    "not finite: the model's probabilities are no numbers; where that is so of many rows it must compute in wider "
-    "numbers (teacher.engine_options: {dtype: float32})"
-)
-
-UNDER_WAY = 1024
-"""Requests of one batch that are in the engine at once: with many labels a row takes hundreds, each a whole prompt."""
 
 RENDERERS = 10_000
 """Sets of examples whose prompt is kept ready."""
@@ -88,6 +81,9 @@ class Labeller:
     engine that took so long to start asks once, so that a job with a small budget gets on at all.
     """
 
+    TURNS = ("asking", "answers", "over")
+    """Of its arguments, those that :meth:`turn_to` takes anew."""
+
     def __init__(
         self,
         engine: str,
@@ -107,22 +103,13 @@ class Labeller:
         self._begun = False
         self._renderers: dict[tuple[int, ...], Renderer] = {}
         self._failed: TutelageError | None = None
+        self._prepared: Asking | None = None
         try:
             self._engine, self._folder = open_engine(engine, (model, revision), asking.task, settings, endpoint, start)
-            # The part that all rows share is lengthened to whole blocks of the cache; with examples of each row's own
-            # it is short, and ends somewhere else.
-            block = self._engine.block_tokens or block_tokens(settings)
-            self._renderer = Renderer(self._engine.tokenizer, asking.task, 1 if asking.pool else block)
-            self._scorer = self._open_scorer() if asking.task.kind == "direct" else None
-            if self._room(self._renderer) <= 0:
-                raise EngineError(
-                    "teacher.prompt-too-long",
-                    f"the prompt takes {self._renderer.fixed_tokens} tokens and the answer up to "
-                    f"{self._reserved(self._renderer)}, so that no text fits into teacher.max_context "
-                    f"({settings.max_context}): raise it, or shorten task.instructions and task.examples",
-                )
+            self._prepare()
             start.begin("warm-up")
             self._warm_up()
+            self._prepared = asking
             start.end()
             for warning in cache_warnings(self._engine, self._renderer, settings, own_examples=bool(asking.pool)):
                 tell({"warning": warning})
@@ -157,11 +144,28 @@ class Labeller:
             if questions.counts(id_):
                 counted.add()
 
-        errors |= self._converse(talks, finished)
+        errors |= converse(self._engine, talks, finished)
         questions.close(talks)
         self._clock.end()
         results = [{"id": row["id"], "error": errors.get(row["id"]), **questions.tokens(row["id"])} for row in rows]
         return pa.Table.from_pylist(results, schema=RESULTS)
+
+    def turn_to(self, asking: Asking, answers: str, over: str | None) -> None:
+        """Go on in another way, or with another store, while the engine stays as it is.
+
+        :raises EngineError: when it cannot be asked so, or never started.
+        """
+        if self._failed:
+            raise self._failed
+        self._answers, self._over, self._begun = Folder(answers), over, False
+        if asking == self._prepared:
+            return
+        self._asking, self._renderers, self._prepared = asking, {}, None
+        if isinstance(self._engine, NoopEngine):
+            self._engine = self._engine.answering(asking.task.answers.choices)
+        self._prepare()
+        self._warm_up()
+        self._prepared = asking
 
     def close(self) -> None:
         """Stop the engine."""
@@ -235,51 +239,27 @@ class Labeller:
             return self._scorer.reserved
         return max(self._asking.sampling.max_tokens, renderer.again_tokens + REASK_TOKENS)
 
-    def _converse(
-        self, talks: Mapping[str, Conversation], finished: Callable[[str], None] = lambda _: None
-    ) -> dict[str, str]:
-        """Ask and listen until every row is done; the rows that failed, with reasons.
-
-        ``finished`` is called for each row when nothing more is asked about it.
-        """
-        inbox: queue.SimpleQueue[tuple[str, Ask, Reply | Exception]] = queue.SimpleQueue()
-        errors: dict[str, str] = {}
-        under_way: dict[str, int] = {}
-
-        def put(id_: str, asks: list[Ask]) -> int:
-            # Before they are submitted: an engine may answer at once.
-            under_way[id_] = under_way.get(id_, 0) + len(asks)
-            for ask in asks:
-                self._engine.submit(ask.prompt, ask.request, partial(_post, inbox, id_, ask))
-            if not under_way[id_]:
-                del under_way[id_]
-                finished(id_)
-            return len(asks)
-
-        waiting, requests = iter(talks.items()), 0
-        while True:
-            while requests < UNDER_WAY and (following := next(waiting, None)):
-                requests += put(following[0], following[1].begin())
-            if not under_way:
-                return errors
-            id_, ask, reply = inbox.get()
-            under_way[id_] -= 1
-            requests -= 1
-            more: list[Ask] = []
-            if isinstance(reply, Exception):
-                errors[id_] = f"engine: {first_line(reply, 200)}"
-            elif id_ not in errors:
-                try:
-                    more = talks[id_].on_reply(ask, reply)
-                except NotFiniteError:
-                    errors[id_] = NOT_FINITE
-            requests += put(id_, more)
+    def _prepare(self) -> None:
+        """What all rows are asked with. :raises EngineError: when the prompt does not do."""
+        # The part that all rows share is lengthened to whole blocks of the cache; with examples of each row's own it is
+        # short, and ends somewhere else.
+        task, settings = self._asking.task, self._settings
+        block = self._engine.block_tokens or block_tokens(settings)
+        self._renderer = Renderer(self._engine.tokenizer, task, 1 if self._asking.pool else block)
+        self._scorer = self._open_scorer() if task.kind == "direct" else None
+        if self._room(self._renderer) <= 0:
+            raise EngineError(
+                "teacher.prompt-too-long",
+                f"the prompt takes {self._renderer.fixed_tokens} tokens and the answer up to "
+                f"{self._reserved(self._renderer)}, so that no text fits into teacher.max_context "
+                f"({settings.max_context}): raise it, or shorten task.instructions and task.examples",
+            )
 
     def _warm_up(self) -> None:
         """The first request fills the cache with the part that all prompts share; its answer is not kept."""
         row: dict[str, Any] = {"id": "warm-up", "kind": "", "earlier": (), "examples": ()}
         talk = self._conversation(row, self._renderer.text_ids("warm-up"))
-        failed = self._converse({"warm-up": talk})
+        failed = converse(self._engine, {"warm-up": talk})
         # A model may fail at one text only: that it fails at all of them will be seen soon enough.
         if failed and failed["warm-up"] != NOT_FINITE:
             raise EngineError("teacher.cannot-answer", f"the teacher's engine could not answer: {failed['warm-up']}")
@@ -292,9 +272,3 @@ class Labeller:
             return self._asking.task.answers.scorer(self._renderer.answer_ids, ends)
         except ValueError as error:
             raise EngineError("teacher.labels-indistinct", str(error)) from error
-
-
-def _post(
-    inbox: queue.SimpleQueue[tuple[str, Ask, Reply | Exception]], id_: str, ask: Ask, reply: Reply | Exception
-) -> None:
-    inbox.put((id_, ask, reply))

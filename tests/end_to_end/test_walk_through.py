@@ -526,7 +526,7 @@ def test_19_the_budget_is_the_runs_and_not_each_teachers(job: Any) -> None:
     spec = job.spec(*also)
     job.do("load", *also)
     context = job.context("label", spec)
-    rows = label._rows(context.inputs["load"])
+    rows = label.loaded_rows(context.inputs["load"])
     assert budget_share.seconds_for(context, rows, spec, 0) == 1200
     answer_store.answers_folder(job.run, spec).write_json("spent.json", {"seconds": 3600.0, "replica_seconds": 3600.0})
     assert [budget_share.seconds_for(context, rows, spec, number) for number in range(3)] == [0, 0, 0]

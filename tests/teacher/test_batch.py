@@ -11,7 +11,7 @@ import pytest
 from runner.rundir.folder import Folder
 from runner.tasks.single_label.asking import LabelAnswer
 from runner.teacher import batch as batches
-from runner.teacher import worker
+from runner.teacher import converse, worker
 from runner.teacher.answer_store import read_answers
 from runner.teacher.engines.noop import NoopTokenizer
 from runner.teacher.engines.protocol import Reply, Sampling, ScoreTokens
@@ -71,7 +71,7 @@ def test_rows_that_are_finished_are_stored_while_others_are_under_way(
     actor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr(batches, "STORE_SECONDS", 0.0)
-    monkeypatch.setattr(worker, "UNDER_WAY", 1)
+    monkeypatch.setattr(converse, "UNDER_WAY", 1)
     given = rows(6)
     whole = actor(Scripted(), kind)(given).to_pylist()
     stored = read_answers(Folder(str(tmp_path / "answers")))

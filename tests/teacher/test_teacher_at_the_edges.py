@@ -59,7 +59,7 @@ def teacher_answers(job: Any, shares: dict[str, list[float]], *overrides: str) -
     """The job with an engine without a model, of which these answers (by text or by kind) are stored."""
     job.do("load", *TEACHER_NOOP, *overrides)
     context = job.context("label", job.spec(*TEACHER_NOOP, *overrides))
-    rows = label._rows(context.inputs["load"])
+    rows = label.loaded_rows(context.inputs["load"])
     asked = pa.concat_tables([rows, content_free.content_free_rows(context, rows)]).to_pylist()
     lines = [
         {"id": row["id"], "kind": row["kind"], "vote": 0, "attempt": 0, "seconds": 1.0}
@@ -285,7 +285,7 @@ def test_10_a_calibration_text_that_is_too_long_is_cut_and_not_lost(tmp_path: Pa
 def test_10_calibration_texts_without_an_answer_are_said(job: Any) -> None:
     teacher_answers(job, {"Orders grew again.": [0.1, 0.2, 0.7], "row": [0.8, 0.1, 0.1]})
     context = job.context("label", job.spec(*TEACHER_NOOP))
-    rows = label._rows(context.inputs["load"])
+    rows = label.loaded_rows(context.inputs["load"])
     free = content_free.content_free_rows(context, rows)
     asked, failures = pa.concat_tables([rows, free]), dict.fromkeys(free["id"].to_pylist()[:3], "engine: gone")
     found = answer_store.read_answers(answer_store.answers_folder(context.run, context.spec))

@@ -22,6 +22,7 @@ from runner.tasks.single_label.prose import CRIES, PAIRS, PAUSES, QUOTES, STOPS,
 _OBJECT = re.compile(r"\{[^{}]*\}", re.DOTALL)
 _QUOTED = re.compile(r"""(["'])label\1\s*:\s*(["'])([^"'\n{}]{1,200})\2""")
 _STRING = re.compile(r"""(["'])([^"'\n]{1,200})\1(?!\s*:)""")
+_REASON = re.compile(r'"reason"\s*:\s*"((?:[^"\\]|\\.){1,5000})')
 _FENCED = re.compile(r"\s*```\w{0,20}[ \t]*\n(.*?)\n?\s*```\s*", re.DOTALL)
 
 _BEFORE = " \t\r\n" + QUOTES + STOPS + PAUSES
@@ -50,6 +51,17 @@ def read_label(answer: str, labels: Sequence[str]) -> str | None:
     if "{" in answer[:20]:
         return None
     return said_in_prose(answer, labels) or said_in_prose(answer.translate(_FULL_WIDTH), labels)
+
+
+def read_reason(answer: str) -> str:
+    """What an answer in JSON gives as its reason; empty where it gives none."""
+    answer = _after_thinking(answer)
+    for found in _objects(answer):
+        if isinstance(reason := found.get("reason"), str):
+            return reason.strip()
+    if broken := _REASON.search(answer):  # cut off behind it, or within
+        return broken[1].replace('\\"', '"').strip()
+    return ""
 
 
 def named(value: object, labels: Sequence[str]) -> str | None:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from runner.spec import Spec
-from runner.tasks.single_label.answers import read_label
+from runner.tasks.single_label.answers import read_label, read_reason
 from runner.tasks.single_label.distribution import LabelScorer
 from runner.tasks.single_label.label_trie import LabelTrie
 from runner.tasks.single_label.recorded import distribution
@@ -122,3 +122,8 @@ def is_open(spec: Spec, records: Sequence[Mapping[str, Any]]) -> bool:
 def has_answer(spec: Spec, records: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a vote that counts names a label."""
     return any(counted(records, answer_format(vars(spec.task)), spec.teacher.votes, spec.teacher.early_stop))
+
+
+def reason_of(answer: str) -> str:
+    """The ``reason`` of an answer in JSON, even where the rest of it cannot be read."""
+    return read_reason(answer)

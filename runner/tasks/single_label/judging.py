@@ -23,7 +23,7 @@ from runner.tasks.single_label.asking import answer_format
 from runner.tasks.single_label.votes import SMOOTHING, majority, probabilities
 from runner.teacher.batch import by_row, is_finite
 from runner.teacher.conversation import counted
-from runner.teacher.worker import NOT_FINITE
+from runner.teacher.converse import NOT_FINITE
 
 COLUMNS = (
     pa.field("label", pa.string()),
@@ -80,6 +80,14 @@ def judge(spec: Spec, rows: list[dict[str, Any]], answers: Sequence[pa.Table]) -
     warnings = [words for looked in recorded_columns for words in _lacking(looked, spec)]
     warnings += _unlearnable(summary["class_shares"], rows)
     return Judgement({id_: vars(verdict) for id_, verdict in verdicts.items()}, summary, warnings, agreement)
+
+
+def verdicts(spec: Spec, rows: list[dict[str, Any]], answers: Sequence[pa.Table]) -> dict[str, dict[str, Any]]:
+    """The verdicts of :func:`judge` alone, by row id."""
+    teachers = spec.teachers()
+    by_teacher = [_verdicts(teacher, rows, given) for teacher, given in zip(teachers, answers, strict=True)]
+    found = by_teacher[0] if len(teachers) == 1 or not any(by_teacher) else _pooled(by_teacher, rows, spec)[0]
+    return {id_: vars(verdict) for id_, verdict in found.items()}
 
 
 def _verdicts(spec: Spec, rows: list[dict[str, Any]], answers: pa.Table) -> dict[str, Verdict]:

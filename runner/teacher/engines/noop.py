@@ -53,5 +53,9 @@ class NoopEngine:
             label = self._labels[(number ^ request.seed) % len(self._labels)]
             deliver(Reply(f'{{"reason": "no model", "label": "{label}"}}', tokens=8))
 
+    def answering(self, labels: Sequence[str]) -> NoopEngine:
+        """The same for other labels."""
+        return NoopEngine(labels, self._seconds)
+
     def close(self) -> None:
         """Nothing is held."""

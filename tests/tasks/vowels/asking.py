@@ -55,3 +55,7 @@ def is_open(spec, records):
 
 def has_answer(spec, records):
     return any(vote is not None for vote in counted(records, Count(), spec.teacher.votes, False))
+
+
+def reason_of(answer):
+    return ""

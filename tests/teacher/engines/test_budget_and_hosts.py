@@ -77,7 +77,7 @@ def test_19_one_budget_for_all_teachers_in_all_commands(job: Any) -> None:
     spec = job.spec(*LIVE, also, "teacher.budget.hours=1")
     job.do("load", *LIVE, also, "teacher.budget.hours=1")
     context = job.context("label", spec)
-    rows = label._rows(context.inputs["load"])
+    rows = label.loaded_rows(context.inputs["load"])
     stores = [answer_store.answers_folder(job.run, one) for one in spec.teachers()]
     assert len(set(stores)) == 3
 
@@ -101,7 +101,7 @@ def test_19_one_budget_for_all_teachers_in_all_commands(job: Any) -> None:
 
 
 def waiting(context: Any, spec: Any, number: int) -> pa.Table:
-    asked = label._rows(context.inputs["load"])
+    asked = label.loaded_rows(context.inputs["load"])
     return answer_store.pending(spec.teachers()[number], asked, answer_store.read_answers(Folder("/nowhere")))
 
 
@@ -154,7 +154,7 @@ def test_19_labelled_in_is_time_by_the_clock_and_cost_is_that_of_all_replicas(jo
     spec = job.spec(*LIVE, "teacher.resources.replicas=4", "teacher.price_per_hour=9")
     job.do("load", *LIVE)
     context = job.context("label", spec)
-    rows = label._rows(context.inputs["load"])
+    rows = label.loaded_rows(context.inputs["load"])
     asked = pa.concat_tables([rows, content_free.content_free_rows(context, rows)])
     answers = [
         {"id": row["id"], "kind": row["kind"], "vote": 0, "attempt": 0, "label_probabilities": [0.2, 0.3, 0.5]}
