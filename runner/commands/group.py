@@ -12,7 +12,7 @@ from runner.system.errors import did_you_mean
 
 SECTIONS = {
     "Write and check a spec": ("init", "validate", "plan"),
-    "Run": ("run", "predict", "report", "push"),
+    "Run": ("run", "review", "predict", "report", "push"),
     "Jobs of a Ray cluster": ("submit", "status", "logs", "stop"),
     "Kubernetes": ("render",),
     "This machine": ("models", "doctor"),

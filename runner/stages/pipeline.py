@@ -55,12 +55,13 @@ def with_decisions(spec: Spec, run: Folder) -> Spec:
     return replace(spec, reviewed=reviewed(run))
 
 
-def steps(spec: Spec, run: Folder) -> list[Step]:
-    """All stages of a job in order, with their fingerprints; nothing is run."""
+def steps(spec: Spec, run: Folder, asked: str | None = None) -> list[Step]:
+    """All stages of a job in order, with their fingerprints; nothing is run. ``asked``: a stage that is to be among
+    them, wanted or not."""
     prints: dict[str, str] = {}
     result = []
     for stage in STAGES:
-        if not stage.wanted(spec):
+        if not (stage.wanted(spec) or asked == stage.NAME):
             continue
         inputs = {need: prints[need] for need in stage.NEEDS if need in prints}
         prints[stage.NAME] = fingerprint([FORMAT, stage.NAME, stage.key(spec), inputs])
@@ -100,6 +101,7 @@ def execute(spec: Spec, run: Folder, cluster: Cluster, progress: Progress) -> di
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "spec_text": spec.text,
         "spec": spec.to_dict(),
+        "base": str(spec.base),
         "stages": stages,
         "versions": machine.versions(),
         "hardware": machine.hardware(),
@@ -131,6 +133,32 @@ def run_up_to(name: str, spec: Spec, run: Folder, cluster: Cluster, progress: Pr
         if not step.cached:
             run_step(step, context)
     raise ValueError(f"no stage {name}")
+
+
+def finished(name: str, spec: Spec, run: Folder, asked: str | None = None) -> Folder | None:
+    """The folder of a stage, if it has finished for this job."""
+    step = next(step for step in steps(spec, run, asked) if name == step.stage.NAME)
+    return step.folder if step.cached else None
+
+
+def run_stage(name: str, spec: Spec, run: Folder, cluster: Cluster, progress: Progress) -> Folder:
+    """Run one stage, wanted or not, and what it needs that is not there. The caller holds the lock."""
+    check_format(run)
+    for step in steps(spec, run, asked=name):
+        if name == step.stage.NAME or name in _followers(step.stage.NAME):
+            if not step.cached:
+                run_step(step, Context(spec, run, step.folder, step.inputs, cluster, progress))
+            if name == step.stage.NAME:
+                return step.folder
+    raise ValueError(f"no stage {name}")
+
+
+def _followers(name: str) -> set[str]:
+    """The stages that need this one, directly or by way of others."""
+    found = {name}
+    for stage in STAGES:
+        found |= {stage.NAME} if found.intersection(stage.NEEDS) else set()
+    return found
 
 
 def run_step(step: Step, context: Context) -> None:

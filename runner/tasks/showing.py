@@ -30,6 +30,9 @@ class Showing(Protocol):
     def question(self, spec: Spec) -> Question:
         """How people are asked for the value of a row."""
 
+    def probabilities(self, spec: Spec, verdict: Mapping[str, Any]) -> dict[str, float] | None:
+        """The teacher's probability of each value that people can choose; None where it gave none."""
+
     def summary(self, evaluation: Mapping[str, Any]) -> dict[str, Any]:
         """What ``report.json`` says of the evaluation besides it."""
 

@@ -25,7 +25,7 @@ def decide(job: Any, row: dict[str, Any], value: Any, name: str, action: str = "
 
 def stage(job: Any, name: str, *changes: str) -> pipeline.Step:
     spec = pipeline.with_decisions(job.spec(*changes), job.run)
-    return next(step for step in pipeline.steps(spec, job.run) if step.stage.NAME == name)
+    return next(step for step in pipeline.steps(spec, job.run) if name == step.stage.NAME)
 
 
 def corrected(job: Any, *changes: str) -> pipeline.Step:

@@ -61,6 +61,7 @@ def others_have_a_test(spec: dict[str, Any]) -> Found:
     if spec["evaluate"]["compare"] and spec["data"]["test"] is None:
         yield (
             ("evaluate", "compare"),
+            "spec.compare-without-test",
             "others are compared on the texts of data.test, which is not given: add it, or leave this out",
         )
 

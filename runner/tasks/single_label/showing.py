@@ -42,6 +42,12 @@ def question(spec: Spec) -> Question:
     return Question("choice", tuple(Choice(label, label) for label in spec.task.labels))
 
 
+def probabilities(spec: Spec, verdict: Mapping[str, Any]) -> dict[str, float] | None:
+    """The teacher's probability of each label; None where it gave none."""
+    given = verdict.get("probabilities")
+    return None if given is None else dict(zip(spec.task.labels, given, strict=True))
+
+
 def summary(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """The p-value of McNemar's test, for a reader that looks for nothing else."""
     return {"mcnemar_p": (evaluation.get("mcnemar") or {}).get("p")}
