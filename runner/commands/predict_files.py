@@ -16,13 +16,14 @@ from runner.data.writing import form_of, write_file
 from runner.observe.progress import Progress
 from runner.rundir.folder import Folder, fingerprint
 from runner.rundir.lock import locked
-from runner.spec.sections.apply import written_columns
+from runner.spec.sections.apply import WRITTEN
 from runner.stages import export, train
 from runner.student.corpus import Corpus, predict_corpus, sources_of
 from runner.student.trained import StudentRef, student_of_run
 from runner.system import machine
 from runner.system.errors import ModelError, UserError
 from runner.system.sanitize import without_secrets
+from runner.tasks.kinds import TASKS
 
 JOB, SUMMARY = "job.json", "summary.json"
 
@@ -58,7 +59,7 @@ def predict(options: PredictOptions, cluster: Cluster, progress: Progress) -> di
     model, identity, wanted = find_student(options)
     if repeated := [path for path in options.inputs if options.inputs.count(path) > 1]:
         raise UserError("predict.input-repeated", f"{repeated[0]}: is given twice")
-    if taken := written_columns(_labels(model)).intersection(options.keep):
+    if taken := (WRITTEN | TASKS[model.kind].predictions.written(_labels(model))).intersection(options.keep):
         raise UserError(
             "predict.keep-conflict", f"--keep {', '.join(sorted(taken))}: a column of that name is written anyway"
         )

@@ -17,7 +17,7 @@ from runner.spec.reviewed import Reviewed
 from runner.spec.standin import whole
 from runner.spec.strict_yaml import KeyPath, dotted
 from runner.system.errors import Problem, SpecError
-from runner.tasks.shared.labels import find
+from runner.tasks.rules import rules_of
 
 
 def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
@@ -63,7 +63,7 @@ def draft(source: str, overrides: Sequence[str]) -> Draft:
     if broken:
         complete, replaced = whole(complete, broken)
         leave |= {dotted(path) for path in replaced}
-    _with_own_labels(complete)
+    _with_own_values(complete)
     return Draft(complete, places, text, [*problems, *found], frozenset(leave))
 
 
@@ -112,11 +112,11 @@ def _mapping(document: strict_yaml.Document, source: str) -> dict[str, Any]:
     raise SpecError([*document.problems, Problem(source, mark.line, mark.column, "", code, message)])
 
 
-def _with_own_labels(complete: dict[str, Any]) -> None:
-    """Examples carry their labels as the task writes them: that is what the teacher is shown."""
+def _with_own_values(complete: dict[str, Any]) -> None:
+    """Examples carry their values as the task writes them: that is what the teacher is shown."""
     task = complete["task"]
     for example in task["examples"] if isinstance(task["examples"], list) else ():
-        example["label"] = find(example["label"], task["labels"]) or example["label"]
+        example["label"] = rules_of(task).as_written(task, example["label"]) or example["label"]
 
 
 def _with_ranges(complete: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from runner.spec.sections import apply, benchmark, data, evaluate, shared, stude
 from runner.spec.sections.shared import Rule
 from runner.spec.strict_yaml import KeyPath
 from runner.system.errors import Problem
+from runner.tasks.rules import RULES as RULES_OF_KINDS
 
 
 def check(spec: dict[str, Any], places: Places, broken: set[KeyPath]) -> list[Problem]:
@@ -31,12 +32,15 @@ def _fields(part: str, *names: str) -> tuple[KeyPath, ...]:
     return tuple((part, *name.split(".")) for name in names)
 
 
+_ANSWERS = _fields("task", "type", *dict.fromkeys(field for kind in RULES_OF_KINDS.values() for field in kind.FIELDS))
+"""What says which answers there are."""
+
 _RESOURCES = ("resources.accelerator", "resources.gpus")
 
 # Each rule with the fields that it reads.
 RULES: tuple[tuple[Rule, tuple[KeyPath, ...]], ...] = (
-    (task.labels_differ, _fields("task", "labels")),
-    (task.examples_fit, _fields("task", "labels", "examples")),
+    (task.answers_are_clear, _ANSWERS),
+    (task.examples_fit, (*_ANSWERS, *_fields("task", "examples"))),
     (
         task.pool_is_clear,
         (*_fields("task", "examples"), *_fields("data", "train.path", "test.path"), *_fields("teacher", "template")),
@@ -45,7 +49,7 @@ RULES: tuple[tuple[Rule, tuple[KeyPath, ...]], ...] = (
     (data.paths_are_clear("test"), _fields("data", "test")),
     (data.paths_are_clear("corpus"), _fields("data", "corpus")),
     (student.runtime_is_exported, _fields("student", "export", "runtime", "resources.gpus")),
-    (apply.kept_columns_are_apart, (*_fields("task", "labels"), *_fields("apply", "keep"))),
+    (apply.kept_columns_are_apart, (*_ANSWERS, *_fields("apply", "keep"))),
     (data.test_is_apart, _fields("data", "train", "test")),
     (evaluate.others_have_a_test, (*_fields("evaluate", "compare"), *_fields("data", "test"))),
     (evaluate.others_are_clear, _fields("evaluate", "compare")),

@@ -74,6 +74,9 @@ class Predictions(Protocol):
     def certainty(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
         """How sure the student is of each value, shape ``(rows,)``: what ``apply.abstain_below`` bounds."""
 
+    def written(self, labels: Sequence[str]) -> set[str]:
+        """The names of :meth:`columns`."""
+
     def columns(
         self, labels: Sequence[str], probabilities: NDArray[np.float32], silent: NDArray[np.bool_]
     ) -> dict[str, pa.Array]:

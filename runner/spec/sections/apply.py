@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from runner.spec.sections.shared import Found
+from runner.tasks.rules import rules_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,13 +18,12 @@ class Apply:
     part_rows: int
 
 
-def written_columns(labels: Iterable[str]) -> set[str]:
-    """The columns that labelling a corpus writes: none of its own may be called so."""
-    return {"file", "row", "text", "label", "probability", "abstain", *(f"probability_{label}" for label in labels)}
+WRITTEN = frozenset({"file", "row", "text", "abstain"})
+"""The columns that labelling a corpus writes besides those of the answer: none of its own may be called so."""
 
 
 def kept_columns_are_apart(spec: dict[str, Any]) -> Found:
-    written = written_columns(spec["task"]["labels"])
+    written = WRITTEN | rules_of(spec["task"]).columns(spec["task"])
     for index, column in enumerate(spec["apply"]["keep"]):
         if column in written:
             yield (

@@ -8,6 +8,7 @@ from typing import Any
 from runner.spec.sections.data import LabelledSource, labelled_file, path_is_clear, text_is_readable
 from runner.spec.sections.shared import Found
 from runner.spec.strict_yaml import KeyPath
+from runner.tasks.rules import RULES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class Annotator:
         return labelled_file(self.path, self.text, self.label, self.encoding, self.delimiter)
 
 
-SCORES = ("accuracy", "macro_f1")
+SCORES = tuple(dict.fromkeys(score for kind in RULES.values() for score in kind.SCORES))
 """What others publish of how good a system is: each is over a number of texts."""
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Literal
-from unicodedata import normalize
 
 from runner.spec.sections.data import LabelledSource, labelled_file, path_is_clear, text_is_readable
 from runner.spec.sections.shared import Found, catalog_has
 from runner.spec.strict_yaml import KeyPath
-from runner.system.errors import did_you_mean
-from runner.tasks.shared.labels import find, plain
+from runner.tasks.rules import rules_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,29 +60,20 @@ class Task:
         return () if isinstance(self.examples, ExamplePool) else self.examples
 
 
-def labels_differ(spec: dict[str, Any]) -> Found:
-    """No two labels are the same (:mod:`runner.tasks.shared.labels`), nor but for a blank within them."""
-    seen: dict[str, str] = {}
-    for index, label in enumerate(spec["task"]["labels"]):
-        first = seen.setdefault(plain(label).replace(" ", ""), label)
-        if first == label:
-            continue
-        message = f"{label!r} is {first!r} but for capitals and blanks"
-        if normalize("NFC", label) == normalize("NFC", first):
-            message = f"{label!a} is {first!a} but for how its characters are composed"
-        yield ("task", "labels", index), "spec.labels-alike", message
+def answers_are_clear(spec: dict[str, Any]) -> Found:
+    """What an answer is, by the rules of the kind of task."""
+    yield from rules_of(spec["task"]).fields_fit(spec["task"])
 
 
 def examples_fit(spec: dict[str, Any]) -> Found:
-    labels, examples = spec["task"]["labels"], spec["task"]["examples"]
+    task, examples = spec["task"], spec["task"]["examples"]
     if isinstance(examples, dict):
         return
     seen: dict[str, int] = {}
     for index, example in enumerate(examples):
         path: KeyPath = ("task", "examples", index)
-        if find(example["label"], labels) is None:
-            message = f"{example['label']!r} is not in task.labels{did_you_mean(example['label'], labels)}"
-            yield (*path, "label"), "spec.label-unknown", message
+        if rules_of(task).as_written(task, example["label"]) is None:
+            yield (*path, "label"), "spec.label-unknown", rules_of(task).not_a_value(task, example["label"])
         text = " ".join(example["text"].split())
         if seen.setdefault(text, index) != index:
             yield (*path, "text"), "spec.example-repeated", f"this is the text of example {seen[text]} again"

@@ -2,10 +2,9 @@
 
 from runner.tasks.protocol import Learner
 from runner.tasks.single_label import asking, gold, judging, predictions, scoring, showing, targets
+from runner.tasks.single_label.rules import NAME
 
 __all__ = ["NAME", "asking", "gold", "judging", "learner", "predictions", "scoring", "showing", "targets"]
-
-NAME = "single-label"
 
 
 def learner() -> Learner:

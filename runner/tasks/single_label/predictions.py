@@ -12,6 +12,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from runner.tasks.single_label.rules import written
+
+__all__ = ["certainty", "columns", "places", "values", "written"]
+
 
 def places(probabilities: NDArray[np.floating]) -> NDArray[np.int64]:
     """The place of each row's most probable label, shape ``(rows,)``; -1 where the row is not all finite numbers."""
