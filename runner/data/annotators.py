@@ -15,8 +15,8 @@ from runner.data.sources import normalised, source_key, source_of
 from runner.spec import Spec
 from runner.spec.model import Annotator
 from runner.system.errors import DataError
-from runner.tasks.kinds import task_of
-from runner.tasks.protocol import Value
+from runner.tasks.rules import rules_of
+from runner.tasks.shared.value import Value
 
 READING = 1
 """Of cells, as values: a change reads the files anew."""
@@ -50,10 +50,11 @@ def key(spec: Spec) -> dict[str, Any]:
 
 def _read(spec: Spec, name: str, other: Annotator, rows: list[tuple[str, str]]) -> Said:
     at = f"evaluate.compare.{name}"
-    gold = task_of(spec).gold
+    task = vars(spec.task)
+    rules = rules_of(task)
     found: dict[str, Value | None] = {}
     conflicting: set[str] = set()
-    looked = gold.columns(spec, [other.label])
+    looked = rules.columns(task, [other.label])
     count = 0
     for row in read_rows(source_of(spec, other.source), [other.text, other.label], [other.label]):
         count += 1
@@ -64,7 +65,7 @@ def _read(spec: Spec, name: str, other: Annotator, rows: list[tuple[str, str]]) 
             looked.look([given])
         except ValueError as error:
             raise DataError("data.answer-unreadable", f"{row.place}: {error}; correct the file") from error
-        value = gold.said(spec, given)
+        value = rules.said(task, given)
         if found.setdefault(text, value) != value:
             conflicting.add(text)
     common = {identity: found[text] for identity, text in rows if text in found and text not in conflicting}

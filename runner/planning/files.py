@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from runner.data.file_kinds import stored_as
 from runner.data.preview import not_a_file, preview_rows, shown_path
@@ -24,7 +25,7 @@ from runner.spec.prices import prices_of
 from runner.spec.strict_yaml import KeyPath, dotted
 from runner.student.runtimes.optional import lacking
 from runner.system.errors import DataError, Problem, SpecError
-from runner.tasks.kinds import task_of
+from runner.tasks.rules import rules_of
 
 SHOWN = 5  # so many bad files, or bad rows of a file, are named; the rest is counted
 
@@ -65,7 +66,7 @@ def check_files(spec: Spec, elsewhere: bool = False, leave: Collection[str] = ()
     Fields to ``leave`` alone, as ``data.train.path``, have a problem already.
     """
     problems: list[Problem] = []
-    reads = task_of(spec).gold.FIELDS
+    reads = tuple(f"task.{field}" for field in rules_of(vars(spec.task)).FIELDS)
     for at, source in spec.sources():
         if any(dotted((*at[:-1], name)) in leave for name in (at[-1], *_HOW_IT_IS_READ)):
             continue
@@ -166,7 +167,7 @@ class _Look:
 
     def at(self, source: Source) -> Iterator[Problem]:
         """What is wrong with the file or files of ``source``."""
-        self.rows, wrong = 0, _Wrong(self._spec)
+        self.rows, wrong = 0, _Wrong(vars(self._spec.task))
         name, shown = source.path.rsplit("/", 1)[-1], shown_path(source.path.removeprefix("file://"))
         try:
             for row in preview_rows(source, self._columns, self._structured, self._beginning):
@@ -184,19 +185,19 @@ class _Look:
             said = shown + said.removeprefix(name) if said.startswith(name) else said
             yield self._spec.places.problem(self._at, error.code, said)
         if wrong.count:
-            message = f"{shown}: every row needs {task_of(self._spec).gold.EXPECTED}; {wrong}"
+            message = f"{shown}: every row needs {rules_of(vars(self._spec.task)).EXPECTED}; {wrong}"
             yield self._spec.places.problem((*self._at[:-1], "label"), "data.label-unknown", message)
 
 
 class _Wrong:
     """Cells that hold no value of the task: the first ones, and how many there are."""
 
-    def __init__(self, spec: Spec) -> None:
-        self._spec, self._named, self.count = spec, list[str](), 0
+    def __init__(self, task: Mapping[str, Any]) -> None:
+        self._task, self._named, self.count = task, list[str](), 0
 
     def look(self, where: str, text: str) -> None:
         """Count one cell, if it is wrong."""
-        said = task_of(self._spec).gold.wrong(self._spec, text)
+        said = rules_of(self._task).wrong(self._task, text)
         if said is None:
             return
         self.count += 1

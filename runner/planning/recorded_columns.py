@@ -14,7 +14,7 @@ from runner.spec.model import LabelledSource, Spec, TextSource
 from runner.spec.paths import resolve_path
 from runner.spec.strict_yaml import KeyPath
 from runner.system.errors import DataError, Problem, SpecError
-from runner.tasks.kinds import task_of
+from runner.tasks.rules import rules_of
 from runner.tasks.shared.columns import ADVICE
 
 
@@ -30,7 +30,7 @@ def check_recorded_columns(spec: Spec) -> Iterator[Problem]:
 def _check_teacher(spec: Spec, number: int) -> Iterator[Problem]:
     one = spec.teachers()[number]
     at: KeyPath = ("teacher", "also", number - 1, "columns") if number else ("teacher", "columns")
-    looked = task_of(spec).gold.columns(spec, one.teacher.columns)
+    looked = rules_of(vars(spec.task)).columns(vars(spec.task), one.teacher.columns)
     # A text that stands in both is a test text; of texts that are the same the first counts.
     seen: set[str] = set()
     sources: tuple[TextSource, ...] = (*([spec.data.test] if spec.data.test else []), spec.data.train)
@@ -54,7 +54,7 @@ def _check_teacher(spec: Spec, number: int) -> Iterator[Problem]:
 
 
 def _check_other(spec: Spec, at: KeyPath, source: LabelledSource) -> Iterator[Problem]:
-    looked = task_of(spec).gold.columns(spec, [source.label])
+    looked = rules_of(vars(spec.task)).columns(vars(spec.task), [source.label])
     for place, (cell,) in _cells(spec, source, looked.names):
         try:
             if cell.strip():

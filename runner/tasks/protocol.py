@@ -2,8 +2,8 @@
 
 A *value* is what a row's answer is: always JSON-able (for ``single-label`` a label). A kind is a package below
 ``runner/tasks/`` whose modules are the faces, listed once in ``runner/tasks/kinds.py``. Faces are plain functions;
-nothing here knows Ray, vLLM or torch. Those of the student stand in ``runner/tasks/learning.py``, that of the report in
-``runner/tasks/showing.py``.
+nothing here knows Ray, vLLM or torch. That of a spec's plain data stands in ``runner/tasks/rules.py``,
+those of the student in ``runner/tasks/learning.py``, that of the report in ``runner/tasks/showing.py``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from runner.data.reading import Row
 from runner.spec import Spec
 from runner.spec.model import LabelledSource
 from runner.tasks.learning import Learner, Predictions, Targets
-from runner.tasks.shared.columns import Columns
+from runner.tasks.rules import Rules
 from runner.tasks.shared.value import Value
 from runner.tasks.showing import Showing
 from runner.teacher.protocol import AnswerFormat, Encode
@@ -30,6 +30,7 @@ __all__ = [
     "Judging",
     "Learner",
     "Predictions",
+    "Rules",
     "Scoring",
     "Showing",
     "Targets",
@@ -39,33 +40,15 @@ __all__ = [
 
 
 class Gold(Protocol):
-    """What the data say: asked by load, and wherever an expert's or a recorded answer is read.
-
-    ``FIELDS`` are those of a spec, such as ``task.labels``, without which no cell can be read; ``EXPECTED`` is what a
-    cell must be, for a message: ``one of task.labels``.
-    """
+    """What the data say: asked by load. Cells that need nothing but ``task`` are read by :class:`Rules`."""
 
     VALUE: pa.DataType
-    FIELDS: tuple[str, ...]
-    EXPECTED: str
 
     def key(self, spec: Spec) -> dict[str, Any]:
         """The part of the task that decides how a cell is read; it goes into fingerprints."""
 
     def value_of(self, spec: Spec, source: LabelledSource, row: Row, advice: str) -> Value:
         """An expert's answer. :raises DataError: with ``advice``, when the cell is none of the task's."""
-
-    def wrong(self, spec: Spec, cell: str) -> str | None:
-        """What an expert's cell holds that is no value, in a few words for a list of such cells; None: a value."""
-
-    def said(self, spec: Spec, cell: str) -> Value | None:
-        """What a recorded cell says, whoever wrote it; None where it says no value.
-
-        :raises ValueError: when it is wrong whatever was meant.
-        """
-
-    def columns(self, spec: Spec, names: Sequence[str]) -> Columns:
-        """A look at columns of recorded answers, which counts the cells that say no value."""
 
     def recorded_answer(self, spec: Spec, row: Row, column: str) -> str:
         """A recorded answer as it stands there. :raises DataError: when it cannot be one."""
@@ -171,6 +154,9 @@ class TaskKind(Protocol):
     """One kind of task."""
 
     NAME: str
+
+    @property
+    def rules(self) -> Rules: ...
 
     @property
     def gold(self) -> Gold: ...

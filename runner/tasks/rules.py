@@ -1,13 +1,16 @@
-"""What each kind of task demands of a spec, by ``task.type``: asked while a spec is read, before there is one.
+"""What each kind of task demands of a spec and of the cells of its files, by ``task.type``.
 
-Knows no spec, so that the spec's language can ask it. A ``task`` is the section of that name as plain data.
+Asked while a spec is read and its files are looked at: it knows no spec, so that the spec's language can ask it, and
+needs neither numpy nor pyarrow, so that both are quick. A ``task`` is the section of that name as plain data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from runner.tasks.shared.columns import Columns
+from runner.tasks.shared.value import Value
 from runner.tasks.single_label import rules as single_label
 
 Found = Iterator[tuple[tuple[str | int, ...], str, str]]
@@ -17,12 +20,14 @@ Found = Iterator[tuple[tuple[str | int, ...], str, str]]
 class Rules(Protocol):
     """The rules of one kind.
 
-    ``FIELDS`` are the keys of ``task`` that say what an answer is, and ``SCORES`` the figures in which others publish
-    how good a system is (fields of ``evaluate.published``).
+    ``FIELDS`` are the keys of ``task`` that say what an answer is, without which no cell can be read; ``EXPECTED`` is
+    what a cell must be, for a message (``one of task.labels``); ``SCORES`` are the figures in which others publish how
+    good a system is (fields of ``evaluate.published``).
     """
 
     NAME: str
     FIELDS: tuple[str, ...]
+    EXPECTED: str
     SCORES: tuple[str, ...]
 
     def fields_fit(self, task: Mapping[str, Any]) -> Found:
@@ -34,7 +39,19 @@ class Rules(Protocol):
     def not_a_value(self, task: Mapping[str, Any], given: str) -> str:
         """What to say of an example whose value is none."""
 
-    def columns(self, task: Mapping[str, Any]) -> set[str]:
+    def wrong(self, task: Mapping[str, Any], cell: str) -> str | None:
+        """What an expert's cell holds that is no value, in a few words for a list of such cells; None: a value."""
+
+    def said(self, task: Mapping[str, Any], cell: str) -> Value | None:
+        """What a recorded cell says, whoever wrote it; None where it says no value.
+
+        :raises ValueError: when it is wrong whatever was meant.
+        """
+
+    def columns(self, task: Mapping[str, Any], names: Sequence[str]) -> Columns:
+        """A look at columns of recorded answers, which counts the cells that say no value."""
+
+    def output_columns(self, task: Mapping[str, Any]) -> set[str]:
         """The columns that say the answer where a corpus is labelled."""
 
 

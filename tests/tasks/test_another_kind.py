@@ -24,6 +24,7 @@ from runner.stages import pipeline
 from runner.stages.contract import Context
 from runner.system.errors import DataError
 from runner.tasks.kinds import TASKS
+from runner.tasks.rules import RULES
 
 WORDS = ("hum", "tin", "moss", "area", "ocean", "sky", "queue", "idea", "rhythm", "stone", "apple", "onion")
 SAMPLED = ("teacher.engine=noop", "teacher.columns=[]", "teacher.prompt=cot", "teacher.votes=3")
@@ -59,6 +60,7 @@ def count(text: str) -> int:
 def counting(job: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A job that counts vowels; by recorded votes, of which each is right."""
     monkeypatch.setitem(TASKS, vowels.NAME, vowels)
+    monkeypatch.setitem(RULES, vowels.NAME, vowels.rules)
     job.path.write_text(
         job.path.read_text()
         .replace("labels: [negative, neutral, positive]", 'labels: ["4", "5"]')
@@ -89,6 +91,10 @@ def run_to(last: str, job: Any, *changes: str) -> dict[str, Folder]:
         if last == step.stage.NAME:
             break
     return folders
+
+
+def test_both_tables_have_the_same_kinds() -> None:
+    assert {name: kind.rules for name, kind in TASKS.items()} == RULES
 
 
 def test_recorded_votes_become_numbers(counting: Any) -> None:

@@ -23,7 +23,7 @@ WRITTEN = frozenset({"file", "row", "text", "abstain"})
 
 
 def kept_columns_are_apart(spec: dict[str, Any]) -> Found:
-    written = WRITTEN | rules_of(spec["task"]).columns(spec["task"])
+    written = WRITTEN | rules_of(spec["task"]).output_columns(spec["task"])
     for index, column in enumerate(spec["apply"]["keep"]):
         if column in written:
             yield (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -13,15 +13,11 @@ from runner.data.reading import Row, class_names
 from runner.data.sources import source_of
 from runner.spec import Spec
 from runner.spec.model import LabelledSource
-from runner.system.errors import DataError, did_you_mean
-from runner.tasks.shared.columns import Columns
+from runner.system.errors import DataError
 from runner.tasks.shared.labels import find, listed, unknown
 from runner.tasks.single_label import recorded
 
 VALUE = pa.string()
-
-FIELDS = ("task.labels",)
-EXPECTED = "one of task.labels"
 
 
 def key(spec: Spec) -> dict[str, Any]:
@@ -38,23 +34,6 @@ def value_of(spec: Spec, source: LabelledSource, row: Row, advice: str) -> str:
     if number is not None:
         advice = f"the file writes {number}, which its metadata names {given[:60]!r}: use its names in task.labels"
     raise DataError("data.label-unknown", f"{row.place}: {unknown(given, spec.task.labels)}; {advice}")
-
-
-def wrong(spec: Spec, cell: str) -> str | None:
-    """What a cell holds that is none of the labels, and which of them may be meant."""
-    if find(cell, spec.task.labels) is not None:
-        return None
-    return repr(cell[:60]) + did_you_mean(cell, spec.task.labels) if cell.strip() else "none"
-
-
-def said(spec: Spec, cell: str) -> str | None:
-    """The label that a recorded cell says (:func:`runner.tasks.single_label.recorded.label_of`)."""
-    return recorded.label_of(cell, spec.task.labels)
-
-
-def columns(spec: Spec, names: Sequence[str]) -> Columns:
-    """What columns hold of answers that are labels, or probabilities of them."""
-    return recorded.columns(names, spec.task.labels)
 
 
 def recorded_answer(spec: Spec, row: Row, column: str) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from unicodedata import normalize
 
 from runner.system.errors import did_you_mean
+from runner.tasks.shared.columns import Columns
 from runner.tasks.shared.labels import find, plain
+from runner.tasks.single_label import recorded
 
 NAME = "single-label"
 FIELDS: tuple[str, ...] = ("labels",)
+EXPECTED = "one of task.labels"
 SCORES: tuple[str, ...] = ("accuracy", "macro_f1")
 
 
@@ -37,7 +40,24 @@ def not_a_value(task: Mapping[str, Any], given: str) -> str:
     return f"{given!r} is not in task.labels{did_you_mean(given, task['labels'])}"
 
 
-def columns(task: Mapping[str, Any]) -> set[str]:
+def wrong(task: Mapping[str, Any], cell: str) -> str | None:
+    """What a cell holds that is none of the labels, and which of them may be meant."""
+    if find(cell, task["labels"]) is not None:
+        return None
+    return repr(cell[:60]) + did_you_mean(cell, task["labels"]) if cell.strip() else "none"
+
+
+def said(task: Mapping[str, Any], cell: str) -> str | None:
+    """The label that a recorded cell says (:func:`runner.tasks.single_label.recorded.label_of`)."""
+    return recorded.label_of(cell, task["labels"])
+
+
+def columns(task: Mapping[str, Any], names: Sequence[str]) -> Columns:
+    """What columns hold of answers that are labels, or probabilities of them."""
+    return recorded.columns(names, task["labels"])
+
+
+def output_columns(task: Mapping[str, Any]) -> set[str]:
     """See :func:`written`."""
     return written(task["labels"])
 

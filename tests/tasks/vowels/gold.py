@@ -3,11 +3,8 @@
 import pyarrow as pa
 
 from runner.system.errors import DataError
-from runner.tasks.shared.columns import Columns
 
 VALUE = pa.int64()
-FIELDS = ()
-EXPECTED = "a count"
 
 
 def key(spec):
@@ -18,18 +15,6 @@ def value_of(spec, source, row, advice):
     if not row.values[source.label].strip().isdigit():
         raise DataError("data.label-unknown", f"{row.place}: {row.values[source.label]!r} is no count; {advice}")
     return int(row.values[source.label])
-
-
-def wrong(spec, cell):
-    return None if cell.strip().isdigit() else repr(cell)
-
-
-def said(spec, cell):
-    return int(cell) if cell.strip().isdigit() else None
-
-
-def columns(spec, names):
-    return Columns(names, lambda cell: cell.strip().isdigit(), repr, "a vote is a count")
 
 
 def recorded_answer(spec, row, column):

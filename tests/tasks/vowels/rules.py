@@ -1,0 +1,35 @@
+"""A count is a count, whatever the spec says."""
+
+from runner.tasks.shared.columns import Columns
+
+NAME = "vowels"
+FIELDS = SCORES = ()
+EXPECTED = "a count"
+
+
+def fields_fit(task):
+    return iter(())
+
+
+def as_written(task, given):
+    return given if given.isdigit() else None
+
+
+def not_a_value(task, given):
+    return f"{given!r} is no count"
+
+
+def wrong(task, cell):
+    return None if cell.strip().isdigit() else repr(cell)
+
+
+def said(task, cell):
+    return int(cell) if cell.strip().isdigit() else None
+
+
+def columns(task, names):
+    return Columns(names, lambda cell: cell.strip().isdigit(), repr, "a vote is a count")
+
+
+def output_columns(task):
+    return {"vowels"}
