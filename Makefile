@@ -12,6 +12,7 @@
 # make bench-gpu   what can be computed and simulated of GPUs; teachers and students on those of this machine
 # make bench-few   recipe auto against each of the recipes it chooses from, where texts are few
 # make bench-kubernetes   GPU-hours that Ray's autoscaler buys for a job on KubeRay, simulated
+# make docs-errors   write docs/errors.md again, from the codes and messages in the source
 # make manifests    render the jobs of k8s/ again
 # make image-check   build the container images `cpu` and `head`, use them, and let them run a job together (needs root and buildah)
 # make lock         resolve requirements.in and the images' locks again (needs uv)
@@ -27,7 +28,7 @@ TEST_PROCESSES ?= 2
 IN_PARALLEL := -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 PIP_QUIETLY := --quiet --disable-pip-version-check --no-compile
 
-.PHONY: quickstart test test-fast test-seconds test-cluster test-kubernetes test-signals lint types manifests image-check lock setup clean bench-teacher bench-student bench-few bench-gpu bench-kubernetes
+.PHONY: quickstart test test-fast test-seconds test-cluster test-kubernetes test-signals lint types docs-errors manifests image-check lock setup clean bench-teacher bench-student bench-few bench-gpu bench-kubernetes
 .DEFAULT_GOAL := quickstart
 
 setup: $(VENV)/.ready
@@ -107,6 +108,9 @@ bench-gpu: setup $(VENV)/.tools
 
 bench-kubernetes: setup $(VENV)/.tools
 	$(BIN)/python bench/kubernetes.py
+
+docs-errors: setup
+	$(BIN)/python -m tests.problem_codes
 
 manifests: setup
 	PATH="$(abspath $(BIN)):$$PATH" k8s/render.sh

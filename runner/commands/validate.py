@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 from runner.commands.group import Work, example
-from runner.commands.options import set_option
+from runner.commands.options import json_option, set_option
 from runner.commands.output import put
 from runner.system.errors import SpecError
 from runner.system.paths import at_home
@@ -23,13 +25,14 @@ if TYPE_CHECKING:  # spares jsonschema
 @click.argument("specs", nargs=-1, required=True, metavar="SPEC...")
 @click.option("--deep", is_flag=True, help="Also ask vLLM, where it is installed, about teachers on GPUs: 10 to 50 s.")
 @set_option
-def command(specs: tuple[str, ...], deep: bool, overrides: tuple[str, ...]) -> Work:
+@json_option("The problems as JSON, one on each line.")
+def command(specs: tuple[str, ...], deep: bool, overrides: tuple[str, ...], as_json: bool) -> Work:
     """Check specs and their data files, offline."""
-    return Work(partial(validate, specs, overrides, deep))
+    return Work(partial(validate, specs, overrides, deep, as_json))
 
 
-def validate(specs: Sequence[str], overrides: Sequence[str], deep: bool) -> int:
-    """Say what is wrong with each spec: all problems at once."""
+def validate(specs: Sequence[str], overrides: Sequence[str], deep: bool, as_json: bool = False) -> int:
+    """Say what is wrong with each spec: all problems at once, on stderr, or as JSON on stdout."""
     from runner.planning.files import check_spec  # spares jsonschema
 
     problems = []
@@ -40,9 +43,13 @@ def validate(specs: Sequence[str], overrides: Sequence[str], deep: bool) -> int:
         except SpecError as error:
             problems += error.problems
         else:
-            put("\n".join([f"{path}: OK", *words]))
+            if not as_json:
+                put("\n".join([f"{path}: OK", *words]))
     for problem in problems:
-        put(str(problem), sys.stderr)
+        if as_json:
+            print(json.dumps(asdict(problem)))
+        else:
+            put(str(problem), sys.stderr)
     return SpecError.exit_code if problems else 0
 
 

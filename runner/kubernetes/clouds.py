@@ -48,20 +48,26 @@ CLOUDS: dict[str, Cloud] = {
 }
 
 
-def lack(cloud: Cloud, accelerator: str | None, gpus: int) -> tuple[str, str] | None:
-    """The field of a part's resources that no node of the cloud can give, and why; None where there are such nodes."""
+def lack(cloud: Cloud, accelerator: str | None, gpus: int) -> tuple[str, str, str] | None:
+    """The field of a part's resources that no node of the cloud can give, with code and message; None where there are
+    such nodes."""
     if not gpus or accelerator is None:
         return None
     nodes = _of(cloud, accelerator)
     if nodes is None:
         names = ", ".join(cloud.nodes)
-        return "accelerator", (
-            f"no node of {cloud.name} with {accelerator!r} is known here, but with {names}: "
-            "ask for one of these, or render for another --cloud"
+        return (
+            "accelerator",
+            "kubernetes.accelerator-not-offered",
+            (
+                f"no node of {cloud.name} with {accelerator!r} is known here, but with {names}: "
+                "ask for one of these, or render for another --cloud"
+            ),
         )
     if (most := max(nodes.values())) < gpus:
         return (
             "gpus",
+            "kubernetes.too-many-gpus",
             f"no node of {cloud.name} has {gpus} {accelerator} ({most} at most), and all must be on one",
         )
     return None

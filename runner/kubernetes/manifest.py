@@ -89,8 +89,8 @@ def _check_nodes(spec: Spec, options: RenderOptions) -> None:
     problems = []
     for group in groups_of(spec):
         if found := lack(CLOUDS[options.cloud], group.accelerator, group.gpus):
-            field, message = found
-            problems.append(spec.places.problem((*group.place, field), "kubernetes.accelerator-not-offered", message))
+            field, code, message = found
+            problems.append(spec.places.problem((*group.place, field), code, message))
     if problems:
         raise SpecError(problems)
 

@@ -223,8 +223,8 @@ def _asking(repo: str) -> Iterator[Any]:
         # huggingface_hub lets through what its HTTP client, httpx, raises.
         if not isinstance(error, OSError | ValueError) and not type(error).__module__.startswith("httpx"):
             raise
-        said = f"hf:{repo}: {_refusal(error)}"
-        raise UserError("push.hub-refused", said.replace(token, "(the token)")) from error
+        reason = _refusal(error).replace(token, "(the token)")
+        raise UserError("push.hub-refused", f"hf:{repo}: {reason}") from error
 
 
 def _check_free(api: Any, repo: str, kind: Kind, private: bool, marker: str) -> None:

@@ -118,7 +118,7 @@ def inspect(path: str, encoding: str | None = None, delimiter: str | None = None
         raise UserError(*wrong)
     if stored_as(local) is None:
         raise UserError(
-            "data.format-unknown",
+            "init.format-unknown",
             f"{shown_path(local)}: its name does not tell how rows are stored: let it end in {READABLE}",
         )
     source = Source(local, encoding=encoding, delimiter=delimiter)

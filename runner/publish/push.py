@@ -97,7 +97,7 @@ def _finished(run: Folder) -> Run:
         raise DataError(error.code, f"{run.url}: {error}") from error
     if not run.exists(f"{_student(found)}/config.json"):
         raise DataError(
-            "run.student-missing", f"{run.url}: the trained student is gone ({_student(found)}); run the spec again"
+            "push.student-missing", f"{run.url}: the trained student is gone ({_student(found)}); run the spec again"
         )
     return found
 

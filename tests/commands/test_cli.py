@@ -149,6 +149,22 @@ def test_validate_says_all_problems_of_all_specs(job: Any, capsys: pytest.Captur
     assert capsys.readouterr().err.startswith("--set student.epochs=none: student.epochs: ")
 
 
+def test_validate_gives_problems_as_json(job: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = job.path.with_name("bad.yaml")
+    bad.write_text(job.path.read_text().replace("train.csv", "nowhere.csv") + "tsk: {}\n")
+    assert main(["validate", str(job.path), str(bad), "--json"]) == 2
+    out, err = capsys.readouterr()
+    problems = [json.loads(line) for line in out.splitlines()]
+    assert [(problem["path"], problem["code"]) for problem in problems] == [
+        ("", "spec.unknown-key"),
+        ("data.train.path", "data.not-found"),
+    ]
+    assert {problem["file"] for problem in problems} == {str(bad)} and not err
+    assert problems[0]["line"] == len(bad.read_text().splitlines())
+    assert main(["validate", str(job.path), "--json"]) == 0
+    assert capsys.readouterr().out == ""
+
+
 def test_init_writes_a_spec_that_validates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

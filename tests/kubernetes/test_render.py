@@ -294,8 +294,12 @@ def test_an_accelerator_is_placed_or_refused_with_what_there_is(cloud: str, acce
         assert ("nodeSelector" in placed) != ("affinity" in placed)
         assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in placed["tolerations"]
     else:
-        field, message = lack(one, accelerator, 1) or ("", "")
-        assert field == "accelerator" and "T4" in message and "--cloud" in message
+        field, code, message = lack(one, accelerator, 1) or ("", "", "")
+        assert (
+            (field, code) == ("accelerator", "kubernetes.accelerator-not-offered")
+            and "T4" in message
+            and "--cloud" in message
+        )
 
 
 def test_every_accelerator_of_the_table_has_a_cloud() -> None:
