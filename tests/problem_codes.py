@@ -62,9 +62,9 @@ Made from the source by `make docs-errors`; a test keeps the two equal.
 """
 
 VERBS = (
-    "accept add ask check choose copy correct create cast download drop fetch free give install leave let make mend "
-    "move name open pip put raise remove rename restore run save say see set shorten spell start submit take train try "
-    "unpack unset upgrade use wait write"
+    "accept add ask check choose copy correct create cast download drop export fetch free give install leave let make "
+    "mend move name open pip put raise remove rename restore review run save say see set shorten spell start submit take "
+    "train try unpack unset upgrade use wait write"
 )
 ADVICE = re.compile(rf"(?:[:;.] )(?=(?:{'|'.join(VERBS.split())})\b)", re.IGNORECASE)
 """Where a message goes on with what to do."""
@@ -72,12 +72,6 @@ ADVICE = re.compile(rf"(?:[:;.] )(?=(?:{'|'.join(VERBS.split())})\b)", re.IGNORE
 OPAQUE = ("value", "node")
 """Names of the source that tell a reader of the page nothing."""
 DEPTH = 4
-
-ERRORS = {
-    *("TutelageError", "UserError", "DataError", "ModelError", "FetchError", "EngineError", "LostError", "BusyError"),
-    *("ColumnError", "Diverged"),
-}
-"""The classes that carry one code; a ``SpecError`` has those of its problems."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +89,28 @@ def modules() -> dict[str, ast.Module]:
     files = sorted(RUNNER.rglob("*.py"))
     names = (".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in files)
     return {name: ast.parse(file.read_text("utf-8"), str(file)) for name, file in zip(names, files, strict=True)}
+
+
+@cache
+def kinds() -> frozenset[tuple[str, str]]:
+    """The classes of errors that carry one code, each with its module; a ``SpecError`` has those of its problems."""
+    found = {("runner.system.errors", "TutelageError")}
+    while True:
+        more = {
+            (module, node.name)
+            for module, tree in modules().items()
+            for node in tree.body
+            if isinstance(node, ast.ClassDef) and any(class_of(module, base) in found for base in node.bases)
+        }
+        if more <= found:
+            return frozenset(found - {("runner.system.errors", "SpecError")})
+        found |= more
+
+
+def class_of(module: str, node: ast.expr) -> tuple[str, str]:
+    """The module and the name of a class that an expression in ``module`` names."""
+    name = node.id if isinstance(node, ast.Name) else ""
+    return Words(module).imported(name) or module, name
 
 
 def path_of(module: str) -> str:
@@ -207,10 +223,10 @@ class Words:
         return None
 
     def _imported_words(self, name: str) -> Words | None:
-        source = self._imported(name)
+        source = self.imported(name)
         return Words(source) if source in modules() else None
 
-    def _imported(self, name: str) -> str:
+    def imported(self, name: str) -> str:
         """The module that a name is imported from."""
         for node in ast.walk(self._tree):
             if isinstance(node, ast.ImportFrom) and name in {alias.asname or alias.name for alias in node.names}:
@@ -219,7 +235,7 @@ class Words:
 
     def _module_of(self, node: ast.expr) -> str | None:
         """The module that ``carbon`` in ``carbon.MISSING`` is."""
-        module = f"{self._imported(node.id)}.{node.id}" if isinstance(node, ast.Name) else ""
+        module = f"{self.imported(node.id)}.{node.id}" if isinstance(node, ast.Name) else ""
         return module if module in modules() else None
 
 

@@ -84,6 +84,7 @@ REMEDIES = {
     "report.file-broken": "Remove the stage's folder, and run the spec again.",
     "report.file-unreadable": "Change its permissions, or mend the storage.",
     "report.no-run-json": "Give the folder that `tutelage run` printed, of a run that has finished.",
+    "review.answers-refused": "Correct the answers that the message lists, or leave them out with `--skip-bad`.",
     "run.has-crashed": "Run the same command again; where it crashes again, please report it.",
     "run.lock-lost": "Leave the folder to the other run.",
     "run.lock-unreadable": "Change the permissions of the file, or choose another `--runs-dir`.",

@@ -32,7 +32,8 @@ def test_bad(stem: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(SPECS / "bad")
     with pytest.raises(SpecError) as caught:
         load_spec(f"{stem}.yaml")
-    assert str(caught.value).splitlines() == Path(f"{stem}.expected").read_text(encoding="utf-8").splitlines()
+    said = [f"{problem} [{problem.code}]" for problem in caught.value.problems]
+    assert said == Path(f"{stem}.expected").read_text(encoding="utf-8").splitlines()
     assert caught.value.exit_code == 2
 
 

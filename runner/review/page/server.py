@@ -219,6 +219,6 @@ def _listen(port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         listening.close()
         raise UserError(
-            "review.port", f"port {port} of 127.0.0.1 cannot be used ({error}); choose another, or 0 for any"
+            "review.port-in-use", f"port {port} of 127.0.0.1 cannot be used ({error}); choose another, or 0 for any"
         ) from error
     return listening

@@ -112,7 +112,7 @@ def _openpyxl() -> Any:
         import openpyxl
     except ImportError:
         raise UserError(
-            "data.openpyxl-missing", "workbooks need openpyxl: pip install 'tutelage[xlsx]', or use csv"
+            "review.openpyxl-missing", "workbooks need openpyxl: pip install 'tutelage[xlsx]', or use csv"
         ) from None
     return openpyxl
 
