@@ -6,7 +6,6 @@ from typing import Any
 
 from runner.report.text import percent
 
-NOT_MEASURED = "not measured yet"
 NEXT = "tutelage review RUN"
 
 
@@ -30,4 +29,4 @@ def opening(report: dict[str, Any]) -> str:
             f" The student gives its teacher's answer on {share} of {rows:,} held-out training texts, which says "
             "nothing of whether that answer is right."
         )
-    return f"{said} `{NEXT}` draws a sample of the texts to label, and says how sure the figures are."
+    return f"{said} Next: {NEXT}, which draws a sample of the texts to label, and says how sure the figures are."

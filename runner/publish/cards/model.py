@@ -49,7 +49,7 @@ def model_card(run: Run, report: dict[str, Any], load_from: str, where: str | No
     values = {
         "report": report,
         "scores": report["evaluate"],
-        **(showing.model_card(report) if measured(report) else {}),
+        **showing.model_card(report),
         "measured": measured(report),
         "corrected": (report.get("review") or {}).get("corrected", 0),
         "train": report["train"],

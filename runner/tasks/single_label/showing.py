@@ -84,8 +84,10 @@ def page(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def model_card(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The table by class, and how many labels are listed."""
+    """The table by class, where it was measured, and how many labels are listed."""
     scores = report["evaluate"]
+    if not scores["rows"]:
+        return {"by_class": [], "left_out": "", "most": MANY}
     return {"by_class": in_tables(scores), "left_out": left_out(scores), "most": MANY}
 
 
