@@ -14,6 +14,7 @@ from typing import Any
 from runner.review.lists import Item
 from runner.review.page.server import About, Status, serve
 from runner.rundir.folder import Folder
+from runner.system import signals
 from runner.tasks.shared.shown import Choice, Question
 
 
@@ -48,4 +49,9 @@ def main(run: str, reviewer: str, plan: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]))
+    with signals.listening():
+        try:
+            main(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]))
+        except KeyboardInterrupt as stop:
+            signals.left(stop)
+            sys.exit(signals.SIGNALLED + signals.received())

@@ -3,6 +3,7 @@
 import { count, element, show } from "./text.js";
 
 const KEYS = 9;
+const FEW = 4; // each has a line of its own on a phone
 const plain = (name) => name.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
 
 export class Choices {
@@ -16,7 +17,7 @@ export class Choices {
     this.filter = document.getElementById("filter");
     this.many = question.choices.length > KEYS;
     this.choose = choose;
-    this.root.classList.toggle("many", this.many);
+    this.root.className = this.many ? "many" : question.choices.length <= FEW ? "few" : "";
     this.root.setAttribute("role", this.many ? "listbox" : "group");
     this.root.setAttribute("aria-label", "Labels");
     this.#buttons = question.choices.map((choice, index) => this.#button(choice, index));
@@ -32,9 +33,9 @@ export class Choices {
       const words = [];
       if (chance !== null) words.push(`${Math.round(100 * chance)} %`);
       if (row.given !== undefined && row.given !== null && row.value === value) words.push("teacher");
-      if (before?.action === "label" && before.value === value) words.push("you, before");
+      if (before?.action === "label" && before.value === value) words.push("before");
       button.classList.toggle("given", words.includes("teacher"));
-      button.classList.toggle("before", words.includes("you, before"));
+      button.classList.toggle("before", words.includes("before"));
       button.querySelector(".said").textContent = words.join(" · ");
       button.querySelector(".chance").style.setProperty("--chance", chance ?? 0);
     });
@@ -42,13 +43,13 @@ export class Choices {
   }
 
   focus() {
-    if (this.many && !matchMedia("(hover: none)").matches) this.filter.focus({ preventScroll: true });
+    if (this.many && !matchMedia("(hover: none) and (pointer: coarse)").matches) this.filter.focus({ preventScroll: true });
     return this.many && document.activeElement === this.filter;
   }
 
   // Whether a key was one of a value.
   key(digit) {
-    if (this.many || digit < 1 || digit > this.#buttons.length) return false;
+    if (this.many || !(digit >= 1 && digit <= this.#buttons.length)) return false;
     this.choose(this.question.choices[digit - 1].value);
     return true;
   }
@@ -92,6 +93,7 @@ export class Choices {
   // Those whose name starts with the words come first in the choice of Enter, not in their order.
   #match(words) {
     this.#moved = false;
+    document.body.classList.toggle("typing", words.trim() !== "");
     const wanted = plain(words.trim());
     this.#buttons.forEach((button, index) => {
       button.hidden = !plain(this.question.choices[index].name).includes(wanted);

@@ -177,7 +177,7 @@ function decide(action, value = null) {
   if (busy || !row) return;
   const decision = crypto.randomUUID();
   const body = { list, view, id: row.id, action, value, seconds: clock.seconds(), decision };
-  const words = action === "label" ? `Saved: ${nameOf(value)}.` : `Saved: ${action}.`;
+  const words = { skip: "Skipped.", unclear: "Saved as unclear." }[action] ?? `Saved: ${nameOf(value)}.`;
   send("decide", body, () => {
     (stacks[body.list] ??= []).push(decision);
     note(words);
@@ -201,12 +201,14 @@ function help() {
 function describeKeys() {
   const many = choices.many;
   const lines = [
-    many ? ["letters", "filter the labels; arrows and Enter choose"] : ["1 to 9", "choose a label"],
+    many ? ["letters", "filter the labels; arrows and Enter choose"] : [`1 to ${task.question.choices.length}`, "choose a label"],
     ["Enter", "in the queue: accept what the teacher said"],
     ["u, Ctrl+Z", "undo"], ["s", "skip: it comes again at the end"],
     ["?", "unclear: the text does not say"], ["i", "these instructions"],
     ["Space, arrows", "scroll a long text"],
   ];
+  if (many) for (const id of ["skip", "unclear", "help"]) $(id).querySelector("kbd").prepend("Esc ");
+  if (many) $("undo").querySelector("kbd").textContent = "Ctrl Z";
   if (many) lines.push(["Esc", "leave the filter, so that u, s, ? and i are heard"]);
   $("keys").replaceChildren(
     ...lines.flatMap(([key, words]) => {
@@ -221,6 +223,12 @@ function describeKeys() {
 function letter(event) {
   if (/^[\x20-\x7e]$/.test(event.key)) return event.key.toLowerCase();
   return /^(Key|Digit)(.)$/.exec(event.code)?.[2].toLowerCase() ?? event.key;
+}
+
+// 1 to 9, also on keyboards that want Shift for them; NaN: none.
+function digit(event) {
+  if (/^[1-9]$/.test(event.key)) return Number(event.key);
+  return event.shiftKey ? NaN : Number(/^Digit([1-9])$/.exec(event.code)?.[1]);
 }
 
 const SHORTCUTS = { u: undo, s: () => decide("skip"), "?": () => decide("unclear"), i: help };
@@ -254,7 +262,7 @@ function pressed(event) {
   if (SHORTCUTS[key]) {
     event.preventDefault();
     SHORTCUTS[key]();
-  } else if (!busy && row && /^[1-9]$/.test(key) && choices.key(Number(key))) event.preventDefault();
+  } else if (!busy && row && choices.key(digit(event))) event.preventDefault();
   else if (!busy && row && choices.many && /^[^\s]$/u.test(event.key)) $("filter").focus(); // the key is typed there
 }
 

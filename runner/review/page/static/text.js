@@ -13,6 +13,8 @@ const UNSEEN = new Map([
   [0x2060, ["WJ", "word joiner"]],
   [0xfeff, ["BOM", "byte order mark"]],
 ]);
+const CONTROLS =
+  "NUL SOH STX ETX EOT ENQ ACK BEL BS HT LF VT FF CR SO SI DLE DC1 DC2 DC3 DC4 NAK SYN ETB CAN EM SUB ESC FS GS RS US".split(" ");
 // The server puts U+2400 to U+2421 in the place of control characters, and U+FFFD in that of broken ones.
 const MARKED = /([\u2400-\u2421\ufffd\u00ad\u200b\u202a-\u202e\u2028\u2029\u2060\ufeff])/u;
 
@@ -22,7 +24,9 @@ export function show(element, text) {
 }
 
 function mark(character) {
-  const [sign, name] = UNSEEN.get(character.codePointAt(0)) ?? [character, "control character"];
+  const code = character.codePointAt(0);
+  const control = code === 0x2421 ? "DEL" : CONTROLS[code - 0x2400]; // few fonts have the pictures of these
+  const [sign, name] = UNSEEN.get(code) ?? (control ? [control, `control character ${control}`] : ["\ufffd", "broken character"]);
   const span = document.createElement("span");
   span.className = "mark";
   span.setAttribute("role", "img");
