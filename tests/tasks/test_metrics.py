@@ -188,3 +188,22 @@ def test_mcnemar_without_differences():
     }
     with pytest.raises(ValueError, match="predictions"):
         mcnemar(["a"], ["a", "b"], ["a"])
+
+
+def test_a_row_that_stands_for_several_counts_as_often() -> None:
+    labelled = ("a", "b", "c")
+    rng = np.random.default_rng(3)
+    truth, guess = (list(rng.choice(labelled, 40)) for _ in range(2))
+    chances = rng.dirichlet(np.ones(3), 40)
+    times = rng.integers(1, 4, 40)
+    repeated = np.repeat(np.arange(40), times)
+    weighted = metrics.score(labelled, truth, guess, chances, 50, 0, times.astype(float))
+    plain = metrics.score(
+        labelled, [truth[k] for k in repeated], [guess[k] for k in repeated], chances[repeated], 50, 0
+    )
+    for name in ("accuracy", "macro_f1", "balanced_accuracy", "ece", "brier"):
+        assert weighted[name] == pytest.approx(plain[name]), name
+    for label in labelled:
+        for name in ("precision", "recall", "f1"):
+            assert weighted["per_class"][label][name] == pytest.approx(plain["per_class"][label][name])
+    assert weighted["rows"] == 40 and sum(sum(row) for row in weighted["confusion"]) == 40, "counts are of rows"

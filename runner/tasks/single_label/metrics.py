@@ -39,10 +39,13 @@ def score(
     probabilities: NDArray[np.floating[Any]] | None,
     resamples: int = 2000,
     seed: int = 0,
+    weights: NDArray[np.floating[Any]] | None = None,
 ) -> dict[str, Any]:
     """Every figure that the report shows about one system, as a JSON-able dict.
 
-    ``probabilities`` has shape ``(rows, labels)`` in the labels' order; a row of NaN has none.
+    ``probabilities`` has shape ``(rows, labels)`` in the labels' order; a row of NaN has none. ``weights`` say how many
+    rows each one stands for, where some were more likely to be drawn than others: shares and calibration are weighted,
+    counts of rows are not.
     ``confusion`` counts truth by row and prediction by column; of more than :data:`MATRIX` labels it is null, and
     ``confused`` lists (truth, prediction, rows) of every cell off the diagonal that is not empty, the fullest first.
     Abstentions stand beside it in ``abstained_by_class``. ``ci95`` are percentile bootstrap intervals over the rows.
@@ -55,12 +58,20 @@ def score(
             f"probabilities of shape {np.shape(probabilities)} for {len(true)} rows and {len(labels)} labels"
         )
     known = list(range(len(labels)))
-    precision, recall, f1, support = precision_recall_fscore_support(true, guess, labels=known, zero_division=0.0)
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        true, guess, labels=known, zero_division=0.0, sample_weight=weights
+    )
     counts = confusion_matrix(true, guess, labels=[*known, len(labels)])[:-1]
+    weighted = (
+        counts
+        if weights is None
+        else confusion_matrix(true, guess, labels=[*known, len(labels)], sample_weight=weights)[:-1]
+    )
+    support = counts.sum(axis=1)
     return {
         "rows": len(true),
-        "accuracy": float(np.mean(true == guess)),
-        "macro_f1": float(_macro_f1(*_sums(counts[None]))[0]),
+        "accuracy": float(np.average(true == guess, weights=weights)),
+        "macro_f1": float(_macro_f1(*_sums(weighted[None]))[0]),
         "balanced_accuracy": float(np.mean(recall[support > 0])),
         "per_class": {
             label: {
@@ -74,7 +85,7 @@ def score(
         **_confusion(labels, counts[:, :-1]),
         "abstained": int(counts[:, -1].sum()),
         "abstained_by_class": {label: int(counts[k, -1]) for k, label in enumerate(labels)},
-        **_calibration(true, guess, probabilities),
+        **_calibration(true, guess, probabilities, weights),
         "ci95": _intervals(counts, resamples, seed),
     }
 
@@ -167,7 +178,10 @@ def _adding(cells: NDArray[np.integer[Any]], classes: NDArray[np.integer[Any]], 
 
 
 def _calibration(
-    true: NDArray[np.intp], guess: NDArray[np.intp], probabilities: NDArray[np.floating[Any]] | None
+    true: NDArray[np.intp],
+    guess: NDArray[np.intp],
+    probabilities: NDArray[np.floating[Any]] | None,
+    weights: NDArray[np.floating[Any]] | None,
 ) -> dict[str, Any]:
     """ECE, Brier score and reliability bins over the answered rows; None and no bins where there are none."""
     nothing: dict[str, Any] = {"ece": None, "brier": None, "reliability": []}
@@ -178,22 +192,30 @@ def _calibration(
     if not answered.any():
         return nothing
     true, guess, chances = true[answered], guess[answered], chances[answered]
+    weight = np.ones(len(true)) if weights is None else np.asarray(weights, dtype=np.float64)[answered]
     confidence = chances[np.arange(len(guess)), guess]
     right = true == guess
     # Nine inner edges: a confidence of 0 falls into the first bin, one of 1 into the last.
     place = np.digitize(confidence, np.linspace(0, 1, BINS + 1)[1:-1], right=True)
-    bins = [_bin(k, confidence[place == k], right[place == k]) for k in range(BINS) if (place == k).any()]
-    gaps = [entry["rows"] * abs(entry["confidence"] - entry["accuracy"]) for entry in bins]
+    inside = [(k, place == k) for k in range(BINS) if (place == k).any()]
+    bins = [_bin(k, confidence[rows], right[rows], weight[rows]) for k, rows in inside]
+    gaps = [
+        weight[rows].sum() * abs(entry["confidence"] - entry["accuracy"])
+        for (_, rows), entry in zip(inside, bins, strict=True)
+    ]
     distance = np.square(chances - np.eye(chances.shape[1])[true]).sum(axis=1)
-    return {"ece": float(sum(gaps) / len(right)), "brier": float(distance.mean()), "reliability": bins}
+    brier = float(np.average(distance, weights=weight))
+    return {"ece": float(sum(gaps) / weight.sum()), "brier": brier, "reliability": bins}
 
 
-def _bin(place: int, confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> dict[str, Any]:
+def _bin(
+    place: int, confidence: NDArray[np.float64], right: NDArray[np.bool_], weight: NDArray[np.float64]
+) -> dict[str, Any]:
     """One bin of the reliability diagram."""
     return {
         "lower": place / BINS,
         "upper": (place + 1) / BINS,
-        "confidence": float(confidence.mean()),
-        "accuracy": float(right.mean()),
+        "confidence": float(np.average(confidence, weights=weight)),
+        "accuracy": float(np.average(right, weights=weight)),
         "rows": len(right),
     }
