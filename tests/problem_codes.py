@@ -63,8 +63,8 @@ Made from the source by `make docs-errors`; a test keeps the two equal.
 
 VERBS = (
     "accept add ask check choose copy correct create cast download drop export fetch free give install leave let make "
-    "mend move name open pip put raise remove rename restore review run save say see set shorten spell start submit take "
-    "train try unpack unset upgrade use wait write"
+    "mend move name open pip put raise remove rename restore review run save say see set shorten spell start submit "
+    "take train try unpack unset upgrade use wait write"
 )
 ADVICE = re.compile(rf"(?:[:;.] )(?=(?:{'|'.join(VERBS.split())})\b)", re.IGNORECASE)
 """Where a message goes on with what to do."""
@@ -110,7 +110,14 @@ def kinds() -> frozenset[tuple[str, str]]:
 def class_of(module: str, node: ast.expr) -> tuple[str, str]:
     """The module and the name of a class that an expression in ``module`` names."""
     name = node.id if isinstance(node, ast.Name) else ""
-    return Words(module).imported(name) or module, name
+    return imports(module).get(name, module), name
+
+
+@cache
+def imports(module: str) -> dict[str, str]:
+    """The names that a module imports from others, each with the module that has it."""
+    nodes = [node for node in ast.walk(modules()[module]) if isinstance(node, ast.ImportFrom)]
+    return {alias.asname or alias.name: node.module or "" for node in nodes for alias in node.names}
 
 
 def path_of(module: str) -> str:
@@ -223,19 +230,12 @@ class Words:
         return None
 
     def _imported_words(self, name: str) -> Words | None:
-        source = self.imported(name)
+        source = imports(self._module).get(name)
         return Words(source) if source in modules() else None
-
-    def imported(self, name: str) -> str:
-        """The module that a name is imported from."""
-        for node in ast.walk(self._tree):
-            if isinstance(node, ast.ImportFrom) and name in {alias.asname or alias.name for alias in node.names}:
-                return node.module or ""
-        return ""
 
     def _module_of(self, node: ast.expr) -> str | None:
         """The module that ``carbon`` in ``carbon.MISSING`` is."""
-        module = f"{self.imported(node.id)}.{node.id}" if isinstance(node, ast.Name) else ""
+        module = f"{imports(self._module).get(node.id)}.{node.id}" if isinstance(node, ast.Name) else ""
         return module if module in modules() else None
 
 

@@ -156,11 +156,11 @@ def test_validate_gives_problems_as_json(job: Any, capsys: pytest.CaptureFixture
     out, err = capsys.readouterr()
     problems = [json.loads(line) for line in out.splitlines()]
     assert [(problem["path"], problem["code"]) for problem in problems] == [
-        ("", "spec.unknown-key"),
         ("data.train.path", "data.not-found"),
+        ("", "spec.unknown-key"),
     ]
     assert {problem["file"] for problem in problems} == {str(bad)} and not err
-    assert problems[0]["line"] == len(bad.read_text().splitlines())
+    assert problems[1]["line"] == len(bad.read_text().splitlines())
     assert main(["validate", str(job.path), "--json"]) == 0
     assert capsys.readouterr().out == ""
 
