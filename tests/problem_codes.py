@@ -133,6 +133,8 @@ def sites() -> tuple[Site, ...]:
 
 def _sites() -> Iterator[Site]:
     for module, tree in modules().items():
+        if not CODE.search((ROOT / path_of(module)).read_text("utf-8")):
+            continue
         words = Words(module)
         for scope, row in _rows(tree):
             for code, message in pairwise(row):
@@ -145,14 +147,14 @@ def _rows(tree: ast.Module) -> Iterator[tuple[ast.AST, list[ast.expr]]]:
     """Arguments of calls and elements of tuples, each with the function that they stand in."""
     waiting: list[tuple[ast.AST, ast.AST]] = [(tree, tree)]
     while waiting:
-        scope, node = waiting.pop(0)
+        scope, node = waiting.pop()
         if isinstance(node, ast.FunctionDef):
             scope = node
         if isinstance(node, ast.Call):
             yield scope, node.args
         elif isinstance(node, ast.Tuple):
             yield scope, node.elts
-        waiting = [(scope, child) for child in ast.iter_child_nodes(node)] + waiting
+        waiting += [(scope, child) for child in reversed(list(ast.iter_child_nodes(node)))]
 
 
 class Words:
