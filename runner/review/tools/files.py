@@ -53,7 +53,8 @@ def json_records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     :raises DataError: when the file is broken or breaks off, or holds something else.
     """
     with _lines(path) as lines:
-        for place, value in json_values(lines, path.name):
+        for number, (line, value) in enumerate(json_values(lines, path.name), start=1):
+            place = line if path.suffix == ".jsonl" else f"{line} (row {number})"  # an array may stand on one line
             if not isinstance(value, dict):
                 raise DataError(
                     "review.export-unknown",

@@ -33,7 +33,7 @@ def export(items: Sequence[Item], target: Path, about: About) -> list[Path]:
     """Write the tasks, and the labelling interface beside them (``.xml``)."""
     choices = Choices(about.question)
     tasks = [_task(order, item, choices, about) for order, item in enumerate(items, start=1)]
-    text = json.dumps(tasks, ensure_ascii=False, indent=1)
+    text = "[" + ",\n".join(json.dumps(task, ensure_ascii=False) for task in tasks) + "]\n"
     interface = _interface(choices, about, reasons=not all(map(blind, items)))
     return [write(target, text), write(target.with_suffix(".xml"), interface)]
 

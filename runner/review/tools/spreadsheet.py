@@ -30,8 +30,8 @@ CELL = 32_767
 """Characters of a cell: of UTF-16 for Excel, of what is written for openpyxl, which cuts without a word."""
 _ESCAPED = re.compile("[\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]|_(?=x[0-9A-Fa-f]{4}_)")
 _ESCAPE = re.compile("_x([0-9A-Fa-f]{4})_")
-_PIECE = re.compile("_x[0-9A-Fa-f]{4}_|.", re.DOTALL)
-"""A character, or an escape that stands in the text itself, which is never split."""
+_PIECE, _SPLIT = 512, 6
+"""A long text is measured by so many characters; what an escape that stands across two of them in the text adds."""
 _COLUMNS = 16_384
 _WIDTHS = {"text": 80, "reason": 60, "teacher": 16, "label": 16, "reviewer": 16}
 _HIDDEN = ("list", "id")
@@ -154,20 +154,18 @@ def _lay_out(sheet: Any, columns: Sequence[str], rows: int, answers: int) -> Non
 
 
 def _parts(text: str) -> list[str]:
-    """What the cells hold that a text is split over, each as long as a cell may be."""
+    """What the cells hold that a text is split over, as it is written; none of them is too long."""
     escaped = _escaped(text)
     if _cost(escaped) <= CELL:
         return [escaped]
-    parts: list[list[str]] = [[]]
-    size = 0
-    for char in _PIECE.findall(text):
-        cost = _cost(_escaped(char))
-        if size + cost > CELL:
-            parts.append([])
-            size = 0
-        parts[-1].append(char)
-        size += cost
-    return [_escaped("".join(part)) for part in parts]
+    parts, size = [""], 0
+    for piece in (text[at : at + _PIECE] for at in range(0, len(text), _PIECE)):
+        size += _cost(_escaped(piece)) + _SPLIT
+        if size > CELL:
+            parts.append("")
+            size = _cost(_escaped(piece)) + _SPLIT
+        parts[-1] += piece
+    return list(map(_escaped, parts))
 
 
 def _cost(written: str) -> int:

@@ -165,8 +165,8 @@ def csv_file(exported: Path, answers: Answers, delimiter: str = ",") -> Path:
     return target
 
 
-def _json(target: Path, value: Any) -> Path:
-    target.write_text(json.dumps(value, ensure_ascii=False, indent=2), "utf-8")
+def _json(target: Path, records: list[Any]) -> Path:
+    target.write_text("[" + ",\n".join(json.dumps(record, ensure_ascii=False) for record in records) + "]", "utf-8")
     return target
 
 
