@@ -61,8 +61,9 @@ def write_report(run: Folder) -> dict[str, Any]:
     from runner.publish.cards import build_cards  # spares matplotlib
     from runner.report.build import show  # spares matplotlib
     from runner.report.gather import gather  # spares pyarrow
+    from runner.review.decisions import read  # spares pyarrow
 
-    gathered = gather(run.read, run.exists)
+    gathered = gather(run.read, run.exists, read(run))
     report, page = show(gathered)
     run.write_json("report.json", report)
     run.write("report.html", page.encode())

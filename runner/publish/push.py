@@ -35,6 +35,7 @@ from runner.publish.cards import data_card, model_card
 from runner.report.build import show
 from runner.report.gather import Run, gather, without_texts
 from runner.report.summary import summarise
+from runner.review.decisions import read
 from runner.rundir.folder import Folder
 from runner.spec import load_spec
 from runner.system.errors import DataError, SpecError, UserError
@@ -92,7 +93,7 @@ def _finished(run: Folder) -> Run:
             "run.not-finished", f"{run.url}: no finished run is there (no run.json); give the folder that `run` printed"
         )
     try:
-        found = gather(run.read, run.exists)
+        found = gather(run.read, run.exists, read(run))
     except DataError as error:
         raise DataError(error.code, f"{run.url}: {error}") from error
     if not run.exists(f"{_student(found)}/config.json"):

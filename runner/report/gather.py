@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from runner.review.decisions import Decision
+from runner.review.summary import summary
 from runner.system.errors import DataError
 from runner.tasks.kinds import kind_of
 from runner.tasks.shared.shown import ShownRow
@@ -33,8 +35,9 @@ Exists = Callable[[str], bool]
 class Run:
     """A finished run: ``run.json``, the stages' summaries by name, two files, and the rows worth a look.
 
-    ``places`` are the stages' folders by name; ``given`` counts the teacher's values on train rows, None where it
-    abstained, and is empty where the votes are not there.
+    ``review`` is what people decided (:func:`runner.review.summary.summary`), and ``before`` what was measured without
+    their corrections. ``places`` are the stages' folders by name; ``given`` counts the teacher's values on train rows,
+    None where it abstained, and is empty where the votes are not there.
     """
 
     info: dict[str, Any]
@@ -45,10 +48,12 @@ class Run:
     given: dict[Any, int] = field(default_factory=dict)
     doubtful: list[ShownRow] = field(default_factory=list)
     mistaken: list[ShownRow] = field(default_factory=list)
+    review: dict[str, Any] | None = None
+    before: dict[str, Any] | None = None
 
 
-def gather(read: Read, exists: Exists) -> Run:
-    """Read the run folder.
+def gather(read: Read, exists: Exists, decisions: Sequence[Decision] = ()) -> Run:
+    """Read the run folder, in which people took ``decisions``.
 
     :raises DataError: when it holds no finished run, or one of its files is broken.
     """
@@ -79,7 +84,21 @@ def gather(read: Read, exists: Exists) -> Run:
         given={} if train is None else showing.given(train),
         doubtful=[] if train is None else showing.doubtful(info["spec"], train),
         mistaken=[] if predictions is None else showing.mistaken(info["spec"], predictions),
+        review=_review(read, exists, places, decisions),
+        before=_before(read, exists, info),
     )
+
+
+def _review(read: Read, exists: Exists, places: dict[str, str], decisions: Sequence[Decision]) -> dict[str, Any] | None:
+    votes = _table(read, exists, f"{places['vote']}/votes.parquet") if decisions else None
+    teacher = {} if votes is None else dict(zip(votes["id"].to_pylist(), votes["label"].to_pylist(), strict=True))
+    return summary(decisions, teacher)
+
+
+def _before(read: Read, exists: Exists, info: dict[str, Any]) -> dict[str, Any] | None:
+    """The evaluation of the job without corrections; None where there was none on the same rows."""
+    path = f"evaluate/{(info.get('before') or {}).get('evaluate')}/evaluate.json"
+    return _json(read, path) if exists(path) else None
 
 
 def without_texts(run: Run) -> Run:

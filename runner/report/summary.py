@@ -31,7 +31,7 @@ def summarise(run: Run) -> dict[str, Any]:
             "finished": info.get("finished"),
             "rows": _rows(summaries["load"]),
             "label": _label(summaries["label"], summaries["vote"], task),
-            "review": summaries.get("correct"),
+            "review": _review(run),
             "train": summaries["train"],
             "evaluate": run.evaluation | task.showing.summary(run.evaluation),
             "benchmark": _benchmark(run),
@@ -57,6 +57,18 @@ def _rows(load: dict[str, Any]) -> dict[str, Any]:
         "dropped_by_reason": reasons,
         "read": load.get("read"),
     }
+
+
+def _review(run: Run) -> dict[str, Any] | None:
+    """What people decided, what the student learned of it, and what was measured before; None without a review."""
+    applied = run.summaries.get("correct")
+    if not (applied or run.review):
+        return None
+    task = kind_of(run.info["spec"])
+    before = run.before if run.before and run.before["rows"] == run.evaluation["rows"] else None
+    systems = ("teacher", "student")
+    scores = before and {who: {name: before[who][name] for name in task.scoring.SUMMARY} for who in systems}
+    return (applied or {}) | {"decisions": run.review, "before": scores}
 
 
 def _label(label: dict[str, Any], vote: dict[str, Any], task: TaskKind) -> dict[str, Any]:

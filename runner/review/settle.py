@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from runner.review.decisions import Decision, ListName, read
+from runner.review.pace import seconds
 from runner.review.sample import drawn
 from runner.rundir.folder import Folder, fingerprint
 from runner.spec.reviewed import Reviewed
@@ -52,6 +53,7 @@ def rows(decisions: Iterable[Decision]) -> dict[tuple[ListName, str], Row]:
 
 def settled(decisions: Iterable[Decision]) -> Reviewed:
     """The values that hold. Rows in conflict stay out until reviewers agree."""
+    decisions = list(decisions)
     found = rows(decisions)
     values = {key: row.value for key, row in found.items() if row.value is not None}
     of_sample = {id_: value for (name, id_), value in values.items() if name == "sample"}
@@ -62,7 +64,7 @@ def settled(decisions: Iterable[Decision]) -> Reviewed:
     if not (of_sample or corrections or unclear):
         return Reviewed()
     digest = fingerprint([sorted(of_sample.items()), sorted(corrections.items()), sorted(unclear)])
-    return Reviewed(of_sample, corrections, unclear, digest)
+    return Reviewed(of_sample, corrections, unclear, seconds(decisions), digest)
 
 
 def reviewed(run: Folder) -> Reviewed:

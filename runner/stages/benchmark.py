@@ -46,6 +46,7 @@ def key(spec: Spec) -> dict[str, Any]:
         # Where nothing is asked, the prompt that would have been is counted for the comparison with APIs.
         "prompt": messages(prompt_task(spec), "") if spec.teacher.engine == "recorded" else None,
         "reasons": list(spec.teacher.reasons),
+        **({"review_seconds": spec.reviewed.seconds} if spec.reviewed else {}),
         **versioned(VERSION),
     }
 
@@ -133,6 +134,18 @@ def _elsewhere(context: Context, texts: list[str]) -> list[dict[str, Any]]:
     return found
 
 
+def _review_usd(spec: Spec) -> float | None:
+    """What people's time cost; None where they reviewed, and its length or its price is not known."""
+    review, reviewed = spec.benchmark.review, spec.reviewed
+    if review is None:
+        return None if reviewed else 0.0
+    if review.hours is not None:
+        return review.hours * review.usd_per_hour
+    if not reviewed:
+        return 0.0
+    return None if reviewed.seconds is None else reviewed.seconds / 3600 * review.usd_per_hour
+
+
 def _economics(
     context: Context, student: float | None, teacher: float | None, teacher_price: float | None
 ) -> dict[str, Any]:
@@ -146,7 +159,7 @@ def _economics(
     one_off = OneOff(
         labelling=labelling_usd(teacher_price, busy, elapsed, replicas) if labelling is None else labelling,
         training=None if price is None else _training_seconds(train) / 3600 * resources.workers * price,
-        review=bench.review.hours * bench.review.usd_per_hour if bench.review else 0.0,
+        review=_review_usd(spec),
     )
     asked = _asked(context, label["summary"])
     return work_out(one_off, student, teacher, asked, prices.apis) | {"published": asdict(prices)["published"]}

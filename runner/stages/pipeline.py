@@ -21,6 +21,7 @@ from runner.observe.progress import Progress, clock, since
 from runner.review.settle import reviewed
 from runner.rundir.folder import Folder, fingerprint
 from runner.spec import Spec
+from runner.spec.reviewed import Reviewed
 from runner.stages import apply, benchmark, correct, evaluate, export, label, load, train, vote
 from runner.stages.contract import Context, Stage
 from runner.system import machine, signals, supervise
@@ -103,11 +104,20 @@ def execute(spec: Spec, run: Folder, cluster: Cluster, progress: Progress) -> di
         "spec": spec.to_dict(),
         "base": str(spec.base),
         "stages": stages,
+        "before": _without_decisions(spec, run),
         "versions": machine.versions(),
         "hardware": machine.hardware(),
     }
     run.write_json("run.json", record)
     return record
+
+
+def _without_decisions(spec: Spec, run: Folder) -> dict[str, str]:
+    """The fingerprints of stages that finished before people decided anything; empty where nobody has."""
+    if not spec.reviewed:
+        return {}
+    before = steps(replace(spec, reviewed=Reviewed()), run)
+    return {step.stage.NAME: step.fingerprint for step in before if step.cached}
 
 
 def _ask_for_nodes(step: Step, spec: Spec, cluster: Cluster, progress: Progress) -> None:

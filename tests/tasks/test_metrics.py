@@ -198,9 +198,7 @@ def test_a_row_that_stands_for_several_counts_as_often() -> None:
     times = rng.integers(1, 4, 40)
     repeated = np.repeat(np.arange(40), times)
     weighted = score(labelled, truth, guess, chances, 50, 0, times.astype(float))
-    plain = score(
-        labelled, [truth[k] for k in repeated], [guess[k] for k in repeated], chances[repeated], 50, 0
-    )
+    plain = score(labelled, [truth[k] for k in repeated], [guess[k] for k in repeated], chances[repeated], 50, 0)
     for name in ("accuracy", "macro_f1", "balanced_accuracy", "ece", "brier"):
         assert weighted[name] == pytest.approx(plain[name]), name
     for label in labelled:

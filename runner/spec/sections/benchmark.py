@@ -10,9 +10,9 @@ from runner.spec.sections.shared import VARIABLE, Found, accelerator_is_supporte
 
 @dataclass(frozen=True, kw_only=True)
 class Review:
-    """The time that people spend on checking labels."""
+    """The time that people spend on checking labels; ``hours`` None: what `tutelage review` measured."""
 
-    hours: float
+    hours: float | None
     usd_per_hour: float
 
 

@@ -57,36 +57,50 @@ def score(
         raise ValueError(
             f"probabilities of shape {np.shape(probabilities)} for {len(true)} rows and {len(labels)} labels"
         )
-    known = list(range(len(labels)))
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        true, guess, labels=known, zero_division=0.0, sample_weight=weights
-    )
-    counts = confusion_matrix(true, guess, labels=[*known, len(labels)])[:-1]
-    weighted = (
-        counts
-        if weights is None
-        else confusion_matrix(true, guess, labels=[*known, len(labels)], sample_weight=weights)[:-1]
-    )
-    support = counts.sum(axis=1)
+    counts = _counts(true, guess, len(labels))
+    weighted = counts if weights is None else _counts(true, guess, len(labels), weights)
+    per_class = _per_class(labels, true, guess, weights, counts.sum(axis=1))
     return {
         "rows": len(true),
         "accuracy": float(np.average(true == guess, weights=weights)),
         "macro_f1": float(_macro_f1(*_sums(weighted[None]))[0]),
-        "balanced_accuracy": float(np.mean(recall[support > 0])),
-        "per_class": {
-            label: {
-                "precision": float(precision[k]),
-                "recall": float(recall[k]),
-                "f1": float(f1[k]),
-                "support": int(support[k]),
-            }
-            for k, label in enumerate(labels)
-        },
+        "balanced_accuracy": float(np.mean([found["recall"] for found in per_class.values() if found["support"]])),
+        "per_class": per_class,
         **_confusion(labels, counts[:, :-1]),
         "abstained": int(counts[:, -1].sum()),
         "abstained_by_class": {label: int(counts[k, -1]) for k, label in enumerate(labels)},
         **_calibration(true, guess, probabilities, weights),
         "ci95": _intervals(counts, resamples, seed),
+    }
+
+
+def _counts(
+    true: NDArray[np.intp], guess: NDArray[np.intp], labels: int, weights: NDArray[np.floating[Any]] | None = None
+) -> NDArray[Any]:
+    """Rows, or their weights, by truth and prediction, shape ``(labels, labels + 1)``: abstentions stand last."""
+    counts: NDArray[Any] = confusion_matrix(true, guess, labels=range(labels + 1), sample_weight=weights)[:-1]
+    return counts
+
+
+def _per_class(
+    labels: Sequence[str],
+    true: NDArray[np.intp],
+    guess: NDArray[np.intp],
+    weights: NDArray[np.floating[Any]] | None,
+    support: NDArray[np.integer[Any]],
+) -> dict[str, dict[str, Any]]:
+    """Precision, recall and F1 of each label, and the rows that it has."""
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        true, guess, labels=range(len(labels)), zero_division=0.0, sample_weight=weights
+    )
+    return {
+        label: {
+            "precision": float(precision[k]),
+            "recall": float(recall[k]),
+            "f1": float(f1[k]),
+            "support": int(support[k]),
+        }
+        for k, label in enumerate(labels)
     }
 
 
