@@ -16,24 +16,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import uvicorn
-from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
-from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
-
 from runner.review.decisions import Action, ListName, Writer, read
 from runner.review.lists import Item
-from runner.review.page.guards import Guarded
 from runner.review.page.session import RefusedError, Session
 from runner.rundir.folder import Folder, fingerprint
 from runner.rundir.lock import locked
 from runner.system.errors import BusyError, UserError
 from runner.system.sanitize import clean
 from runner.tasks.shared.shown import Question
+
+try:
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.concurrency import run_in_threadpool
+    from starlette.middleware import Middleware
+    from starlette.requests import Request
+    from starlette.responses import FileResponse, JSONResponse, Response
+    from starlette.routing import Mount, Route
+    from starlette.staticfiles import StaticFiles
+except ImportError:
+    raise UserError(
+        "review.page-needs-extra", "the page needs starlette and uvicorn: pip install 'tutelage[review]'"
+    ) from None
+from runner.review.page.guards import Guarded
 
 STATIC = Path(__file__).parent / "static"
 LARGEST_BODY = 64 * 1024

@@ -1,6 +1,8 @@
 """Who may talk to the page's server, and what it says when something is wrong."""
 
+import importlib
 import json
+import sys
 
 import pytest
 from served import items, question
@@ -183,3 +185,10 @@ def test_a_port_that_is_taken_is_said(run):
 
     with pytest.raises(UserError, match=r"port \d+ of 127.0.0.1 cannot be used"):
         serve(run, {"sample": []}, about, "anna", opened=opened)
+
+
+def test_without_its_libraries_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "runner.review.page.server")
+    with pytest.raises(UserError, match=r"pip install 'tutelage\[review\]'"):
+        importlib.import_module("runner.review.page.server")
