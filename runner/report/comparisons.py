@@ -25,7 +25,7 @@ class Other:
 
 
 def others(report: dict[str, Any]) -> list[Other]:
-    """Everybody whose labels were recorded, each with the student's accuracy on exactly the same rows."""
+    """Everybody whose labels were recorded, each with the student's primary figure on exactly the same rows."""
     task = kind_of(report["spec"])
     primary = task.showing.FIGURES[0]
     return [

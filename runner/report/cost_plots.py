@@ -12,7 +12,8 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, NullFormatter, NullLo
 
 from runner.report.drawing import COLOUR, DASHED, INK, MUTED, STUDENT, TEACHER, draw, percent_axis
 from runner.report.economics import about
-from runner.report.text import cut, flat, money, number
+from runner.report.text import cut, flat, money, number, said
+from runner.tasks.kinds import kind_of
 
 COMPARED = 5
 """The most systems that the student's cost is drawn against."""
@@ -21,8 +22,9 @@ _DASHES = ((0, (6, 2)), (0, (3, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 1
 
 
 def cost(report: dict[str, Any]) -> str:
-    """Accuracy with its interval against the cost of a million texts; a teacher without a price is a line."""
+    """The primary figure with its interval against the cost of a million texts; a teacher without a price is a line."""
     scores, bench = report["evaluate"], report["benchmark"]
+    primary = kind_of(report["spec"]).showing.FIGURES[0]
     prices = {name: bench[name].get("usd_per_million") for name in COLOUR}
     known = [price for price in prices.values() if price is not None]
 
@@ -30,38 +32,39 @@ def cost(report: dict[str, Any]) -> str:
         axes = figure.add_subplot()
         axes.grid(axis="y")
         for name, price in prices.items():
-            _system(axes, name, price, scores[name])
+            _system(axes, name, price, primary.name, scores[name])
         if known and min(known) > 0:
             axes.set_xscale("log")
             axes.set_xlim(min(known) / 3, max(known) * 8)
             axes.xaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value, 1)))
-        axes.set(xlabel="USD for a million texts", ylabel="accuracy")
-        percent_axis(axes.yaxis)
+        axes.set(xlabel="USD for a million texts", ylabel=primary.words)
+        if primary.format == "percent":
+            percent_axis(axes.yaxis)
 
     says = "; ".join(
-        f"{name} {100 * scores[name]['accuracy']:.1f} % right at "
+        f"{name} {said(primary, scores[name][primary.name])} at "
         + ("a cost that is not known" if price is None else f"{money(price)} USD")
         for name, price in prices.items()
     )
-    return draw("cost", f"Cost of a million texts against accuracy: {says}.", 2.9, paint)
+    return draw("cost", f"Cost of a million texts against {primary.words}: {says}.", 2.9, paint)
 
 
-def _system(axes: Axes, name: str, price: float | None, score: dict[str, Any]) -> None:
-    """One system on the cost plot."""
-    accuracy = score["accuracy"]
-    low, high = score["ci95"]["accuracy"]
+def _system(axes: Axes, name: str, price: float | None, figure: str, score: dict[str, Any]) -> None:
+    """One system on the cost plot, by the ``figure`` of its scores."""
+    value = score[figure]
+    low, high = score["ci95"][figure]
     if price is None:
-        axes.axhline(accuracy, color=COLOUR[name], linestyle=DASHED, linewidth=1.4)
-        said = f"{name}, cost not known"
+        axes.axhline(value, color=COLOUR[name], linestyle=DASHED, linewidth=1.4)
+        label = f"{name}, cost not known"
         place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-        axes.annotate(said, (0.02, accuracy), (0, 4), color=MUTED, **place)  # type: ignore[arg-type]
+        axes.annotate(label, (0.02, value), (0, 4), color=MUTED, **place)  # type: ignore[arg-type]
         return
-    # With few rows an accuracy can lie on its interval's end; a rounding error must not make a bar negative.
-    reach = [[max(0.0, accuracy - low)], [max(0.0, high - accuracy)]]
-    axes.errorbar([price], [accuracy], reach, fmt="o", color=COLOUR[name], markersize=8, elinewidth=1.6)
-    said = f"{name}\n{money(price)} USD"
-    axes.annotate(said, (price, accuracy), (10, 0), textcoords="offset points", va="center", linespacing=1.5)
+    # With few rows a figure can lie on its interval's end; a rounding error must not make a bar negative.
+    reach = [[max(0.0, value - low)], [max(0.0, high - value)]]
+    axes.errorbar([price], [value], reach, fmt="o", color=COLOUR[name], markersize=8, elinewidth=1.6)
+    label = f"{name}\n{money(price)} USD"
+    axes.annotate(label, (price, value), (10, 0), textcoords="offset points", va="center", linespacing=1.5)
 
 
 def break_even(report: dict[str, Any]) -> str | None:

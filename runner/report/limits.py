@@ -6,10 +6,11 @@ from typing import Any
 
 from runner.report import economics
 from runner.report.speed import busy, device
-from runner.report.text import money, number, percent
+from runner.report.text import WRITERS, money, number, percent
 from runner.report.unmeasured import measured
 from runner.student.vocabulary import Unknown
 from runner.tasks.kinds import kind_of
+from runner.tasks.shared.shown import Figure
 
 
 def limits(report: dict[str, Any]) -> list[str]:
@@ -19,7 +20,7 @@ def limits(report: dict[str, Any]) -> list[str]:
     said.append(_speed_and_cost(speed))
     if warning := busy(speed):
         said.append(warning)
-    return _runtime_limits(report.get("export") or {}) + said + economics.limits(report) + _teacher_limits(report)
+    return _runtime_limits(report) + said + economics.limits(report) + _teacher_limits(report)
 
 
 def _of_quality(report: dict[str, Any]) -> list[str]:
@@ -85,18 +86,19 @@ def original(report: dict[str, Any]) -> dict[str, Any] | None:
     return next((one for one in export["runtimes"] if one["runtime"] == "torch"), None)
 
 
-def _runtime_limits(export: dict[str, Any]) -> list[str]:
+def _runtime_limits(report: dict[str, Any]) -> list[str]:
     """What to know of figures that are of an export."""
-    plain = original({"export": export})
+    plain = original(report)
     if plain is None:
         return []
+    export, primary = report["export"], kind_of(report["spec"]).showing.FIGURES[0]
     used = next(one for one in export["runtimes"] if one["runtime"] == export["runtime"])
-    if plain["accuracy"] is None:
+    if plain[primary.name] is None:
         rate = number(plain["texts_per_second"])
         return [f"The student's speed is that of its {export['runtime']} export; torch runs {rate} texts a second."]
     said = (
         f"The student's quality and speed are those of its {export['runtime']} export. Its safetensors, run by "
-        f"torch, were right on {percent(plain['accuracy'])} of the test texts, at "
+        f"torch, {_on_test_texts(primary, plain[primary.name])}, at "
         f"{number(plain['texts_per_second'])} texts a second."
     )
     if judged := used.get("judged"):
@@ -105,6 +107,12 @@ def _runtime_limits(export: dict[str, Any]) -> list[str]:
             f"it does so on {percent(judged['agreement'])} of the {judged['rows']:,} training texts that judged it."
         )
     return [said]
+
+
+def _on_test_texts(figure: Figure, value: float) -> str:
+    if not figure.adjective:
+        return f"have {WRITERS[figure.format](value)} {figure.words} on the test texts"
+    return f"were {figure.adjective} on {WRITERS[figure.format](value)} of the test texts"
 
 
 def _teacher_limits(report: dict[str, Any]) -> list[str]:
@@ -120,16 +128,7 @@ def _teacher_limits(report: dict[str, Any]) -> list[str]:
             "not trained on those among the training texts; in the test each counts as wrong for the teacher."
         )
     if together := label.get("teachers"):
-        weights = ", ".join(
-            f"{model} {weight:.2f}" for model, weight in zip(together["models"], together["weights"], strict=True)
-        )
-        alpha = together["krippendorff_alpha"]
-        agreement = "unknown" if alpha is None else f"{alpha:.2f}"
-        said.append(
-            f"{len(together['models'])} teachers were pooled ({together['method']}; weights {weights}). Their labels "
-            f"agree with a Krippendorff's alpha of {agreement} (1 is full agreement). "
-            "Weights are estimated without gold labels, and favour teachers that make the same mistakes."
-        )
+        said.append(kind_of(report["spec"]).showing.pooled(together))
     if (unknown := report["train"].get("unknown_tokens")) and (found := Unknown(**unknown)).too_many:
         said.append(
             f"The student's vocabulary does not have {found.words('training texts')}: it cannot "

@@ -62,6 +62,7 @@ def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
         # A line never ends between a figure and its unit.
         "verdict": re.sub(r"(?<=\d) (?=%|USD)", "\u00a0", verdict(report)),
         "interval": text.interval,
+        "written": text.written,
         "lines": lines(report),
         "others": others(report),
         "published": published(report),

@@ -118,6 +118,11 @@ WRITERS: dict[str, Callable[[Any], str]] = {
 """How a figure of a task is written, by its format."""
 
 
+def said(figure: Figure, value: float) -> str:
+    """A system's figure behind its name: ``85.0 % right``, ``0.712 micro F1``."""
+    return f"{WRITERS[figure.format](value)} {figure.adjective or figure.words}"
+
+
 def written(figure: Figure, scores: Mapping[str, Any]) -> str:
     """A figure of a system's scores, as it is shown."""
     value: Any = scores

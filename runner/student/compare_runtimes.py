@@ -14,7 +14,7 @@ from typing import Any
 
 from runner.student.trained import LoadedStudent, StudentRef
 from runner.tasks.kinds import TASKS
-from runner.tasks.protocol import Predictions
+from runner.tasks.protocol import TaskKind, Value
 
 ROUNDS = 3
 
@@ -33,19 +33,19 @@ def compare_runtimes(
     ``seen`` are the texts that int8 is fitted to; ``judges`` are texts with the teacher's values, ``test`` with the
     experts'.
     """
-    predictions = TASKS[plain.kind].predictions
+    task = TASKS[plain.kind]
     with tempfile.TemporaryDirectory() as scratch:
         from runner.student.exporting import export_and_open  # in the worker only: the driver needs no torch
 
-        opened, sizes = export_and_open(TASKS[plain.kind].learner(), plain, forms, out, seen, Path(scratch))
-        judged, tested = (_agreement(opened, predictions, *rows) for rows in (judges, test))
+        opened, sizes = export_and_open(task.learner(), plain, forms, out, seen, Path(scratch))
+        judged, tested = (_agreement(opened, task, *rows) for rows in (judges, test))
         rates = _rates(opened, timed)
         return [
             {
                 "runtime": name,
                 "size_mb": sizes[name],
                 "precision": student.precision,
-                "accuracy": tested[name]["truth"],
+                task.scoring.PRIMARY: tested[name]["truth"],
                 "agreement": tested[name]["agreement"],
                 "judged": {
                     "rows": len(judges[0]),
@@ -61,21 +61,21 @@ def compare_runtimes(
 
 
 def _agreement(
-    opened: Mapping[str, LoadedStudent], predictions: Predictions, texts: list[str], truth: list[str]
+    opened: Mapping[str, LoadedStudent], task: TaskKind, texts: list[str], truth: list[Value]
 ) -> dict[str, dict[str, Any]]:
-    """How often each runtime gives the true value, and the original's where the original gives any.
+    """The primary figure of each runtime, and how often it gives the original's value where the original gives any.
 
     None where there are no texts.
     """
     if not texts:
         return {name: {"truth": None, "agreement": None, "not_finite": 0, "recomputed": 0} for name in opened}
-    result, original = {}, predictions.values(opened["torch"].labels, opened["torch"].predict(texts))
+    result, original = {}, task.predictions.values(opened["torch"].labels, opened["torch"].predict(texts))
     known = [row for row, value in enumerate(original) if value is not None]
     for name, student in opened.items():
         before = student.recomputed
-        given = predictions.values(student.labels, student.predict(texts))
+        given = task.predictions.values(student.labels, student.predict(texts))
         result[name] = {
-            "truth": _share(given, truth),
+            "truth": task.scoring.primary(truth, given),
             "agreement": _share([given[row] for row in known], [original[row] for row in known]),
             "not_finite": given.count(None),
             "recomputed": student.recomputed - before,

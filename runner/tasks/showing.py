@@ -63,6 +63,21 @@ class Showing(Protocol):
     def pair(self, evaluation: Mapping[str, Any]) -> tuple[str, str, str, str]:
         """The paired test as a line of the result table: words, note, teacher, student."""
 
+    def asked(self, form: str, votes: int) -> str:
+        """How a teacher was asked about each text, by the spec's ``teacher.prompt`` and ``teacher.votes``."""
+
+    def agreement(self, vote: Mapping[str, Any], sampled: bool) -> list[str]:
+        """How far votes and teachers agree, in sentences, from the summary of vote.
+
+        ``sampled``: a text may have several votes.
+        """
+
+    def pooled(self, teachers: Mapping[str, Any]) -> str:
+        """How several teachers' answers became one, in sentences, from :attr:`Judgement.teachers`."""
+
+    def loading(self, model: str) -> str:
+        """Python that loads the student with ``transformers`` and asks it about two texts."""
+
     def limits(self, evaluation: Mapping[str, Any]) -> list[str]:
         """What the figures do not say, for this kind of answer."""
 

@@ -17,12 +17,15 @@ from vowels import kind as vowels
 
 from runner.cluster.cluster import Cluster
 from runner.observe.progress import Progress
+from runner.planning.files import check_files
+from runner.planning.plan import make_plan
+from runner.planning.text import plan_text
 from runner.report.build import build_report
 from runner.rundir.folder import Folder
 from runner.spec import Spec
 from runner.stages import pipeline
 from runner.stages.contract import Context
-from runner.system.errors import DataError
+from runner.system.errors import DataError, SpecError
 from runner.tasks.kinds import TASKS
 from runner.tasks.rules import RULES
 
@@ -93,6 +96,34 @@ def run_to(last: str, job: Any, *changes: str) -> dict[str, Folder]:
     return folders
 
 
+def test_the_plan_counts_what_the_kind_says(counting: Any) -> None:
+    asked = make_plan(spec_of(counting, *SAMPLED), counting.run)
+    assert asked.problems == [] and asked.teacher["generate"] == asked.rows["train"] + asked.rows["test"]
+    assert asked.teacher["requests_per_row"] == 3, "this kind draws all votes"
+    assert "Answer with the number of vowels." in plan_text(asked, show_prompt=True)
+    recorded = make_plan(spec_of(counting), counting.run)
+    assert recorded.teacher["generate"] == 0 and recorded.student["epochs"] > 0
+
+
+def test_the_plan_says_which_prompt_the_kind_has_not(counting: Any) -> None:
+    direct = make_plan(spec_of(counting, *SAMPLED[:2], "teacher.prompt=direct", "teacher.votes=1"), counting.run)
+    assert direct.problems == ["teacher.prompt: a count is not one of a few answers: set it to cot"]
+
+
+def test_files_are_looked_at_by_its_rules(counting: Any) -> None:
+    check_files(spec_of(counting))
+    header = ("text", "label", "anna", "ben", "carl")
+    counting.csv("test.csv", [("the sea", "many", "3", "3", "three"), ("the sky", "1", "1", "1", "one")], header)
+    train = [(f"{a} {b}", "", "5", "5", "five") for a in WORDS for b in WORDS[:4] if a != b]
+    counting.csv("train.csv", train, header)
+    with pytest.raises(SpecError) as caught:
+        check_files(spec_of(counting))
+    assert [problem.message.partition(": ")[2] for problem in caught.value.problems] == [
+        "every row needs a count; line 2 has 'many'",
+        "column carl holds 'five' (44), 'three' (1), 'one' (1); a vote is a count",
+    ]
+
+
 def test_both_tables_have_the_same_kinds() -> None:
     assert {name: kind.rules for name, kind in TASKS.items()} == RULES
 
@@ -132,7 +163,7 @@ def test_its_fingerprints_are_its_own(counting: Any) -> None:
 @pytest.mark.usefixtures("one_thread")
 def test_all_stages_and_the_report_run_through(counting: Any, tiny_model: Path) -> None:
     student = (f"student.model={tiny_model}", "student.recipe=fast", "student.epochs=2")
-    spec = spec_of(counting, *student, "benchmark.rows=4", "benchmark.batch_sizes=[4]")
+    spec = spec_of(counting, *student, "benchmark.rows=4", "benchmark.batch_sizes=[4]", "benchmark.price_per_hour=1")
     progress = Progress(counting.said, "plain")
     pipeline.execute(spec, counting.run, Here(), progress)
     folders = {step.stage.NAME: step.folder for step in pipeline.steps(spec, counting.run)}
@@ -147,4 +178,6 @@ def test_all_stages_and_the_report_run_through(counting: Any, tiny_model: Path) 
     report, page = build_report(counting.run.read, counting.run.exists)
     assert report["label"]["mean_count"] > 0
     assert "Only the vowels of English are counted." in page
-    assert "right counts" in page and "McNemar" not in page
+    assert "right counts" in page and "Cost against right counts" in page
+    for word in ("accuracy", "McNemar", "confusion", "macro F1", "Krippendorff"):
+        assert word.lower() not in page.lower()

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
-
-from markupsafe import Markup
 
 from runner.publish.cards import teacher
 from runner.publish.cards.markdown import block, card
@@ -55,7 +52,7 @@ def model_card(run: Run, report: dict[str, Any], load_from: str, where: str | No
         "train": report["train"],
         "label": report["label"],
         "instructions": run.info["spec"]["task"].get("instructions") or "",
-        "load": Markup(loading(load_from, showing.PIPELINE_TAG)),
+        "load": block(showing.loading(load_from), "python"),
         "where": where,
         "recorded": teacher.all_recorded(run),
         "max_length": (run.info["spec"].get("student") or {}).get("max_length"),
@@ -75,17 +72,6 @@ def model_card(run: Run, report: dict[str, Any], load_from: str, where: str | No
         "unknown": teacher.UNKNOWN,
     }
     return card(_front_matter(run, report, licence), showing.MODEL_CARD, values)
-
-
-def loading(load_from: str, pipeline_tag: str) -> str:
-    """The code that loads the student and asks it about two texts; it prints a label with its score for each."""
-    return block(
-        "from transformers import pipeline\n\n"
-        f'classify = pipeline("{pipeline_tag}", model={json.dumps(load_from)}, truncation=True)\n'
-        'for answer in classify(["A text of yours.", "Another one."]):\n'
-        '    print(answer["label"], round(answer["score"], 3))',
-        "python",
-    )
 
 
 def base_model(run: Run) -> str | None:
@@ -141,7 +127,7 @@ def _results(report: dict[str, Any], name: str) -> list[Any]:
     """The student's figures on the experts' rows, for the Hub's result table."""
     from huggingface_hub import EvalResult
 
-    # What the card's files give; of an export's figures only accuracy was measured for them as well.
+    # What the card's files give; of an export's figures only the primary one was measured for them as well.
     student = original(report) or report["evaluate"]["student"]
     showing = kind_of(report["spec"]).showing
     return [

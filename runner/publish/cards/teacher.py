@@ -8,7 +8,7 @@ from typing import Any
 from runner import models
 from runner.report.gather import Run
 from runner.spec.model import Prompt, prompt_and_votes
-from runner.tasks.kinds import TASKS
+from runner.tasks.kinds import kind_of
 from runner.teacher import prompt
 
 UNKNOWN = "not known"
@@ -19,13 +19,17 @@ TEXT = "[the text]"
 
 @dataclass(frozen=True)
 class Teacher:
-    """One teacher: its name in the spec, what is known of the model, and how it was asked."""
+    """One teacher: its name in the spec, what is known of the model, and how it was asked.
+
+    ``sampled``: each text may have several votes.
+    """
 
     name: str
     source: str
     licence: str
     asked: str
     prompt: str | None
+    sampled: bool
 
 
 def teachers(run: Run) -> list[Teacher]:
@@ -43,15 +47,17 @@ def teachers(run: Run) -> list[Teacher]:
 
 
 def _teacher(run: Run, summary: dict[str, Any], kind: str, votes: int, server: bool) -> Teacher:
-    recorded = summary.get("engine") == "recorded"
+    recorded, showing = summary.get("engine") == "recorded", kind_of(run.info["spec"]).showing
+    replayed = recorded or summary.get("engine") == "noop"
     # A recorded teacher is who the spec says it is: the licence is that of the model of this name.
     known = models.origin(f"hub:{summary.get('model')}@main") if recorded else origin_of(summary)
     return Teacher(
         name=str(summary.get("model") or summary.get("engine") or UNKNOWN),
         source=_source(known, summary, server),
         licence=summary.get("licence") or known.licence or UNKNOWN,
-        asked=_asked(summary, kind, votes),
-        prompt=None if recorded or summary.get("engine") == "noop" else conversation(run, kind),
+        asked="not in this run: its recorded votes were read" if recorded else showing.asked(kind, votes),
+        prompt=None if replayed else conversation(run, kind),
+        sampled=replayed or kind == "cot",
     )
 
 
@@ -77,14 +83,6 @@ def _source(known: models.Origin, summary: dict[str, Any], server: bool) -> str:
     return UNKNOWN
 
 
-def _asked(summary: dict[str, Any], kind: str, votes: int) -> str:
-    if summary.get("engine") == "recorded":
-        return "not in this run: its recorded votes were read"
-    if kind == "cot":
-        return f"for its reasoning and then a label, up to {votes:,} times for each text"
-    return "once for each text; the probability of every label was read off one token"
-
-
 def all_recorded(run: Run) -> bool:
     """Whether every answer was recorded before: by whom or what, nobody can tell but the spec."""
     summary = run.summaries["label"]
@@ -105,7 +103,7 @@ def conversation(run: Run, kind: str) -> str:
         if isinstance(examples, dict)
         else tuple(prompt.Example(one["text"], one["label"], one.get("reason") or "") for one in examples)
     )
-    answers = TASKS[task.get("type", "single-label")].asking.answer_format(task)
+    answers = kind_of(run.info["spec"]).asking.answer_format(task)
     told = prompt.Task(answers, task.get("instructions") or "", shown, kind, teacher.get("template"))
     return "\n\n".join(f"[{turn['role']}]\n{turn['content']}" for turn in prompt.messages(told, TEXT))
 
@@ -121,27 +119,6 @@ def chosen_examples(run: Run) -> str | None:
 
 def agreement(run: Run) -> list[str]:
     """How far votes and teachers agree, in sentences."""
-    vote = run.summaries["vote"]
-    said = []
-    mean = vote.get("mean_agreement")
-    sampled = any(one.prompt is None or "reasoning" in one.asked for one in teachers(run))
-    if together := vote.get("teachers"):
-        alpha = together.get("krippendorff_alpha")
-        weights = ", ".join(
-            f"{model} {weight:.2f}" for model, weight in zip(together["models"], together["weights"], strict=True)
-        )
-        said.append(f"{len(together['models'])} teachers were pooled ({together['method']}), with weights {weights}.")
-        said.append(
-            "Krippendorff's alpha between them is "
-            + (UNKNOWN if alpha is None else f"{alpha:.2f} (1 is full agreement, 0 is chance)")
-            + "."
-        )
-        if mean is not None:
-            said.append(f"On average {100 * mean:.1f} % of the teachers that named a label gave the pooled one.")
-    elif mean is not None and sampled:
-        said.append(f"On average {100 * mean:.1f} % of a text's votes went to the label that won.")
-    else:
-        said.append("The teacher was asked once for each text: there are no votes to agree.")
-    if vote.get("calibration") not in (None, "none"):
-        said.append(f"A part of the teacher's bias was divided out of its probabilities ({vote['calibration']}).")
-    return said
+    return kind_of(run.info["spec"]).showing.agreement(
+        run.summaries["vote"], sampled=any(one.sampled for one in teachers(run))
+    )

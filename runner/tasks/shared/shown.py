@@ -9,12 +9,14 @@ from typing import Any, Literal
 @dataclass(frozen=True)
 class Figure:
     """A figure of a system's scores: ``name`` is where it stands (``ci95.accuracy``), ``format`` how it is written
-    (:data:`runner.report.text.WRITERS`), and ``note`` how to read it."""
+    (:data:`runner.report.text.WRITERS`), and ``note`` how to read it. ``adjective`` is what a system is on
+    that share of the texts (``right``), where the figure is such a share."""
 
     name: str
     words: str
     format: str
     note: str = ""
+    adjective: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -11,12 +12,34 @@ import pyarrow as pa
 from runner.spec import Spec
 from runner.tasks.shared.shown import Choice, Figure, Question
 from runner.tasks.single_label.tables import MANY, NAMED, NUMBERED, confused, doubtful, in_tables, left_out, mistaken
-from runner.tasks.single_label.wording import beside, compared, limits, opening, pair, quality
+from runner.tasks.single_label.wording import (
+    agreement,
+    asked,
+    beside,
+    compared,
+    limits,
+    opening,
+    pair,
+    pooled,
+    quality,
+)
 
-__all__ = ["beside", "compared", "doubtful", "limits", "mistaken", "opening", "pair", "quality"]
+__all__ = [
+    "agreement",
+    "asked",
+    "beside",
+    "compared",
+    "doubtful",
+    "limits",
+    "mistaken",
+    "opening",
+    "pair",
+    "pooled",
+    "quality",
+]
 
 FIGURES = (
-    Figure("accuracy", "accuracy", "percent"),
+    Figure("accuracy", "accuracy", "percent", adjective="right"),
     Figure("ci95.accuracy", "95 % interval", "interval"),
     Figure("macro_f1", "macro F1", "decimal"),
     Figure("balanced_accuracy", "balanced accuracy", "percent"),
@@ -61,6 +84,16 @@ def labelled(vote: Mapping[str, Any]) -> dict[str, Any]:
 def given(votes: pa.Table) -> dict[str | None, int]:
     """How often each label was given; None: an abstention."""
     return dict(Counter(votes["label"].to_pylist()))
+
+
+def loading(model: str) -> str:
+    """Prints a label with its score for each of two texts."""
+    return (
+        "from transformers import pipeline\n\n"
+        f'classify = pipeline("{PIPELINE_TAG}", model={json.dumps(model)}, truncation=True)\n'
+        'for answer in classify(["A text of yours.", "Another one."]):\n'
+        '    print(answer["label"], round(answer["score"], 3))'
+    )
 
 
 def plots(report: Mapping[str, Any]) -> dict[str, str]:

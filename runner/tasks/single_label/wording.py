@@ -82,6 +82,51 @@ def pair(evaluation: Mapping[str, Any]) -> tuple[str, str, str, str]:
     return ("right where the other is wrong", "McNemar's test", *counts)
 
 
+def asked(form: str, votes: int) -> str:
+    """What a teacher was asked for, and how often."""
+    if form == "cot":
+        return f"for its reasoning and then a label, up to {votes:,} times for each text"
+    return "once for each text; the probability of every label was read off one token"
+
+
+def pooled(teachers: Mapping[str, Any]) -> str:
+    """How several teachers' labels were pooled, and how far they agree (Krippendorff 2011)."""
+    weights, alpha = _weights(teachers), teachers["krippendorff_alpha"]
+    agreement = "unknown" if alpha is None else f"{alpha:.2f}"
+    return (
+        f"{len(teachers['models'])} teachers were pooled ({teachers['method']}; weights {weights}). Their labels "
+        f"agree with a Krippendorff's alpha of {agreement} (1 is full agreement). "
+        "Weights are estimated without gold labels, and favour teachers that make the same mistakes."
+    )
+
+
+def agreement(vote: Mapping[str, Any], sampled: bool) -> list[str]:
+    """How far votes and teachers agree, and what was done about the teacher's bias."""
+    said, mean = [], vote.get("mean_agreement")
+    if teachers := vote.get("teachers"):
+        alpha = teachers.get("krippendorff_alpha")
+        known = "not known" if alpha is None else f"{alpha:.2f} (1 is full agreement, 0 is chance)"
+        number, method = len(teachers["models"]), teachers["method"]
+        said += [
+            f"{number} teachers were pooled ({method}), with weights {_weights(teachers)}.",
+            f"Krippendorff's alpha between them is {known}.",
+        ]
+        if mean is not None:
+            said.append(f"On average {100 * mean:.1f} % of the teachers that named a label gave the pooled one.")
+    elif mean is not None and sampled:
+        said.append(f"On average {100 * mean:.1f} % of a text's votes went to the label that won.")
+    else:
+        said.append("The teacher was asked once for each text: there are no votes to agree.")
+    if vote.get("calibration") not in (None, "none"):
+        said.append(f"A part of the teacher's bias was divided out of its probabilities ({vote['calibration']}).")
+    return said
+
+
+def _weights(teachers: Mapping[str, Any]) -> str:
+    pairs = zip(teachers["models"], teachers["weights"], strict=True)
+    return ", ".join(f"{model} {weight:.2f}" for model, weight in pairs)
+
+
 def limits(evaluation: Mapping[str, Any]) -> list[str]:
     """Classes with too few test texts to say much of them."""
     rare = [

@@ -70,3 +70,19 @@ def plots(report):
 
 def page(report):
     return {}
+
+
+def asked(form, votes):
+    return f"{votes} times for the number of vowels"
+
+
+def agreement(vote, sampled):
+    return []
+
+
+def pooled(teachers):
+    return "The counts of several teachers were pooled."
+
+
+def loading(model):
+    return f"student = {model!r}"
