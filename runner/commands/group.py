@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from keyword import iskeyword
 
 import click
 
 from runner.system.errors import did_you_mean
 
 SECTIONS = {
-    "Write and check a spec": ("init", "validate", "plan"),
+    "Write and check a spec": ("init", "validate", "try", "plan"),
     "Run": ("run", "review", "predict", "report", "push"),
     "Jobs of a Ray cluster": ("submit", "status", "logs", "stop"),
     "Kubernetes": ("render",),
@@ -44,7 +45,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
         if cmd_name not in self.list_commands(ctx):
             ctx.fail(f"there is no command {cmd_name!r}{did_you_mean(cmd_name, self.list_commands(ctx))}")
-        command: click.Command = import_module(f"runner.commands.{cmd_name}").command
+        module = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        command: click.Command = import_module(f"runner.commands.{module}").command
         return command
 
     def resolve_command(

@@ -25,14 +25,14 @@ def address_and_source(given: str | None) -> tuple[str | None, str]:
 
 
 @contextmanager
-def ray_cluster(given: str | None, wait: int, run: str) -> Iterator[Cluster]:
+def ray_cluster(given: str | None, wait: int, run: str, kind: type[Cluster] | None = None) -> Iterator[Cluster]:
     """The cluster at the address that was ``given``, or Ray in this process, with metrics of ``run``; let go of at the
-    end."""
+    end. ``kind``: None for the usual one."""
     from runner.cluster.cluster import Cluster  # spares ray
     from runner.cluster.node_demand import starts_on_demand  # spares ray
 
     address, source = address_and_source(given)
-    cluster = Cluster(address, wait, run, source, starts_on_demand())
+    cluster = (kind or Cluster)(address, wait, run, source, starts_on_demand())
     try:
         yield cluster
     finally:

@@ -23,6 +23,7 @@ from runner.system.errors import DataError
 COMMANDS = (
     "init",
     "validate",
+    "try",
     "plan",
     "run",
     "submit",
