@@ -12,7 +12,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from runner.report import economics, plots, speed, text
+from runner.report import economics, plots, review, speed, text
 from runner.report.comparisons import others, published
 from runner.report.gather import Run
 from runner.report.limits import limits
@@ -71,6 +71,10 @@ def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
         "student": student,
         "limits": limits(report),
         "training": training(report["train"]),
+        "reviewed": review.sentences(report),
+        "reviewers": review.reviewers(report),
+        "pairs": review.pairs(report),
+        "before_and_after": review.before_and_after(report),
         "plots": {name: Markup(svg) for name, svg in plots.all_plots(report).items()},
         "doubtful": run.doubtful,
         "mistaken": run.mistaken,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from runner.report import review
 from runner.report.cost_plots import break_even, cost, throughput
 from runner.report.drawing import COLOUR
 from runner.report.training_plots import agreement, loss
@@ -25,4 +26,6 @@ def all_plots(report: dict[str, Any]) -> dict[str, str]:
         plots["loss"] = loss(history, train.get("best_epoch"))
         if any(entry.get("val_accuracy") is not None for entry in history):
             plots["agreement"] = agreement(history, train.get("best_epoch"))
+    if found := review.curve(report):
+        plots["found"] = found
     return plots
