@@ -21,7 +21,7 @@ from typing import Any
 from runner.review.lists import Item
 from runner.review.tools.answers import About, Answer, Unreadable, blind
 from runner.review.tools.choices import Choices
-from runner.review.tools.files import json_records, write
+from runner.review.tools.files import json_records, new, write
 
 NAME = "argilla"
 
@@ -31,6 +31,7 @@ _RESPONSES = f"{_QUESTION}.responses"
 
 def export(items: Sequence[Item], target: Path, about: About) -> list[Path]:
     """Write the folder ``target``."""
+    target = new(target, "")
     choices = Choices(about.question)
     records = [_record(order, item, choices, about) for order, item in enumerate(items, start=1)]
     settings = _settings(choices, about, reasons=not all(map(blind, items)))

@@ -16,7 +16,7 @@ from runner.review.lists import Item
 from runner.review.tools.answers import About, Answer, Unreadable
 from runner.review.tools.cells import MORE, NEEDED, answer_of, columns_of, row_of
 from runner.review.tools.choices import Choices
-from runner.review.tools.files import csv_records, write
+from runner.review.tools.files import csv_records, new, write
 
 NAME = "csv"
 
@@ -26,6 +26,7 @@ _FORMULAS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 def export(items: Sequence[Item], target: Path, about: About) -> list[Path]:
     """Write one file; see :class:`runner.review.tools.answers.Tool`."""
+    target = new(target, ".csv")
     choices, columns = Choices(about.question), columns_of(items)
     text = io.StringIO(newline="")
     writer = csv.writer(text)

@@ -16,7 +16,7 @@ from runner.data.file_kinds import decoded_lines, unpacked
 from runner.data.json_rows import json_values
 from runner.data.tables import Wanted, csv_rows
 from runner.rundir.folder import explained
-from runner.system.errors import DataError, first_line
+from runner.system.errors import DataError, UserError, first_line
 
 DELIMITERS = ",;\t"
 """Of csv files: which one a program writes depends on the language that it speaks."""
@@ -33,6 +33,22 @@ def write(target: Path, data: str | bytes) -> Path:
         except BaseException:
             half.unlink(missing_ok=True)
             raise
+    return target
+
+
+def new(target: Path, ending: str) -> Path:
+    """``target``, if it can be written to: nothing that reviewers may have filled in is written over.
+
+    :raises UserError: when it is there already, or does not end in ``ending``.
+    """
+    if target.suffix.lower() != ending:
+        what = f"ends in {ending}" if ending else "is a folder: let its name have no ending"
+        raise UserError("review.export-ending", f"{target}: what is exported to this tool {what}; change the name")
+    if target.exists():
+        raise UserError(
+            "review.export-exists",
+            f"{target}: is there already, and answers in it would be lost; choose another name, or remove it",
+        )
     return target
 
 

@@ -20,7 +20,7 @@ from xml.sax.saxutils import quoteattr
 from runner.review.lists import Item
 from runner.review.tools.answers import About, Answer, Unreadable, blind
 from runner.review.tools.choices import Choices
-from runner.review.tools.files import csv_records, json_records, write
+from runner.review.tools.files import csv_records, json_records, new, write
 
 NAME = "label-studio"
 
@@ -31,6 +31,7 @@ _NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]"
 
 def export(items: Sequence[Item], target: Path, about: About) -> list[Path]:
     """Write the tasks, and the labelling interface beside them (``.xml``)."""
+    target = new(target, ".json")
     choices = Choices(about.question)
     tasks = [_task(order, item, choices, about) for order, item in enumerate(items, start=1)]
     text = "[" + ",\n".join(json.dumps(task, ensure_ascii=False) for task in tasks) + "]\n"

@@ -20,13 +20,14 @@ from typing import Any
 from runner.review.lists import Item
 from runner.review.tools.answers import About, Answer, Unreadable, blind
 from runner.review.tools.choices import Choices
-from runner.review.tools.files import json_records, write
+from runner.review.tools.files import json_records, new, write
 
 NAME = "prodigy"
 
 
 def export(items: Sequence[Item], target: Path, about: About) -> list[Path]:
     """Write the tasks: ``prodigy mark DATASET FILE --view-id choice`` asks them."""
+    target = new(target, ".jsonl")
     choices = Choices(about.question)
     options = [{"id": name, "text": name} for name in (*choices.names, choices.unclear)]
     hashes = _hashes(items)

@@ -21,7 +21,7 @@ from runner.review.lists import Item
 from runner.review.tools.answers import About, Answer, Unreadable
 from runner.review.tools.cells import NEEDED, answer_of, columns_of, row_of
 from runner.review.tools.choices import Choices
-from runner.review.tools.files import write
+from runner.review.tools.files import new, write
 from runner.system.errors import DataError, UserError
 
 NAME = "xlsx"
@@ -39,7 +39,7 @@ _HIDDEN = ("list", "id")
 
 def export(items: Sequence[Item], target: Path, about: About) -> list[Path]:
     """Write one workbook; see :class:`runner.review.tools.answers.Tool`. Needs openpyxl."""
-    openpyxl = _openpyxl()
+    openpyxl, target = _openpyxl(), new(target, ".xlsx")
     choices = Choices(about.question)
     answers = [*choices.names, choices.unclear, choices.skip]
     parts = [_parts(item.text) for item in items]

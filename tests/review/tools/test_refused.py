@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import filled
 import openpyxl
 import pytest
 from filled import ABOUT, ANSWERS, FORMS, ITEMS, QUESTION, returned
@@ -18,7 +17,7 @@ from runner.review.tools import TOOLS
 from runner.review.tools.alterations import alteration
 from runner.review.tools.checks import RefusedError
 from runner.review.tools.imports import Imported, import_answers
-from runner.system.errors import DataError
+from runner.system.errors import DataError, UserError
 
 
 def take(*paths: Path, skip_bad: bool = False, stored: tuple[Decision, ...] = ()) -> Imported:
@@ -326,11 +325,21 @@ def test_many_problems_are_counted_and_the_first_are_said(tmp_path: Path) -> Non
     assert len(caught.value.refused) == 100 and "... and 60 more" in str(caught.value)
 
 
-def test_a_disk_that_is_full_leaves_no_half_a_file(tmp_path: Path) -> None:
-    """A target that cannot be written is an error in words."""
-    from runner.system.errors import UserError
-
+def test_a_target_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for tool in TOOLS:
+    for tool, name, _ in FORMS.values():
         with pytest.raises(UserError, match="may not be written"):
-            TOOLS[tool].export(ITEMS, tmp_path / "file" / filled.FORMS["csv"][1], ABOUT)
+            TOOLS[tool].export(ITEMS, tmp_path / "file" / name, ABOUT)
+
+
+def test_what_was_filled_in_is_not_written_over(tmp_path: Path) -> None:
+    for tool, name, _ in {form[0]: form for form in FORMS.values()}.values():
+        TOOLS[tool].export(ITEMS, tmp_path / name, ABOUT)
+        with pytest.raises(UserError, match="is there already, and answers in it would be lost"):
+            TOOLS[tool].export(ITEMS, tmp_path / name, ABOUT)
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_name_that_says_something_else(tool: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="what is exported to this tool"):
+        TOOLS[tool].export(ITEMS, tmp_path / "rows.xml", ABOUT)
