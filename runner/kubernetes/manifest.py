@@ -88,17 +88,17 @@ def _needs_by_name(options: RenderOptions) -> Iterator[str]:
 def _check_nodes(spec: Spec, options: RenderOptions) -> None:
     problems = []
     for group in groups_of(spec):
-        if found := lack(CLOUDS[options.cloud], group.accelerator, group.gpus):
-            field, code, message = found
+        if lacking := lack(CLOUDS[options.cloud], group.accelerator, group.gpus):
+            field, code, message = lacking
             problems.append(spec.places.problem((*group.place, field), code, message))
     if problems:
         raise SpecError(problems)
 
 
 def _check_gpus_hold_teachers(spec: Spec) -> None:
-    for one in spec.teachers():
-        if not one.teacher.model.startswith("/"):  # a folder of the volume, of which nothing is known here
-            check_models(one, elsewhere=True)
+    for each in spec.teachers():
+        if not each.teacher.model.startswith("/"):  # a folder of the volume, of which nothing is known here
+            check_models(each, elsewhere=True)
 
 
 def _object(version: str, kind: str, name: str, options: RenderOptions, labels: dict[str, str]) -> dict[str, Any]:

@@ -26,9 +26,9 @@ PROGRAMS = ("tutelage", "runner")
 def stop_runs(longest: float = LONGEST_SECONDS) -> bool:
     """Stop all runs of this pod, and wait for them to end; False where one has not, after ``longest`` seconds."""
     mine = _token(PROC / "self")
-    found = dict(_runs(mine))
-    for process in found:
-        if found[process] not in found:  # a run passes the signal on to its own
+    parents = dict(_runs(mine))
+    for process in parents:
+        if parents[process] not in parents:  # a run passes the signal on to its own
             with suppress(OSError):
                 os.kill(process, signal.SIGINT)
     end = time.monotonic() + longest
@@ -56,7 +56,7 @@ def _is_run(words: list[bytes]) -> bool:
 
 def _token(place: Path) -> bytes | None:
     variables = (place / "environ").read_bytes().split(b"\0")
-    return next((one for one in variables if one.partition(b"=")[0] == TOKEN), None)
+    return next((variable for variable in variables if variable.partition(b"=")[0] == TOKEN), None)
 
 
 if __name__ == "__main__":

@@ -49,4 +49,4 @@ def to_yaml(data: Any) -> str:
 
 def documents(every: Iterable[Any]) -> str:
     """Documents one after the other, each with its mark."""
-    return "".join(f"---\n{to_yaml(one)}" for one in every)
+    return "".join(f"---\n{to_yaml(document)}" for document in every)

@@ -126,8 +126,8 @@ def provenance(
 
     Raises ModelError as ``identity`` does.
     """
-    found = identity(ref, revision, base, weights)
-    return {"identity": found, "licence": describe(ref, revision, base, weights).licence}
+    known_as = identity(ref, revision, base, weights)
+    return {"identity": known_as, "licence": describe(ref, revision, base, weights).licence}
 
 
 def origin(identity: str) -> Origin:
@@ -181,8 +181,12 @@ def _tokenizer_near(entry: Entry) -> Path | None:
     """The tokenizer of a model of the catalog that is not here as a whole, from the Hub's local cache."""
     if store.is_present(entry):
         return None
-    found = (hub.cached(one.repo, one.revision, False) for one in entry.sources if isinstance(one, catalog.HubSource))
-    return next((path for path in found if path), None)
+    folders = (
+        hub.cached(source.repo, source.revision, False)
+        for source in entry.sources
+        if isinstance(source, catalog.HubSource)
+    )
+    return next((path for path in folders if path), None)
 
 
 def anywhere(ref: str, revision: str | None = None, base: Path | None = None) -> str:

@@ -193,10 +193,10 @@ def positions(config: Mapping[str, Any]) -> int | None:
 
     RoBERTa and its kin count from behind the padding token, so that their first positions are never used.
     """
-    kind, found = config.get("model_type"), _whole(config, "max_position_embeddings")
-    if found is None or kind not in _COUNTED_FROM_0 | _COUNTED_FROM_PADDING:
+    kind, limit = config.get("model_type"), _whole(config, "max_position_embeddings")
+    if limit is None or kind not in _COUNTED_FROM_0 | _COUNTED_FROM_PADDING:
         return None
-    return found - (config.get("pad_token_id") or 0) - 1 if kind in _COUNTED_FROM_PADDING else found
+    return limit - (config.get("pad_token_id") or 0) - 1 if kind in _COUNTED_FROM_PADDING else limit
 
 
 def writes_text(config: Mapping[str, Any]) -> bool:
@@ -210,8 +210,8 @@ def writes_text(config: Mapping[str, Any]) -> bool:
 
 
 def _architectures(config: Mapping[str, Any]) -> list[str]:
-    found = config.get("architectures")
-    return [str(name) for name in found] if isinstance(found, list) else []
+    names = config.get("architectures")
+    return [str(name) for name in names] if isinstance(names, list) else []
 
 
 def no_student(path: Path, max_length: int) -> str | None:
@@ -234,8 +234,8 @@ def too_long(max_length: int, limit: int | None) -> str | None:
 def quantised_by(path: Path) -> str | None:
     """The method by which the weights in a folder were quantised, as config.json names it."""
     config = _json(path / "config.json")
-    found = config.get("quantization_config") if isinstance(config, dict) else None
-    return str(found.get("quant_method")) if isinstance(found, dict) else None
+    quantization = config.get("quantization_config") if isinstance(config, dict) else None
+    return str(quantization.get("quant_method")) if isinstance(quantization, dict) else None
 
 
 def attends_sparsely(path: Path) -> bool:
@@ -249,13 +249,13 @@ def end_tokens(path: Path) -> list[int]:
 
     The tokenizer's own ``eos_token`` is often another: Gemma ends a turn with ``<end_of_turn>``.
     """
-    found: list[int] = []
+    ends: list[int] = []
     for name in ("generation_config.json", "config.json"):
         config = _json(path / name)
         for part in (config, config.get("text_config")) if isinstance(config, dict) else ():
             given = part.get("eos_token_id") if isinstance(part, dict) else None
-            found += [one for one in (given if isinstance(given, list) else [given]) if type(one) is int]
-    return list(dict.fromkeys(found))
+            ends += [token for token in (given if isinstance(given, list) else [given]) if type(token) is int]
+    return list(dict.fromkeys(ends))
 
 
 def _licence(readme: Path) -> str | None:
@@ -265,8 +265,8 @@ def _licence(readme: Path) -> str | None:
     except OSError:
         return None
     front = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
-    found = re.search(r"^license:\s*['\"]?([\w.+-]+)", front[1], re.MULTILINE) if front else None
-    return found[1] if found else None
+    named = re.search(r"^license:\s*['\"]?([\w.+-]+)", front[1], re.MULTILINE) if front else None
+    return named[1] if named else None
 
 
 def _whole(config: Mapping[str, Any], *names: str) -> int | None:

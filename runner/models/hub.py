@@ -62,10 +62,10 @@ def fetch_files(entry: Entry, source: HubSource, work: Path, progress: Progress)
 
     names = [file.name for file in entry.files]
     near = {name: try_to_load_from_cache(source.repo, name, revision=source.revision) for name in names}
-    found = {name: Path(path) for name, path in near.items() if isinstance(path, str)}
-    if len(found) == len(names):
+    cached_files = {name: Path(path) for name, path in near.items() if isinstance(path, str)}
+    if len(cached_files) == len(names):
         progress(f"reading the Hub's local cache of {source.repo}")
-        return found
+        return cached_files
     if is_offline():
         raise Unreachable("the Hub was not asked, because HF_HUB_OFFLINE is set")
     progress(f"asking the Hub for {source.repo} ({amount(entry.size)})")

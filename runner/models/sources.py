@@ -84,12 +84,12 @@ def _fetch(entry: Entry, work: Path, progress: Progress) -> tuple[str, dict[str,
 def _check(entry: Entry, source: str, files: Mapping[str, Path]) -> None:
     for file in entry.files:
         with files[file.name].open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if found != file.sha256:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        if digest != file.sha256:
             raise ModelError(
                 "model.checksum-differs",
                 f"catalog:{entry.name}: {source} gave another {file.name} than its publisher's: "
-                f"SHA-256 {found} instead of {file.sha256}. Nothing was kept",
+                f"SHA-256 {digest} instead of {file.sha256}. Nothing was kept",
             )
 
 

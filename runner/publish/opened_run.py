@@ -158,19 +158,19 @@ def _finished_so_far(run: Folder) -> dict[str, str]:
 
     Without events, as where they are not uploaded yet: of stages that are there in one version only.
     """
-    found: dict[str, str] = {}
+    fingerprints: dict[str, str] = {}
     for event in read_events(run):
         if event.get("event") == "run_started":
-            found = {}
+            fingerprints = {}
         elif event.get("event") in ("stage_done", "stage_kept"):
-            found[event["stage"]] = event["fingerprint"]
-    if found:
-        return found
+            fingerprints[event["stage"]] = event["fingerprint"]
+    if fingerprints:
+        return fingerprints
     for name in (stage.NAME for stage in pipeline.STAGES):
         finished = [version for version in run.child(name).folders() if run.child(name, version).done is not None]
         if len(finished) == 1:
-            found[name] = finished[0]
-    return found
+            fingerprints[name] = finished[0]
+    return fingerprints
 
 
 def _no_run(run: Folder) -> UserError:

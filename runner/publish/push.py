@@ -71,10 +71,10 @@ def push(run: Folder, to: str, *, data: bool = False, private: bool = True) -> P
     :raises UserError: when the run is not finished, the target holds something else, a secret would go along, or the
         Hub does not take it.
     """
-    found = _finished(run)
+    gathered = _finished(run)
     if to.startswith(HUB):
         try:
-            return _to_hub(run, found, to.removeprefix(HUB), data, private)
+            return _to_hub(run, gathered, to.removeprefix(HUB), data, private)
         except OSError as error:
             raise UserError(
                 "push.not-assembled", f"{to}: the files could not be put together: {error.strerror or error}"
@@ -84,7 +84,7 @@ def push(run: Folder, to: str, *, data: bool = False, private: bool = True) -> P
             "push.target-invalid",
             f"{to}: push writes to a local folder or to hf:OWNER/NAME; copy a folder to where you want it",
         )
-    return _to_folder(run, found, Path(absolute(to)), data)
+    return _to_folder(run, gathered, Path(absolute(to)), data)
 
 
 def _finished(run: Folder) -> Run:
@@ -93,29 +93,29 @@ def _finished(run: Folder) -> Run:
             "run.not-finished", f"{run.url}: no finished run is there (no run.json); give the folder that `run` printed"
         )
     try:
-        found = gather(run.read, run.exists, read(run))
+        gathered = gather(run.read, run.exists, read(run))
     except DataError as error:
         raise DataError(error.code, f"{run.url}: {error}") from error
-    if not run.exists(f"{_student(found)}/config.json"):
+    if not run.exists(f"{_student(gathered)}/config.json"):
         raise DataError(
-            "push.student-missing", f"{run.url}: the trained student is gone ({_student(found)}); run the spec again"
+            "push.student-missing", f"{run.url}: the trained student is gone ({_student(gathered)}); run the spec again"
         )
-    return found
+    return gathered
 
 
-def _student(found: Run) -> str:
-    return f"{found.places['train']}/student"
+def _student(gathered: Run) -> str:
+    return f"{gathered.places['train']}/student"
 
 
-def _to_folder(run: Folder, found: Run, target: Path, data: bool) -> Pushed:
+def _to_folder(run: Folder, gathered: Run, target: Path, data: bool) -> Pushed:
     _check_replaceable(target)
     beside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     try:
         beside.mkdir(parents=True)
-        _write_model(run, found, beside, ".", "the folder that this card lies in")
-        texts = _write_data(run, found, beside / DATASET) if data else 0
+        _write_model(run, gathered, beside, ".", "the folder that this card lies in")
+        texts = _write_data(run, gathered, beside / DATASET) if data else 0
         _check_secrets(beside)
-        _mark(beside, found)
+        _mark(beside, gathered)
         _swap(beside, target)
     except OSError as error:
         raise UserError("file.not-writable", f"{target}: cannot be written: {error.strerror or error}") from error
@@ -124,7 +124,7 @@ def _to_folder(run: Folder, found: Run, target: Path, data: bool) -> Pushed:
     return Pushed([str(target)], texts)
 
 
-def _to_hub(run: Folder, found: Run, repo: str, data: bool, private: bool) -> Pushed:
+def _to_hub(run: Folder, gathered: Run, repo: str, data: bool, private: bool) -> Pushed:
     if not _REPO.match(repo):
         raise UserError(
             "push.name-invalid", f"{HUB}{repo}: a name on the Hub is OWNER/NAME, of letters, digits, '.', '_' and '-'"
@@ -133,30 +133,30 @@ def _to_hub(run: Folder, found: Run, repo: str, data: bool, private: bool) -> Pu
     hub.check_publish(kinds, repo, private, MARKER)
     with tempfile.TemporaryDirectory() as scratch:
         parts = [(kind, Path(scratch) / kind) for kind in kinds]
-        _write_model(run, found, parts[0][1], repo, None)
-        texts = _write_data(run, found, parts[1][1]) if data else 0
+        _write_model(run, gathered, parts[0][1], repo, None)
+        texts = _write_data(run, gathered, parts[1][1]) if data else 0
         for _, part in parts:
             _check_secrets(part)
-            _mark(part, found)
-        message = f"{found.info['name']}: pushed by tutelage {__version__}"
+            _mark(part, gathered)
+        message = f"{gathered.info['name']}: pushed by tutelage {__version__}"
         return Pushed(hub.publish(parts, repo, private, message), texts)
 
 
-def _write_model(run: Folder, found: Run, target: Path, load_from: str, where: str | None) -> None:
+def _write_model(run: Folder, gathered: Run, target: Path, load_from: str, where: str | None) -> None:
     """The student with its card, the spec, and the report without the data's texts."""
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        student = run.fetch(_student(found), Path(scratch) / "student")
+        student = run.fetch(_student(gathered), Path(scratch) / "student")
         if wrong := folder.problem(student):
             raise DataError("run.student-broken", f"{run.url}: the trained student {wrong}; run the spec again")
         for file in sorted(student.iterdir()):
             if file.is_file() and file.suffix in _MODEL_FILES:
                 shutil.copyfile(file, target / file.name)
-    quiet = without_texts(found)
+    quiet = without_texts(gathered)
     report, page = show(quiet)
     files = {
         "README.md": model_card(quiet, report, load_from, where),
-        "spec.yaml": spec_text(found.info),
+        "spec.yaml": spec_text(gathered.info),
         "report.html": page,
         "report.json": json.dumps(report, indent=2, ensure_ascii=False),
     }
@@ -164,9 +164,9 @@ def _write_model(run: Folder, found: Run, target: Path, load_from: str, where: s
         (target / name).write_text(content, encoding="utf-8")
 
 
-def _write_data(run: Folder, found: Run, target: Path) -> int:
+def _write_data(run: Folder, gathered: Run, target: Path) -> int:
     """The train texts that have the teacher's label, with their card; how many they are."""
-    path = f"{found.places.get('correct', found.places['vote'])}/votes.parquet"
+    path = f"{gathered.places.get('correct', gathered.places['vote'])}/votes.parquet"
     if not run.exists(path):
         raise DataError(
             "run.labels-missing",
@@ -174,11 +174,11 @@ def _write_data(run: Folder, found: Run, target: Path) -> int:
         )
     votes = run.read_table(path)
     labelled = votes.filter(pc.and_(pc.equal(votes["split"], "train"), pc.is_valid(votes["label"])))
-    answer = [field.name for field in kind_of(found.info["spec"]).scoring.ANSWER]
+    answer = [field.name for field in kind_of(gathered.info["spec"]).scoring.ANSWER]
     table: pa.Table = labelled.select(["id", "text", *answer])
     (target / DATA_FILE).parent.mkdir(parents=True)
     pq.write_table(table, target / DATA_FILE)
-    (target / "README.md").write_text(data_card(found, summarise(found)), encoding="utf-8")
+    (target / "README.md").write_text(data_card(gathered, summarise(gathered)), encoding="utf-8")
     return len(table)
 
 
@@ -228,10 +228,10 @@ def _files(top: Path) -> list[str]:
     return sorted(path.relative_to(top).as_posix() for path in top.rglob("*") if path.is_symlink() or not path.is_dir())
 
 
-def _mark(top: Path, found: Run) -> None:
+def _mark(top: Path, gathered: Run) -> None:
     files = {name: _digest(top / name) for name in _files(top)}
-    stage = found.info["stages"][-1]["fingerprint"]
-    marker = {"tutelage": __version__, "run": f"{found.info['name']}-{stage[:8]}", "files": files}
+    stage = gathered.info["stages"][-1]["fingerprint"]
+    marker = {"tutelage": __version__, "run": f"{gathered.info['name']}-{stage[:8]}", "files": files}
     (top / MARKER).write_text(json.dumps(marker, indent=2, ensure_ascii=False), encoding="utf-8")
 
 

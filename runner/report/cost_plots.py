@@ -69,16 +69,16 @@ def _system(axes: Axes, name: str, price: float | None, figure: str, score: dict
 
 def break_even(report: dict[str, Any]) -> str | None:
     """All that is spent by a number of texts: the student's line begins at its one-off cost and rises the slowest."""
-    found = report["benchmark"].get("economics")
-    if not found or not found["one_off"]["usd"]:
+    costs = report["benchmark"].get("economics")
+    if not costs or not costs["one_off"]["usd"]:
         return None
-    mode = "cot" if "cot" in found["tokens"] else "direct"
-    rows = [row for row in found["rows"] if row["outcome"] == "pays" and row["mode"] in (None, mode)]
+    mode = "cot" if "cot" in costs["tokens"] else "direct"
+    rows = [row for row in costs["rows"] if row["outcome"] == "pays" and row["mode"] in (None, mode)]
     rows = sorted(rows, key=lambda row: row["break_even_texts"])
     rows = rows[:2] + rows[2:][-(COMPARED - 2) :]  # the dearest, and those that pay last
     if not rows:
         return None
-    start, slope = found["one_off"]["usd"], report["benchmark"]["student"]["usd_per_million"] / 1e6
+    start, slope = costs["one_off"]["usd"], report["benchmark"]["student"]["usd_per_million"] / 1e6
     places = np.array([max(1, row["break_even_texts"]) for row in rows], dtype=float)
     texts = np.geomspace(places.min() / 10, places.max() * 30, 60)
 

@@ -34,8 +34,8 @@ class CostLine:
 
 def worked_out(report: dict[str, Any]) -> dict[str, Any] | None:
     """The benchmark's economics, None in a report from before there were any."""
-    found: dict[str, Any] | None = report["benchmark"].get("economics")
-    return found
+    costs: dict[str, Any] | None = report["benchmark"].get("economics")
+    return costs
 
 
 def about(texts: int) -> str:
@@ -49,33 +49,33 @@ def called(row: dict[str, Any]) -> str:
     return f"{flat(row['name'])}, {MODES[row['mode']]}, {row['date']}" if row["mode"] else row["name"]
 
 
-def least(found: dict[str, Any]) -> str:
+def least(costs: dict[str, Any]) -> str:
     """What stands before a sum of which a part is not known, and before all that follows from it."""
-    return "" if found["one_off"]["complete"] else "at least "
+    return "" if costs["one_off"]["complete"] else "at least "
 
 
 def parts(report: dict[str, Any]) -> list[tuple[str, str]]:
     """The one-off cost as (what, USD): its parts, and their sum. None where nothing is known that costs anything."""
-    found = worked_out(report)
-    if not found or not found["one_off"]["usd"]:
+    costs = worked_out(report)
+    if not costs or not costs["one_off"]["usd"]:
         return []
-    cost = found["one_off"]
+    cost = costs["one_off"]
     named = {"labelling": "labelling_usd", "training": "training_usd", "review by people": "review_usd"}
     said = [(what, NOT_KNOWN if cost[name] is None else money(cost[name])) for what, name in named.items()]
-    return [*said, ("together", f"{least(found)}{money(cost['usd'])}")]
+    return [*said, ("together", f"{least(costs)}{money(cost['usd'])}")]
 
 
 def lines(report: dict[str, Any]) -> list[CostLine]:
     """The table: the student and the teacher here, each API asked in two ways, and what others published."""
-    found = worked_out(report)
-    if found is None:
+    costs = worked_out(report)
+    if costs is None:
         return []
-    before = least(found)
+    before = least(costs)
     return [
         _student(report["benchmark"]["student"]),
-        _teacher(report, found["rows"][0], before),
-        *(_api(row, found["tokens"], before) for row in found["rows"][1:]),
-        *map(_published, found.get("published") or []),
+        _teacher(report, costs["rows"][0], before),
+        *(_api(row, costs["tokens"], before) for row in costs["rows"][1:]),
+        *map(_published, costs.get("published") or []),
     ]
 
 
@@ -98,7 +98,7 @@ def machines(report: dict[str, Any]) -> list[dict[str, Any]]:
     if not elsewhere:
         return []
     here = report["benchmark"]["student"] | {"name": "student.resources"}
-    return [one | {"machine": machine_of(one)} for one in (here, *elsewhere)]
+    return [timed | {"machine": machine_of(timed)} for timed in (here, *elsewhere)]
 
 
 def machine_of(student: dict[str, Any]) -> str:
@@ -139,17 +139,17 @@ def _published(row: dict[str, Any]) -> CostLine:
 
 def sources(report: dict[str, Any]) -> list[str]:
     """Where prices and published figures come from, each place once."""
-    found = worked_out(report) or {}
-    named = [*found.get("rows", []), *(found.get("published") or [])]
+    costs = worked_out(report) or {}
+    named = [*costs.get("rows", []), *(costs.get("published") or [])]
     return sources_of(named)
 
 
 def limits(report: dict[str, Any]) -> list[str]:
     """What the economics do not say."""
-    found, student = worked_out(report), report["benchmark"]["student"]
-    if found is None:
+    costs, student = worked_out(report), report["benchmark"]["student"]
+    if costs is None:
         return []
-    breaks_even = any(row["outcome"] in ("pays", "never") for row in found["rows"])
+    breaks_even = any(row["outcome"] in ("pays", "never") for row in costs["rows"])
     said = []
     if breaks_even:
         said.append(
@@ -157,13 +157,13 @@ def limits(report: dict[str, Any]) -> list[str]:
             "and the time of those who build and run all this; the review of labels counts where benchmark.review "
             "says it. It compares costs alone: the quality of APIs was not measured here."
         )
-    if found["tokens"] and len(found["rows"]) > 1:
-        counted = next(iter(found["tokens"].values()))["counted"]
+    if costs["tokens"] and len(costs["rows"]) > 1:
+        counted = next(iter(costs["tokens"].values()))["counted"]
         said.append(
             f"API prices are list prices of the day in the table. Tokens are {flat(counted)}; "
             "an API's own tokenizer counts otherwise."
         )
-    if breaks_even and found["one_off"]["labelling_usd"] is None:
+    if breaks_even and costs["one_off"]["labelling_usd"] is None:
         said.append(
             "What labelling cost is not known, so that the student breaks even later than said here: it counts from "
             "benchmark.labelling_usd, or from the teacher's time and price_per_hour."

@@ -36,7 +36,7 @@ def _of_quality(report: dict[str, Any]) -> list[str]:
     ]
     said += task.showing.limits(scores)
     export = report.get("export") or {}
-    chose = export.get("asked") == "auto" and not any("judged" in one for one in export["runtimes"])
+    chose = export.get("asked") == "auto" and not any("judged" in runtime for runtime in export["runtimes"])
     used = (
         "The student's runtime was chosen on the test texts; for all else they were used for measurement only."
         if chose  # by a version that did so
@@ -83,7 +83,7 @@ def original(report: dict[str, Any]) -> dict[str, Any] | None:
     export = report.get("export") or {}
     if export.get("runtime", "torch") == "torch":
         return None
-    return next((one for one in export["runtimes"] if one["runtime"] == "torch"), None)
+    return next((measured for measured in export["runtimes"] if measured["runtime"] == "torch"), None)
 
 
 def _runtime_limits(report: dict[str, Any]) -> list[str]:
@@ -92,7 +92,7 @@ def _runtime_limits(report: dict[str, Any]) -> list[str]:
     if plain is None:
         return []
     export, primary = report["export"], kind_of(report["spec"]).showing.FIGURES[0]
-    used = next(one for one in export["runtimes"] if one["runtime"] == export["runtime"])
+    used = next(measured for measured in export["runtimes"] if measured["runtime"] == export["runtime"])
     if plain[primary.name] is None:
         rate = number(plain["texts_per_second"])
         return [f"The student's speed is that of its {export['runtime']} export; torch runs {rate} texts a second."]
@@ -129,9 +129,9 @@ def _teacher_limits(report: dict[str, Any]) -> list[str]:
         )
     if together := label.get("teachers"):
         said.append(kind_of(report["spec"]).showing.pooled(together))
-    if (unknown := report["train"].get("unknown_tokens")) and (found := Unknown(**unknown)).too_many:
+    if (unknown := report["train"].get("unknown_tokens")) and (words := Unknown(**unknown)).too_many:
         said.append(
-            f"The student's vocabulary does not have {found.words('training texts')}: it cannot "
+            f"The student's vocabulary does not have {words.words('training texts')}: it cannot "
             "tell them apart. A multilingual student may do much better."
         )
     if report["train"].get("truncated_rows"):

@@ -92,30 +92,30 @@ def _label(label: dict[str, Any], vote: dict[str, Any], task: TaskKind) -> dict[
 def _benchmark(run: Run) -> dict[str, Any]:
     """The costs, with what the test says of quality: a student that is worse than its teacher breaks even never, and
     of one that nobody has measured it is not said."""
-    found = run.benchmark.get("economics")
-    if not found:
+    costs = run.benchmark.get("economics")
+    if not costs:
         return run.benchmark
     judged = kind_of(run.info["spec"]).showing.quality(run.evaluation) if run.evaluation["rows"] else None
-    teacher, *apis = found["rows"]
+    teacher, *apis = costs["rows"]
     teacher = teacher | {"student_is": judged}
     if judged in ("worse", None) and teacher["outcome"] == "pays":
         teacher |= {"outcome": judged or "unmeasured", "break_even_texts": None}
     rows = [teacher, *(row | {"student_is": None} for row in apis)]
-    return run.benchmark | {"economics": found | {"rows": rows}}
+    return run.benchmark | {"economics": costs | {"rows": rows}}
 
 
 def _published(run: Run) -> list[dict[str, Any]]:
     """A line for each figure that others published, with ours beside it: null where there is none."""
     lines = []
-    for name, found in (run.info["spec"].get("evaluate", {}).get("published") or {}).items():
-        beside = found.get("beside") or (name if name in (run.evaluation.get("others") or {}) else None)
+    for name, figures in (run.info["spec"].get("evaluate", {}).get("published") or {}).items():
+        beside = figures.get("beside") or (name if name in (run.evaluation.get("others") or {}) else None)
         here = _figures(run, beside)
         lines += [
-            {"name": name, "figure": figure, "published": found[figure], "here": here.get(figure), "beside": beside}
+            {"name": name, "figure": figure, "published": figures[figure], "here": here.get(figure), "beside": beside}
             | {"rows": here.get("rows") if figure in SCORES else None}
-            | {"note": found.get("note"), "source": found.get("source")}
+            | {"note": figures.get("note"), "source": figures.get("source")}
             for figure in FIGURES
-            if found.get(figure) is not None
+            if figures.get(figure) is not None
         ]
     return lines
 

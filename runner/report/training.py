@@ -37,12 +37,12 @@ def _recipe(train: dict[str, Any]) -> list[str]:
             f"{percent(averaged['val_accuracy'])} of the held-out texts and {kept}."
         )
     if search := train.get("search"):
-        found = search["trials"][search["chosen"]]
-        better = f"the one with {_settings(found)} was better by more than a standard error, and is used"
+        winner = search["trials"][search["chosen"]]
+        better = f"the one with {_settings(winner)} was better by more than a standard error, and is used"
         said.append(
             f"{len(search['trials'])} trainings were tried with other settings; "
             + (better if search["chosen"] else "none was better by more than a standard error, so the spec's are used")
-            + f" (agreement {percent(found['agreement'])}, standard error {percent(search['standard_error'])})."
+            + f" (agreement {percent(winner['agreement'])}, standard error {percent(search['standard_error'])})."
         )
     return said
 

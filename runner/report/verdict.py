@@ -38,14 +38,14 @@ def _against_teacher(report: dict[str, Any]) -> str:
     """Quality and cost against the teacher, in one sentence."""
     student, teacher = (report["benchmark"][who].get("usd_per_million") for who in ("student", "teacher"))
     showing = kind_of(report["spec"]).showing
-    found, said = showing.quality(report["evaluate"]), showing.compared(report["evaluate"])
+    judged, said = showing.quality(report["evaluate"]), showing.compared(report["evaluate"])
     if student is None:
         return f"{said}."
     if teacher is None:
         return f"{said}, and a million texts cost {money(student)} USD with the student; with the teacher is not known."
-    link = "but" if found == "worse" else "and"
+    link = "but" if judged == "worse" else "and"
     if student >= teacher:
-        pays = "" if found == "worse" or not economics.worked_out(report) else ": it never breaks even"
+        pays = "" if judged == "worse" or not economics.worked_out(report) else ": it never breaks even"
         costs = f"{money(student)} USD with the student and {money(teacher)} USD with the teacher"
         return f"{said}, and the student is not cheaper{pays}; a million texts cost {costs}."
     ratio = teacher / student if student else 0
@@ -56,26 +56,26 @@ def _against_teacher(report: dict[str, Any]) -> str:
 
 def _earned_back(report: dict[str, Any]) -> str:
     """From how many texts on the student has paid for itself; nothing where it is the worse of the two."""
-    found = economics.worked_out(report)
-    if not found or found["rows"][0]["outcome"] != "pays" or not found["one_off"]["usd"]:
+    costs = economics.worked_out(report)
+    if not costs or costs["rows"][0]["outcome"] != "pays" or not costs["one_off"]["usd"]:
         return ""
-    cost, texts = found["one_off"], economics.about(found["rows"][0]["break_even_texts"])
-    least = economics.least(found)
+    cost, texts = costs["one_off"], economics.about(costs["rows"][0]["break_even_texts"])
+    least = economics.least(costs)
     return f", which earns back what it cost to make ({least}{money(cost['usd'])} USD) after {least}{texts} texts"
 
 
 def _against_api(report: dict[str, Any]) -> list[str]:
     """The break-even against the cheapest API of the price table, whose quality nobody measured here."""
-    found = economics.worked_out(report)
-    known = [row for row in (found or {"rows": []})["rows"][1:] if row["usd_per_million"] is not None]
+    costs = economics.worked_out(report)
+    known = [row for row in (costs or {"rows": []})["rows"][1:] if row["usd_per_million"] is not None]
     known = [row for row in known if row["mode"] != "cot-3" and row["outcome"] != "unknown"]
-    if not found or not known:
+    if not costs or not known:
         return []
     row = min(known, key=lambda row: row["usd_per_million"])
     whom = f"the cheapest API of the table ({economics.called(row)}; its quality was not measured here)"
     if row["outcome"] == "never":
         return [f"Against {whom} the student never breaks even: the API costs no more."]
-    least, texts = economics.least(found), economics.about(row["break_even_texts"])
+    least, texts = economics.least(costs), economics.about(row["break_even_texts"])
     told = bool(_earned_back(report))
-    made = "" if told else f" (making it cost {least}{money(found['one_off']['usd'])} USD)"
+    made = "" if told else f" (making it cost {least}{money(costs['one_off']['usd'])} USD)"
     return [f"Against {whom} the student breaks even after {least}{texts} texts{made}."]

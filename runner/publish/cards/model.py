@@ -98,7 +98,7 @@ def _front_matter(run: Run, report: dict[str, Any], licence: str | None) -> Any:
     # On one line each: YAML reads some exotic line ends otherwise than it writes them.
     name = flat(str(report["name"]))
     showing = kind_of(report["spec"]).showing
-    base, data = (one and flat(one) for one in (base_model(run), hub_data(run)))
+    base, data = (known and flat(known) for known in (base_model(run), hub_data(run)))
     return ModelCardData(
         **_licence(licence),
         library_name="transformers",

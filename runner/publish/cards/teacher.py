@@ -36,14 +36,14 @@ def teachers(run: Run) -> list[Teacher]:
     """All teachers of the run, in their order in the spec."""
     summary, spec = run.summaries["label"], run.info["spec"].get("teacher") or {}
     others = spec.get("also") or []
-    found = []
-    for number, one in enumerate(summary.get("teachers") or [summary]):
+    listed = []
+    for number, answered in enumerate(summary.get("teachers") or [summary]):
         own = others[number - 1] if 0 < number <= len(others) else {}
         first: tuple[Prompt, int] = (spec.get("prompt") or "direct", spec.get("votes") or 1)
         kind, votes = prompt_and_votes(first, (own.get("prompt"), own.get("votes"))) if number else first
         server = bool(own.get("endpoint") if number else spec.get("endpoint"))
-        found.append(_teacher(run, one, kind, votes, server))
-    return found
+        listed.append(_teacher(run, answered, kind, votes, server))
+    return listed
 
 
 def _teacher(run: Run, summary: dict[str, Any], kind: str, votes: int, server: bool) -> Teacher:
@@ -86,12 +86,12 @@ def _source(known: models.Origin, summary: dict[str, Any], server: bool) -> str:
 def all_recorded(run: Run) -> bool:
     """Whether every answer was recorded before: by whom or what, nobody can tell but the spec."""
     summary = run.summaries["label"]
-    return all(one.get("engine") == "recorded" for one in summary.get("teachers") or [summary])
+    return all(answered.get("engine") == "recorded" for answered in summary.get("teachers") or [summary])
 
 
 def prompts(run: Run) -> list[str]:
     """The prompts that teachers were asked with, each once; none where all answers were recorded."""
-    return list(dict.fromkeys(one.prompt for one in teachers(run) if one.prompt is not None))
+    return list(dict.fromkeys(teacher.prompt for teacher in teachers(run) if teacher.prompt is not None))
 
 
 def conversation(run: Run, kind: str) -> str:
@@ -101,7 +101,9 @@ def conversation(run: Run, kind: str) -> str:
     shown = (
         ()
         if isinstance(examples, dict)
-        else tuple(prompt.Example(one["text"], one["label"], one.get("reason") or "") for one in examples)
+        else tuple(
+            prompt.Example(example["text"], example["label"], example.get("reason") or "") for example in examples
+        )
     )
     answers = kind_of(run.info["spec"]).asking.answer_format(task)
     told = prompt.Task(answers, task.get("instructions") or "", shown, kind, teacher.get("template"))
@@ -120,5 +122,5 @@ def chosen_examples(run: Run) -> str | None:
 def agreement(run: Run) -> list[str]:
     """How far votes and teachers agree, in sentences."""
     return kind_of(run.info["spec"]).showing.agreement(
-        run.summaries["vote"], sampled=any(one.sampled for one in teachers(run))
+        run.summaries["vote"], sampled=any(teacher.sampled for teacher in teachers(run))
     )
