@@ -49,6 +49,14 @@ class Learner(Protocol):
     def fit_head(self, features: Any, targets: Any, seed: int) -> Any:
         """A linear head (:class:`runner.student.linear_head.Head`) on ``features``, a tensor ``(rows, width)``."""
 
+    def out_of_fold(
+        self, features: Any, targets: NDArray[np.float32], learned: NDArray[np.bool_], seed: int
+    ) -> NDArray[np.float64]:
+        """What linear heads say of rows that they did not learn from, shape ``(rows, numbers)``; NaN: nothing.
+
+        ``features`` ``(rows, width)`` is an array or a sparse one; rows that are not ``learned`` teach no head.
+        """
+
     def confidence(self, targets: NDArray[np.float32]) -> NDArray[np.float32]:
         """See :meth:`Targets.confidence`."""
 

@@ -2,8 +2,9 @@
 
 A *value* is what a row's answer is: always JSON-able (for ``single-label`` a label). A kind is a package below
 ``runner/tasks/`` whose modules are the faces, listed once in ``runner/tasks/kinds.py``. Faces are plain functions;
-nothing here knows Ray, vLLM or torch. That of a spec's plain data stands in ``runner/tasks/rules.py``,
-those of the student in ``runner/tasks/learning.py``, that of the report in ``runner/tasks/showing.py``.
+nothing here knows Ray, vLLM or torch. That of a spec's plain data stands in ``runner/tasks/rules.py``, those of the
+student in ``runner/tasks/learning.py``, that of the audit in ``runner/tasks/auditing.py``, that of the report in
+``runner/tasks/showing.py``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pyarrow as pa
 from runner.data.reading import Row
 from runner.spec import Spec
 from runner.spec.model import LabelledSource
+from runner.tasks.auditing import Auditing
 from runner.tasks.learning import Learner, Predictions, Targets
 from runner.tasks.rules import Rules
 from runner.tasks.shared.value import Value
@@ -25,6 +27,7 @@ from runner.teacher.protocol import AnswerFormat, Encode
 
 __all__ = [
     "Asking",
+    "Auditing",
     "Gold",
     "Judgement",
     "Judging",
@@ -166,6 +169,9 @@ class TaskKind(Protocol):
 
     @property
     def judging(self) -> Judging: ...
+
+    @property
+    def auditing(self) -> Auditing: ...
 
     @property
     def scoring(self) -> Scoring: ...

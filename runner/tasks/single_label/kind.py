@@ -1,10 +1,22 @@
 """The kind of task whose value is one of the labels: its modules are the faces of ``runner/tasks/protocol.py``."""
 
 from runner.tasks.protocol import Learner
-from runner.tasks.single_label import asking, gold, judging, predictions, rules, scoring, showing, targets
+from runner.tasks.single_label import asking, auditing, gold, judging, predictions, rules, scoring, showing, targets
 from runner.tasks.single_label.rules import NAME
 
-__all__ = ["NAME", "asking", "gold", "judging", "learner", "predictions", "rules", "scoring", "showing", "targets"]
+__all__ = [
+    "NAME",
+    "asking",
+    "auditing",
+    "gold",
+    "judging",
+    "learner",
+    "predictions",
+    "rules",
+    "scoring",
+    "showing",
+    "targets",
+]
 
 
 def learner() -> Learner:

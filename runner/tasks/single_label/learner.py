@@ -18,10 +18,21 @@ from transformers import AutoModelForSequenceClassification
 from runner.student import pooling, shortcuts
 from runner.student.linear_head import fit_head
 from runner.student.load import AS_DATA, generates, reason
+from runner.student.out_of_fold import out_of_fold
 from runner.system.errors import ModelError
 from runner.tasks.single_label.targets import confidence
 
-__all__ = ["confidence", "fit_head", "fresh", "is_right", "labels_of", "loss", "probabilities", "trained"]
+__all__ = [
+    "confidence",
+    "fit_head",
+    "fresh",
+    "is_right",
+    "labels_of",
+    "loss",
+    "out_of_fold",
+    "probabilities",
+    "trained",
+]
 
 
 def fresh(folder: Path, labels: Sequence[str], pooled: bool = False) -> Any:

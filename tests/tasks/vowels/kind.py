@@ -1,8 +1,20 @@
 """The kind: its modules are the faces."""
 
-from vowels import asking, gold, judging, predictions, rules, scoring, showing, targets
+from vowels import asking, auditing, gold, judging, predictions, rules, scoring, showing, targets
 
-__all__ = ["NAME", "asking", "gold", "judging", "learner", "predictions", "rules", "scoring", "showing", "targets"]
+__all__ = [
+    "NAME",
+    "asking",
+    "auditing",
+    "gold",
+    "judging",
+    "learner",
+    "predictions",
+    "rules",
+    "scoring",
+    "showing",
+    "targets",
+]
 
 NAME = "vowels"
 
