@@ -21,7 +21,7 @@ from runner.tasks.shared.shown import ShownRow
 STAGES = ("load", "label", "vote", "train", "evaluate", "benchmark")
 """The stages whose files the report reads."""
 
-OPTIONAL = {"correct", "export", "apply"}
+OPTIONAL = {"audit", "correct", "export", "apply"}
 """Stages that a run has where its spec asks for them."""
 
 # A text as the stages quote it, with repr.

@@ -13,7 +13,7 @@ from runner.tasks.protocol import TaskKind
 
 VERSION = 1
 
-WARNING_STAGES = ("load", "label", "vote", "correct", "train", "export", "evaluate", "apply")
+WARNING_STAGES = ("load", "label", "vote", "audit", "correct", "train", "export", "evaluate", "apply")
 """Those whose warnings the report shows, in its order."""
 
 

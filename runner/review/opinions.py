@@ -46,9 +46,7 @@ def ask(
     ``kind`` is the task's name, ``who`` the field that names the model.
     :raises ModelError: when the model cannot be had, or is no encoder.
     """
-    from runner.student.views import views  # in workers only: torch
-
     learner = TASKS[kind].learner()
-    vectors, terms = views(models.ensure(model, revision, who=who), texts, max_length or LONGEST)
+    vectors, terms = learner.views(models.ensure(model, revision, who=who), texts, max_length or LONGEST)
     answers = [learner.out_of_fold(view, targets, learned, seed) for view in (vectors, terms)]
     return Opinions(answers, vectors.astype(np.float16))

@@ -38,7 +38,7 @@ def ordered(doubt: NDArray[np.float64], vectors: NDArray[np.floating] | None = N
         return by_doubt
     if len(vectors) != len(doubt):
         raise ValueError(f"{len(vectors)} vectors for {len(doubt)} rows")
-    mean = np.mean(vectors, axis=0, dtype=np.float64)
+    mean = np.mean(vectors, axis=0, dtype=np.float64).astype(np.float32)
     pages, waiting, taken = [], by_doubt[:0], 0
     while taken < len(doubt) or len(waiting):
         fresh = by_doubt[taken : taken + CANDIDATES - len(waiting)]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from runner.review import consensus
 from runner.review.sample import drawn, inclusion
 from runner.spec import Spec
 from runner.stages.contract import Context, nothing
@@ -17,7 +18,7 @@ from runner.stages.tables import POPULATION, rows, votes
 from runner.tasks.kinds import task_of
 
 NAME = "correct"
-NEEDS = ("load", "vote")
+NEEDS = ("load", "vote", "audit")
 VERSION = 1
 WRITES = {"votes.parquet": votes, "test.parquet": rows, "population.parquet": POPULATION}
 
@@ -80,12 +81,10 @@ def _correct(spec: Spec, verdicts: dict[str, dict[str, Any]]) -> int:
 
 def _consensus(context: Context, verdicts: dict[str, dict[str, Any]]) -> int:
     """Put in what teacher and unseeing students agree on; how many values differ from the teacher's."""
-    changed = 0
-    for row in context.inputs["audit"].read_table("queue.parquet").to_pylist():
-        verdict = verdicts[row["id"]]
-        changed += verdict["label"] != row["consensus"]
-        verdict |= task_of(context.spec).judging.certain(context.spec, row["consensus"])
-    return changed
+    findings = context.inputs["audit"].read_table("queue.parquet").to_pylist()
+    found = consensus.apply(context.spec, verdicts, findings)
+    verdicts |= found.verdicts
+    return found.changed + found.filled
 
 
 def _population(context: Context, train: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:

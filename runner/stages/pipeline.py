@@ -22,12 +22,12 @@ from runner.review.settle import reviewed
 from runner.rundir.folder import Folder, fingerprint
 from runner.spec import Spec
 from runner.spec.reviewed import Reviewed
-from runner.stages import apply, benchmark, correct, evaluate, export, label, load, train, vote
+from runner.stages import apply, audit, benchmark, correct, evaluate, export, label, load, train, vote
 from runner.stages.contract import Context, Stage
 from runner.system import machine, signals, supervise
 from runner.system.errors import UserError, code_of
 
-STAGES = cast("tuple[Stage, ...]", (load, label, vote, correct, train, export, evaluate, benchmark, apply))
+STAGES = cast("tuple[Stage, ...]", (load, label, vote, audit, correct, train, export, evaluate, benchmark, apply))
 
 FORMAT = 1
 """Of the run folder; a change makes all fingerprints new."""

@@ -49,6 +49,12 @@ class Learner(Protocol):
     def fit_head(self, features: Any, targets: Any, seed: int) -> Any:
         """A linear head (:class:`runner.student.linear_head.Head`) on ``features``, a tensor ``(rows, width)``."""
 
+    def views(self, folder: Path, texts: Sequence[str], max_length: int) -> tuple[NDArray[np.float32], Any]:
+        """Texts as vectors of length 1 and as sparse counts of terms (:func:`runner.student.views.views`).
+
+        :raises ModelError: when ``folder`` holds no encoder.
+        """
+
     def out_of_fold(
         self, features: Any, targets: NDArray[np.float32], learned: NDArray[np.bool_], seed: int
     ) -> NDArray[np.float64]:

@@ -58,6 +58,7 @@ def test_demands_are_those_of_the_student_and_of_further_machines(job: Any) -> N
         "load": [],
         "label": [],
         "vote": [],
+        "audit": [one],
         "correct": [],
         "train": [("student.resources", 3, True)],
         "export": [one],

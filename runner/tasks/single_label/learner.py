@@ -19,6 +19,7 @@ from runner.student import pooling, shortcuts
 from runner.student.linear_head import fit_head
 from runner.student.load import AS_DATA, generates, reason
 from runner.student.out_of_fold import out_of_fold
+from runner.student.views import views
 from runner.system.errors import ModelError
 from runner.tasks.single_label.targets import confidence
 
@@ -32,6 +33,7 @@ __all__ = [
     "out_of_fold",
     "probabilities",
     "trained",
+    "views",
 ]
 
 
