@@ -64,7 +64,7 @@ def _record(order: int, item: Item, choices: Choices, about: About) -> dict[str,
     fields = {"text": item.text}
     suggestions: dict[str, Any] = {}
     if not blind(item):
-        fields["reason"] = item.reason or ""
+        fields |= {"reason": item.reason} if item.reason else {}
         name = choices.name(item.value)
         if name is not None:
             suggestions[_QUESTION] = {"value": name, "score": choices.probability(item), "agent": about.teacher}

@@ -107,8 +107,8 @@ def project(server: LabelStudio, tmp_path_factory: pytest.TempPathFactory) -> in
     made = server.ask("POST", "/api/projects", {"title": "small", "label_config": interface.read_text("utf-8")})
     number: int = made["id"]
     taken = server.ask("POST", f"/api/projects/{number}/import", json.loads(tasks.read_text("utf-8")))
-    queue = sum(item.list == "queue" for item in ITEMS)
-    assert (taken["task_count"], taken["prediction_count"]) == (len(ITEMS), queue)
+    predicted = sum(item.value is not None for item in ITEMS)
+    assert (taken["task_count"], taken["prediction_count"]) == (len(ITEMS), predicted)
     found = server.ask("GET", f"/api/tasks?project={number}&page_size=1000&fields=all")["tasks"]
     assert sorted(task["data"]["order"] for task in found) == list(range(1, len(ITEMS) + 1))
     for task in found:
