@@ -138,7 +138,7 @@ def _reviewer(completed_by: Any) -> str | None:
     """A user's address where the export has it; else their number in Label Studio."""
     if isinstance(completed_by, Mapping):
         completed_by = completed_by.get("email") or completed_by.get("id")
-    text = "" if completed_by is None else str(completed_by).strip()
+    text = "" if completed_by in (None, "None") else str(completed_by).strip()  # csv has Python's word for nobody
     return f"label-studio-{text}" if text.isdecimal() else text or None
 
 
