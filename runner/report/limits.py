@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from runner.report import economics
+from runner.report.measured import measured
 from runner.report.speed import busy, device
 from runner.report.text import WRITERS, money, number, percent
-from runner.report.unmeasured import measured
 from runner.student.vocabulary import Unknown
 from runner.tasks.kinds import kind_of
 from runner.tasks.shared.shown import Figure

@@ -16,11 +16,11 @@ from runner.report import economics, plots, review, speed, text
 from runner.report.comparisons import others, published
 from runner.report.gather import Run
 from runner.report.limits import limits
+from runner.report.measured import agreement, measured, measured_on
 from runner.report.removed import removed
 from runner.report.result_table import Line, lines, models
 from runner.report.templates import environment
 from runner.report.training import training
-from runner.report.unmeasured import agreement, measured
 from runner.report.verdict import verdict
 from runner.system.sanitize import clean
 from runner.tasks.kinds import kind_of
@@ -49,6 +49,7 @@ def _values(report: dict[str, Any], run: Run) -> dict[str, Any]:
         **_costs(report),
         **(_quality(report) if measured(report) else {"agreement": agreement(report)}),
         "measured": measured(report),
+        "measured_on": measured_on(report),
         "primary": kind_of(report["spec"]).showing.FIGURES[0],
         "voted": _voted(report["spec"].get("teacher") or {}),
         "busy": speed.busy(report["benchmark"]["student"]),

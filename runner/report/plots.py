@@ -7,8 +7,8 @@ from typing import Any
 from runner.report import review
 from runner.report.cost_plots import break_even, cost, throughput
 from runner.report.drawing import COLOUR
+from runner.report.measured import measured
 from runner.report.training_plots import agreement, loss
-from runner.report.unmeasured import measured
 from runner.tasks.kinds import kind_of
 
 

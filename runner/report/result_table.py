@@ -7,9 +7,9 @@ from typing import Any
 
 from runner.observe.tables import cells, pad
 from runner.report.comparisons import others
+from runner.report.measured import agreement, measured, measured_on, opening
 from runner.report.speed import busy
 from runner.report.text import NOTHING, cut, flat, money, number, written
-from runner.report.unmeasured import agreement, measured, opening
 from runner.report.verdict import paired
 from runner.tasks.kinds import kind_of
 from runner.tasks.shared.shown import Figure
@@ -78,6 +78,6 @@ def result_table(report: dict[str, Any]) -> str:
     ]
     said = opening(report)
     if measured(report):
-        said = f"Measured on {report['evaluate']['rows']:,} expert-labelled test texts. {paired(report)}"
+        said = f"Measured on {measured_on(report)}. {paired(report)}"
     warning = busy(report["benchmark"]["student"])
     return "\n".join([f"{report['name']}\n\n{table}\n\n{said}", *compared, *filter(None, [warning])]) + "\n"

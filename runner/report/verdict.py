@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from runner.report import economics, unmeasured
+from runner.report import economics
+from runner.report.measured import measured, opening
 from runner.report.text import money, number
-from runner.report.unmeasured import measured
 from runner.tasks.kinds import kind_of
 
 
 def verdict(report: dict[str, Any]) -> str:
     """Two to four sentences: how good both are, the student against its teacher, and against the cheapest API."""
     if not measured(report):
-        return " ".join([unmeasured.opening(report), *_cost_alone(report)])
-    opening = kind_of(report["spec"]).showing.opening(report["evaluate"])
-    return " ".join([opening, _against_teacher(report), *_against_api(report)])
+        return " ".join([opening(report), *_cost_alone(report)])
+    how_good = kind_of(report["spec"]).showing.opening(report["evaluate"])
+    return " ".join([how_good, _against_teacher(report), *_against_api(report)])
 
 
 def _cost_alone(report: dict[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ answer: nobody may choose the rows that they are judged on.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,10 +68,42 @@ def run(context: Context) -> dict[str, Any]:
         for row, answer in zip(test, student.values, strict=True)
     ]
     context.here.write_table("predictions.parquet", pa.Table.from_pylist(rows, schema=predictions(spec)))
-    result = compare(spec, rows) | {"others": others(spec, rows)}
+    result = _scores(context, rows) | {"others": others(spec, rows)}
     context.here.write_json("evaluate.json", result)
     scores = {who: {name: result[who][name] for name in scoring.SUMMARY} for who in SYSTEMS}
     return scores | {"warnings": student.warnings}
+
+
+def _scores(context: Context, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The scores on the experts' rows and, of a blind sample, the estimates for all texts that it was drawn from.
+
+    Where experts have labelled no others, the scores are of the sample, each row weighted by how many it stands for.
+    """
+    spec, scoring = context.spec, task_of(context.spec).scoring
+    population = _population(context)
+    chances = {row["id"]: row["inclusion"] for row in population if row["inclusion"] is not None}
+    experts = [row for row in rows if row["id"] not in chances]
+    if not chances:
+        return compare(spec, rows)
+    sample = [row for row in rows if row["id"] in chances]
+    verdicts = context.inputs["vote"].read_table("votes.parquet")
+    teacher = dict(zip(verdicts["id"].to_pylist(), verdicts["label"].to_pylist(), strict=True))
+    truth, student = ({row["id"]: row[name] for row in sample} for name in ("label", "student_label"))
+    found = scoring.estimates(spec, truth, teacher, student, population)
+    if experts:
+        return compare(spec, experts) | {"sample": found}
+    result = compare(spec, sample, [1 / chances[row["id"]] for row in sample])
+    for who in SYSTEMS:
+        result[who] |= found[who]
+    return result | {scoring.PAIRED: found["difference"], "population": found["population"], "sample": found}
+
+
+def _population(context: Context) -> list[dict[str, Any]]:
+    """The rows that the blind sample was drawn from; empty where nobody has labelled one of it."""
+    if "correct" not in context.inputs:
+        return []
+    rows: list[dict[str, Any]] = context.inputs["correct"].read_table("population.parquet").to_pylist()
+    return rows
 
 
 @dataclass(frozen=True)
@@ -115,8 +148,11 @@ def _unmeasured(context: Context, verdicts: list[dict[str, Any]]) -> dict[str, A
     return {"rows": 0, "held_out": len(judged), "agree": agree, "warnings": student.warnings}
 
 
-def compare(spec: Spec, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Both scores, the paired test, and how often the student's answer is the teacher's."""
+def compare(spec: Spec, rows: list[dict[str, Any]], weights: Sequence[float] | None = None) -> dict[str, Any]:
+    """Both scores, the paired test, and how often the student's answer is the teacher's.
+
+    ``weights``: how many rows each one stands for; None: itself alone.
+    """
     scoring = task_of(spec).scoring
     truth = [row["label"] for row in rows]
     given = {who: _answers(spec, rows, who) for who in SYSTEMS}
@@ -125,7 +161,7 @@ def compare(spec: Spec, rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         **scoring.about(spec),
         "rows": len(rows),
-        **{who: scoring.score(spec, truth, given[who]) for who in SYSTEMS},
+        **{who: scoring.score(spec, truth, given[who], weights) for who in SYSTEMS},
         scoring.PAIRED: scoring.paired(truth, teacher, student),
         "student_agrees_with_teacher": agree / len(rows),
     }

@@ -143,8 +143,33 @@ class Scoring(Protocol):
     def answers(self, spec: Spec, predicted: Any) -> list[dict[str, Any]]:
         """The student's answers from what its model gave for all rows."""
 
-    def score(self, spec: Spec, truth: Sequence[Value], given: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Every figure about one system, JSON-able, with ``rows`` and the interval of ``PRIMARY`` in ``ci95``."""
+    def score(
+        self,
+        spec: Spec,
+        truth: Sequence[Value],
+        given: Sequence[Mapping[str, Any]],
+        weights: Sequence[float] | None = None,
+    ) -> dict[str, Any]:
+        """Every figure about one system, JSON-able, with ``rows`` and the interval of ``PRIMARY`` in ``ci95``.
+
+        ``weights``: how many rows each one stands for; None: itself alone.
+        """
+
+    def estimates(
+        self,
+        spec: Spec,
+        truth: Mapping[str, Value],
+        teacher: Mapping[str, Value | None],
+        student: Mapping[str, Value | None],
+        population: Sequence[Mapping[str, Any]],
+    ) -> dict[str, Any]:
+        """How good both are on a population, from a sample of it that people have labelled.
+
+        ``population`` has the findings of :class:`Auditing` on each row, with its ``id`` and its ``inclusion``
+        probability, None where it is not of the sample. ``truth`` and ``student`` are of the sampled rows, ``teacher``
+        of all. JSON-able: ``rows``, ``population``, ``teacher`` and ``student`` with the figures of ``SUMMARY`` and
+        their ``ci95``, and ``difference``, in the form of :meth:`paired`.
+        """
 
     def primary(self, truth: Sequence[Value], given: Sequence[Value | None]) -> float:
         """The primary figure alone, from values."""

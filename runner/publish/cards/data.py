@@ -8,9 +8,9 @@ from runner.publish.cards import teacher
 from runner.publish.cards.markdown import card
 from runner.publish.cards.model import hub_data
 from runner.report.gather import Run
+from runner.report.measured import measured, measured_on
 from runner.report.removed import removed
 from runner.report.text import flat, interval
-from runner.report.unmeasured import measured
 from runner.tasks.kinds import kind_of
 
 FILE = "data/train.parquet"
@@ -28,6 +28,7 @@ def data_card(run: Run, report: dict[str, Any]) -> str:
         "abstained": run.given.get(None, 0),
         **showing.data_card(report, run.given),
         "measured": measured(report),
+        "measured_on": measured_on(report),
         "corrected": (report.get("review") or {}).get("corrected", 0),
         "recorded": teacher.all_recorded(run),
         "scores": report["evaluate"],

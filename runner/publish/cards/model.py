@@ -9,10 +9,10 @@ from runner.publish.cards import teacher
 from runner.publish.cards.markdown import block, card
 from runner.report.gather import Run
 from runner.report.limits import limits, original
+from runner.report.measured import measured, measured_on
 from runner.report.removed import removed
 from runner.report.result_table import lines
 from runner.report.text import flat, interval
-from runner.report.unmeasured import measured
 from runner.report.verdict import verdict
 from runner.tasks.kinds import kind_of
 
@@ -48,6 +48,7 @@ def model_card(run: Run, report: dict[str, Any], load_from: str, where: str | No
         "scores": report["evaluate"],
         **showing.model_card(report),
         "measured": measured(report),
+        "measured_on": measured_on(report),
         "corrected": (report.get("review") or {}).get("corrected", 0),
         "train": report["train"],
         "label": report["label"],

@@ -32,7 +32,12 @@ def answers(spec: Spec, predicted: NDArray[np.floating[Any]]) -> list[dict[str, 
     ]
 
 
-def score(spec: Spec, truth: Sequence[str], given: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def score(
+    spec: Spec,
+    truth: Sequence[str],
+    given: Sequence[Mapping[str, Any]],
+    weights: Sequence[float] | None = None,
+) -> dict[str, Any]:
     """Accuracy, F1, calibration and intervals (:func:`runner.tasks.single_label.metrics.score`).
 
     Where answers have probabilities, one that lacks them counts as undecided: it is no better than chance.
@@ -43,9 +48,28 @@ def score(spec: Spec, truth: Sequence[str], given: Sequence[Mapping[str, Any]]) 
     probabilities = np.array([answer.get("probabilities") or even for answer in given]) if known else None
     predicted = [answer["label"] for answer in given]
     figures: dict[str, Any] = _metrics().score(
-        labels, truth, predicted, probabilities, spec.evaluate.resamples, spec.evaluate.seed
+        labels,
+        truth,
+        predicted,
+        probabilities,
+        spec.evaluate.resamples,
+        spec.evaluate.seed,
+        None if weights is None else np.array(weights, dtype=np.float64),
     )
     return figures
+
+
+def estimates(
+    spec: Spec,
+    truth: Mapping[str, str],
+    teacher: Mapping[str, str | None],
+    student: Mapping[str, str | None],
+    population: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Accuracy and macro F1 of both on all texts (:func:`runner.tasks.single_label.estimates.estimates`)."""
+    from runner.tasks.single_label import estimates as blind_sample  # scipy takes a second to load
+
+    return blind_sample.estimates(spec, truth, teacher, student, population)
 
 
 def primary(truth: Sequence[str], given: Sequence[str | None]) -> float:

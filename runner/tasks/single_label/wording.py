@@ -26,6 +26,8 @@ def quality(evaluation: Mapping[str, Any]) -> Quality:
         return "same"
     if test["p"] >= SIGNIFICANT:
         return "not-shown"
+    if "difference" in test:
+        return "better" if test["difference"][0] > 0 else "worse"
     return "better" if student > teacher else "worse"
 
 
@@ -33,6 +35,12 @@ def opening(evaluation: Mapping[str, Any]) -> str:
     """Both accuracies in a sentence."""
     student, teacher = evaluation["student"], evaluation["teacher"]
     low, high = student["ci95"]["accuracy"]
+    if population := evaluation.get("population"):
+        return (
+            f"The student is right on about {percent(student['accuracy'])} of the texts (95 % interval "
+            f"{interval(low, high)}, from a blind sample of {student['rows']:,} of {population:,}), its teacher on "
+            f"{percent(teacher['accuracy'])}."
+        )
     return (
         f"The student is right on {percent(student['accuracy'])} of {student['rows']:,} expert-labelled "
         f"texts (95 % interval {interval(low, high)}), its teacher on {percent(teacher['accuracy'])}."
@@ -42,8 +50,11 @@ def opening(evaluation: Mapping[str, Any]) -> str:
 def worse_by_at_most(test: dict[str, Any]) -> float:
     """By how much the student's accuracy lies below its teacher's at most, with 95 % confidence (one-sided).
 
-    The adjusted Wald interval for paired proportions of Agresti and Min (2005): half a text is added to each cell.
+    Of a blind sample it is the lower end of the two-sided interval, which is a little further down. Else it is the
+    adjusted Wald interval for paired proportions of Agresti and Min (2005): half a text is added to each cell.
     """
+    if "difference" in test:
+        return max(0.0, -float(test["difference"][1]))
     rows: float = test["rows"] + 2
     teacher, student = float(test["only_a_right"]) + 0.5, float(test["only_b_right"]) + 0.5
     difference = (student - teacher) / rows
@@ -52,17 +63,18 @@ def worse_by_at_most(test: dict[str, Any]) -> float:
 
 
 def compared(evaluation: Mapping[str, Any]) -> str:
-    """McNemar's test in words, without a full stop."""
+    """McNemar's test, or that of a blind sample, in words, without a full stop."""
     test = evaluation["mcnemar"]
-    found, p = quality(evaluation), probability(test["p"])
+    named = "by the blind sample" if "difference" in test else "McNemar"
+    found, p = quality(evaluation), f"{named} {probability(test['p'])}"
     if found == "same":
         return "Both are right and wrong on exactly the same texts"
     if found == "not-shown":
         most = worse_by_at_most(test)
         most_said = f"; with 95 % confidence the student is at most {100 * most:.1f} points worse" if most else ""
-        return f"The difference is not statistically significant (McNemar {p}{most_said})"
+        return f"The difference is not statistically significant ({p}{most_said})"
     better = {"better": "student", "worse": "teacher"}[found]
-    return f"The {better} is better, and that is statistically significant (McNemar {p})"
+    return f"The {better} is better, and that is statistically significant ({p})"
 
 
 def beside(paired: Mapping[str, Any]) -> str:
@@ -79,7 +91,8 @@ def pair(evaluation: Mapping[str, Any]) -> tuple[str, str, str, str]:
     """The texts that only one of the two is right on."""
     test = evaluation["mcnemar"]
     counts = f"{test['only_a_right']:,}", f"{test['only_b_right']:,}"
-    return ("right where the other is wrong", "McNemar's test", *counts)
+    note = "of the texts that were labelled" if "difference" in test else "McNemar's test"
+    return ("right where the other is wrong", note, *counts)
 
 
 def asked(form: str, votes: int) -> str:
@@ -134,8 +147,15 @@ def limits(evaluation: Mapping[str, Any]) -> list[str]:
         for label, row in evaluation["student"]["per_class"].items()
         if row["support"] < FEW_ROWS
     ]
+    said = []
+    if evaluation.get("population"):
+        said.append(
+            "The texts that were labelled are a blind sample in which doubtful ones are more frequent than in all. "
+            "Shares and intervals allow for that; counts, as in the matrices, are of the labelled texts."
+        )
     if not rare:
-        return []
+        return said
     return [
-        f"Some classes have fewer than {FEW_ROWS} test texts, and their own figures are rough: {flat(listed(rare))}."
+        *said,
+        f"Some classes have fewer than {FEW_ROWS} test texts, and their own figures are rough: {flat(listed(rare))}.",
     ]

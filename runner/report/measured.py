@@ -1,4 +1,4 @@
-"""What is said where nobody has labelled a text yet: nothing of how often anybody is right."""
+"""What quality was measured on: texts with experts' labels, a blind sample, or nothing yet."""
 
 from __future__ import annotations
 
@@ -18,6 +18,14 @@ def agreement(report: dict[str, Any]) -> str | None:
     """How often the student gives its teacher's value on held-out texts; None where none were held out."""
     held_out = report["evaluate"].get("held_out") or {}
     return percent(held_out["agree"] / held_out["rows"]) if held_out.get("rows") else None
+
+
+def measured_on(report: dict[str, Any]) -> str:
+    """The texts that quality was measured on, in words."""
+    rows, population = report["evaluate"]["rows"], report["evaluate"].get("population")
+    if population:
+        return f"a blind sample of {rows:,} of the {population:,} texts"
+    return f"{rows:,} expert-labelled test texts"
 
 
 def opening(report: dict[str, Any]) -> str:
