@@ -55,9 +55,7 @@ def open_lists(run: Folder, spec: Spec, places: Mapping[str, Folder]) -> Lists:
     order = places["audit"].read_table("queue.parquet").sort_by("order")
     ids: list[str] = order["id"].to_pylist()
     doubt = order["doubt"].to_numpy()
-    sample = drawn(run)
-    if sample is None:
-        sample = draw_sample(run, spec, ids, doubt)
+    sample = drawn(run) or draw_sample(run, spec, order)
     verdicts = {row["id"]: row for row in places["vote"].read_table("votes.parquet").to_pylist()}
     blind = _sampled(sample)
     reasons = _reasons(spec, places["label"])

@@ -1,14 +1,15 @@
 """The blind sample of a run: drawn once, with known probabilities, and kept beside the decisions.
 
-``RUN/review/sample.parquet`` has every row that could be drawn, in the order in which they are asked, each with its
-``weight`` and its ``guide``. The first ``rows`` of them (in the table's metadata) are the sample's list, so that no
-row is asked in both lists; how many of those are labelled decides the probabilities.
+``RUN/review/sample.parquet`` has every row that could be drawn, in the order in which they are asked: the audit's
+findings at that time, and the ``weight`` that the probabilities follow from. The first ``rows`` of them (in the
+table's metadata) are the sample's list, so that no row is asked in both lists.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -24,22 +25,35 @@ MOST = 0.5
 """The share of the rows that the sample may take: the others can be corrected."""
 
 
+ABSTAINED = 0.5
+"""How doubtful a row counts to the draw on which the teacher abstained: its own error there is certain, and tells
+nothing, but the student's is not."""
+
+
 @dataclass(frozen=True)
 class DrawnSample:
-    """The rows in the order in which they are asked; ``guide``: the estimated probability that the teacher is right.
+    """The rows in the order in which they are asked, with the audit's ``findings`` on each; the first ``rows`` of them
+    are the sample's list. ``weights`` has the shape ``(len(ids),)``."""
 
-    ``weights`` and ``guide`` have the shape ``(len(ids),)``. ``rows`` is the length of the sample's list.
-    """
-
-    ids: Sequence[str]
-    weights: NDArray[np.float64]
-    guide: NDArray[np.float64]
+    findings: pa.Table
     rows: int
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The ids of all rows, in order."""
+        found: list[str] = self.findings["id"].to_pylist()
+        return found
+
+    @cached_property
+    def weights(self) -> NDArray[np.float64]:
+        """What the probabilities are proportional to, nearly."""
+        found: NDArray[np.float64] = self.findings["weight"].to_numpy()
+        return found
 
     @property
     def name(self) -> str:
         """A short name: another draw has another one."""
-        return fingerprint([list(self.ids), self.weights.tolist(), self.guide.tolist(), self.rows])
+        return fingerprint([self.ids, self.weights.tolist(), self.rows])
 
 
 def drawn(run: Folder) -> DrawnSample | None:
@@ -48,20 +62,20 @@ def drawn(run: Folder) -> DrawnSample | None:
     if not folder.exists(FILE):
         return None
     table = folder.read_table(FILE)
-    weights, guide = (table[name].to_numpy() for name in ("weight", "guide"))
-    return DrawnSample(table["id"].to_pylist(), weights, guide, int(table.schema.metadata[b"rows"]))
+    return DrawnSample(table, int(table.schema.metadata[b"rows"]))
 
 
-def draw_sample(run: Folder, spec: Spec, ids: Sequence[str], doubt: NDArray[np.float64]) -> DrawnSample:
-    """Draw the sample from rows whose teacher's value is wrong with probability ``doubt``, and keep it."""
+def draw_sample(run: Folder, spec: Spec, findings: pa.Table) -> DrawnSample:
+    """Draw the sample from the rows of an audit (``queue.parquet``), and keep it."""
     plan = spec.review.audit
-    weights = draw.weights(doubt)
-    order = draw.order(ids, weights, plan.seed)
-    rows = max(1, min(plan.rows, int(MOST * len(ids))))
-    sample = DrawnSample([ids[place] for place in order], weights[order], 1 - doubt[order], rows)
-    table = pa.table({"id": sample.ids, "weight": sample.weights, "guide": sample.guide})
-    run.child(FOLDER).write_table(FILE, table.replace_schema_metadata({"rows": str(rows)}))
-    return sample
+    doubt = findings["doubt"].to_numpy()
+    weights = draw.weights(np.where(doubt >= 1, ABSTAINED, doubt))
+    order = draw.order(findings["id"].to_pylist(), weights, plan.seed)
+    rows = max(1, min(plan.rows, int(MOST * len(findings))))
+    table = findings.append_column("weight", pa.array(weights)).take(order)
+    table = table.replace_schema_metadata({"rows": str(rows)})
+    run.child(FOLDER).write_table(FILE, table)
+    return DrawnSample(table, rows)
 
 
 def inclusion(sample: DrawnSample, decided: Collection[str]) -> dict[str, float]:

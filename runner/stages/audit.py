@@ -17,18 +17,13 @@ from runner.review.opinions import Opinions, ask
 from runner.review.ordering import ordered
 from runner.spec import Spec
 from runner.stages.contract import Context, one_student
+from runner.stages.tables import queue
 from runner.tasks.kinds import task_of
 
 NAME = "audit"
 NEEDS = ("vote",)
 VERSION = 1
 """Of the students that are asked, and of the order."""
-
-
-def queue(spec: Spec) -> pa.Schema:
-    """``queue.parquet``: a line for each train row with a verdict; ``order`` 0 is looked at first."""
-    finding = [pa.field("doubt", pa.float64()), *task_of(spec).auditing.COLUMNS]
-    return pa.schema([pa.field("id", pa.string()), *finding, pa.field("order", pa.int64())])
 
 
 WRITES = {"queue.parquet": queue}

@@ -14,13 +14,13 @@ from runner.review import consensus
 from runner.review.sample import drawn, inclusion
 from runner.spec import Spec
 from runner.stages.contract import Context, nothing
-from runner.stages.tables import POPULATION, rows, votes
+from runner.stages.tables import population, rows, votes
 from runner.tasks.kinds import task_of
 
 NAME = "correct"
 NEEDS = ("load", "vote", "audit")
 VERSION = 1
-WRITES = {"votes.parquet": votes, "test.parquet": rows, "population.parquet": POPULATION}
+WRITES = {"votes.parquet": votes, "test.parquet": rows, "population.parquet": population}
 
 demands = nothing
 
@@ -50,8 +50,8 @@ def run(context: Context) -> dict[str, Any]:
     test += [train[id_] | {"label": reviewed.sample[id_]} for id_ in sample]
     context.here.write_table("votes.parquet", pa.Table.from_pylist(list(verdicts.values()), schema=votes(spec)))
     context.here.write_table("test.parquet", pa.Table.from_pylist(test, schema=rows(spec)))
-    population = _population(context, train)
-    context.here.write_table("population.parquet", pa.Table.from_pylist(population, schema=POPULATION))
+    drawn_from = pa.Table.from_pylist(_drawn_from(context, train), schema=population(spec))
+    context.here.write_table("population.parquet", drawn_from)
     known = verdicts.keys() | train.keys()
     gone = sum(id_ not in known for id_ in (*reviewed.sample, *reviewed.corrections))
     warnings = []
@@ -87,14 +87,14 @@ def _consensus(context: Context, verdicts: dict[str, dict[str, Any]]) -> int:
     return found.changed + found.filled
 
 
-def _population(context: Context, train: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def _drawn_from(context: Context, train: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows that the sample was drawn from and that are still there, with the probabilities of those asked."""
     sample, reviewed = drawn(context.run), context.spec.reviewed
     if sample is None or not reviewed.sample:
         return []
     asked = inclusion(sample, reviewed.sample.keys())
     return [
-        {"id": id_, "guide": guide, "inclusion": asked.get(id_)}
-        for id_, guide in zip(sample.ids, sample.guide.tolist(), strict=True)
-        if id_ in train
+        finding | {"inclusion": asked.get(finding["id"])}
+        for finding in sample.findings.to_pylist()
+        if finding["id"] in train
     ]

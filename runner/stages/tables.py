@@ -20,6 +20,13 @@ def votes(spec: Spec) -> pa.Schema:
     return pa.schema([*row, *task_of(spec).judging.COLUMNS])
 
 
-POPULATION = pa.schema([("id", pa.string()), ("guide", pa.float64()), ("inclusion", pa.float64())])
-"""Every row that a blind sample could have drawn: the ``guide`` is the estimated probability that the teacher's value
-is right, and ``inclusion`` the probability with which the row was drawn, null for a row that was not."""
+def queue(spec: Spec) -> pa.Schema:
+    """``queue.parquet``: a line for each train row with a verdict; ``order`` 0 is looked at first."""
+    finding = [pa.field("doubt", pa.float64()), *task_of(spec).auditing.COLUMNS]
+    return pa.schema([pa.field("id", pa.string()), *finding, pa.field("order", pa.int64())])
+
+
+def population(spec: Spec) -> pa.Schema:
+    """``population.parquet``: every row that the blind sample could have drawn, with what the audit found at that time,
+    and the probability with which it was drawn and labelled, null for a row that was not."""
+    return queue(spec).append(pa.field("inclusion", pa.float64()))

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from runner.cluster.cluster import Cluster
@@ -14,6 +15,7 @@ from runner.review.decisions import Decision, Writer, text_digest
 from runner.review.sample import draw_sample, drawn, inclusion
 from runner.stages import pipeline
 from runner.stages.contract import Context
+from runner.stages.tables import queue
 
 
 def decide(job: Any, row: dict[str, Any], value: Any, name: str, action: str = "label") -> None:
@@ -38,6 +40,12 @@ def corrected(job: Any, *changes: str) -> pipeline.Step:
         if step.stage.NAME == "correct":
             return step
     raise AssertionError("the job has no such stage")
+
+
+def findings(job: Any, ids: list[str], doubt: Any) -> pa.Table:
+    """An audit's findings that say nothing but how doubtful each row is."""
+    rows = [{"id": id_, "doubt": float(each), "order": n} for n, (id_, each) in enumerate(zip(ids, doubt, strict=True))]
+    return pa.Table.from_pylist(rows, schema=queue(job.spec()))
 
 
 @pytest.fixture
@@ -77,7 +85,7 @@ def test_a_correction_is_learned_with_certainty_and_the_teacher_is_not_asked(
 
 
 def test_rows_of_the_sample_are_measured_on_and_not_learned(job: Any, voted: list[dict[str, Any]]) -> None:
-    sample = draw_sample(job.run, job.spec(), [row["id"] for row in voted], np.full(len(voted), 0.2))
+    sample = draw_sample(job.run, job.spec(), findings(job, [row["id"] for row in voted], np.full(len(voted), 0.2)))
     chosen = {row["id"]: row for row in voted}[sample.ids[0]]
     decide(job, chosen, job.spec().task.labels[0], "sample")
     step = corrected(job)
@@ -100,7 +108,7 @@ def test_decisions_on_rows_that_are_gone_are_counted(job: Any, voted: list[dict[
 
 def test_the_draw_is_kept_and_is_the_same_again(job: Any) -> None:
     ids, doubt = [f"{n:04}" for n in range(400)], np.linspace(0.0, 0.6, 400)
-    sample = draw_sample(job.run, job.spec("review.audit.rows=100"), ids, doubt)
+    sample = draw_sample(job.run, job.spec("review.audit.rows=100"), findings(job, ids, doubt))
     again = drawn(job.run)
     assert again is not None and again.name == sample.name and again.rows == 100
     assert sorted(again.ids) == ids
@@ -111,4 +119,4 @@ def test_the_draw_is_kept_and_is_the_same_again(job: Any) -> None:
 
 
 def test_a_small_train_set_leaves_rows_to_correct(job: Any) -> None:
-    assert draw_sample(job.run, job.spec(), ["a", "b", "c", "d"], np.full(4, 0.1)).rows == 2
+    assert draw_sample(job.run, job.spec(), findings(job, ["a", "b", "c", "d"], np.full(4, 0.1))).rows == 2

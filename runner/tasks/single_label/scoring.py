@@ -47,7 +47,7 @@ def score(
     known = any("probabilities" in answer for answer in given)
     probabilities = np.array([answer.get("probabilities") or even for answer in given]) if known else None
     predicted = [answer["label"] for answer in given]
-    figures: dict[str, Any] = _metrics().score(
+    figures: dict[str, Any] = _measuring()[0].score(
         labels,
         truth,
         predicted,
@@ -67,9 +67,8 @@ def estimates(
     population: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Accuracy and macro F1 of both on all texts (:func:`runner.tasks.single_label.estimates.estimates`)."""
-    from runner.tasks.single_label import estimates as blind_sample  # scipy takes a second to load
-
-    return blind_sample.estimates(spec, truth, teacher, student, population)
+    found: dict[str, Any] = _measuring()[1].estimates(spec, truth, teacher, student, population)
+    return found
 
 
 def primary(truth: Sequence[str], given: Sequence[str | None]) -> float:
@@ -79,11 +78,12 @@ def primary(truth: Sequence[str], given: Sequence[str | None]) -> float:
 
 def paired(truth: Sequence[str], a: Sequence[str | None], b: Sequence[str | None]) -> dict[str, Any]:
     """McNemar's test (:func:`runner.tasks.single_label.metrics.mcnemar`)."""
-    test: dict[str, Any] = _metrics().mcnemar(truth, a, b)
+    test: dict[str, Any] = _measuring()[0].mcnemar(truth, a, b)
     return test
 
 
-def _metrics() -> Any:
-    from runner.tasks.single_label import metrics  # scikit-learn and scipy take a second to load
+def _measuring() -> tuple[Any, Any]:
+    """The modules that work figures out."""
+    from runner.tasks.single_label import estimates, metrics  # scikit-learn and scipy take a second to load
 
-    return metrics
+    return metrics, estimates
