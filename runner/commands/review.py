@@ -120,7 +120,7 @@ def page(opened: Callable[[], Opened], reviewer: str, port: int) -> int:
     about = About(found.spec.name, found.spec.task.instructions, task_of(found.spec).showing.question(found.spec))
 
     def said(address: str) -> None:
-        put(f"Open {address}\nin a browser on this machine. Ctrl-C ends; every decision is kept as it is made.\n")
+        put(f"Open {address}\nin a browser on this machine. Ctrl-C ends; every decision is kept as it is made.")
 
     serve(found.run, found.items(), about, reviewer, partial(status, found.run, found.spec, found.lists), port, said)
     return 0
@@ -144,8 +144,8 @@ def export(opened: Callable[[], Opened], tool: str, out: str, rows: int | None) 
     question = task_of(found.spec).showing.question(found.spec)
     about = About(found.spec.name, question, found.spec.task.instructions, found.spec.teacher.model)
     for file in tools[tool].export(items, Path(out), about):
-        put(f"{file}\n")
-    put(f"{len(items):,} rows; take them in again with: tutelage review {found.run.url} --import FILE\n")
+        put(str(file))
+    put(f"{len(items):,} rows; take them in again with: tutelage review {found.run.url} --import FILE")
     return 0
 
 
@@ -169,7 +169,7 @@ def import_(opened: Callable[[], Opened], files: Sequence[str], reviewer: str, s
         "without an answer": taken.open,
         "refused": len(taken.refused),
     }
-    put("".join(f"{what}: {count:,}\n" for what, count in counts.items() if count or what == "taken in"))
-    put("".join(f"{problem}\n" for problem in taken.refused))
-    put("".join(f"{note}\n" for note in taken.notes))
+    said = [f"{what}: {count:,}" for what, count in counts.items() if count or what == "taken in"]
+    put("\n".join([*said, *map(str, taken.refused), *taken.notes]))
+    put("Run the spec again to learn and measure with it: nothing is asked of the teacher.")
     return 0

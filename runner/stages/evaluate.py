@@ -9,6 +9,7 @@ answer: nobody may choose the rows that they are judged on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -157,13 +158,15 @@ def compare(spec: Spec, rows: list[dict[str, Any]], weights: Sequence[float] | N
     truth = [row["label"] for row in rows]
     given = {who: _answers(spec, rows, who) for who in SYSTEMS}
     teacher, student = ([answer["label"] for answer in given[who]] for who in SYSTEMS)
-    agree = sum(t is not None and t == s for t, s in zip(teacher, student, strict=True))
+    agree = [t is not None and t == s for t, s in zip(teacher, student, strict=True)]
+    stands_for = weights or [1.0] * len(rows)
+    share = math.fsum(weight for weight, same in zip(stands_for, agree, strict=True) if same) / math.fsum(stands_for)
     return {
         **scoring.about(spec),
         "rows": len(rows),
         **{who: scoring.score(spec, truth, given[who], weights) for who in SYSTEMS},
         scoring.PAIRED: scoring.paired(truth, teacher, student),
-        "student_agrees_with_teacher": agree / len(rows),
+        "student_agrees_with_teacher": share,
     }
 
 
