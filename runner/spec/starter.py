@@ -44,8 +44,9 @@ task:
 data:
   # Texts to learn from. They need no labels; a few thousand are plenty. csv, jsonl or parquet.
   train: {path: data/train.csv, text: text}
-  # Texts that people have labelled: a hundred are a start. Used to measure only, never to learn from.
-  test: {path: data/test.csv, text: text, label: label}
+  # Texts that people have labelled, where there are some: used to measure only, never to learn from. Where there are
+  # none, `tutelage review runs/{name}` asks you for as many as a figure needs, once there are labels to check.
+  # test: {path: data/test.csv, text: text, label: label}
 
 teacher:
   # A name from the Hub (org/name), a folder, or one of the models that 'tutelage models' lists.
@@ -65,6 +66,11 @@ student:
 # benchmark: {price_per_hour: 0.60}
 """
 
+
+NO_TEST = """\
+Experts' labels, where there are some, go here: test: {{path: ..., text: ..., label: ...}}. Without any,
+`tutelage review runs/{name}` asks you for as many as a figure needs, once there are labels to check.
+"""
 
 INSTRUCTIONS = "Choose the one label that describes the TEXT best. Base it on the TEXT alone."
 
@@ -124,11 +130,14 @@ def starter(name: str) -> str:
 def proposed(name: str, chosen: Chosen) -> str:
     """The spec for a data file. Raises SpecError when ``name`` is no name for a job."""
     check_name(name)
+    why = {"data.test": NO_TEST.format(name=name)} | dict(chosen.why)
     data = [
-        f"{_comment(chosen.why.get(f'data.{part}', ''))}  {part}: {flow(chosen.sections[f'data.{part}'])}"
+        f"{_comment(why.get(f'data.{part}', ''))}  {part}: {flow(chosen.sections[f'data.{part}'])}"
         for part in ("train", "test")
         if f"data.{part}" in chosen.sections
     ]
+    if "data.test" not in chosen.sections:
+        data.append(_comment(why["data.test"]).rstrip("\n"))
     parts = {
         "schema": SCHEMA_FILE.as_uri(),
         "name": name,

@@ -50,6 +50,21 @@ def test_the_spec_of_a_labelled_file_validates_and_reads_the_same_texts(capsys: 
     assert main(["validate", "parcels.yaml"]) == 0
 
 
+def test_texts_that_nobody_has_labelled_get_a_spec_without_a_test_set(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--labels", 'praise,"a complaint, or a question"', "--instructions", "Say what the customer wants."]
+    assert main(["init", "parcels", "--data", texts(), *words]) == 0
+    assert "parcels.yaml: written; `tutelage try parcels.yaml` shows" in capsys.readouterr().out
+    spec = check_spec("parcels.yaml")
+    assert spec.data.test is None and spec.data.train.path == "texts.jsonl"
+    assert spec.task.labels == ("praise", "a complaint, or a question")
+    assert "`tutelage review runs/parcels` asks you for as many" in spec.text
+    assert main(["validate", "parcels.yaml"]) == 0
+    assert main(["init", "starter"]) == 0
+    Path("data").mkdir()
+    Path("data/train.csv").write_text("text\nNice.\nAwful.\n")
+    assert main(["validate", "starter.yaml"]) == 0 and check_spec("starter.yaml").data.test is None
+
+
 def test_nothing_is_overwritten_and_nothing_is_left_half(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     texts(labelled=40)
     Path("parcels-test.jsonl").write_text("mine")
