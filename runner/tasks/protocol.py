@@ -160,14 +160,14 @@ class Scoring(Protocol):
         spec: Spec,
         truth: Mapping[str, Value],
         teacher: Mapping[str, Value | None],
-        student: Mapping[str, Value | None],
+        student: Mapping[str, Value | None] | None,
         population: Sequence[Mapping[str, Any]],
     ) -> dict[str, Any]:
         """How good both are on a population, from a sample of it that people have labelled.
 
         ``population`` has the findings of :class:`Auditing` on each row, with its ``id`` and its ``inclusion``
         probability, None where it is not of the sample. ``truth`` and ``student`` are of the sampled rows, ``teacher``
-        of all. JSON-able: ``rows``, ``population``, ``teacher`` and ``student`` with the figures of ``SUMMARY`` and
+        of all; without a ``student`` its figures and the difference are left out. JSON-able: ``rows``, ``population``, ``teacher`` and ``student`` with the figures of ``SUMMARY`` and
         their ``ci95``, and ``difference``, in the form of :meth:`paired`.
         """
 

@@ -27,7 +27,7 @@ def estimates(
     spec: Spec,
     truth: Mapping[str, str],
     teacher: Mapping[str, str | None],
-    student: Mapping[str, str | None],
+    student: Mapping[str, str | None] | None,
     population: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """The figures of both systems on the whole population, JSON-able: see :meth:`runner.tasks.protocol.Scoring`."""
@@ -39,21 +39,27 @@ def estimates(
     true = np.array([places[truth[id_]] for id_ in ids], dtype=np.intp)
     by_teacher = _answers(places, [teacher.get(row["id"]) for row in population])
     by_others = _answers(places, [row["opinion"] for row in population])
+    guide = estimate.given(chance, by_teacher)
+    by_teacher_there = by_teacher[sampled]
+    found: dict[str, Any] = {
+        "rows": len(sampled),
+        "population": len(population),
+        "teacher": _figures(
+            estimate.mean(by_teacher_there == true, guide[sampled], guide, inclusion),
+            _macro_f1(spec, true, by_teacher_there, 1 / inclusion),
+        ),
+    }
+    if student is None:
+        return found
     by_student = _answers(places, [student[id_] for id_ in ids])
-    guides = {"teacher": estimate.given(chance, by_teacher), "student": estimate.given(chance, by_others)}
-    answers = {"teacher": by_teacher[sampled], "student": by_student}
-    figures = {
-        who: _figures(
-            estimate.mean(answers[who] == true, guide[sampled], guide, inclusion),
-            _macro_f1(spec, true, answers[who], 1 / inclusion),
-        )
-        for who, guide in guides.items()
-    }
-    apart = (by_student == true).astype(int) - (answers["teacher"] == true).astype(int)
+    guide = estimate.given(chance, by_others)
+    found["student"] = _figures(
+        estimate.mean(by_student == true, guide[sampled], guide, inclusion),
+        _macro_f1(spec, true, by_student, 1 / inclusion),
+    )
+    apart = (by_student == true).astype(int) - (by_teacher_there == true).astype(int)
     guide = np.maximum(estimate.disagreement(chance, by_others, by_teacher), LEAST_DIFFERENCE)
-    return {"rows": len(sampled), "population": len(population), **figures} | {
-        "difference": _difference(apart, guide[sampled], guide, inclusion)
-    }
+    return found | {"difference": _difference(apart, guide[sampled], guide, inclusion)}
 
 
 def _chances(spec: Spec, population: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:

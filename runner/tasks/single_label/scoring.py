@@ -63,7 +63,7 @@ def estimates(
     spec: Spec,
     truth: Mapping[str, str],
     teacher: Mapping[str, str | None],
-    student: Mapping[str, str | None],
+    student: Mapping[str, str | None] | None,
     population: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Accuracy and macro F1 of both on all texts (:func:`runner.tasks.single_label.estimates.estimates`)."""
