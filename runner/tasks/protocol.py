@@ -167,8 +167,9 @@ class Scoring(Protocol):
 
         ``population`` has the findings of :class:`Auditing` on each row, with its ``id`` and its ``inclusion``
         probability, None where it is not of the sample. ``truth`` and ``student`` are of the sampled rows, ``teacher``
-        of all; without a ``student`` its figures and the difference are left out. JSON-able: ``rows``, ``population``, ``teacher`` and ``student`` with the figures of ``SUMMARY`` and
-        their ``ci95``, and ``difference``, in the form of :meth:`paired`.
+        of all; without a ``student`` its figures and the difference are left out. JSON-able: ``rows``, ``population``,
+        ``teacher`` and ``student`` with the figures of ``SUMMARY`` and their ``ci95``, and ``difference``, in the form
+        of :meth:`paired`.
         """
 
     def primary(self, truth: Sequence[Value], given: Sequence[Value | None]) -> float:
