@@ -216,7 +216,8 @@ def _once(run: Folder, reviewer: str) -> Iterator[None]:
 
 
 def _listen(port: int) -> socket.socket:
-    listening = socket.socket()
+    # With its protocol named: else asyncio leaves Nagle's algorithm on, and an answer in two parts takes 40 ms more.
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind(("127.0.0.1", port))

@@ -38,6 +38,7 @@ class _List:
         self.skipped: dict[int, Decision] = {}  # the one skipped longest ago first
         self._held: dict[int, tuple[str, float]] = {}
         self._first = 0
+        self._unclear = 0
 
     def candidates(self) -> Iterator[int]:
         """Rows without an answer: those never seen in the order of the list, then the skipped ones."""
@@ -52,10 +53,12 @@ class _List:
     def put(self, position: int, decision: Decision) -> None:
         self.reopen(position)
         (self.skipped if decision.action == "skip" else self.answers)[position] = decision
+        self._unclear += decision.action == "unclear"
         self._held.pop(position, None)
 
     def reopen(self, position: int) -> None:
-        self.answers.pop(position, None)
+        answer = self.answers.pop(position, None)
+        self._unclear -= answer is not None and answer.action == "unclear"
         self.skipped.pop(position, None)
         self._first = min(self._first, position)
 
@@ -74,8 +77,7 @@ class _List:
         return next((position for position, (holder, _) in self._held.items() if holder == view), None)
 
     def progress(self) -> dict[str, int]:
-        unclear = sum(decision.action == "unclear" for decision in self.answers.values())
-        counts = {"answered": len(self.answers), "unclear": unclear, "skipped": len(self.skipped)}
+        counts = {"answered": len(self.answers), "unclear": self._unclear, "skipped": len(self.skipped)}
         return counts | {"total": len(self.items)}
 
 

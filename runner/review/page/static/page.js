@@ -16,7 +16,9 @@ const stacks = {}; // of each list: the decisions that this tab can take back, t
 let task, choices, list, row, pending;
 let view = crypto.randomUUID();
 let busy = true;
-let goOn = new Set(); // lists on which the reviewer works on though there is enough
+let statusAsked = false;
+let stale = false; // something was answered since
+const goOn = new Set(); // lists on which the reviewer works on though there is enough
 
 async function start() {
   try {
@@ -154,7 +156,11 @@ function end(title, words, more = []) {
   $("end").focus();
 }
 
+// One at a time: an estimate may take longer than an answer.
 async function askStatus() {
+  stale = statusAsked;
+  if (statusAsked) return;
+  statusAsked = true;
   const of = list;
   let status;
   try {
@@ -162,6 +168,8 @@ async function askStatus() {
   } catch (error) {
     status = { sentence: `No estimate: ${error.message}`, enough: false };
   }
+  statusAsked = false;
+  if (stale) askStatus();
   if (of !== list) return;
   $("estimate").textContent = status.sentence;
   if (!status.enough || goOn.has(list) || !row || busy) return;
