@@ -62,9 +62,9 @@ Made from the source by `make docs-errors`; a test keeps the two equal.
 """
 
 VERBS = (
-    "accept add ask check choose copy correct create cast download drop export fetch free give install leave let make "
-    "mend move name open pip put raise remove rename restore review run save say see set shorten spell start submit "
-    "take train try unpack unset upgrade use wait write"
+    "accept add ask change check choose copy correct create cast download drop export fetch free give install leave "
+    "let make mend move name open pip put raise remove rename restore review run save say see set shorten spell "
+    "start submit take train try unpack unset upgrade use wait write"
 )
 ADVICE = re.compile(rf"(?:[:;.] )(?=(?:{'|'.join(VERBS.split())})\b)", re.IGNORECASE)
 """Where a message goes on with what to do."""
