@@ -189,7 +189,7 @@ def compare(found: Labelled, seed: int) -> dict[str, dict[str, float]]:
     labels = tuple(found.spec.task.labels)
     fit = Fit(
         model=models.ensure(student.model, student.revision, who="student.model"),
-        labels=labels,
+        outputs=labels,
         epochs=plan.epochs,
         learning_rate=None,
         batch_size=student.batch_size,
@@ -236,8 +236,8 @@ def judged(folder: Path, test: Sequence[dict[str, Any]]) -> dict[str, float]:
 
     student = Student.load(learner, folder)
     probabilities = student.predict([row["text"] for row in test])
-    said = [student.labels[place] for place in probabilities.argmax(axis=1)]
-    found = score(student.labels, [row["truth"] for row in test], said, probabilities)
+    said = [student.outputs[place] for place in probabilities.argmax(axis=1)]
+    found = score(student.outputs, [row["truth"] for row in test], said, probabilities)
     return {"accuracy": found["accuracy"], "ece": found["ece"]}
 
 

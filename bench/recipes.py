@@ -116,7 +116,7 @@ def learn(name: str, setting: Setting, out: list[int], targets: Any, steps: int)
     kept = kept[targets[kept].sum(axis=1) > 0]
     config = Fit(
         model=setting.model,
-        labels=LABELS,
+        outputs=LABELS,
         epochs=min(MOST_EPOCHS, max(LEAST_EPOCHS, round(steps * BATCH / len(kept)))),
         learning_rate=None,
         batch_size=BATCH,

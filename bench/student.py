@@ -171,7 +171,7 @@ def learning(model: Path, texts: Sequence[str]) -> tuple[Any, Any, Any]:
     targets = np.eye(len(LABELS), dtype=np.float32)[np.arange(len(texts)) % len(LABELS)]
     fit = Fit(
         model=model,
-        labels=LABELS,
+        outputs=LABELS,
         epochs=1,
         learning_rate=5e-5,
         batch_size=16,

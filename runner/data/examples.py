@@ -9,8 +9,12 @@ import pyarrow as pa
 from runner.data.sources import source_key
 from runner.spec import Spec
 
-EXAMPLES = pa.schema([("text", pa.large_string()), ("label", pa.string()), ("reason", pa.large_string())])
-"""``examples.parquet``: the texts that the teacher is shown, or from which those are chosen."""
+COLUMNS = ("text", "label", "reason")
+
+
+def schema(value: pa.DataType) -> pa.Schema:
+    """``examples.parquet``: the texts that the teacher is shown, or from which those are chosen, with their values."""
+    return pa.schema(list(zip(COLUMNS, (pa.large_string(), value, pa.large_string()), strict=True)))
 
 
 def pool_key(spec: Spec) -> dict[str, Any] | None:

@@ -65,7 +65,7 @@ def read_splits(spec: Spec) -> tuple[Split, Split, list[str]]:
     return train, test, warnings
 
 
-def examples_of(spec: Spec) -> list[dict[str, str]]:
+def examples_of(spec: Spec) -> list[dict[str, Any]]:
     """The few-shot examples of the spec, or the whole pool from which they are chosen: rows of ``examples.parquet``.
 
     :raises DataError: when a text of the pool has no label that the task knows, or there are too few.
@@ -74,7 +74,7 @@ def examples_of(spec: Spec) -> list[dict[str, str]]:
     if pool is None:
         return [{"text": one.text, "label": one.label, "reason": one.reason} for one in spec.task.written]
     columns = [pool.text, pool.label, *([pool.reason] if pool.reason else [])]
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for row in read_rows(source_of(spec, pool.source), columns):
         text = row.values[pool.text]
         if not text.strip():

@@ -141,11 +141,11 @@ class Student:
         texts = list(texts)
         if wrong := {type(text).__name__ for text in texts if not isinstance(text, str)}:
             raise TypeError(f"texts must be strings, not {', '.join(sorted(wrong))}")
-        labels = self._student.labels
-        probabilities = self._student.predict(texts) if texts else np.empty((0, len(labels)), np.float32)
-        values = self._predictions.values(labels, probabilities)
+        outputs = self._student.outputs
+        probabilities = self._student.predict(texts) if texts else np.empty((0, len(outputs)), np.float32)
+        values = self._predictions.values(outputs, probabilities)
         silent = [value is None or not text.strip() for text, value in zip(texts, values, strict=True)]
-        columns = self._predictions.columns(labels, probabilities, np.array(silent, bool))
+        columns = self._predictions.columns(outputs, probabilities, np.array(silent, bool))
         return pa.table({"text": pa.array(texts, pa.string())} | columns).to_pandas()
 
 

@@ -116,7 +116,8 @@ def _with_own_values(complete: dict[str, Any]) -> None:
     """Examples carry their values as the task writes them: that is what the teacher is shown."""
     task = complete["task"]
     for example in task["examples"] if isinstance(task["examples"], list) else ():
-        example["label"] = rules_of(task).as_written(task, example["label"]) or example["label"]
+        value = rules_of(task).example(task, example["label"])
+        example["label"] = example["label"] if value is None else value
 
 
 def _with_ranges(complete: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 from runner.data import annotators
-from runner.data.examples import EXAMPLES, pool_key, vote_columns
+from runner.data import examples as few_shot
+from runner.data.examples import pool_key, vote_columns
 from runner.data.reading import class_names
 from runner.data.sources import source_key, source_of
 from runner.data.splits import examples_of, read_splits
@@ -25,8 +26,13 @@ NEEDS: tuple[str, ...] = ()
 VERSION = 1
 
 
+def examples(spec: Spec) -> pa.Schema:
+    """``examples.parquet``."""
+    return few_shot.schema(task_of(spec).gold.VALUE)
+
+
 DROPPED = pa.schema([(name, pa.string()) for name in ("split", "id", "place", "reason")])
-WRITES = {"train.parquet": rows, "test.parquet": rows, "examples.parquet": EXAMPLES, "dropped.parquet": DROPPED}
+WRITES = {"train.parquet": rows, "test.parquet": rows, "examples.parquet": examples, "dropped.parquet": DROPPED}
 
 
 wanted, demands = always, nothing
@@ -61,7 +67,7 @@ def run(context: Context) -> dict[str, Any]:
     for split in (train, test):
         table = pa.Table.from_pylist(list(split.rows.values()), schema=rows(spec))
         context.here.write_table(f"{split.name}.parquet", table)
-    context.here.write_table("examples.parquet", pa.Table.from_pylist(examples_of(spec), schema=EXAMPLES))
+    context.here.write_table("examples.parquet", pa.Table.from_pylist(examples_of(spec), schema=examples(spec)))
     dropped = train.dropped + test.dropped
     context.here.write_table("dropped.parquet", pa.Table.from_pylist(dropped, schema=DROPPED))
     context.progress.warn(warnings, NAME)

@@ -139,7 +139,7 @@ class Predictor:
         texts = table["text"].to_pylist()
         places: dict[str, int] = {}
         place_of = np.array([places.setdefault(text, len(places)) for text in texts])  # equal texts are predicted once
-        found = np.empty((len(places), len(self._student.labels)), dtype=np.float32)
+        found = np.empty((len(places), len(self._student.outputs)), dtype=np.float32)
         shown, done, last = 0, 0, time.monotonic()
         before, halved = self._student.recomputed, self._student.halved
         with self._student.recorded() as ran:
@@ -163,13 +163,13 @@ class Predictor:
         self, table: pa.Table, texts: list[str], probabilities: NDArray[np.float32]
     ) -> tuple[pa.Table, dict[str, Any]]:
         """The part with the student's answers, and its rows by value."""
-        labels, predictions = self._student.labels, TASKS[self._model.kind].predictions
+        outputs, predictions = self._student.outputs, TASKS[self._model.kind].predictions
         blank = np.array([not text.strip() for text in texts])
-        values = predictions.values(labels, probabilities)
+        values = predictions.values(outputs, probabilities)
         refused = ~blank & np.array([value is None for value in values])
         silent = blank | refused
         unsure = ~silent & (predictions.certainty(probabilities) < self._abstain_below)
-        for name, column in predictions.columns(labels, probabilities, silent).items():
+        for name, column in predictions.columns(outputs, probabilities, silent).items():
             table = table.append_column(name, column)
         table = table.append_column("abstain", pa.array(silent | unsure))
         counts = Counter(value for no, value in zip(silent, values, strict=True) if not no)

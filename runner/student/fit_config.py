@@ -13,7 +13,9 @@ from runner.student.recipes import LOWEST_RATE
 
 @dataclass(frozen=True)
 class Fit:
-    """What to train and how. ``learning_rate`` None means: chosen from the model's size; the factor is applied to both.
+    """What to train and how. ``outputs`` name the numbers of an answer.
+
+    ``learning_rate`` None means: chosen from the model's size; the factor is applied to both.
 
     ``lowest_rate`` is the share of it that the lowest layer gets.
 
@@ -29,7 +31,7 @@ class Fit:
     """
 
     model: Path
-    labels: tuple[str, ...]
+    outputs: tuple[str, ...]
     epochs: int
     learning_rate: float | None
     batch_size: int

@@ -7,11 +7,25 @@ also be where fine-tuning starts, instead of a head of random numbers (LP-FT; Ku
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import torch
 
 from runner.student import pooling
-from runner.student.linear_head import Head
+
+
+@dataclass(frozen=True)
+class Head:
+    """A last layer: ``weight`` of shape ``(outputs, width)``, ``bias`` ``(outputs,)``, and what was chosen.
+
+    ``agreement`` is the share of rows whose value such a head finds without having learned from them, as a mean over
+    those values, so that a frequent one does not decide it.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    penalty: float
+    agreement: float
 
 
 def fit(

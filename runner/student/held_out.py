@@ -1,6 +1,6 @@
 """Which labelled train rows a student does not learn from: they choose the epoch, the settings and the runtime.
 
-No label loses more than half of its rows, so that none is left without any; of a handful of rows none is held out.
+No answer loses more than half of its rows, so that none is left without any; of a handful of rows none is held out.
 The train stage writes the choice to :data:`FILE`, for the stages after it.
 """
 
@@ -30,29 +30,29 @@ def held_out_size(count: int, share: float) -> int:
     return 0 if count < FEWEST_ROWS else max(1, round(count * share))
 
 
-def split_rows(labels: Sequence[Hashable], share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Held-out and kept row numbers, by the label of each row and the seed.
+def split_rows(values: Sequence[Hashable], share: float, seed: int) -> tuple[list[int], list[int]]:
+    """Held-out and kept row numbers, by the value of each row and the seed.
 
-    Rows are taken in an order that the seed alone decides; one whose label has lost half of its rows is passed over.
-    So fewer than ``share`` are held out where labels have few rows, and none where each has but one.
+    Rows are taken in an order that the seed alone decides; one whose value has lost half of its rows is passed over.
+    So fewer than ``share`` are held out where values have few rows, and none where each has but one.
     """
-    spare = {label: count // 2 for label, count in Counter(labels).items()}
-    size = held_out_size(len(labels), share)
+    spare = {value: count // 2 for value, count in Counter(values).items()}
+    size = held_out_size(len(values), share)
     held_out: list[int] = []
-    for row in map(int, np.random.default_rng(seed).permutation(len(labels))):
+    for row in map(int, np.random.default_rng(seed).permutation(len(values))):
         if len(held_out) == size:
             break
-        if spare[labels[row]]:
-            spare[labels[row]] -= 1
+        if spare[values[row]]:
+            spare[values[row]] -= 1
             held_out.append(row)
-    return sorted(held_out), sorted(set(range(len(labels))).difference(held_out))
+    return sorted(held_out), sorted(set(range(len(values))).difference(held_out))
 
 
-def table(rows: Sequence[dict[str, Any]], held_out: Sequence[int], value: pa.DataType | None = None) -> pa.Table:
-    """What the train stage writes, of rows with ``id`` and ``label``; the labels are text where no type is given."""
+def table(rows: Sequence[dict[str, Any]], held_out: Sequence[int], value: pa.DataType) -> pa.Table:
+    """What the train stage writes, of rows with ``id`` and ``label``, whose type is ``value``."""
     apart = set(held_out)
     lines = [{"id": row["id"], "label": row["label"], "held_out": n in apart} for n, row in enumerate(rows)]
-    return pa.Table.from_pylist(lines, schema=schema(value or pa.string()))
+    return pa.Table.from_pylist(lines, schema=schema(value))
 
 
 def warning(rows: int, held_out: int) -> str | None:

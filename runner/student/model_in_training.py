@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import set_seed
 
-from runner.student import gradient_sync, head_start, linear_head, recipes
+from runner.student import gradient_sync, head_start, recipes
 from runner.student.batches import padded, shared_batches
 from runner.student.device import DTYPES, device, pick_precision
 from runner.student.finite import NotFinite
@@ -52,7 +52,7 @@ class ModelInTraining:
         self.truncated = count_cut(self.tokenizer, train.texts, self.ids, config.max_length)
         self.targets = torch.from_numpy(train.targets).to(self.device)
         self.held_out_ids = tokenize(self.tokenizer, held_out.texts, config.max_length)
-        self.bare = learner.fresh(config.model, config.labels, config.start == "head")
+        self.bare = learner.fresh(config.model, config.outputs, config.start == "head")
         self.parameters = sum(weight.numel() for weight in self.bare.parameters())
         self.words: SeenEmbedding | None = None
         self._try()
@@ -117,7 +117,7 @@ class ModelInTraining:
             self.words = SeenEmbedding(words, tokens)
             self.bare.set_input_embeddings(self.words)
 
-    def _fit_head(self) -> linear_head.Head:
+    def _fit_head(self) -> head_start.Head:
         """Fit the head to the encoder as it is."""
         answered = (batch for batch, _ in self._answers(self.ids, 0, 1))
         head = head_start.fit(
@@ -162,8 +162,8 @@ class ModelInTraining:
         return answer
 
     def logits(self, ids: Sequence[list[int]]) -> torch.Tensor:
-        """What the model says now, shape ``(rows, labels)``: each worker computes a part, and all come to the same."""
-        logits = torch.zeros(len(ids), len(self.config.labels), device=self.device)
+        """What the model says now, shape ``(rows, outputs)``: each worker computes a part, and all come to the same."""
+        logits = torch.zeros(len(ids), len(self.config.outputs), device=self.device)
         for batch, found in self._answers(ids, self.worker.rank, self.worker.size):
             logits[batch] = found
         return self._sum(logits)

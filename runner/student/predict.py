@@ -71,7 +71,7 @@ class Student:
     learner: Learner
     logits: Logits
     tokenizer: Any
-    labels: list[str]
+    outputs: list[str]
     max_length: int
     device: torch.device
     precision: str
@@ -114,7 +114,7 @@ class Student:
         assert exports is not None
         session = open_session(cast("Form", runtime), exports, chosen, lanes)
         chosen, on = RUNS_IN.get(runtime, chosen), torch.device("cpu")
-        student = cls(learner, session, tokenizer, learner.labels_of(config), longest, on, chosen, runtime, lanes)
+        student = cls(learner, session, tokenizer, learner.outputs_of(config), longest, on, chosen, runtime, lanes)
         student.reload = lambda: learner.trained(folder)
         return student
 
@@ -140,8 +140,8 @@ class Student:
                 f"{folder}: this student answers no text with finite numbers, in fp32 either: its weights are damaged; "
                 "train it again, or take another",
             )
-        logits, labels = TorchLogits(model, on), learner.labels_of(model.config)
-        student = cls(learner, logits, tokenizer, labels, max_length, on, precision, "torch", lanes, fell_back)
+        logits, outputs = TorchLogits(model, on), learner.outputs_of(model.config)
+        student = cls(learner, logits, tokenizer, outputs, max_length, on, precision, "torch", lanes, fell_back)
         if isinstance(transfers := transfers_of(on), PinnedTransfers):
             student.compute_in_flight(model, transfers, budget_of(on))
         student.reload = None if precision == "fp32" else lambda: learner.trained(folder)
@@ -195,11 +195,11 @@ class Student:
         batch_rows: int | None = None,
         done: Callable[[int], None] | None = None,
     ) -> NDArray[np.float32]:
-        """Probabilities ``(len(texts), len(labels))``, float32, in the order of ``texts``.
+        """Probabilities ``(len(texts), len(outputs))``, float32, in the order of ``texts``.
 
         A row is NaN where the student's answer is not finite numbers, in fp32 either: it is no label.
         """
-        result = np.empty((len(texts), len(self.labels)), dtype=np.float32)
+        result = np.empty((len(texts), len(self.outputs)), dtype=np.float32)
         for rows, found in self.batches(texts, batch_rows):
             result[rows] = found
             if done:
@@ -268,7 +268,7 @@ class Student:
 
     def _recomputed(self, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """Logits in fp32 of texts that had no finite ones; NaN throughout where fp32 has none either."""
-        nothing = np.full((len(ids), len(self.labels)), np.nan, dtype=np.float32)
+        nothing = np.full((len(ids), len(self.outputs)), np.nan, dtype=np.float32)
         with self._lock:  # several lanes may come here at once, and one copy of the weights is enough
             if (in_fp32 := self._in_fp32) is None:
                 return nothing

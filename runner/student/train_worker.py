@@ -141,7 +141,7 @@ def _fit(config: dict[str, Any]) -> dict[str, Any]:
         **{name: config["student"][name] for name in names},
         **config["settings"],
         "model": models.ensure(config["model"], config["revision"], who="student.model"),
-        "labels": tuple(config["labels"]),
+        "outputs": tuple(config["outputs"]),
         "checkpoint_seconds": config["checkpoint_seconds"],
     }
 

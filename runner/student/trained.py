@@ -26,7 +26,7 @@ exports."""
 class LoadedStudent(Protocol):
     """What those who know no torch see of a :class:`runner.student.predict.Student`."""
 
-    labels: list[str]
+    outputs: list[str]
     device: Any
     precision: str
     runtime: str

@@ -68,7 +68,7 @@ class TrainingRuns:
             "kind": task_of(self.spec).NAME,
             "model": self.model,
             "revision": self.revision,
-            "labels": task_of(self.spec).targets.names(self.spec),
+            "outputs": task_of(self.spec).targets.names(self.spec),
             "student": self.spec.to_dict()["student"] | {"epochs": epochs},
             "trainings": ["fast"],
             "settings": self.settings,

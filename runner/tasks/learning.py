@@ -30,11 +30,11 @@ class Targets(Protocol):
 class Learner(Protocol):
     """How a student learns the task: asked by train, export and apply, in workers alone, for it imports torch.
 
-    ``labels`` name the numbers of which an answer consists. Logits and targets are ``(rows, labels)``: tensors while a
-    student learns, arrays when it predicts.
+    ``outputs`` name the numbers of which an answer consists. Logits and targets are ``(rows, outputs)``: tensors while
+    a student learns, arrays when it predicts.
     """
 
-    def fresh(self, folder: Path, labels: Sequence[str], pooled: bool = False) -> Any:
+    def fresh(self, folder: Path, outputs: Sequence[str], pooled: bool = False) -> Any:
         """The encoder in ``folder`` with a head that is still to be trained; ``pooled``: on the mean of its tokens.
 
         :raises ModelError: when it has no such head, or cannot be loaded.
@@ -43,11 +43,11 @@ class Learner(Protocol):
     def trained(self, folder: Path) -> Any:
         """The model in ``folder`` with its trained head. :raises ModelError: when it has none, or another task's."""
 
-    def labels_of(self, config: Any) -> list[str]:
+    def outputs_of(self, config: Any) -> list[str]:
         """The names of a trained model's answers, from its configuration."""
 
     def fit_head(self, features: Any, targets: Any, seed: int) -> Any:
-        """A linear head (:class:`runner.student.linear_head.Head`) on ``features``, a tensor ``(rows, width)``."""
+        """A linear head (:class:`runner.student.head_start.Head`) on ``features``, a tensor ``(rows, width)``."""
 
     def views(self, folder: Path, texts: Sequence[str], max_length: int) -> tuple[NDArray[np.float32], Any]:
         """Texts as vectors of length 1 and as sparse counts of terms (:func:`runner.student.views.views`).
@@ -82,16 +82,16 @@ class Predictions(Protocol):
     Answers are a learner's ``probabilities``. A row that is not all finite numbers is refused, and never a value.
     """
 
-    def values(self, labels: Sequence[str], probabilities: NDArray[np.floating]) -> list[Value | None]:
+    def values(self, outputs: Sequence[str], probabilities: NDArray[np.floating]) -> list[Value | None]:
         """The value of each row; None where it is refused."""
 
     def certainty(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
         """How sure the student is of each value, shape ``(rows,)``: what ``apply.abstain_below`` bounds."""
 
-    def written(self, labels: Sequence[str]) -> set[str]:
+    def written(self, outputs: Sequence[str]) -> set[str]:
         """The names of :meth:`columns`."""
 
     def columns(
-        self, labels: Sequence[str], probabilities: NDArray[np.float32], silent: NDArray[np.bool_]
+        self, outputs: Sequence[str], probabilities: NDArray[np.float32], silent: NDArray[np.bool_]
     ) -> dict[str, pa.Array]:
         """What apply writes of each row, null for ``silent`` ones."""

@@ -33,8 +33,8 @@ class Rules(Protocol):
     def fields_fit(self, task: Mapping[str, Any]) -> Found:
         """The problems between and within ``FIELDS``."""
 
-    def as_written(self, task: Mapping[str, Any], given: str) -> str | None:
-        """The value that a few-shot example gives, as the task writes it; None where it is no value."""
+    def example(self, task: Mapping[str, Any], given: str) -> Value | None:
+        """The value that a few-shot example of the spec gives; None where it is no value."""
 
     def not_a_value(self, task: Mapping[str, Any], given: str) -> str:
         """What to say of an example whose value is none."""

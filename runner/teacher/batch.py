@@ -32,7 +32,7 @@ _RECORD: list[tuple[str, pa.DataType]] = [
 ANSWERS = pa.schema([("id", pa.string()), ("kind", pa.string()), *_RECORD, ("seconds", pa.float64())])
 """One line for each raw reply. ``kind`` is ``row`` or ``content-free``; ``vote`` counts from 0; ``attempt`` is 1
 where the teacher was asked again; ``text`` is what it wrote (prompt ``cot``); ``label_probabilities`` are the
-engine's own, uncalibrated, in the order of ``task.labels`` (prompt ``direct``); ``seconds`` is the reply's share of
+engine's own, uncalibrated, in the order of the task's answers (prompt ``direct``); ``seconds`` is the reply's share of
 the engine's time."""
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from runner.cluster.resources import Resources
-from runner.data.examples import EXAMPLES
+from runner.data.examples import COLUMNS
 from runner.stages.contract import Context
 from runner.teacher import prompt
 from runner.teacher.examples import Chooser, choose_spread
@@ -24,7 +24,7 @@ def with_examples(context: Context, waiting: pa.Table) -> tuple[pa.Table, Asking
     if pool is None:
         return waiting, asking
     texts = context.inputs["load"].read_table("examples.parquet").to_pylist()
-    examples = tuple(prompt.Example(**{name: text[name] for name in EXAMPLES.names}) for text in texts)
+    examples = tuple(prompt.Example(**{name: text[name] for name in COLUMNS}) for text in texts)
     model, _ = context.model(pool.model, None, "task.examples", STAGE)
     if pool.select == "diverse":
         context.progress.say(f"choosing {pool.k} of {len(examples)} examples", STAGE)

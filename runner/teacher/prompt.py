@@ -6,6 +6,7 @@ The fixed part stands first, so that an engine with prefix caching computes it o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from runner.spec.sections.teacher import PLACEHOLDER
 from runner.teacher.protocol import AnswerFormat
@@ -13,10 +14,10 @@ from runner.teacher.protocol import AnswerFormat
 
 @dataclass(frozen=True)
 class Example:
-    """A few-shot example with its value as it is written; ``reason`` is shown in chain-of-thought prompts."""
+    """A few-shot example with its value; ``reason`` is shown in chain-of-thought prompts."""
 
     text: str
-    label: str
+    label: Any
     reason: str = ""
 
 

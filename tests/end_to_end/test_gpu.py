@@ -157,7 +157,7 @@ def test_a_student_learns_and_says_the_same_everywhere(precision: str, tiny_mode
     targets = np.tile(np.eye(3, dtype=np.float32), (40, 1))
     fit = Fit(
         model=tiny_model,
-        labels=tuple(kinds),
+        outputs=tuple(kinds),
         epochs=20,
         learning_rate=2e-3,
         batch_size=16,

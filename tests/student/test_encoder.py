@@ -144,7 +144,7 @@ def test_many_texts_are_predicted_in_windows_by_several_lanes(
 
 def test_a_plain_pipeline_says_the_same(folder: Path) -> None:
     model = Student.load(learner, folder, 64, "fp32")
-    assert model.labels == LABELS
+    assert model.outputs == LABELS
     found = model.predict(TEXTS)
     plain = pipeline("text-classification", model=str(folder), device="cpu")
     for row, said in zip(found, plain(TEXTS, top_k=None, truncation=True), strict=True):

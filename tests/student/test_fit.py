@@ -54,7 +54,7 @@ def easy(count: int, start: int = 0) -> Rows:
 def config(model: Path, **changes: Any) -> Fit:
     wanted: dict[str, Any] = {"epochs": 5, "learning_rate": 1.5e-2, "batch_size": 8, "max_length": 32}
     wanted |= {"precision": "fp32", "seed": 0}
-    return Fit(model=model, labels=LABELS, **{**wanted, **changes})
+    return Fit(model=model, outputs=LABELS, **{**wanted, **changes})
 
 
 def epochs(loop: Any, count: int) -> Iterator[int]:

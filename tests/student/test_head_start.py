@@ -15,13 +15,13 @@ from transformers import pipeline as transformers_pipeline
 
 from runner import models
 from runner.report import training
-from runner.student import fit, linear_head, pooling, recipes, train_worker
+from runner.student import fit, pooling, recipes, train_worker
 from runner.student.fit_config import Fit
 from runner.student.predict import Student
 from runner.student.rows import Rows
 from runner.student.training_plan import TrainingPlan
 from runner.system.errors import ModelError
-from runner.tasks.single_label import learner
+from runner.tasks.single_label import learner, linear_head
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -42,7 +42,7 @@ def rows(count: int, flipped: int = 0) -> Rows:
 def config(model: Path, **changes: Any) -> Fit:
     wanted: dict[str, Any] = {"epochs": 0, "learning_rate": 5e-3, "batch_size": 8, "max_length": 32, "start": "head"}
     wanted |= {"precision": "fp32", "seed": 0}
-    return Fit(model=model, labels=LABELS, **{**wanted, **changes})
+    return Fit(model=model, outputs=LABELS, **{**wanted, **changes})
 
 
 def accuracy(folder: Path, given: Rows) -> float:
@@ -133,7 +133,7 @@ def loop_config(tiny_model: Path, monkeypatch: Any) -> Any:
         return {"student": names | {"accumulate": 1, "recipe": "auto"}, "settings": {}, "model": "tiny", **given} | {
             "kind": "single-label",
             "revision": None,
-            "labels": LABELS,
+            "outputs": LABELS,
             "checkpoint_seconds": 60.0,
             "trainings": ["head", "fast"],
             **changes,

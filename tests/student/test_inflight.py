@@ -434,7 +434,7 @@ def rows_of(count: int) -> Rows:
 
 def loop_of(model: Path, **changes: Any) -> Loop:
     fit = {"epochs": 2, "learning_rate": 1e-3, "batch_size": 8, "max_length": 32, "precision": "fp32", "seed": 0}
-    wanted = Fit(**{"model": model, "labels": ("bad", "good"), **fit, **changes})
+    wanted = Fit(**{"model": model, "outputs": ("bad", "good"), **fit, **changes})
     return Loop(learner, wanted, rows_of(40), rows_of(40), Worker())
 
 

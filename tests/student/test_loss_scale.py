@@ -39,7 +39,7 @@ def rows() -> Rows:
 
 def config(model: Path, **changes: Any) -> Fit:
     wanted = {"epochs": 4, "learning_rate": 1e-2, "batch_size": 4, "max_length": 32, "precision": "fp16", "seed": 0}
-    return Fit(**{"model": model, "labels": ("bad", "good"), **wanted, **changes})
+    return Fit(**{"model": model, "outputs": ("bad", "good"), **wanted, **changes})
 
 
 def fit(model: Path, out: Path, **changes: Any) -> dict[str, Any]:

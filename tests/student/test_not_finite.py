@@ -217,7 +217,7 @@ def rows_to_learn(count: int = 16) -> Rows:
 def fit(model: Path, out: Path, rows: Rows, **more: Any) -> dict[str, Any]:
     settings = {"epochs": 2, "learning_rate": 1e-3, "batch_size": 4, "max_length": 32, "precision": "fp32", "seed": 0}
     labels = ("negative", "positive")
-    return training.fit(learner, Fit(**{"model": model, "labels": labels, **settings, **more}), rows, rows, out)
+    return training.fit(learner, Fit(**{"model": model, "outputs": labels, **settings, **more}), rows, rows, out)
 
 
 def test_09_a_student_that_overflows_in_half_precision_is_trained_in_fp32(
@@ -337,7 +337,7 @@ def export_context(job: Any, model: Path, *overrides: str) -> Any:
     job.do("load")
     context = replace(job.context("export", job.spec(f"student.model={model}", *overrides)), cluster=Here())
     rows = context.inputs["load"].read_table("train.parquet").to_pylist()
-    context.inputs["train"].write_table(held_out.FILE, held_out.table(rows, range(20)))
+    context.inputs["train"].write_table(held_out.FILE, held_out.table(rows, range(20), pa.string()))
     return context
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,7 +65,7 @@ def test_an_export_answers_as_the_original(model: Path, exports: Path, form: str
     expected = Student.load(learner, model, precision="fp32").predict(TEXTS)
     found = Student.load(learner, model, precision="fp32", runtime=form, exports=exports)
     assert found.predict(TEXTS, batch_rows=rows) == pytest.approx(expected, abs=1e-5)
-    assert (found.labels, found.max_length, found.runtime) == (LABELS, 24, form)
+    assert (found.outputs, found.max_length, found.runtime) == (LABELS, 24, form)
 
 
 @pytest.mark.slow("long")
@@ -293,7 +294,7 @@ def test_with_a_gpu_torch_is_asked_for(
 ) -> None:
     job.do("load")
     context = job.context("export", job.spec("student.export=[onnx]", f"student.resources.gpus={gpus}"))
-    context.inputs["train"].write_table(held_out.FILE, held_out.table([], []))
+    context.inputs["train"].write_table(held_out.FILE, held_out.table([], [], pa.string()))
     found = [measured("torch", 1.0, 1.0, 1.0), measured("onnx", 1.0, 1.0, 2.0)]
     monkeypatch.setattr(context.cluster, "call", lambda *_, **__: found)
     result = export.run(context)

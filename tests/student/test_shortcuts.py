@@ -181,7 +181,7 @@ def test_training_is_that_of_the_whole_vocabulary(
     rows = Rows(texts, np.eye(2, dtype=np.float32)[[i % 2 for i in range(len(texts))]])
     fit = Fit(
         model=tiny_model,
-        labels=("down", "up"),
+        outputs=("down", "up"),
         epochs=2,
         learning_rate=1e-3,
         batch_size=4,

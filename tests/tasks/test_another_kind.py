@@ -80,7 +80,8 @@ def counting(job: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 def spec_of(job: Any, *changes: str) -> Spec:
     """As ``task.type: vowels`` would read, which the schema does not know."""
     spec = job.spec(*changes)
-    return replace(spec, task=replace(spec.task, type=vowels.NAME, labels=("vowels",)))
+    examples = tuple(replace(one, label=int(one.label)) for one in spec.task.written)
+    return replace(spec, task=replace(spec.task, type=vowels.NAME, labels=(), examples=examples))
 
 
 def run_to(last: str, job: Any, *changes: str) -> dict[str, Folder]:
@@ -130,7 +131,8 @@ def test_both_tables_have_the_same_kinds() -> None:
 
 def test_recorded_votes_become_numbers(counting: Any) -> None:
     folders = run_to("vote", counting)
-    assert folders["load"].read_schema("test.parquet").field("label").type == pa.int64()
+    for file in ("test.parquet", "examples.parquet"):
+        assert folders["load"].read_schema(file).field("label").type == pa.int64()
     votes = folders["vote"].read_table("votes.parquet").to_pylist()
     assert len(votes) > len(WORDS)
     assert all(row["label"] == count(row["text"]) and row["votes"] == [row["label"]] * 3 for row in votes)

@@ -13,10 +13,10 @@ from runner.tasks.rules import rules_of
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A text with its right label, shown to the teacher."""
+    """A text with its right value, shown to the teacher: of text in the file, and read by the kind of task."""
 
     text: str
-    label: str
+    label: Any
     reason: str
 
 
@@ -72,7 +72,7 @@ def examples_fit(spec: dict[str, Any]) -> Found:
     seen: dict[str, int] = {}
     for index, example in enumerate(examples):
         path: KeyPath = ("task", "examples", index)
-        if rules_of(task).as_written(task, example["label"]) is None:
+        if rules_of(task).example(task, example["label"]) is None:
             yield (*path, "label"), "spec.label-unknown", rules_of(task).not_a_value(task, example["label"])
         text = " ".join(example["text"].split())
         if seen.setdefault(text, index) != index:

@@ -26,7 +26,7 @@ from runner.system.errors import ModelError, UserError, first_line
 
 Form = Literal["onnx", "onnx-int8", "openvino"]
 Logits = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
-"""Token ids and attention mask, both ``(rows, longest)``, to logits ``(rows, labels)``."""
+"""Token ids and attention mask, both ``(rows, longest)``, to logits ``(rows, outputs)``."""
 
 FILES: dict[Form, str] = {"onnx": "onnx/model.onnx", "onnx-int8": "onnx/model-int8.onnx", "openvino": "onnx/model.onnx"}
 """What each runtime reads, below the folder of exports."""

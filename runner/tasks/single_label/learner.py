@@ -16,11 +16,11 @@ from scipy.special import softmax
 from transformers import AutoModelForSequenceClassification
 
 from runner.student import pooling, shortcuts
-from runner.student.linear_head import fit_head
 from runner.student.load import AS_DATA, generates, reason
 from runner.student.out_of_fold import out_of_fold
 from runner.student.views import views
 from runner.system.errors import ModelError
+from runner.tasks.single_label.linear_head import fit_head
 from runner.tasks.single_label.targets import confidence
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
     "fit_head",
     "fresh",
     "is_right",
-    "labels_of",
+    "outputs_of",
     "loss",
     "out_of_fold",
     "probabilities",
@@ -103,7 +103,7 @@ def _check(config: Any, folder: Path, multi_label: bool = False) -> None:
         )
 
 
-def labels_of(config: Any) -> list[str]:
+def outputs_of(config: Any) -> list[str]:
     """The labels of a classifier's configuration, in the order of its logits."""
     return [config.id2label[index] for index in range(config.num_labels)]
 

@@ -30,7 +30,7 @@ def fields_fit(task: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...],
         yield ("task", "labels", index), "spec.labels-alike", message
 
 
-def as_written(task: Mapping[str, Any], given: str) -> str | None:
+def example(task: Mapping[str, Any], given: str) -> str | None:
     """The label of the task that ``given`` is: that is what the teacher is shown."""
     return find(given, task["labels"])
 

@@ -14,7 +14,7 @@ class Count:
         return "Answer with the number of vowels."
 
     def example(self, form, value, reason):
-        return value
+        return str(value)
 
     def ask_again(self):
         return "How many vowels? Answer with a number."

@@ -7,7 +7,7 @@ from transformers import AutoModelForSequenceClassification
 from runner.student.views import views
 from vowels.targets import confidence
 
-__all__ = ["confidence", "fresh", "is_right", "labels_of", "loss", "out_of_fold", "probabilities", "trained", "views"]
+__all__ = ["confidence", "fresh", "is_right", "outputs_of", "loss", "out_of_fold", "probabilities", "trained", "views"]
 
 
 def _load(folder, **head):
@@ -23,7 +23,7 @@ def fresh(folder, labels, pooled=False):
 trained = _load
 
 
-def labels_of(config):
+def outputs_of(config):
     return ["vowels"]
 
 

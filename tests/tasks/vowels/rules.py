@@ -11,8 +11,8 @@ def fields_fit(task):
     return iter(())
 
 
-def as_written(task, given):
-    return given if given.isdigit() else None
+def example(task, given):
+    return int(given) if given.isdigit() else None
 
 
 def not_a_value(task, given):

@@ -6,10 +6,10 @@ it did not learn from. Knows torch; does not know encoders, Ray or the run folde
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
+
+from runner.student.head_start import Head
 
 PENALTIES = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
 """Of the squared weights, a row's share; the strongest first. Each fit starts from the one before."""
@@ -19,20 +19,6 @@ MOST_ROWS = 5000
 """Rows that the penalty is chosen on."""
 
 ITERATIONS = 60
-
-
-@dataclass(frozen=True)
-class Head:
-    """``weight`` of shape ``(labels, features)``, ``bias`` ``(labels,)``, and what was chosen.
-
-    ``agreement`` is the share of rows whose most probable label such a head finds without having learned from them,
-    as a mean over those labels, so that a frequent one does not decide it.
-    """
-
-    weight: torch.Tensor
-    bias: torch.Tensor
-    penalty: float
-    agreement: float
 
 
 def fit_head(features: torch.Tensor, targets: torch.Tensor, seed: int) -> Head:
