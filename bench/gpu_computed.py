@@ -16,8 +16,8 @@ CASES = (("mixtral-8x7b", 1), ("mixtral-8x7b", 2), ("mixtral-8x7b", 4), ("qwen2.
 def lines() -> Iterator[str]:
     """A line for each kind of GPU and teacher."""
     from runner import models
-    from runner.planning.hardware.accelerators import accelerators
     from runner.planning.memory import teacher_memory
+    from runner.system.accelerators import accelerators
     from runner.teacher.engines import vllm_config
     from runner.teacher.request import settings_of
 

@@ -30,7 +30,7 @@ def here() -> dict[str, Any]:
 
 def kind_of(product: str) -> str | None:
     """The name that a spec has for a GPU, from what its driver calls it."""
-    from runner.planning.hardware.accelerators import of_product
+    from runner.system.accelerators import of_product
 
     found = of_product(product)
     return found and found.name

@@ -42,6 +42,11 @@ KNOWS = {
 }
 """The parts of the package that may import a heavy or outside library."""
 
+BELOW = {
+    "models": ("system", "rundir.writable"),
+    "spec": ("system", "models", "data.file_kinds", "tasks.rules"),
+}
+"""What the spec's language and the catalog may import besides their own modules."""
 OF_LABELS = r"task\.labels|\[\"labels\"\]|softmax|single[_-]label|mcnemar|confusion|\baccuracy\b|macro[_ ]f1"
 """Words that only a kind of task whose value is one of several labels has a use for."""
 MAY_SAY_SO = {
@@ -143,6 +148,19 @@ def test_only_tasks_know_what_a_value_is() -> None:
         if not name.startswith("tasks/") and (words := re.findall(OF_LABELS, text, re.IGNORECASE))
     }
     assert found.keys() == MAY_SAY_SO.keys(), {name: found.get(name) for name in found.keys() ^ MAY_SAY_SO.keys()}
+
+
+@pytest.mark.parametrize(("wing", "below"), BELOW.items())
+def test_the_lower_wings_know_only_what_is_below_them(wing: str, below: tuple[str, ...]) -> None:
+    allowed = tuple(f"runner.{name}" for name in (wing, *below))
+    found = [
+        places(module, node)
+        for module in modules()
+        if module.startswith(f"runner.{wing}.") or module == f"runner.{wing}"
+        for node, name in imports(module)
+        if name.startswith("runner.") and not f"{name}.".startswith(tuple(f"{each}." for each in allowed))
+    ]
+    assert not found
 
 
 def test_no_stage_imports_another() -> None:

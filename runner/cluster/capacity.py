@@ -11,9 +11,8 @@ from typing import Any
 from runner.cluster import private_api
 from runner.cluster.node_types import NodeType, could_hold, count_placements, inventory, inventory_of_types
 from runner.cluster.resources import Resources, cores_beside
-from runner.planning.hardware import accelerators
-from runner.planning.hardware.accelerators import GIB
-from runner.system import machine, nvml
+from runner.system import accelerators, machine, nvml
+from runner.system.accelerators import GIB
 from runner.system.errors import UserError
 
 NODE_POLL_SECONDS = 1.0

@@ -23,6 +23,7 @@ from runner.spec.paths import resolve_path
 from runner.stages import label, pipeline
 from runner.system.errors import SpecError, TutelageError
 from runner.system.paths import at_home
+from runner.tasks.kinds import task_of
 
 LOOK_SECONDS = 0.1
 """From one look at the watched files to the next; a change counts once two looks in a row find the same."""
@@ -76,7 +77,7 @@ class Trying:
         """The spec, whose files are looked at where it names others than before."""
         if self._last is not None:
             spec = load_spec(at_home(self.path), self.overrides)
-            if (spec.data, spec.task.labels) == (self._last.data, self._last.task.labels) and not spec.task.pool:
+            if _cells(spec) == _cells(self._last) and not spec.task.pool:
                 if spec.teacher != self._last.teacher or spec.task != self._last.task:
                     check_models(spec, elsewhere=self.cluster.address is not None)
                 return spec
@@ -154,3 +155,8 @@ def _changed_contents(files: Sequence[str], seen: Contents) -> Contents:
         if now == before and now != seen and None not in now.values():
             return now
         before = now
+
+
+def _cells(spec: Spec) -> tuple[Any, ...]:
+    """Which cells of which files a spec reads, and how."""
+    return spec.data, spec.task.type, task_of(spec).gold.key(spec)

@@ -153,7 +153,7 @@ def _compared(found: Comparison) -> list[str]:
     told = f"  of {found.known} rows that experts have labelled {found.gained} became right and {found.lost} wrong"
     if not apart:
         return [*lines, told]
-    test = f"McNemar's exact test, {probability(found.p)}"
+    test = f"{found.test}, {probability(found.p)}"
     if found.p < SIGNIFICANT:
         return [*lines, f"{told}: more than chance ({test})"]
     few = f"; under {FEWEST_APART} such rows it can never be more: try more rows (--rows)" * (apart < FEWEST_APART)

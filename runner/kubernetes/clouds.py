@@ -2,7 +2,7 @@
 
 The labels are those that the clouds put on their nodes themselves; ``plain`` goes by NVIDIA's own labels, which its
 GPU operator (or its feature discovery alone) puts on any node. Which node has what stands in the table of accelerators
-(runner/planning/hardware/accelerators.yaml). Nothing here was tried on the clouds themselves.
+(runner/system/accelerators.yaml). Nothing here was tried on the clouds themselves.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from runner.planning.hardware.accelerators import accelerators, known
+from runner.system.accelerators import accelerators, known
 
 _GPU_TAINT = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 _INSTANCE_TYPE = "node.kubernetes.io/instance-type"

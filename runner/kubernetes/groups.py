@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from runner.cluster.resources import cores_beside
-from runner.planning.hardware.accelerators import known
 from runner.spec import Spec
 from runner.spec.model import Hardware, StudentResources, TeacherResources
+from runner.system.accelerators import known
 
 CPUS_WITHOUT_GPU = 8
 """Of a pod whose part of the spec leaves ``cpus`` out."""

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from runner.models import architecture
 from runner.models.catalog import Shape
 from runner.models.store import cache_dir, remember
-from runner.planning.hardware import architecture
 from runner.system.errors import ModelError
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from runner import models
-from runner.planning.hardware.accelerators import of_product
 from runner.planning.memory import teacher_memory
 from runner.planning.tokens import prompt_tokens
 from runner.spec import Spec
 from runner.spec.model import Teacher
 from runner.system import machine
+from runner.system.accelerators import of_product
 from runner.system.errors import EngineError, ModelError
 from runner.teacher import prompt, request
 

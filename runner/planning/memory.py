@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from runner import models
-from runner.planning.hardware.accelerators import GIB, known
 from runner.planning.hardware.teacher_fit import Asked, Row, Verdict, context_too_long, judge
 from runner.spec import Spec
 from runner.system import machine
+from runner.system.accelerators import GIB, known
 from runner.teacher import request
 from runner.teacher.engines.vllm_arguments import engine_options
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runner import models
-from runner.planning.hardware.accelerators import Accelerator, of_product
 from runner.planning.hardware.memory import FEW_SEQUENCES
 from runner.planning.hardware.teacher_fit import Asked, Row, judge
 from runner.planning.hardware.throughput import ANSWER_TOKENS, CHARACTERS_PER_TOKEN
@@ -21,6 +20,7 @@ from runner.planning.memory import USABLE
 from runner.planning.rates import AMX_TEACHER_TFLOPS, CPU_STUDENT_TFLOPS, CPU_TEACHER_TFLOPS
 from runner.student.training_plan import LARGE_LEAST_EPOCHS, LARGE_MOST_EPOCHS, LARGE_STEPS
 from runner.system import machine
+from runner.system.accelerators import Accelerator, of_product
 from runner.system.nvml import Gpu
 from runner.teacher.engines.vllm_arguments import EngineSettings, engine_options
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from runner.planning.hardware.accelerators import known
 from runner.spec.model import StudentResources, TeacherResources
 from runner.system import machine
+from runner.system.accelerators import known
 
 WATTS_PER_CORE = 10.0
 USEFUL = 0.4

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from runner import models
-from runner.planning.hardware.accelerators import known
 from runner.planning.hardware.teacher_fit import Asked, Row, judge
 from runner.planning.hardware.throughput import ANSWER_TOKENS, CHARACTERS_PER_TOKEN, Work, row_seconds, start_seconds
 from runner.spec import Spec
+from runner.system.accelerators import known
 from runner.tasks.kinds import task_of
 
 STARTS = 5

@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 
 from runner import models
 from runner.planning.check import context_problem
-from runner.planning.hardware.accelerators import known
 from runner.planning.hardware.teacher_fit import Row, Verdict
 from runner.planning.hardware.throughput import ANSWER_TOKENS, Work, row_seconds, start_seconds
 from runner.planning.memory import memory_of, teacher_memory, verdict_on_gpus
@@ -26,6 +25,7 @@ from runner.planning.tokens import direct_requests, prompt_tokens, shown_task
 from runner.rundir.folder import Folder
 from runner.spec import Spec
 from runner.spec.model import Teacher
+from runner.system.accelerators import known
 from runner.tasks.kinds import task_of
 from runner.teacher import answer_store, prompt, request
 from runner.teacher.budget import Spent, seconds_left, spent

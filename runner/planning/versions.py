@@ -29,7 +29,7 @@ class Comparison:
     """A version against the one before. ``changed`` has each row whose value is another one now, with the one before.
 
     ``known`` rows have an expert's value and were tried by both: ``gained`` are right only now, ``lost`` only before,
-    and ``p`` is of McNemar's exact test, two-sided; None where they cannot be compared.
+    and ``p`` is of the kind's paired ``test``, two-sided; None where they cannot be compared.
     """
 
     rows: int
@@ -38,6 +38,7 @@ class Comparison:
     gained: int = 0
     lost: int = 0
     p: float | None = None
+    test: str = ""
 
 
 def before(run: Folder, version: str) -> dict[str, Any] | None:
@@ -67,8 +68,9 @@ def compare(spec: Spec, values: Mapping[str, Any], trial: Trial) -> Comparison:
     truth, old, new = ([get(row) for row in known] for get in (_truth, lambda row: values[row.id], _value))
     gained = sum(b == true != a for true, a, b in zip(truth, old, new, strict=True))
     lost = sum(a == true != b for true, a, b in zip(truth, old, new, strict=True))
-    p = task_of(spec).scoring.paired(truth, old, new)["p"]
-    return Comparison(len(rows), changed, len(known), gained, lost, p)
+    scoring = task_of(spec).scoring
+    p = scoring.paired(truth, old, new)["p"]
+    return Comparison(len(rows), changed, len(known), gained, lost, p, scoring.TEST)
 
 
 def _truth(row: Tried) -> Any:

@@ -15,14 +15,13 @@ from typing import Any, cast
 from runner import __version__
 from runner.cluster import node_demand
 from runner.cluster.cluster import Cluster
-from runner.models import shared
 from runner.observe.events import numbers
 from runner.observe.progress import Progress, clock, since
 from runner.review.settle import reviewed
 from runner.rundir.folder import Folder, fingerprint
 from runner.spec import Spec
 from runner.spec.reviewed import Reviewed
-from runner.stages import apply, audit, benchmark, correct, evaluate, export, label, load, train, vote
+from runner.stages import apply, audit, benchmark, correct, evaluate, export, label, load, shared_models, train, vote
 from runner.stages.contract import Context, Stage
 from runner.system import machine, signals, supervise
 from runner.system.errors import UserError, code_of
@@ -86,7 +85,7 @@ def execute(spec: Spec, run: Folder, cluster: Cluster, progress: Progress) -> di
         cached = step.cached
         if step is first:
             # Once the data are known to be good, and before anything is spent.
-            shared.check(spec, {other.stage.NAME for other in waiting})
+            shared_models.check(spec, {other.stage.NAME for other in waiting})
             node_demand.foresee(cluster, [demand for other in waiting for demand in other.stage.demands(spec)])
         if cached:
             progress.tell("stage_kept", step.stage.NAME, "unchanged, kept", **_outcome(step))

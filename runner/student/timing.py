@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from runner.economics.carbon import energy_of
 from runner.student.batches import batch_figures
 from runner.student.trained import LoadedStudent, StudentRef
 from runner.system import machine
@@ -113,7 +114,6 @@ def _enough(model: LoadedStudent, texts: list[str], size: int | None) -> list[st
 
 def _energy(predict: Callable[[], object], rows: int, carbon: dict[str, Any]) -> dict[str, Any]:
     """The energy of the student at work at its best batch size, for a million texts."""
-    from runner.economics.carbon import energy_of  # codecarbon is an optional package, loaded where it is asked for
 
     def work() -> int:
         texts, until = 0, time.perf_counter() + ENERGY_SECONDS

@@ -129,12 +129,14 @@ class Scoring(Protocol):
 
     An *answer* is what a system says of a row: a mapping with the value as ``label`` (None: an abstention, which is
     wrong) and the other columns of ``ANSWER``, where the system has them. ``PRIMARY`` names the figure that decides,
-    ``SUMMARY`` those of the stage's marker, and ``PAIRED`` the test of two systems on the same rows.
+    ``SUMMARY`` those of the stage's marker, ``PAIRED`` the test of two systems on the same rows; ``TEST`` is its name
+    for people.
     """
 
     PRIMARY: str
     SUMMARY: tuple[str, ...]
     PAIRED: str
+    TEST: str
     ANSWER: tuple[pa.Field, ...]
 
     def about(self, spec: Spec) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from runner.planning.hardware.accelerators import known
 from runner.planning.hardware.memory import largest_step
 from runner.planning.replicas import first_requests
 from runner.spec import Spec
+from runner.system.accelerators import known
 
 CONCURRENT_BATCHES, MOST_CONCURRENT_BATCHES = 4, 64
 """Batches inside one engine at once, at the least and at most: while the last rows of one are finished, those of the

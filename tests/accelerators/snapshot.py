@@ -18,9 +18,9 @@ from unittest import mock
 
 from runner.cluster.cluster import Cluster
 from runner.cluster.resources import Resources, cores_beside
-from runner.planning.hardware.accelerators import accelerators
 from runner.spec import load_spec
 from runner.student.device import pick_precision
+from runner.system.accelerators import accelerators
 from runner.teacher.engines import vllm_config
 from runner.teacher.request import settings_of
 

@@ -39,7 +39,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_products_are_the_kinds_of_a_spec(product: str, kind: str | None) -> None:
     from gpu_machine import kind_of
 
-    from runner.planning.hardware.accelerators import known
+    from runner.system.accelerators import known
 
     assert kind_of(product) == kind
     assert kind is None or known(kind)
@@ -64,7 +64,7 @@ def test_a_stand_in_counts_as_the_real_model_and_takes_no_room(tmp_path: Path) -
 
 @pytest.mark.slow("subprocess")
 def test_without_a_gpu_it_prints_what_can_be_computed_of_each_kind() -> None:
-    from runner.planning.hardware.accelerators import accelerators
+    from runner.system.accelerators import accelerators
 
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, str(BENCH / "gpu.py")]

@@ -15,9 +15,8 @@ from runner.cluster import node_demand
 from runner.cluster.cluster import Cluster
 from runner.cluster.node_types import NodeType, could_hold
 from runner.cluster.resources import Resources
-from runner.models import shared
 from runner.observe.progress import Progress
-from runner.stages import pipeline
+from runner.stages import pipeline, shared_models
 from runner.system.errors import ModelError, UserError
 
 FURTHER = "benchmark.hardware=[{name: big, cpus: 4, price_per_hour: 1}]"
@@ -122,9 +121,9 @@ def test_where_nodes_may_have_or_fetch_it_nothing_is_said_of_a_model(
 
 
 def test_a_model_that_nobody_needs_any_more_may_be_gone(job: Any, shared_cache: None) -> None:
-    shared.check(job.spec(), {"evaluate"})
+    shared_models.check(job.spec(), {"evaluate"})
     with pytest.raises(ModelError, match=r"student\.model"):
-        shared.check(job.spec(), {"train"})
+        shared_models.check(job.spec(), {"train"})
 
 
 T4 = NodeType("t4", {"CPU": 4, "GPU": 1, "accelerator_type:T4": 1}, 2)

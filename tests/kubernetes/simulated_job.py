@@ -25,13 +25,13 @@ from runner.cluster.resources import Resources
 from runner.kubernetes.manifest import render
 from runner.kubernetes.options import RenderOptions
 from runner.observe.progress import Progress
-from runner.planning.hardware.accelerators import known
 from runner.planning.hardware.teacher_fit import Asked, Row, judge
 from runner.planning.hardware.throughput import ANSWER_TOKENS, Work, row_seconds, start_seconds
 from runner.planning.replicas import SHARED_TOKENS, worth_starting
 from runner.rundir.folder import Folder
 from runner.spec import Spec, load_spec
 from runner.stages import pipeline
+from runner.system.accelerators import known
 from runner.teacher import worker
 from runner.teacher.engines.noop import NoopEngine
 from runner.teacher.engines.vllm_arguments import engine_options

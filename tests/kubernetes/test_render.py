@@ -19,8 +19,8 @@ from runner.kubernetes.manifest import RAY_VERSION, render
 from runner.kubernetes.names import LONGEST, kubernetes_name
 from runner.kubernetes.options import RenderOptions
 from runner.kubernetes.yaml_text import to_yaml
-from runner.planning.hardware.accelerators import accelerators
 from runner.spec import Spec, load_spec
+from runner.system.accelerators import accelerators
 from runner.system.errors import EngineError, SpecError, UserError
 
 GOOD = sorted((checks.ROOT / "tests" / "specs" / "good").glob("*.yaml"))

@@ -14,12 +14,12 @@ from runner import models
 from runner.commands.cli import main
 from runner.data.reading import row_id
 from runner.planning.check import check_models
-from runner.planning.hardware.accelerators import GIB
 from runner.planning.plan import Plan, make_plan
 from runner.planning.text import plan_text
 from runner.rundir.folder import Folder
 from runner.spec import Spec, load_spec
 from runner.system import machine, nvml
+from runner.system.accelerators import GIB
 from runner.system.errors import DataError, EngineError
 from runner.teacher import answer_store
 from runner.teacher.batch import ANSWERS

@@ -1,8 +1,6 @@
-"""GPUs and memory: what each kind of GPU is, which are in this machine, and what of a model fits into them.
+"""GPUs and memory: what of a model fits into which kind of GPU (:mod:`runner.system.accelerators`).
 
-accelerators.yaml   the one table of GPUs, with its sources; accelerators.py reads it
-nvml.py             the GPUs of this machine, asked for as Ray asks
-architecture.py     config.json to weight matrices, with and without torch (meta.py)
+weights.py          a model's weight matrices: by arithmetic (:mod:`runner.models.architecture`), or by torch (meta.py)
 layouts.py          how many bytes a matrix takes on each GPU, quantised or not
 memory.py           weights, KV cache and reserves of a teacher; teacher_fit.py says what comes of it
 training_memory.py  the same of a student

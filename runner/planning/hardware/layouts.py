@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from runner.planning.hardware.architecture import Part, UnknownArchitectureError, kv_heads, names_in, whole
+from runner.models.architecture import Part, UnknownArchitectureError, kv_heads, names_in, whole
 
 VOCABULARY_PADDING = 64
 """``DEFAULT_VOCAB_PADDING_SIZE`` in vllm/model_executor/layers/vocab_parallel_embedding.py."""

@@ -13,8 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from runner.planning.hardware.accelerators import GIB, Accelerator
-from runner.planning.hardware.architecture import (
+from runner.models.architecture import (
     Part,
     UnknownArchitectureError,
     head_size,
@@ -26,6 +25,7 @@ from runner.planning.hardware.architecture import (
     whole,
 )
 from runner.planning.hardware.layouts import SIZES, Layout, check_divides, layout_of, weight_bytes
+from runner.system.accelerators import GIB, Accelerator
 
 UTILISATION = 0.92
 """``gpu_memory_utilization`` of vllm/config/cache.py."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from runner.planning.hardware.architecture import Part, Split, UnknownArchitectureError, head_size, kv_heads
+from runner.models.architecture import Part, Split, UnknownArchitectureError, head_size, kv_heads
 
 _SPLITS: tuple[tuple[str, Split], ...] = (
     (r"(embed_tokens|wte|word_embeddings|embed_in|lm_head|embed_out)$", "vocabulary"),

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runner.models import ModelFacts
-from runner.planning.hardware.accelerators import GIB, Accelerator, accelerators
-from runner.planning.hardware.architecture import Part, UnknownArchitectureError
+from runner.models.architecture import Part, UnknownArchitectureError
 from runner.planning.hardware.layouts import IndivisibleError
 from runner.planning.hardware.memory import FEW_SEQUENCES, Fit, Steps, fit, utilisation
 from runner.planning.hardware.weights import parts_of
+from runner.system.accelerators import GIB, Accelerator, accelerators
 
 SMALL_STEP = {"max_num_batched_tokens": 2048, "max_num_seqs": 128}
 """Options of vLLM that leave more room for the cache; steps are smaller, and there are more of them."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runner.planning.hardware.accelerators import Accelerator
 from runner.planning.hardware.memory import Fit
+from runner.system.accelerators import Accelerator
 
 BANDWIDTH_SHARE = 0.75
 """Of the memory's bandwidth, that a step of decoding reaches; all-reduces and launches are in it."""

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 from runner.models import ModelFacts
-from runner.planning.hardware.accelerators import GIB, known
 from runner.planning.hardware.memory import CUDA_BYTES
 from runner.spec.model import Student
+from runner.system.accelerators import GIB, known
 
 TRAINED_BYTES = 4 + 4 + 8 + 4 + 2
 """Of a weight that learns: itself, its gradient, AdamW's two moments, the mean of the later epochs, in fp32; and the

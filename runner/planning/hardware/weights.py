@@ -10,8 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from runner.models.architecture import Part, UnknownArchitectureError, knows, parts
 from runner.models.store import cache_dir, remember
-from runner.planning.hardware.architecture import Part, UnknownArchitectureError, knows, parts
 
 FORMAT = 1
 """Of what is kept: another number, and nothing kept before counts."""

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from runner.models import catalog_names
-from runner.planning.hardware.accelerators import misspelt, unsupported
 from runner.spec.strict_yaml import KeyPath
+from runner.system.accelerators import misspelt, unsupported
 from runner.system.errors import did_you_mean
 
 Found = Iterator[tuple[KeyPath, str, str]]

@@ -15,6 +15,7 @@ from runner.tasks.single_label import predictions
 PRIMARY = "accuracy"
 SUMMARY = ("accuracy", "macro_f1")
 PAIRED = "mcnemar"
+TEST = "McNemar's exact test"
 
 ANSWER = (pa.field("label", pa.string()), pa.field("probabilities", pa.list_(pa.float64())))
 

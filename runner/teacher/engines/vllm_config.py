@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from runner import models
-from runner.planning.hardware.accelerators import accelerators, known
 from runner.spec import Spec
+from runner.system.accelerators import accelerators, known
 from runner.system.errors import ModelError
 from runner.teacher import request
 from runner.teacher.engines.vllm_arguments import EngineSettings

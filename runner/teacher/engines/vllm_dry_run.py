@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import runner.student.device  # noqa: F401  # torch, before vLLM's compiled parts
-from runner.planning.hardware.accelerators import Accelerator, known
+from runner.system.accelerators import Accelerator, known
 from runner.teacher.engines import vllm
 from runner.teacher.engines.vllm_arguments import EngineSettings
 from runner.teacher.engines.vllm_config import MARK, Answer

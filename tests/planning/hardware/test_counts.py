@@ -15,8 +15,8 @@ from safetensors.numpy import save_file
 
 from runner import models
 from runner.models import catalog
+from runner.models.architecture import UnknownArchitectureError, active_parameters, kv_heads, parts
 from runner.models.gguf import INT8_CONFIG
-from runner.planning.hardware.architecture import UnknownArchitectureError, active_parameters, kv_heads, parts
 from runner.planning.hardware.layouts import IndivisibleError, check_divides, layout_of, weight_bytes
 from runner.planning.hardware.memory import NO_FP16, UTILISATION, cache_of
 from runner.planning.hardware.meta import meta_bytes, meta_parts

@@ -11,13 +11,13 @@ from typing import Any, cast
 import pytest
 
 from runner.models import ModelFacts
-from runner.planning.hardware.accelerators import MIB, accelerators
-from runner.planning.hardware.architecture import UnknownArchitectureError, active_parameters, parts
+from runner.models.architecture import UnknownArchitectureError, active_parameters, parts
 from runner.planning.hardware.layouts import IndivisibleError, check_divides, layout_of
 from runner.planning.hardware.memory import Steps, fit, reserve
 from runner.planning.hardware.meta import meta_model
 from runner.planning.hardware.teacher_fit import Asked, Row, Verdict, judge
 from runner.planning.hardware.training_memory import emulated
+from runner.system.accelerators import MIB, accelerators
 
 from .test_counts import AWQ, FP8, GPTQ, config_of
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from runner.planning.hardware.accelerators import accelerators
 from runner.planning.hardware.memory import largest_step
+from runner.system.accelerators import accelerators
 from runner.teacher.engines.vllm_arguments import EngineSettings
 from runner.teacher.engines.vllm_config import Case, ask
 

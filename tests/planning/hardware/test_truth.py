@@ -16,11 +16,11 @@ import yaml
 
 from runner import models
 from runner.models import ModelFacts
-from runner.planning.hardware.accelerators import GIB, accelerators
 from runner.planning.hardware.memory import FEW_SEQUENCES
 from runner.planning.hardware.teacher_fit import Asked, Row, judge, would_do
 from runner.planning.hardware.training_memory import too_large
 from runner.planning.hardware.weights import parts_of
+from runner.system.accelerators import GIB, accelerators
 from runner.teacher.engines.vllm_arguments import BLOCK_TOKENS
 
 TRUTH: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("truth.yaml").read_text(encoding="utf-8"))

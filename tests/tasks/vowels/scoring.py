@@ -7,6 +7,7 @@ from vowels import predictions
 PRIMARY = "exact"
 SUMMARY = ("exact", "off_by")
 PAIRED = "sign_test"
+TEST = "the sign test"
 ANSWER = (pa.field("label", pa.int64()),)
 
 

@@ -6,7 +6,7 @@ import pytest
 from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
 from ray.util import accelerators as rays
 
-from runner.planning.hardware.accelerators import GIB, accelerators, known, least_bytes, misspelt, ray_name, unsupported
+from runner.system.accelerators import GIB, accelerators, known, least_bytes, misspelt, ray_name, unsupported
 
 PRODUCTS = [(product, one.name) for one in accelerators().values() for product in one.products]
 
