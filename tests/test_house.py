@@ -26,6 +26,7 @@ LEARNING = (
     "planning/hardware/meta.py",
     "tasks/single_label/learner.py",
     "tasks/single_label/linear_head.py",
+    "tasks/single_label/out_of_fold.py",
 )
 KNOWS = {
     "ray": ("cluster/",),

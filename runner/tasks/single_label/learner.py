@@ -17,10 +17,10 @@ from transformers import AutoModelForSequenceClassification
 
 from runner.student import pooling, shortcuts
 from runner.student.load import AS_DATA, generates, reason
-from runner.student.out_of_fold import out_of_fold
 from runner.student.views import views
 from runner.system.errors import ModelError
 from runner.tasks.single_label.linear_head import fit_head
+from runner.tasks.single_label.out_of_fold import out_of_fold
 from runner.tasks.single_label.targets import confidence
 
 __all__ = [
@@ -28,9 +28,9 @@ __all__ = [
     "fit_head",
     "fresh",
     "is_right",
-    "outputs_of",
     "loss",
     "out_of_fold",
+    "outputs_of",
     "probabilities",
     "trained",
     "views",

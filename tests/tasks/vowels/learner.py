@@ -7,7 +7,7 @@ from transformers import AutoModelForSequenceClassification
 from runner.student.views import views
 from vowels.targets import confidence
 
-__all__ = ["confidence", "fresh", "is_right", "outputs_of", "loss", "out_of_fold", "probabilities", "trained", "views"]
+__all__ = ["confidence", "fresh", "is_right", "loss", "out_of_fold", "outputs_of", "probabilities", "trained", "views"]
 
 
 def _load(folder, **head):

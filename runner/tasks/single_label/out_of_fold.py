@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
-from runner.student.linear_head import FOLDS, ITERATIONS, PENALTIES
+from runner.tasks.single_label.linear_head import FOLDS, ITERATIONS, PENALTIES
 
 LENGTH = 20.0
-"""Features are scaled to this length, for which :data:`runner.student.linear_head.PENALTIES` reach far enough to either
-side: that of a vector of 400 numbers whose squares are 1 in the mean."""
+"""Features are scaled to this length, for which the ``PENALTIES`` reach far enough to either side: that of a vector of
+400 numbers whose squares are 1 in the mean."""
 
 MOST_ROWS = 20_000
 """Rows that one head learns from; more make it little better, and many labels slow."""
