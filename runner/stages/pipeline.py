@@ -17,11 +17,12 @@ from runner.cluster import node_demand
 from runner.cluster.cluster import Cluster
 from runner.observe.events import numbers
 from runner.observe.progress import Progress, clock, since
+from runner.planning import shared_models
 from runner.review.settle import reviewed
 from runner.rundir.folder import Folder, fingerprint
 from runner.spec import Spec
 from runner.spec.reviewed import Reviewed
-from runner.stages import apply, audit, benchmark, correct, evaluate, export, label, load, shared_models, train, vote
+from runner.stages import apply, audit, benchmark, correct, evaluate, export, label, load, train, vote
 from runner.stages.contract import Context, Stage
 from runner.system import machine, signals, supervise
 from runner.system.errors import UserError, code_of
