@@ -16,7 +16,8 @@ from runner.cluster.cluster import Cluster
 from runner.cluster.node_types import NodeType, could_hold
 from runner.cluster.resources import Resources
 from runner.observe.progress import Progress
-from runner.stages import pipeline, shared_models
+from runner.planning import shared_models
+from runner.stages import pipeline
 from runner.system.errors import ModelError, UserError
 
 FURTHER = "benchmark.hardware=[{name: big, cpus: 4, price_per_hour: 1}]"
