@@ -25,7 +25,7 @@ def xlsx_rows(handle: BinaryIO, name: str, wanted: Wanted) -> Iterator[Row]:
             f"{name}: reading workbooks needs openpyxl: pip install 'tutelage[xlsx]' (where this runs and on all "
             "nodes), or save the sheet as CSV in UTF-8",
         ) from None
-    _check_workbook(handle, name)
+    check_workbook(handle, name)
     try:
         shown, written = (openpyxl.load_workbook(handle, read_only=True, data_only=only) for only in (True, False))
         sheets = [book.worksheets[0] for book in (shown, written)]
@@ -44,7 +44,8 @@ def _sheet_cells(sheets: Sequence[Any], name: str) -> Iterator[Any]:
         raise DataError("data.workbook-broken", f"{name}: broken workbook: {error}") from error
 
 
-def _check_workbook(handle: BinaryIO, name: str) -> None:
+def check_workbook(handle: BinaryIO, name: str) -> None:
+    """:raises DataError: when it is no workbook, a broken one, or one that unpacks to more than can be read."""
     head = handle.read(4096)
     handle.seek(0)
     if not head.startswith(b"PK"):

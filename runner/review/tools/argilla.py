@@ -21,7 +21,7 @@ from typing import Any
 from runner.review.lists import Item
 from runner.review.tools.answers import About, Answer, Unreadable, blind
 from runner.review.tools.choices import Choices
-from runner.review.tools.files import json_records, new, write
+from runner.review.tools.files import array, json_records, mapping, new, write
 
 NAME = "argilla"
 
@@ -44,8 +44,8 @@ def read(path: Path) -> Iterator[Answer | Unreadable]:
     """The responses of each record. :raises DataError: when the file is broken or breaks off."""
     for place, record in json_records(path / "records.json" if path.is_dir() else path):
         flat = "fields" not in record
-        fields = record if flat else record.get("fields") or {}
-        metadata = record if flat else record.get("metadata") or {}
+        fields = record if flat else mapping(record["fields"])
+        metadata = record if flat else mapping(record.get("metadata"))
         if not isinstance(fields.get("text"), str) or not isinstance(metadata.get("list"), str):
             yield Unreadable(place, "no field 'text' or no metadata 'list': this record was not exported from a run")
             continue
@@ -108,12 +108,12 @@ def _field(name: str, required: bool) -> dict[str, Any]:
 
 def _responses(record: Mapping[str, Any]) -> Iterator[tuple[Any, Any, Any]]:
     """Value, user and status of the nested form, whose responses have no status."""
-    for response in (record.get("responses") or {}).get(_QUESTION) or ():
+    for response in map(mapping, array(mapping(record.get("responses")).get(_QUESTION))):
         yield response.get("value"), response.get("user_id"), response.get("status")
 
 
 def _flat_responses(record: Mapping[str, Any]) -> Iterator[tuple[Any, Any, Any]]:
-    columns = (record.get(name) or () for name in (_RESPONSES, f"{_RESPONSES}.users", f"{_RESPONSES}.status"))
+    columns = (array(record.get(name)) for name in (_RESPONSES, f"{_RESPONSES}.users", f"{_RESPONSES}.status"))
     yield from zip_longest(*columns)
 
 

@@ -79,6 +79,16 @@ def json_records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield place, value
 
 
+def mapping(value: Any) -> Mapping[str, Any]:
+    """An object of a file; an empty one where something else stands."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def array(value: Any) -> Sequence[Any]:
+    """An array of a file; an empty one where something else stands."""
+    return value if isinstance(value, list) else ()
+
+
 def csv_header(path: Path) -> tuple[list[str], str]:
     """The columns of a csv file, and its delimiter: the one that gives most columns."""
     with _lines(path) as lines:

@@ -89,7 +89,7 @@ def _new(taken: Iterable[Taken], stored: Sequence[Decision]) -> tuple[Counter[st
         if identity in identities or (before is not None and said_by(before) == said_by(one.decision)):
             counts["known"] += 1
             continue
-        if before is not None:
+        if before is not None and "skip" not in (before.action, one.decision.action):
             counts["older" if one.decision.time < before.time else "changed"] += 1
         when = hashlib.sha256(one.decision.time.encode()).hexdigest()[:8]
         new.append(replace(one.decision, decision=f"{identity}-{when}"))

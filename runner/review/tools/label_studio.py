@@ -20,7 +20,7 @@ from xml.sax.saxutils import quoteattr
 from runner.review.lists import Item
 from runner.review.tools.answers import About, Answer, Unreadable, blind
 from runner.review.tools.choices import Choices
-from runner.review.tools.files import csv_records, json_records, new, write
+from runner.review.tools.files import array, csv_records, json_records, mapping, new, write
 
 NAME = "label-studio"
 
@@ -47,12 +47,12 @@ def read(path: Path) -> Iterator[Answer | Unreadable]:
         records = csv_records(path, ("text", "row", "list", "annotation_id"), _ANNOTATION)
     for place, record in records:
         whole = "annotations" in record
-        data = (record.get("data") or {}) if whole else record
+        data = mapping(record.get("data")) if whole else record
         if missing := [name for name in ("text", "row", "list") if not isinstance(data.get(name), str)]:
             yield Unreadable(place, f"no {missing[0]!r} in its data: this task was not exported from a run")
             continue
         row = Answer(place, data["row"], data["list"], data["text"])
-        yield from _annotations(row, record["annotations"]) if whole else [_flat_annotation(row, record)]
+        yield from _annotations(row, array(record["annotations"])) if whole else [_flat_annotation(row, record)]
 
 
 def _task(order: int, item: Item, choices: Choices, about: About) -> dict[str, Any]:
@@ -95,11 +95,11 @@ def _attribute(text: str) -> str:
     return quoteattr(_NOT_IN_XML.sub("\ufffd", text))
 
 
-def _annotations(row: Answer, annotations: Any) -> Iterator[Answer | Unreadable]:
+def _annotations(row: Answer, annotations: Sequence[Any]) -> Iterator[Answer | Unreadable]:
     """Every annotation of a task of the JSON export; a task without one is open."""
     if not annotations:
         yield row
-    for annotation in annotations or ():
+    for annotation in map(mapping, annotations):
         told = _told(row, annotation, annotation.get("completed_by"))
         skipped = annotation.get("was_cancelled")
         yield told.answered("skip") if skipped else _answer(told, _chosen(annotation.get("result")))
@@ -107,8 +107,8 @@ def _annotations(row: Answer, annotations: Any) -> Iterator[Answer | Unreadable]
 
 def _chosen(result: Any) -> list[Any]:
     """The names in an annotation's results; what is no choice is another control's, which a user has added."""
-    entries = [entry for entry in result or () if isinstance(entry, Mapping) and entry.get("type") == "choices"]
-    return [name for entry in entries for name in (entry.get("value") or {}).get("choices") or ()]
+    entries = [entry for entry in map(mapping, array(result)) if entry.get("type") == "choices"]
+    return [name for entry in entries for name in array(mapping(entry.get("value")).get("choices"))]
 
 
 def _flat_annotation(row: Answer, record: Mapping[str, Any]) -> Answer | Unreadable:
@@ -122,8 +122,8 @@ def _flat_annotation(row: Answer, record: Mapping[str, Any]) -> Answer | Unreada
 
 def _told(row: Answer, annotation: Mapping[str, Any], annotator: Any) -> Answer:
     """The row with who annotated it, when, and how long that took."""
-    time = annotation.get("updated_at") or annotation.get("created_at") or None
-    return replace(row, reviewer=_reviewer(annotator), seconds=_seconds(annotation.get("lead_time")), time=time)
+    time = annotation.get("updated_at") or annotation.get("created_at") or ""
+    return replace(row, reviewer=_reviewer(annotator), seconds=_seconds(annotation.get("lead_time")), time=str(time))
 
 
 def _answer(row: Answer, names: list[Any]) -> Answer | Unreadable:
@@ -145,5 +145,5 @@ def _reviewer(completed_by: Any) -> str | None:
 def _seconds(lead_time: Any) -> float | None:
     try:
         return float(lead_time)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None

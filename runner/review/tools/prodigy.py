@@ -45,7 +45,7 @@ def read(path: Path) -> Iterator[Answer | Unreadable]:
         if not isinstance(ours, dict) or not isinstance(record.get("text"), str):
             yield Unreadable(place, "no 'tutelage' or no 'text': this task was not exported from a run")
             continue
-        reviewer = record.get("_annotator_id") or record.get("_session_id")
+        reviewer = str(record.get("_annotator_id") or record.get("_session_id") or "") or None
         row = Answer(place, str(ours.get("row")), str(ours.get("list")), record["text"], reviewer=reviewer)
         yield _answer(replace(row, time=_time(record)), record.get("answer"), record.get("accept"))
 
@@ -89,6 +89,7 @@ def _answer(row: Answer, answer: Any, accepted: Any) -> Answer | Unreadable:
 
 def _time(record: Mapping[str, Any]) -> str | None:
     stamp = record.get("_timestamp")
-    if not isinstance(stamp, int | float):
+    try:
+        return datetime.fromtimestamp(stamp, UTC).isoformat(timespec="milliseconds")  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError, OSError):  # it is none, or of no year that there is
         return None
-    return datetime.fromtimestamp(stamp, UTC).isoformat(timespec="milliseconds")

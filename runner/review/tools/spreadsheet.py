@@ -12,14 +12,16 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 from runner.data.cells import text_of
 from runner.data.tables import positions
+from runner.data.workbook import check_workbook
 from runner.review.lists import Item
 from runner.review.tools.answers import About, Answer, Unreadable
-from runner.review.tools.cells import NEEDED, answer_of, columns_of, row_of
+from runner.review.tools.cells import MORE, NEEDED, answer_of, columns_of, row_of
 from runner.review.tools.choices import Choices
 from runner.review.tools.files import new, write
 from runner.system.errors import DataError, UserError
@@ -33,6 +35,8 @@ _ESCAPE = re.compile("_x([0-9A-Fa-f]{4})_")
 _PIECE, _SPLIT = 512, 6
 """A long text is measured by so many characters; what an escape that stands across two of them in the text adds."""
 _COLUMNS = 16_384
+_TEXT = re.compile(r"text( \d+)?")
+"""The columns that a text is split over."""
 _WIDTHS = {"text": 80, "reason": 60, "teacher": 16, "label": 16, "reviewer": 16}
 _HIDDEN = ("list", "id")
 
@@ -64,7 +68,8 @@ def export(items: Sequence[Item], target: Path, about: About) -> list[Path]:
     if about.instructions:
         told = _Rows(book.create_sheet("instructions"), 1)
         for line in about.instructions.splitlines():
-            told.append(_parts(line)[:1])
+            for piece in _parts(line):
+                told.append([piece])
     buffer = io.BytesIO()
     book.save(buffer)
     return [write(target, buffer.getvalue())]
@@ -74,15 +79,19 @@ def read(path: Path) -> Iterator[Answer | Unreadable]:
     """The answers of a workbook. :raises DataError: when it is none, is broken, or a column is missing."""
     openpyxl = _openpyxl()
     try:
-        book = openpyxl.load_workbook(io.BytesIO(path.read_bytes()), read_only=True)
+        file = io.BytesIO(path.read_bytes())
+        check_workbook(file, path.name)
+        book = openpyxl.load_workbook(file, read_only=True)
         sheet = book["review"] if "review" in book.sheetnames else book.worksheets[0]
         sheet.reset_dimensions()  # some programs write wrong ones
         rows = sheet.iter_rows()
         header = [str(cell.value or "") for cell in next(rows, ())]
         positions(path.name, header, NEEDED)
+        ours = [column in (*NEEDED, *MORE) or _TEXT.fullmatch(column) is not None for column in header]
         for number, cells in enumerate(rows, start=2):
             if any(cell.value is not None for cell in cells):
-                yield _answer(f"{path.name}, row {number}", dict(zip(header, cells, strict=False)))
+                named = dict(compress(zip(header, cells, strict=False), ours))
+                yield _answer(f"{path.name}, row {number}", named)
     except OSError as error:
         raise DataError(
             "data.not-readable", f"{path}: cannot be read ({error.strerror or error}); check the path"
@@ -103,8 +112,8 @@ def _answer(place: str, cells: Mapping[str, Any]) -> Answer | Unreadable:
             texts[column] = _unescaped(text_of(cell.value))
         except ValueError as error:
             return Unreadable(place, f"column {column!r} holds {error} (a spreadsheet program has converted it)")
-    pieces = [texts[column] for column in cells if re.fullmatch(r"text( \d+)?", column)]
-    return answer_of(place, {"label": "", "list": "", "id": ""} | texts | {"text": "".join(pieces)})
+    whole = "".join(text for column, text in texts.items() if _TEXT.fullmatch(column))
+    return answer_of(place, {"label": "", "list": "", "id": ""} | texts | {"text": whole})
 
 
 def _openpyxl() -> Any:

@@ -263,8 +263,8 @@ def test_answers_of_prodigy_that_say_nothing(change: dict[str, object], said: st
         ("labels.json", b"[1]", "expected an object"),
         ("labels.csv", b"a,b\n1,2\n", "no column 'text'"),
         ("labels.csv", b"text,label,list,id\n\xff,good,queue,row-q1\n", "not UTF-8"),
-        ("labels.xlsx", b"PK\x03\x04 and no more", "no workbook, or a broken one"),
-        ("labels.xlsx", b"text,label", "no workbook, or a broken one"),
+        ("labels.xlsx", b"PK\x03\x04 and no more", "labels.xlsx: broken workbook"),
+        ("labels.xlsx", b"text,label", "labels.xlsx: this is no workbook"),
     ],
 )
 def test_files_that_cannot_be_read(name: str, content: bytes, said: str, tmp_path: Path) -> None:
@@ -343,3 +343,40 @@ def test_what_was_filled_in_is_not_written_over(tmp_path: Path) -> None:
 def test_a_name_that_says_something_else(tool: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="what is exported to this tool"):
         TOOLS[tool].export(ITEMS, tmp_path / "rows.xml", ABOUT)
+
+
+JUNK = (None, True, 0, -1.5, 10**400, "", "x", "\ud800", [], [None], ["good", "bad"], {}, {"a": [1]})
+
+
+@pytest.mark.slow("long")
+@pytest.mark.parametrize("form", [form for form in FORMS if form not in ("xlsx", "csv", "label-studio CSV")])
+def test_whatever_stands_in_a_file_of_json_is_read_or_refused(form: str, tmp_path: Path) -> None:
+    """Each value of a record in turn is replaced by values of every kind: no crash, and no answer that nobody gave."""
+    path = returned(form, tmp_path, items=ITEMS[:4], answers={"s1": "good", "q1": "bad"})
+    file = path / "records.json" if path.is_dir() else path
+    text = file.read_text("utf-8")
+    records = [json.loads(line) for line in text.splitlines()] if form == "prodigy" else json.loads(text)
+    for target in _places(records[0]):
+        for junk in JUNK:
+            spoiled = json.loads(json.dumps(records))
+            *way, last = target
+            node = spoiled[0]
+            for step in way:
+                node = node[step]
+            node[last] = junk
+            lines = [json.dumps(record) for record in spoiled]
+            file.write_text("\n".join(lines) if form == "prodigy" else f"[{', '.join(lines)}]", "utf-8")
+            try:
+                found = take(path, skip_bad=True)
+            except DataError:
+                continue
+            assert {one.value for one in found.decisions if one.id == "s1"} <= {"good", "bad", None}
+            for decision in found.decisions:
+                json.dumps(decision.reviewer), json.dumps(decision.seconds, allow_nan=False)
+                assert isinstance(decision.reviewer, str) and decision.time.endswith("+00:00")
+
+
+def _places(value: object, way: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """The way to each value within a value of JSON."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [place for key, part in inner for place in ((*way, key), *_places(part, (*way, key)))]
