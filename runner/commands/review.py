@@ -64,6 +64,8 @@ def command(
         raise click.UsageError("--export and -o go together: --export csv -o rows.csv")
     if tool and files:
         raise click.UsageError("--export and --import are two steps: give one of them")
+    if "://" in "".join((out or "", *files)):
+        raise click.UsageError("--export and --import work with files of this machine: copy them from or to elsewhere")
     who = reviewer or getpass.getuser()
     opened = partial(_opened, absolute(run), names, address, wait, quiet)
     if tool and out:
@@ -156,7 +158,7 @@ def import_(opened: Callable[[], Opened], files: Sequence[str], reviewer: str, s
     from runner.tasks.kinds import task_of  # spares pyarrow
 
     found = opened()
-    items = [item for each in found.items().values() for item in each]
+    items = [*found.lists.sample, *found.lists.queue]  # a file may have rows of both, whatever --list says
     question = task_of(found.spec).showing.question(found.spec)
     taken = import_answers(items, [Path(file) for file in files], question, reviewer, read(found.run), skip_bad)
     if taken.decisions:
