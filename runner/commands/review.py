@@ -115,7 +115,8 @@ def _opened(place: str, names: tuple[ListName, ...], address: str | None, wait: 
 def page(opened: Callable[[], Opened], reviewer: str, port: int) -> int:
     """Serve the page until it is stopped; then what is to be done with what was decided."""
     from runner.review.page.server import About, serve  # spares starlette
-    from runner.review.progress import status  # spares numpy
+    from runner.review.progress import Progress  # spares numpy
+    from runner.review.sample import drawn  # spares numpy
     from runner.tasks.kinds import task_of  # spares pyarrow
 
     found = opened()
@@ -124,7 +125,10 @@ def page(opened: Callable[[], Opened], reviewer: str, port: int) -> int:
     def said(address: str) -> None:
         put(f"Open {address}\nin a browser on this machine. Ctrl-C ends; every decision is kept as it is made.")
 
-    serve(found.run, found.items(), about, reviewer, partial(status, found.run, found.spec, found.lists), port, said)
+    sample = drawn(found.run)
+    assert sample is not None, "the lists were opened, which draws it"
+    status = Progress(found.run, found.spec, sample, found.lists.teacher)
+    serve(found.run, found.items(), about, reviewer, status, port, said)
     return 0
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.review.decisions import ListName
-from runner.spec import Spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +31,11 @@ class Item:
 
 @dataclass(frozen=True)
 class Lists:
-    """Both lists of a run, each in the order in which its rows are asked, decided ones included."""
+    """Both lists of a run, each in the order in which its rows are asked, decided ones included.
 
-    spec: Spec
+    ``teacher`` has the teacher's value of every row of both by id, None where it abstained: not for those who look.
+    """
+
     sample: Sequence[Item]
     queue: Sequence[Item]
+    teacher: Mapping[str, Any]

@@ -60,13 +60,13 @@ def open_lists(run: Folder, spec: Spec, places: Mapping[str, Folder]) -> Lists:
     blind = _sampled(sample)
     reasons = _reasons(spec, places["label"])
     return Lists(
-        spec,
         [Item(list="sample", id=id_, text=verdicts[id_]["text"]) for id_ in blind if id_ in verdicts],
         [
             _queued(spec, verdicts[id_], reasons.get(id_), float(doubted))
             for id_, doubted in zip(ids, doubt, strict=True)
             if id_ not in blind and id_ in verdicts
         ],
+        {id_: verdict["label"] for id_, verdict in verdicts.items()},
     )
 
 
