@@ -12,6 +12,7 @@ import openpyxl
 import pytest
 from filled import ABOUT, ANNA, ANSWERS, FORMS, ITEMS, QUESTION, returned
 
+from runner.commands.review import TOOLS as OFFERED
 from runner.review.decisions import Decision, text_digest
 from runner.review.lists import Item
 from runner.review.tools import TOOLS
@@ -21,6 +22,10 @@ from runner.tasks.shared.shown import Choice, Question
 
 REVIEWERS = {"label-studio": "label-studio-1", "argilla": ANNA, "prodigy": "set-anna", "xlsx": "me", "csv": "me"}
 EXPORTS = {tool: name for tool, name, _ in FORMS.values()}
+
+
+def test_the_command_offers_every_tool() -> None:
+    assert set(OFFERED) == set(TOOLS)
 
 
 def take(*paths: Path, stored: tuple[Decision, ...] = (), skip_bad: bool = False) -> Imported:
