@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,13 +91,10 @@ def _reasons(spec: Spec, label: Folder) -> dict[str, str]:
     """What the first teacher wrote about each row, where it was asked to think aloud."""
     if spec.teacher.engine == "recorded" or spec.teacher.prompt != "cot":
         return {}
+    asking = task_of(spec).asking
     said: dict[str, str] = {}
     for record in folder_of(label, 0).read_table("answers.parquet").to_pylist():
-        if record["vote"] == 0 and record["text"]:
-            said[record["id"]] = record["text"][:LONGEST_REASON]
+        if record["vote"] == 0 and (reason := asking.reason_of(record["text"] or "")):
+            said[record["id"]] = reason[:LONGEST_REASON]
     return said
 
-
-def decided(items: Sequence[Item], ids: Mapping[str, Any]) -> int:
-    """How many of the items have a value that people settled on."""
-    return sum(item.id in ids for item in items)
