@@ -97,4 +97,3 @@ def _reasons(spec: Spec, label: Folder) -> dict[str, str]:
         if record["vote"] == 0 and (reason := asking.reason_of(record["text"] or "")):
             said[record["id"]] = reason[:LONGEST_REASON]
     return said
-
