@@ -10,6 +10,7 @@
 # make bench-teacher   the label stage against other ways to ask the same model
 # make bench-student   the student against plain transformers
 # make bench-gpu   what can be computed and simulated of GPUs; teachers and students on those of this machine
+# make bench-review   what a review buys: the queue against CROWDLAB, the consensus, labels, a sample's intervals
 # make bench-few   recipe auto against each of the recipes it chooses from, where texts are few
 # make bench-kubernetes   GPU-hours that Ray's autoscaler buys for a job on KubeRay, simulated
 # make docs-errors   write docs/errors.md again, from the codes and messages in the source
@@ -28,7 +29,7 @@ TEST_PROCESSES ?= 2
 IN_PARALLEL := -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 PIP_QUIETLY := --quiet --disable-pip-version-check --no-compile
 
-.PHONY: quickstart test test-fast test-seconds test-cluster test-kubernetes test-signals lint types docs-errors manifests image-check lock setup clean bench-teacher bench-student bench-few bench-gpu bench-kubernetes
+.PHONY: quickstart test test-fast test-seconds test-cluster test-kubernetes test-signals lint types docs-errors manifests image-check lock setup clean bench-teacher bench-student bench-few bench-review bench-gpu bench-kubernetes
 .DEFAULT_GOAL := quickstart
 
 setup: $(VENV)/.ready
@@ -96,6 +97,9 @@ bench-teacher: setup
 
 bench-student: setup $(VENV)/.runtimes
 	$(BIN)/python bench/student.py
+
+bench-review: setup
+	$(BIN)/python bench/review.py
 
 bench-few: setup
 	$(BIN)/python bench/few.py
