@@ -163,6 +163,19 @@ def test_its_fingerprints_are_its_own(counting: Any) -> None:
 
 @pytest.mark.slow("long")
 @pytest.mark.usefixtures("one_thread")
+def test_numbers_are_audited_and_corrected_by_consensus(counting: Any, tiny_model: Path) -> None:
+    folders = run_to("correct", counting, f"student.model={tiny_model}", "audit.consensus=true")
+    queue = folders["audit"].read_table("queue.parquet").sort_by("order")
+    assert queue.schema.field("opinion").type == queue.schema.field("consensus").type == pa.int64()
+    assert queue["order"].to_pylist() == list(range(len(queue)))
+    doubt = queue["doubt"].to_pylist()
+    assert max(doubt) <= 1 and len(set(doubt)) > 5
+    said = {row["id"]: row["label"] for row in folders["correct"].read_table("votes.parquet").to_pylist()}
+    assert all(said[row["id"]] == row["consensus"] for row in queue.to_pylist())
+
+
+@pytest.mark.slow("long")
+@pytest.mark.usefixtures("one_thread")
 def test_all_stages_and_the_report_run_through(counting: Any, tiny_model: Path) -> None:
     student = (f"student.model={tiny_model}", "student.recipe=fast", "student.epochs=2")
     spec = spec_of(counting, *student, "benchmark.rows=4", "benchmark.batch_sizes=[4]", "benchmark.price_per_hour=1")

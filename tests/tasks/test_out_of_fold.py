@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from runner.student.out_of_fold import out_of_fold
 from runner.student.views import terms
+from runner.tasks.single_label.out_of_fold import out_of_fold
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
