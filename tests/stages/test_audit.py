@@ -152,3 +152,16 @@ def test_rows_without_a_value_teach_nobody_and_are_answered_by_all(tiny_model: P
     assert all(np.array_equal(one, two) for one, two in zip(given.answers, other.answers, strict=True))
     assert all(answer.shape == (36, 3) and np.isfinite(answer).all() for answer in given.answers)
     assert given.vectors.dtype == np.float16 and len(given.vectors) == 36
+
+
+@pytest.mark.slow("ray")
+def test_on_ray_the_worker_finds_the_model_and_all_comes_back(many: Any) -> None:
+    spec = many.spec(*many.student, "audit.consensus=true")
+    step = next(step for step in pipeline.steps(spec, many.run) if step.stage is audit)
+    cluster = Cluster()
+    try:
+        pipeline.run_step(step, replace(many.context("audit", spec), cluster=cluster))
+    finally:
+        cluster.stop()
+    queue = step.folder.read_table("queue.parquet").sort_by("order").to_pylist()
+    assert {numbers(many)[row["id"]] for row in queue[:4]} == {30, *WRONG}
