@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.review import estimate
 from runner.spec import Spec
+from runner.tasks.shared import estimate
 from runner.tasks.single_label import metrics
 
 LEAST_DIFFERENCE = 0.01

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 
-from runner.review.tilting import Floats, Rows, Tilted, calibrate
+from runner.tasks.shared.tilting import Floats, Rows, Tilted, calibrate
 
 SURE = 1e-3
 """No guide is believed to be surer than this."""
@@ -137,8 +137,8 @@ def macro_f1(
 
     ``truth`` and ``inclusion`` are of the sampled rows, ``(n,)``, whose places are ``sampled``; ``predicted`` the
     answers to all rows, ``(N,)``, as places of classes, -1 for none; ``probabilities``, ``(N, K)``, the guessed
-    probabilities of the truth. The mean is over classes that were predicted, or that the sample has. It is estimated from expected
-    counts, and its interval from the derivative of F1 by each row's truth (linearization).
+    probabilities of the truth. The mean is over classes that were predicted, or that the sample has. It is estimated
+    from expected counts, and its interval from the derivative of F1 by each row's truth (linearization).
 
     :raises ValueError: see :func:`mean`; when a class is not from 0 to K - 1.
     """
