@@ -12,6 +12,7 @@ import pytest
 from runner.cluster.cluster import Cluster
 from runner.review import opinions
 from runner.rundir.folder import Folder
+from runner.spec.reviewed import Reviewed
 from runner.stages import audit, pipeline
 from runner.system.errors import ModelError
 
@@ -98,6 +99,19 @@ def test_the_consensus_takes_the_place_of_the_teachers_values(many: Any) -> None
     assert by_number[30]["votes"] == list(WORDS), "what the teacher said stays on record"
     assert np.isclose(by_number[30]["agreement"], 1 / 3)
     assert max(by_number[7]["probabilities"]) < max(by_number[8]["probabilities"]), "it is less sure where they differ"
+
+
+@pytest.mark.slow("long")
+@pytest.mark.usefixtures("one_thread")
+def test_in_the_blind_sample_the_teacher_is_measured_by_what_it_said(many: Any) -> None:
+    audited(many)
+    tied = next(id_ for id_, number in numbers(many).items() if number == 30)
+    spec = many.spec(*many.student, "audit.consensus=true")
+    spec = replace(spec, reviewed=Reviewed(sample={tied: "positive"}, digest="one"))
+    step = next(step for step in pipeline.steps(spec, many.run) if step.stage.NAME == "correct")
+    pipeline.run_step(step, many.context("correct", spec))
+    [row] = [row for row in step.folder.read_table("votes.parquet").to_pylist() if row["id"] == tied]
+    assert (row["split"], row["label"]) == ("test", None), "it abstained"
 
 
 @pytest.mark.slow("long")
