@@ -1,6 +1,6 @@
 """From a saved spec to its rows labelled anew, with the teacher kept ready, against a run of its own.
 
-    python bench/try_watch.py [--spec specs/quickstart.yaml] [--rows 20] [--changes 5] [--at-most 12]
+    python bench/try_watch.py [--spec specs/quickstart.yaml] [--rows 20] [--changes 5] [--new-runs 2] [--at-most 12]
 
 `tutelage try --watch` at work on a copy of the spec, whose instructions are changed again and again: seconds from the
 save to the rows, and to the same rows after calibration, whose own texts depend on the prompt as well. Beside it
@@ -26,7 +26,6 @@ from common import keep
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "bench" / "out" / "try_watch.json"
-NEW_RUNS = 2
 
 
 def main() -> int:
@@ -40,7 +39,7 @@ def main() -> int:
         command += ["--runs-dir", str(Path(folder) / "runs")]
         spec.write_text(text, encoding="utf-8")
         started, changes = _watched([*command, "--watch"], spec, text, options.changes)
-        anew = [_anew(command, spec, _changed(text, f"anew {number}")) for number in range(NEW_RUNS)]
+        anew = [_anew(command, spec, _changed(text, f"anew {number}")) for number in range(options.new_runs)]
     median = statistics.median(change["rows"] for change in changes)
     found = {
         "name": "try --watch: seconds from a saved spec to its rows",
@@ -66,6 +65,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--spec", type=Path, default=ROOT / "specs" / "quickstart.yaml")
     parser.add_argument("--rows", type=int, default=20)
     parser.add_argument("--changes", type=int, default=5)
+    parser.add_argument("--new-runs", type=int, default=2)
     parser.add_argument("--at-most", type=float, default=12.0, help="seconds that the median change may take")
     return parser.parse_args()
 
@@ -80,7 +80,7 @@ def _changed(text: str, words: str) -> str:
 def _watched(command: list[str], spec: Path, text: str, changes: int) -> tuple[float, list[dict[str, float]]]:
     """Seconds until the first rows, and for each change until its rows, and until they are calibrated."""
     begun = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     try:
         started = _next(process, begun)["rows"]
         found = []

@@ -14,6 +14,8 @@ from stopping import Command
 
 from runner.commands.cli import main
 from runner.commands.try_show import wilson
+from runner.data.reading import row_id
+from runner.review.decisions import Decision, Writer, text_digest
 from runner.stages import label
 from runner.teacher.answer_store import answers_folder, pending, read_answers
 
@@ -56,6 +58,27 @@ def test_json_has_all_of_it_on_one_line(job: Any, capsys: pytest.CaptureFixture[
     assert (told["event"], len(told["rows"]), told["asked"], told["calibrated"]) == ("try", 4, 0, True)
     assert told["compared"]["rows"] == 4 and told["compared"]["known"] == 2
     assert {"value", "probabilities", "reason", "answers", "why_not", "truth"} <= told["rows"][0].keys()
+
+
+def test_where_nobody_has_labelled_a_text_nothing_is_said_of_how_good_it_is(
+    job: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tried(job, capsys, "--set", "data.test=null")
+    said = tried(job, capsys, "--set", "data.test=null", "--set", "teacher.columns=[anna]")
+    assert "4 rows: " in said and "1 of 4 rows have another value" in said
+    assert "right on" not in said and "McNemar" not in said and "data.test" not in said
+
+
+def test_what_people_decided_in_a_review_counts_as_the_experts_word(
+    job: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "Costs rose sharply."
+    decision = Decision(
+        list="queue", id=row_id(text), digest=text_digest(text), action="label", value="positive", reviewer="ann"
+    )
+    Writer(job.run).append([decision])
+    said = tried(job, capsys, "--set", "data.test=null")
+    assert "expert: positive" in said and "right on 0 of 1 rows" in said
 
 
 def test_a_wrong_spec_is_2_and_nothing_is_left(job: Any, capsys: pytest.CaptureFixture[str]) -> None:
