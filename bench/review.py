@@ -21,7 +21,7 @@ import csv
 import os
 import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 from common import keep
 from numpy.typing import NDArray
+from trust_cases import SAMPLES, cases
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "bench" / "out"
@@ -78,6 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="catalog:all-mpnet-base-v2", help="the encoder (%(default)s)")
     parser.add_argument("--students", type=int, default=0, metavar="SEEDS", help="train so many before and after")
+    parser.add_argument("--samples", type=int, default=SAMPLES, help="simulated samples (%(default)s)")
     options = parser.parse_args()
     data = Path(os.environ.get("TUTELAGE_DATA") or ROOT.parent / "shared" / "data") / "financial_phrasebank"
     if not (data / "train.csv").exists():
@@ -94,7 +96,7 @@ def main() -> None:
     if options.students:
         order = audited(spec, train, heard).order(views[0][rows.train])
         results += students(text, train, order, options.students)
-    results += sampling()
+    results += sampling(rows, audited(spec, rows, opinions(spec, rows, views, everything)), options.samples)
     keep(results, OUT / "review.json")
 
 
@@ -324,17 +326,15 @@ def students(text: str, rows: Rows, order: NDArray[np.int64], seeds: int) -> lis
     return [compared(name, means, ACCURACY_AFTER, len(rows.truth)) | {"seeds": accuracy}]
 
 
-def sampling() -> list[dict[str, Any]]:
-    """The rows about intervals and shares."""
-    try:
-        from trust_cases import cases
-    except ImportError:
-        print("bench/trust_cases.py is not there: nothing is said of intervals")
-        return []
-    made: Callable[[], list[dict[str, Any]]] = cases
-    results = made()
+def sampling(rows: Rows, found: Audited, samples: int) -> list[dict[str, Any]]:
+    """The rows about intervals and shares, with the audit's findings as the guide."""
+    texts = [verdict["text"].strip() for verdict in rows.verdicts]
+    results = cases(samples, dict(zip(texts, found.findings, strict=True)))
     for result in results:
-        print("  ".join(f"{key} {value}" for key, value in result.items()))
+        print(
+            f"{result['name']:<78} {result['ours']:.5f} {result['peer']:.5f} {result['ratio']:.3f} "
+            f"{result['at_least']:.3f}"
+        )
     return results
 
 
