@@ -411,6 +411,6 @@ def test_14_what_a_named_runtime_gives_up_is_said(job: Any, tiny_model: Path) ->
     [warning] = result["warnings"]
     assert "onnx, which student.runtime names, gives the teacher's label on 5.0 % fewer of the 20 train rows" in warning
     assert warning in job.said.getvalue()
-    [said] = _runtime_limits(result)
+    [said] = _runtime_limits({"export": result, "spec": {}})
     assert "right on 100.0 % of the test texts" in said and "gives the same label on 80.0 % of the test texts" in said
     assert "on 95.0 % of the 20 training texts that judged it" in said
