@@ -26,6 +26,7 @@ COMMANDS = (
     "try",
     "plan",
     "run",
+    "review",
     "submit",
     "status",
     "logs",
