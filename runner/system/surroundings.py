@@ -15,19 +15,24 @@ _own_folder: list[str] = []
 
 def clean_path() -> None:
     """Nothing is imported from the folder where the user stands, but for ourselves where we are nowhere else."""
-    try:
-        here = os.path.realpath(os.getcwd())
-    except OSError:  # a folder that is gone
-        here = ""
-    beside = [place for place in sys.path if place in ("", ".") or os.path.realpath(place) == here]
+    here = _real(".")
+    beside = [place for place in sys.path if place in ("", ".") or _real(place) == here]
     sys.path[:] = [place for place in sys.path if place not in beside]
     ours = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    if os.path.realpath(ours) == here and not _found():
+    if _real(ours) == here and not _found():
         sys.path.append(ours)
         _own_folder[:] = [ours]
     given = os.environ.get("PYTHONPATH", "")
     if given:
         os.environ["PYTHONPATH"] = os.pathsep.join(place for place in given.split(os.pathsep) if place.strip("."))
+
+
+def _real(place: str) -> str:
+    """The path without links; that of a relative one is empty where the current folder is gone."""
+    try:
+        return os.path.realpath(place)
+    except OSError:
+        return ""
 
 
 def _found() -> bool:
