@@ -38,9 +38,8 @@ def test_sigkill_at_twenty_random_moments_of_two_hundred_decisions_loses_and_dou
     chance, server, kills = random.Random(0), Served(tmp_path / "run", {"sample": 2 * DECISIONS}), 0
     told, timer = {}, None
     try:
-        while len(told) < DECISIONS:
-            due = KILLS * len(told) // (DECISIONS - KILLS)  # the last while there is still something to answer
-            if timer is None and kills < min(due, KILLS):
+        while len(told) < DECISIONS or kills < KILLS:
+            if timer is None and kills < min(KILLS, KILLS * len(told) // DECISIONS + 1):
                 timer = kill_soon(server, chance.uniform(0.0, 0.03))
             decision, value = uuid4().hex, chance.choice(["no", "yes"])
             row = None
@@ -63,10 +62,9 @@ def test_sigkill_at_twenty_random_moments_of_two_hundred_decisions_loses_and_dou
         if timer is not None:
             timer.join()
         server.stop()
-    assert kills == KILLS
     stored = read(Folder(str(tmp_path / "run")))
     assert {each.id: (each.decision, each.value) for each in stored} == told
-    assert len(stored) == len(told) == DECISIONS
+    assert len(stored) == len(told) >= DECISIONS and kills == KILLS
 
 
 def test_a_row_that_was_taken_back_before_the_kill_is_asked_again_after_it(tmp_path):

@@ -6,6 +6,7 @@ import { Clock } from "./clock.js";
 import { count, element, show } from "./text.js";
 
 const ALIVE_MS = 30_000;
+const LOOK_AGAIN_MS = 2_000; // whether a row that another tab held is free
 const WORDS = {
   sample: ["Sample", "To measure: you do not see what the teacher said."],
   queue: ["Queue", "To mend: what is most likely wrong comes first, with what the teacher said."],
@@ -17,6 +18,7 @@ let task, choices, list, row, pending;
 let view = crypto.randomUUID();
 let busy = true;
 let statusAsked = false;
+let waiting = false; // for rows that other tabs hold
 let stale = false; // something was answered since
 const goOn = new Set(); // lists on which the reviewer works on though there is enough
 
@@ -105,6 +107,7 @@ function display({ row: next, progress, elsewhere, undone }) {
   const more = ["skipped", "unclear"].filter((kind) => progress[kind]).map((kind) => `${count(progress[kind])} ${kind}`);
   $("counts").textContent = [`${count(progress.answered)} of ${count(progress.total)}`, ...more].join(" · ");
   askStatus();
+  waiting = false;
   $("end").hidden = Boolean(row);
   $("text").hidden = $("dock").hidden = !row;
   if (!row) return displayEnd(progress, elsewhere);
@@ -133,6 +136,7 @@ function teacherWords({ given, value, reason }) {
 }
 
 function displayEnd({ answered, total }, elsewhere) {
+  waiting = elsewhere > 0;
   const words = elsewhere
     ? `${count(elsewhere)} open in another tab: answer there, or close that tab and come back.`
     : `${count(answered)} of ${count(total)} are answered. Every answer is saved; you can close this page.`;
@@ -292,5 +296,14 @@ document.addEventListener("visibilitychange", async () => {
   const answer = await ask("next", { list, view }).catch(() => null);
   if (answer && !busy && row?.id === shown && answer.row?.id !== shown) display(answer);
 });
+
+async function lookAgain() {
+  if (!waiting || row || busy || pending) return;
+  const asked = list;
+  const answer = await ask("next", { list, view }).catch(() => null);
+  if (waiting && !row && !busy && !pending && list === asked && answer?.row) display(answer);
+}
+
+setInterval(lookAgain, LOOK_AGAIN_MS);
 setInterval(() => task && ask("alive", { view }).catch(() => {}), ALIVE_MS);
 start();
