@@ -93,7 +93,7 @@ def _watched(command: list[str], spec: Path, text: str, changes: int) -> tuple[f
             found.append(_next(process, begun))
             print(f"change {number + 1}: {found[-1]}", file=sys.stderr, flush=True)
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)  # heard in the background too, where shells ignore SIGINT
         process.wait(60)
     return started, found
 
