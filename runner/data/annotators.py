@@ -56,7 +56,7 @@ def _read(spec: Spec, name: str, other: Annotator, rows: list[tuple[str, str]]) 
     conflicting: set[str] = set()
     looked = rules.columns(task, [other.label])
     count = 0
-    for row in read_rows(source_of(spec, other.source), [other.text, other.label], [other.label]):
+    for row in read_rows(source_of(spec, other.source), [other.text, other.label], [other.label], lists=rules.LISTS):
         count += 1
         text, given = normalised(row.values[other.text]), row.values[other.label]
         if not given.strip():  # a text that the annotator has not come to is no mistake

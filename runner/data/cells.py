@@ -7,7 +7,8 @@ whole numbers, truth values     as JSON writes them
 other numbers                   as the file writes them, where it is a text file
 bytes                           decoded as UTF-8, or refused
 an object of JSON, a struct     JSON, in columns of recorded answers (probabilities); refused elsewhere
-lists, dates, times, decimals   refused: there is more than one way to write them
+lists                           JSON, in columns of answers of tasks whose values are lists; refused elsewhere
+dates, times, decimals          refused: there is more than one way to write them
 ==============================  =================================================================
 """
 
@@ -47,8 +48,8 @@ class Number(float):
         return number
 
 
-def text_of(value: object, structured: bool = False) -> str:
-    """The text of one cell; ``structured`` columns may hold objects, which stay JSON.
+def text_of(value: object, structured: bool = False, lists: bool = False) -> str:
+    """The text of one cell; ``structured`` columns may hold objects, with ``lists`` lists too, which stay JSON.
 
     :raises ValueError: when it has no text of its own, with what it is and what to do.
     """
@@ -64,7 +65,7 @@ def text_of(value: object, structured: bool = False) -> str:
         return str(value)
     if isinstance(value, bytes | bytearray | memoryview):
         return _decoded(bytes(value))
-    if isinstance(value, dict) and structured:
+    if structured and isinstance(value, (dict, list) if lists else dict):
         return text_of(_json(value))
     raise ValueError(f"{kind_of(value)}, which is no text: {_ADVICE}")
 
@@ -92,20 +93,29 @@ def _decoded(raw: bytes) -> str:
         raise ValueError(f"bytes that are not UTF-8 (byte 0x{raw[error.start]:02x}): decode the column first") from None
 
 
-def _json(value: dict[Any, Any]) -> str:
-    """Null members are left out: a struct of parquet has all fields in every row."""
+def _json(value: dict[Any, Any] | list[Any]) -> str:
     try:
-        return json.dumps({key: one for key, one in value.items() if one is not None}, ensure_ascii=False)
+        return json.dumps(_without_nulls(value), ensure_ascii=False)
     except (TypeError, ValueError):
-        raise ValueError(f"an object that JSON cannot hold: {_ADVICE}") from None
+        what = "a list" if isinstance(value, list) else "an object"
+        raise ValueError(f"{what} that JSON cannot hold: {_ADVICE}") from None
 
 
-def arrow_without_text(kind: Any, structured: bool = False) -> str:
+def _without_nulls(value: Any) -> Any:
+    """Null members are left out: a struct of parquet has all fields in every row. Those of lists stay."""
+    if isinstance(value, list):
+        return [_without_nulls(one) for one in value]
+    return {key: one for key, one in value.items() if one is not None} if isinstance(value, dict) else value
+
+
+def arrow_without_text(kind: Any, structured: bool = False, lists: bool = False) -> str:
     """What an Arrow column of type ``kind`` holds instead of text, as a noun; empty where its cells have one."""
     import pyarrow.types as types
 
     if types.is_dictionary(kind):
         return arrow_without_text(kind.value_type, structured)
+    if structured and lists and any(is_list(kind) for is_list in _list_types()):
+        return arrow_without_text(kind.value_type, structured, lists)
     if hasattr(kind, "extension_name") and kind.extension_name != "arrow.json":
         return f"values of type {kind}"
     fine = [types.is_string, types.is_large_string, types.is_string_view, types.is_null, types.is_boolean]
@@ -113,3 +123,9 @@ def arrow_without_text(kind: Any, structured: bool = False) -> str:
     fine += [types.is_fixed_size_binary, *([types.is_struct] if structured else [])]
     known = hasattr(kind, "extension_name") or any(is_fine(kind) for is_fine in fine)
     return "" if known else f"values of type {kind}"
+
+
+def _list_types() -> tuple[Any, ...]:
+    import pyarrow.types as types
+
+    return types.is_list, types.is_large_list, types.is_fixed_size_list, types.is_list_view, types.is_large_list_view

@@ -19,14 +19,21 @@ def names_in_parquet(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[s
     """The names of each ``ClassLabel`` column, by the schema's metadata; none where it says nothing."""
     try:
         features = json.loads((metadata or {}).get(METADATA, b"{}"))["info"]["features"]
-        found = {str(column): feature.get("names") for column, feature in features.items() if isinstance(feature, dict)}
+        found = {str(column): _of_class(feature) for column, feature in features.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
-    return {
-        column: names
-        for column, names in found.items()
-        if features[column].get("_type") == "ClassLabel" and names and _are_names(names)
-    }
+    return {column: names for column, names in found.items() if names and _are_names(names)}
+
+
+def _of_class(feature: Any) -> Any:
+    """The names of a ``ClassLabel``, or of the items of a list of them in each of the forms that `datasets` wrote."""
+    if isinstance(feature, list):
+        return _of_class(feature[0]) if len(feature) == 1 else None
+    if not isinstance(feature, dict):
+        return None
+    if feature.get("_type") in ("Sequence", "LargeList", "List"):
+        return _of_class(feature.get("feature"))
+    return feature.get("names") if feature.get("_type") == "ClassLabel" else None
 
 
 def with_names(cells: Sequence[Any], classes: Sequence[Sequence[str] | None], place: str) -> tuple[Any, ...]:
@@ -37,6 +44,8 @@ def with_names(cells: Sequence[Any], classes: Sequence[Sequence[str] | None], pl
 
 
 def _named(value: object, names: Sequence[str], place: str) -> object:
+    if isinstance(value, list):
+        return [_named(one, names, place) for one in value]
     if isinstance(value, float) and value.is_integer():  # a column with gaps, written by pandas
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):

@@ -20,14 +20,18 @@ _NO_COLUMN = "\0"
 
 
 def preview_rows(
-    source: Source, columns: Sequence[str], structured: Sequence[str] = (), beginning: bool = False
+    source: Source,
+    columns: Sequence[str],
+    structured: Sequence[str] = (),
+    beginning: bool = False,
+    lists: bool = False,
 ) -> Iterator[Row]:
     """The rows of a local file as :func:`~runner.data.reading.read_rows` reads them: all of them, or its ``beginning``.
 
     :raises DataError: as ``read_rows``.
     """
     large = beginning and os.path.getsize(source.path.removeprefix("file://")) > BEGINNING_BYTES
-    return islice(read_rows(source, columns, structured), BEGINNING_ROWS if large else None)
+    return islice(read_rows(source, columns, structured, lists=lists), BEGINNING_ROWS if large else None)
 
 
 def column_names(source: Source) -> tuple[str, ...]:

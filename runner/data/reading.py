@@ -75,20 +75,21 @@ def read_rows(
     columns: Sequence[str],
     structured: Sequence[str] = (),
     skipped: Callable[[str], None] | None = None,
+    lists: bool = False,
 ) -> Iterator[Row]:
     """The rows of all files of a source, in the order of file names; files without rows are told to ``skipped``.
 
-    ``structured`` columns may hold objects of JSON or structs, which become JSON.
+    ``structured`` columns may hold objects of JSON or structs, with ``lists`` lists as well, which become JSON.
 
     :raises DataError: when a file is missing, broken, in another encoding, lacks one of ``columns``, has it twice, or
         a cell of it has no text.
     """
-    wanted = Wanted(tuple(dict.fromkeys(columns)), frozenset(structured))
+    wanted = Wanted(tuple(dict.fromkeys(columns)), frozenset(structured), lists)
     if source.limit is None:
         yield from _all_rows(source, wanted, skipped)
         return
     last = _last_id(source, source.limit)
-    both = Wanted(tuple(dict.fromkeys([*wanted.columns, source.by])), wanted.structured)
+    both = Wanted(tuple(dict.fromkeys([*wanted.columns, source.by])), wanted.structured, lists)
     for row in _all_rows(source, both, skipped):
         text = row.values[source.by]
         if text.strip() and row_id(text) <= last:

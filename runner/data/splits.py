@@ -19,6 +19,7 @@ from runner.spec import Spec
 from runner.spec.model import LabelledSource, TextSource
 from runner.system.errors import DataError
 from runner.tasks.kinds import task_of
+from runner.tasks.rules import rules_of
 
 LEAK = "leak: also in test"
 
@@ -75,7 +76,8 @@ def examples_of(spec: Spec) -> list[dict[str, Any]]:
         return [{"text": one.text, "label": one.label, "reason": one.reason} for one in spec.task.written]
     columns = [pool.text, pool.label, *([pool.reason] if pool.reason else [])]
     found: dict[str, dict[str, Any]] = {}
-    for row in read_rows(source_of(spec, pool.source), columns):
+    lists = rules_of(vars(spec.task)).LISTS
+    for row in read_rows(source_of(spec, pool.source), columns, [pool.label] if lists else (), lists=lists):
         text = row.values[pool.text]
         if not text.strip():
             continue
@@ -96,11 +98,12 @@ def read_split(spec: Spec, name: str, source: TextSource) -> Split:
     :raises DataError: when a file cannot be read, or a cell is no value of the task.
     """
     split = Split(name)
-    label_column = source.label if isinstance(source, LabelledSource) else None
-    voted = vote_columns(spec)
-    columns = [source.text, *([label_column] if label_column else []), *voted]
+    voted, lists = vote_columns(spec), rules_of(vars(spec.task)).LISTS
+    experts = source.columns if isinstance(source, LabelledSource) else ()
+    structured = [*voted, *(experts if lists else ())]
     conflicting: set[str] = set()
-    for row in read_rows(source_of(spec, source), columns, voted, split.skipped.append):
+    columns = [source.text, *experts, *voted]
+    for row in read_rows(source_of(spec, source), columns, structured, split.skipped.append, lists):
         split.read += 1
         text = row.values[source.text]
         identity = row_id(text)

@@ -28,17 +28,18 @@ _SEPARATOR = re.compile(r'"?sep=(.)"?\r?\n?\Z')
 
 @dataclass(frozen=True)
 class Wanted:
-    """The columns that are read, and those of them in which objects may stand."""
+    """The columns that are read, and those of them in which objects may stand; with ``lists`` lists as well."""
 
     columns: tuple[str, ...]
     structured: frozenset[str] = frozenset()
+    lists: bool = False
 
     def texts(self, place: str, cells: Iterable[Any]) -> dict[str, str]:
         """The cells of one row, in the order of the columns, as text. :raises DataError: when one has none."""
         found = {}
         for column, cell in zip(self.columns, cells, strict=True):
             try:
-                found[column] = text_of(cell, column in self.structured)
+                found[column] = text_of(cell, column in self.structured, self.lists)
             except ValueError as error:
                 raise DataError("data.cell-not-text", f"{place}: column {column!r} holds {error}") from None
         return found
@@ -161,7 +162,7 @@ def check_schema(schema: Any, name: str, wanted: Wanted) -> None:
     """:raises DataError: when a wanted column is missing, is there twice, or has no text."""
     where = positions(name, schema.names, wanted.columns)
     for column, at in zip(wanted.columns, where, strict=True):
-        if holds := arrow_without_text(schema.field(at).type, column in wanted.structured):
+        if holds := arrow_without_text(schema.field(at).type, column in wanted.structured, wanted.lists):
             raise DataError(
                 "data.column-not-text",
                 f"{name}: column {column!r} holds {holds}, which are no text: cast it to string first",

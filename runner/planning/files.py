@@ -162,7 +162,8 @@ class _Look:
         self._fields = list(_needed(spec, at, source))
         self._columns, self._structured = [column for _, column in self._fields], structured_columns(spec, at)
         self._beginning = at[:2] == ("data", "corpus")  # it may be as large as it likes
-        self._label = source.label if labelled and isinstance(source, LabelledSource) else None
+        self._experts = source if labelled and isinstance(source, LabelledSource) else None
+        self._lists = rules_of(vars(spec.task)).LISTS
         self.rows = 0
 
     def at(self, source: Source) -> Iterator[Problem]:
@@ -170,10 +171,10 @@ class _Look:
         self.rows, wrong = 0, _Wrong(vars(self._spec.task))
         name, shown = source.path.rsplit("/", 1)[-1], shown_path(source.path.removeprefix("file://"))
         try:
-            for row in preview_rows(source, self._columns, self._structured, self._beginning):
+            for row in preview_rows(source, self._columns, self._structured, self._beginning, self._lists):
                 self.rows += 1
-                if self._label is not None and row.values[self._source.text].strip():
-                    wrong.look(row.place.removeprefix(f"{name}:"), row.values[self._label])
+                if self._experts is not None and row.values[self._source.text].strip():
+                    wrong.look(row.place.removeprefix(f"{name}:"), self._experts.cell(row.values))
         except ColumnError as error:
             where = shown + error.place.removeprefix(name)
             for field, column in self._fields:
@@ -210,19 +211,24 @@ class _Wrong:
 
 
 def structured_columns(spec: Spec, at: KeyPath) -> list[str]:
-    """The columns of a source in which objects may stand: recorded answers, as probabilities or as a teacher's JSON."""
+    """The columns of a source in which objects may stand: recorded answers, as probabilities or as a teacher's JSON;
+    and those of experts, where values are lists."""
     if at[0] == "evaluate":
         return [spec.evaluate.compare[str(at[2])].label]
+    lists = rules_of(vars(spec.task)).LISTS
+    if at[0] == "task":
+        return [spec.task.pool.label] if spec.task.pool and lists else []
     if at[1] not in ("train", "test"):
         return []
-    return [column for one in spec.teachers() for column in one.teacher.columns]
+    experts = spec.data.test.columns if lists and at[1] == "test" and spec.data.test else ()
+    return [*experts, *(column for one in spec.teachers() for column in one.teacher.columns)]
 
 
 def _needed(spec: Spec, at: KeyPath, source: TextSource) -> Iterator[tuple[KeyPath, str]]:
     """The columns that a file must have, each with the field that names it."""
     yield (*at[:-1], "text"), source.text
     if isinstance(source, LabelledSource):
-        yield (*at[:-1], "label"), source.label
+        yield from (((*at[:-1], "label"), column) for column in source.columns)
     if at[0] == "task" and spec.task.pool and spec.task.pool.reason:
         yield (*at[:-1], "reason"), spec.task.pool.reason
     if at[1] == "corpus":

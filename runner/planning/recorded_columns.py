@@ -54,7 +54,7 @@ def _check_teacher(spec: Spec, number: int) -> Iterator[Problem]:
 
 
 def _check_other(spec: Spec, at: KeyPath, source: LabelledSource) -> Iterator[Problem]:
-    looked = rules_of(vars(spec.task)).columns(vars(spec.task), [source.label])
+    looked = rules_of(vars(spec.task)).columns(vars(spec.task), source.columns)
     for place, (cell,) in _cells(spec, source, looked.names):
         try:
             if cell.strip():
@@ -74,10 +74,11 @@ def _cells(
     """Where each row with a text stands, with its cells; nothing for data that is not on this machine, or is broken."""
     if source.format == "hub":
         return
+    lists = rules_of(vars(spec.task)).LISTS
     try:
         if "://" in resolve_path(spec, source.path).removeprefix("file://"):
             return
-        for row in read_rows(source_of(spec, source), [source.text, *columns], columns):
+        for row in read_rows(source_of(spec, source), [source.text, *columns], columns, lists=lists):
             text = row.values[source.text]
             if not text.strip() or (seen is not None and text in seen):
                 continue

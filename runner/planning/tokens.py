@@ -19,6 +19,7 @@ from runner.spec import Spec
 from runner.student.vocabulary import tokenizer_in
 from runner.system.errors import ModelError
 from runner.tasks.kinds import task_of
+from runner.tasks.rules import rules_of
 from runner.teacher import prompt, request
 from runner.teacher.engines.vllm_arguments import block_tokens
 
@@ -99,7 +100,8 @@ def recorded_answer_tokens(spec: Spec) -> float:
     count = _counter(spec) or (lambda text: len(text) / CHARACTERS_PER_TOKEN)
     pairs = list(zip(spec.teacher.reasons, spec.teacher.columns, strict=True))
     columns = [column for pair in pairs for column in pair]
-    rows = islice(read_rows(source_of(spec, spec.data.train), columns, spec.teacher.columns), SAMPLE)
+    lists = rules_of(vars(spec.task)).LISTS
+    rows = islice(read_rows(source_of(spec, spec.data.train), columns, spec.teacher.columns, lists=lists), SAMPLE)
     form = task_of(spec).asking.answer_format(vars(spec.task))
     answers = [form.example("cot", row.values[column], row.values[reason]) for row in rows for reason, column in pairs]
     return sum(map(count, answers)) / len(answers)

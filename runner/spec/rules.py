@@ -50,6 +50,7 @@ RULES: tuple[tuple[Rule, tuple[KeyPath, ...]], ...] = (
     (data.paths_are_clear("corpus"), _fields("data", "corpus")),
     (student.runtime_is_exported, _fields("student", "export", "runtime", "resources.gpus")),
     (apply.kept_columns_are_apart, (*_ANSWERS, *_fields("apply", "keep"))),
+    (data.label_columns_fit, (*_ANSWERS, *_fields("data", "test.label"))),
     (data.test_is_apart, _fields("data", "train", "test")),
     (evaluate.others_have_a_test, (*_fields("evaluate", "compare"), *_fields("data", "test"))),
     (evaluate.others_are_clear, _fields("evaluate", "compare")),

@@ -21,22 +21,30 @@ class Rules(Protocol):
     """The rules of one kind.
 
     ``FIELDS`` are the keys of ``task`` that say what an answer is, without which no cell can be read; ``EXPECTED`` is
-    what a cell must be, for a message (``one of task.labels``); ``SCORES`` are the figures in which others publish how
-    good a system is (fields of ``evaluate.published``).
+    what a cell must be, for a message (``one of task.labels``); ``LISTS`` says whether a cell may hold a list of JSON
+    or of parquet, which is read as JSON; ``SCORES`` are the figures in which others publish how good a system is
+    (fields of ``evaluate.published``).
     """
 
     NAME: str
     FIELDS: tuple[str, ...]
     EXPECTED: str
+    LISTS: bool
     SCORES: tuple[str, ...]
 
     def fields_fit(self, task: Mapping[str, Any]) -> Found:
         """The problems between and within ``FIELDS``."""
 
-    def example(self, task: Mapping[str, Any], given: str) -> Value | None:
+    def label_columns(self, task: Mapping[str, Any], columns: Sequence[str]) -> str | None:
+        """What is wrong with ``data.test.label`` as a list of ``columns``, one 0/1 column a label; None: nothing.
+
+        The cells of a row are read as one, a JSON object of them (:meth:`LabelledSource.cell`).
+        """
+
+    def example(self, task: Mapping[str, Any], given: str | list[Any]) -> Value | None:
         """The value that a few-shot example of the spec gives; None where it is no value."""
 
-    def not_a_value(self, task: Mapping[str, Any], given: str) -> str:
+    def not_a_value(self, task: Mapping[str, Any], given: str | list[Any]) -> str:
         """What to say of an example whose value is none."""
 
     def wrong(self, task: Mapping[str, Any], cell: str) -> str | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,6 +12,7 @@ from runner.data.file_kinds import READABLE, is_encoding, stored_as
 from runner.spec.sections.shared import SECRET, VARIABLE, Found, Rule
 from runner.spec.strict_yaml import KeyPath
 from runner.system.sanitize import has_secret
+from runner.tasks.rules import rules_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +31,20 @@ class TextSource:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledSource(TextSource):
-    """Where texts with expert labels come from."""
+    """Where texts with expert labels come from: in one column, or in one 0/1 column for each label."""
 
-    label: str
+    label: tuple[str, ...] | str
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The column or columns with the experts' answer."""
+        return (self.label,) if isinstance(self.label, str) else self.label
+
+    def cell(self, values: Mapping[str, str]) -> str:
+        """The experts' answer of a row with these ``values``: the cell, or of several columns a JSON object of them."""
+        if isinstance(self.label, str):
+            return values[self.label]
+        return json.dumps({column: values[column] for column in self.label}, ensure_ascii=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,3 +142,14 @@ def test_is_apart(spec: dict[str, Any]) -> Found:
             "spec.test-is-train",
             "train and test are the same data: then nothing is left to learn from",
         )
+
+
+def label_columns_fit(spec: dict[str, Any]) -> Found:
+    """A list of columns is for kinds of tasks whose values can be read from one column a label."""
+    test = spec["data"]["test"]
+    if (
+        test
+        and isinstance(test["label"], list)
+        and (wrong := rules_of(spec["task"]).label_columns(spec["task"], test["label"]))
+    ):
+        yield ("data", "test", "label"), "spec.label-columns", wrong

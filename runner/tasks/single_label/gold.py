@@ -27,10 +27,10 @@ def key(spec: Spec) -> dict[str, Any]:
 
 def value_of(spec: Spec, source: LabelledSource, row: Row, advice: str) -> str:
     """An expert's label, as the task writes it. :raises DataError: with ``advice``, when the task has no such label."""
-    given = row.values[source.label]
+    given = source.cell(row.values)
     if (label := find(given, spec.task.labels)) is not None:
         return label
-    number = number_of(given, source.label, class_names(source_of(spec, source)))
+    number = number_of(given, source.columns[0], class_names(source_of(spec, source)))
     if number is not None:
         advice = f"the file writes {number}, which its metadata names {given[:60]!r}: use its names in task.labels"
     raise DataError("data.label-unknown", f"{row.place}: {unknown(given, spec.task.labels)}; {advice}")

@@ -14,6 +14,7 @@ from runner.tasks.single_label import recorded
 NAME = "single-label"
 FIELDS: tuple[str, ...] = ("labels",)
 EXPECTED = "one of task.labels"
+LISTS = False
 SCORES: tuple[str, ...] = ("accuracy", "macro_f1")
 
 
@@ -30,13 +31,20 @@ def fields_fit(task: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...],
         yield ("task", "labels", index), "spec.labels-alike", message
 
 
-def example(task: Mapping[str, Any], given: str) -> str | None:
+def label_columns(task: Mapping[str, Any], columns: Sequence[str]) -> str | None:
+    """One column holds the one label."""
+    return f"with task.type {NAME} a text has one label: name the one column that holds it"
+
+
+def example(task: Mapping[str, Any], given: str | list[Any]) -> str | None:
     """The label of the task that ``given`` is: that is what the teacher is shown."""
     return find(given, task["labels"])
 
 
-def not_a_value(task: Mapping[str, Any], given: str) -> str:
+def not_a_value(task: Mapping[str, Any], given: str | list[Any]) -> str:
     """Which label may be meant."""
+    if isinstance(given, list):
+        return f"with task.type {NAME} a text has one label, and this is a list of {len(given)}"
     return f"{given!r} is not in task.labels{did_you_mean(given, task['labels'])}"
 
 
