@@ -38,11 +38,19 @@ DECODING = 5.0
 
 @dataclass(frozen=True)
 class _Answers:
-    """What the run folder has of the rows: how many are left to ask, how many are there, and the seconds they took."""
+    """What the run folder has of the rows: how many are left to ask, how many are there, and what they took together.
+
+    ``replies``: None where they say nothing of those to come.
+    """
 
     todo: int
     reused: int
     seconds: float | None
+    replies: int | None
+
+    @property
+    def replies_per_row(self) -> float | None:
+        return self.replies / self.reused if self.reused and self.replies else None
 
 
 def estimate_teacher(
@@ -56,7 +64,7 @@ def estimate_teacher(
     counted = prompt_tokens(spec, texts)
     fixed, per_row = counted.fixed, counted.per_row
     memory, problems = teacher_memory(spec, facts)
-    requests, read_again, output = _requests(spec, per_row, problems)
+    requests, most_requests, read_again, output = _requests(spec, per_row, answers.replies_per_row, problems)
     problems += [reason] if (reason := context_problem(teacher, fixed)) else []
     verdict = verdict_on_gpus(spec, facts, Row(fixed, math.ceil(per_row + output / requests)))
     if verdict and not problems:
@@ -75,6 +83,7 @@ def estimate_teacher(
         "reuse": len(ids) - answers.todo,
         "prompt_tokens": {"fixed": fixed, "per_row": per_row, "counted": counted.counted, "read_again": read_again},
         "requests_per_row": requests,
+        "requests_per_row_most": most_requests,
         "output_tokens_per_row": output,
         "memory": memory,
         "hours": hours,
@@ -93,9 +102,12 @@ def estimate_teacher(
 def _stored_answers(spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence[str]) -> _Answers:
     asked = pa.table({"id": ids, "kind": ["row"] * len(ids), "text": pa.array(texts, pa.large_string())})
     answers = answer_store.read_answers(answer_store.answers_folder(run, spec))
-    todo = len(answer_store.pending(spec, asked, answers))
+    todo = answer_store.pending(spec, asked, answers)
     own = answers.filter(pc.is_in(answers["id"], value_set=asked["id"].combine_chunks()))
-    return _Answers(todo, pc.count_distinct(own["id"]).as_py(), pc.sum(own["seconds"]).as_py())
+    if direct := spec.teacher.prompt == "direct":  # rows that are asked once more take longer this time
+        own = own.filter(pc.invert(pc.is_in(own["id"], value_set=todo["id"].combine_chunks())))
+    reused, seconds = pc.count_distinct(own["id"]).as_py(), pc.sum(own["seconds"]).as_py()
+    return _Answers(len(todo), reused, seconds, pc.sum(own["output_tokens"]).as_py() if direct else None)
 
 
 def _seconds(
@@ -136,18 +148,19 @@ def budget_left(spec: Spec, run: Folder, replicas: int) -> dict[str, float] | No
     return {"hours": hours, "left_hours": seconds_left(spec.teacher, before, replicas) / 3600}
 
 
-def _requests(spec: Spec, per_row: int, problems: list[str]) -> tuple[float, int, int]:
-    """Of a row: requests, tokens that are read for those after the first, and tokens that are generated."""
+def _requests(spec: Spec, per_row: int, measured: float | None, problems: list[str]) -> tuple[float, int, int, int]:
+    """Of a row: requests, how many they may be, tokens that are read for those after the first, and tokens that are
+    generated. ``measured``: the requests that earlier rows took, with prompt ``direct``."""
     teacher = spec.teacher
     if teacher.prompt == "cot":
         votes = _expected_votes(spec)
-        return votes, 0, round(ANSWER_TOKENS * votes)
+        return votes, teacher.votes, 0, round(ANSWER_TOKENS * votes)
     try:
-        found = direct_requests(spec, per_row)
+        found = direct_requests(spec, per_row, measured)
     except ValueError as error:
         problems.append(str(error))
-        return 1, 0, 1
-    return found.number, found.read_again, found.number
+        return 1, 1, 0, 1
+    return found.number, found.most, found.read_again, round(found.number)
 
 
 def _facts(spec: Spec) -> models.ModelFacts:

@@ -104,8 +104,11 @@ def _asked_again(teacher: dict[str, Any]) -> str:
     """What rows cost that take more than one request."""
     if teacher["prompt_tokens"]["read_again"] == 0:
         return ""
+    number, most = teacher["requests_per_row"], teacher["requests_per_row_most"]
+    requests = f"{number} requests" if number == most else f"about {number:.2g} requests"
+    up_to = "" if number == most else f" (at most {most})"
     return (
-        f"; {teacher['requests_per_row']} requests a row, one wherever the answers' tokens part, which read about "
+        f"; {requests} a row{up_to}, one wherever the answers' tokens part, which read about "
         f"{teacher['prompt_tokens']['read_again']} tokens more"
     )
 

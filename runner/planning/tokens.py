@@ -64,17 +64,21 @@ def prompt_tokens(spec: Spec, texts: Sequence[str]) -> PromptTokens:
 
 @dataclass(frozen=True)
 class Requests:
-    """What one row takes with prompt ``direct``: requests, and tokens that are read for those after the first.
+    """What one row takes with prompt ``direct``, on average: requests, and tokens that are read for those after the
+    first. ``most``: the requests that it may take.
 
     Each request is about a place in the answer, behind the whole prompt, of which the engine keeps whole blocks.
     """
 
-    number: int
+    number: float
+    most: int
     read_again: int
 
 
-def direct_requests(spec: Spec, per_row: float) -> Requests:
+def direct_requests(spec: Spec, per_row: float, measured: float | None = None) -> Requests:
     """The requests of a row whose own part of the prompt has ``per_row`` tokens, on average.
+
+    ``measured``: how many earlier rows took; None: as the kind of task expects.
 
     :raises ValueError: when the teacher cannot be asked in this way, with what to change in the spec.
     """
@@ -86,10 +90,13 @@ def direct_requests(spec: Spec, per_row: float) -> Requests:
             return [tokenizer.encode(answer, add_special_tokens=False).ids for answer in answers]
         return [[known.setdefault(word, len(known)) for word in _WORDS.findall(answer)] for answer in answers]
 
-    begun = task_of(spec).asking.scored(spec, encode)
+    scored = task_of(spec).asking.scored(spec, encode)
     block = block_tokens(request.settings_of(spec.teacher))
     tail = per_row if per_row < block else block / 2
-    return Requests(len(begun), round((len(begun) - 1) * tail + sum(begun)))
+    number = scored.expected if measured is None else measured
+    most = len(scored.prefixes)
+    deeper = sum(scored.prefixes) * (number - 1) / max(1, most - 1)
+    return Requests(number, most, round((number - 1) * tail + deeper))
 
 
 def recorded_answer_tokens(spec: Spec) -> float:

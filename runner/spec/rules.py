@@ -70,6 +70,7 @@ RULES: tuple[tuple[Rule, tuple[KeyPath, ...]], ...] = (
         teacher.others_make_sense,
         _fields("teacher", "also", "engine", "prompt", "votes", "temperature", "engine_options"),
     ),
+    (teacher.exhaustive_has_branches, _fields("teacher", "exhaustive", "prompt")),
     (teacher.structured_has_a_form, _fields("teacher", "structured", "prompt", "max_tokens")),
     (teacher.answer_fits, _fields("teacher", "prompt", "max_tokens", "max_context")),
     (teacher.replicas_grow, _fields("teacher", "resources.replicas")),

@@ -59,6 +59,8 @@ def _key(spec: Spec) -> dict[str, Any]:
         # A larger budget goes on with the rows that a smaller one left.
         "budget": [spec.teacher.budget.usd, spec.teacher.budget.hours],
     }
+    if spec.teacher.exhaustive:
+        asked["exhaustive"] = True  # answers that left branches out are asked about again
     if spec.teacher.prompt == "cot":
         asked |= {"votes": spec.teacher.votes, "early_stop": spec.teacher.early_stop, "reading": VERSION}
     return asked

@@ -23,7 +23,7 @@ from runner.tasks.learning import Learner, Predictions, Targets
 from runner.tasks.rules import Rules
 from runner.tasks.shared.value import Value
 from runner.tasks.showing import Showing
-from runner.teacher.protocol import AnswerFormat, Encode
+from runner.teacher.protocol import AnswerFormat, Encode, Scored
 
 __all__ = [
     "Asking",
@@ -69,8 +69,8 @@ class Asking(Protocol):
     def answer_format(self, task: Mapping[str, Any]) -> AnswerFormat:
         """The form of an answer, from the spec's section ``task``."""
 
-    def scored(self, spec: Spec, encode: Encode) -> list[int]:
-        """Prompt ``direct``: of each request about a row, how many of the answer's tokens stand behind the prompt.
+    def scored(self, spec: Spec, encode: Encode) -> Scored:
+        """Prompt ``direct``: the requests about a row.
 
         :raises ValueError: when the answers cannot be scored in tokens of ``encode``, with the field to change.
         """

@@ -13,7 +13,7 @@ from runner.spec import Spec
 from runner.tasks.kinds import task_of
 from runner.teacher.batch import ANSWERS, by_row
 from runner.teacher.request import teacher_key
-from runner.teacher.worker import QUESTIONS
+from runner.teacher.worker import EARLIER, QUESTIONS
 
 READERS = 16
 """Files of answers that are read at once: far away, most of a read is waiting."""
@@ -30,7 +30,8 @@ def answers_folder(run: Folder, spec: Spec) -> Folder:
 
 
 def read_answers(store: Folder) -> pa.Table:
-    """All stored replies, in :data:`ANSWERS`; of two of the same (a batch done again after a crash) one.
+    """All stored replies, in :data:`ANSWERS`; of two of the same (a batch done again after a crash) one, and that which
+    left less ``unasked``. Columns that an earlier version did not have are null.
 
     Those whose probabilities are no numbers, as earlier versions kept them, are left out, and so asked for again.
     """
@@ -38,22 +39,31 @@ def read_answers(store: Folder) -> pa.Table:
         tables = list(pool.map(store.read_table, store.names(".parquet")))
     if not tables:
         return ANSWERS.empty_table()
-    table = pa.concat_tables(tables).combine_chunks()
+    table = pa.concat_tables([ANSWERS.empty_table(), *tables], promote_options="default").combine_chunks()
     shares = table["label_probabilities"]
     broken = pc.list_parent_indices(shares).filter(pc.invert(pc.is_finite(pc.list_flatten(shares))))
     if len(broken):
         places = pa.array(range(len(table)), broken.type)
         table = table.filter(pc.invert(pc.is_in(places, value_set=broken.combine_chunks())))
-    table = table.append_column("place", pa.array(range(len(table)), pa.int64()))
-    first = table.group_by(["id", "vote", "attempt"]).aggregate([("place", "min")])["place_min"]
-    return table.take(first.sort()).drop_columns("place")
+    places = table.append_column("place", pa.array(range(len(table)), pa.int64()))
+    left = pc.fill_null(places["unasked"], 0.0)
+    order = pc.sort_indices(
+        pa.table({"left": left, "place": places["place"]}), sort_keys=[("left", "ascending"), ("place", "ascending")]
+    )
+    best = places.take(order).group_by(["id", "vote", "attempt"], use_threads=False).aggregate([("place", "first")])
+    return table.take(best["place_first"].sort())
 
 
 def pending(spec: Spec, asked: pa.Table, found: pa.Table) -> pa.Table:
     """The rows of ``asked`` about which something is still to be asked, in their order, in :data:`QUESTIONS`."""
+    earlier: list[list[dict[str, Any]] | None]
     if spec.teacher.prompt == "direct":
-        keep = asked.filter(pc.invert(pc.is_in(asked["id"], value_set=found["id"].combine_chunks())))
-        earlier: list[list[dict[str, Any]] | None] = [None] * len(keep)
+        settled = found
+        if spec.teacher.exhaustive:
+            settled = found.filter(pc.equal(pc.fill_null(found["unasked"], 0.0), 0.0))
+        keep = asked.filter(pc.invert(pc.is_in(asked["id"], value_set=settled["id"].combine_chunks())))
+        by_id = by_row(found.filter(pc.is_in(found["id"], value_set=keep["id"].combine_chunks())))
+        earlier = [_earlier(by_id[id_]) if id_ in by_id else None for id_ in keep["id"].to_pylist()]
     else:
         by_id = by_row(found)
         asking = task_of(spec).asking
@@ -62,7 +72,7 @@ def pending(spec: Spec, asked: pa.Table, found: pa.Table) -> pa.Table:
             records = by_id.get(id_, [])
             open_.append(asking.is_open(spec, records))
             if open_[-1]:
-                earlier.append([{name: one[name] for name in ("vote", "attempt", "text")} for one in records])
+                earlier.append(_earlier(records))
         keep = asked.filter(pa.array(open_, pa.bool_()))
     return pa.table(
         {
@@ -74,3 +84,8 @@ def pending(spec: Spec, asked: pa.Table, found: pa.Table) -> pa.Table:
         },
         schema=QUESTIONS,
     )
+
+
+def _earlier(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a worker must know of the answers about a row that are there."""
+    return [{name: one[name] for name in EARLIER.value_type.names} for one in records]

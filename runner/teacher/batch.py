@@ -26,14 +26,16 @@ _RECORD: list[tuple[str, pa.DataType]] = [
     ("attempt", pa.int32()),
     ("text", pa.large_string()),
     ("label_probabilities", pa.list_(pa.float64())),
+    ("unasked", pa.float64()),
     ("prompt_tokens", pa.int64()),
     ("output_tokens", pa.int64()),
 ]
 ANSWERS = pa.schema([("id", pa.string()), ("kind", pa.string()), *_RECORD, ("seconds", pa.float64())])
 """One line for each raw reply. ``kind`` is ``row`` or ``content-free``; ``vote`` counts from 0; ``attempt`` is 1
 where the teacher was asked again; ``text`` is what it wrote (prompt ``cot``); ``label_probabilities`` are the
-engine's own, uncalibrated, in the order of the task's answers (prompt ``direct``); ``seconds`` is the reply's share of
-the engine's time."""
+engine's own, uncalibrated, in the order of the task's answers (prompt ``direct``), and ``unasked`` is the most by which
+each may be off, because the answers that share so much of the probability were not told apart; ``seconds`` is the
+reply's share of the engine's time."""
 
 
 def is_finite(answer: Mapping[str, Any]) -> bool:

@@ -80,17 +80,43 @@ class AnswerFormat(Protocol):
     def next_votes(self, votes: Sequence[Any], total: int, early_stop: bool) -> int:
         """How many of ``total`` votes are drawn next, after ``votes``; 0 where no vote can change the outcome."""
 
-    def scorer(self, encode: Encode, ends: Sequence[int]) -> Scorer:
-        """``ends``: the tokens with which the model may end its turn. :raises ValueError: when it cannot be asked."""
+    def scorer(self, encode: Encode, ends: Sequence[int], exhaustive: bool = False) -> Scorer:
+        """``ends``: the tokens with which the model may end its turn; ``exhaustive``: ask even where hardly any
+        probability is left. :raises ValueError: when it cannot be asked.
+        """
 
 
-def record(ask: Ask, reply: Reply, probabilities: list[float] | None = None) -> dict[str, Any]:
-    """A reply as it is stored, but for the row's id."""
+@dataclass(frozen=True)
+class Scored:
+    """What prompt ``direct`` asks about one row: of each request that there may be, how many of the answer's tokens
+    stand behind the prompt, and how many requests are ``expected`` to be made on average.
+    """
+
+    prefixes: list[int]
+    expected: float
+
+
+def is_settled(answer: Mapping[str, Any], exhaustive: bool) -> bool:
+    """Prompt ``direct``: whether a stored answer will do; one that left something ``unasked`` is none where all is
+    wanted.
+    """
+    return not exhaustive or not answer.get("unasked")
+
+
+def record(
+    ask: Ask, reply: Reply, probabilities: list[float] | None = None, unasked: float | None = None
+) -> dict[str, Any]:
+    """A reply as it is stored, but for the row's id.
+
+    ``unasked``: how much of the probability reached answers that were not told apart, so that each of their
+    ``probabilities`` may be off by as much.
+    """
     return {
         "vote": ask.vote,
         "attempt": ask.attempt,
         "text": reply.text if isinstance(ask.request, Sample) else None,
         "label_probabilities": probabilities,
+        "unasked": unasked,
         "prompt_tokens": len(ask.prompt),
         "output_tokens": reply.tokens,
     }

@@ -76,7 +76,9 @@ def asking_of(spec: Spec) -> Asking:
     task = prompt_task(spec)
     schema = task.answers.schema(teacher.max_tokens) if teacher.structured else None
     sampling = Sampling(teacher.temperature, teacher.top_p, teacher.top_k, teacher.max_tokens, schema)
-    return Asking(task, teacher.votes, teacher.early_stop, sampling, teacher.seed, teacher.truncate)
+    return Asking(
+        task, teacher.votes, teacher.early_stop, sampling, teacher.seed, teacher.truncate, exhaustive=teacher.exhaustive
+    )
 
 
 def settings_of(teacher: Teacher) -> EngineSettings:

@@ -31,7 +31,9 @@ from runner.teacher.prompt import Example, Task
 from runner.teacher.protocol import Conversation, Scorer
 from runner.teacher.renderer import CONTROL_LEFT, Renderer, end_tokens
 
-EARLIER = pa.list_(pa.struct([("vote", pa.int32()), ("attempt", pa.int32()), ("text", pa.large_string())]))
+EARLIER = pa.list_(
+    pa.struct([("vote", pa.int32()), ("attempt", pa.int32()), ("text", pa.large_string()), ("unasked", pa.float64())])
+)
 QUESTIONS = pa.schema(
     [
         ("id", pa.string()),
@@ -60,7 +62,8 @@ CHARACTERS_PER_TOKEN = 40
 
 @dataclass(frozen=True)
 class Asking:
-    """How rows are asked about: the votes and their sampling matter with prompt ``cot`` only.
+    """How rows are asked about: the votes and their sampling matter with prompt ``cot`` only, and ``exhaustive`` with
+    ``direct``.
 
     Rows that name examples of their own are shown those of the ``pool``, besides the task's.
     """
@@ -72,6 +75,7 @@ class Asking:
     seed: int
     truncate: bool = False
     pool: tuple[Example, ...] = ()
+    exhaustive: bool = False
 
 
 class Labeller:
@@ -269,6 +273,6 @@ class Labeller:
         named = folder.end_tokens(self._folder) if self._folder else []
         ends = end_tokens(self._engine.tokenizer, named)
         try:
-            return self._asking.task.answers.scorer(self._renderer.answer_ids, ends)
+            return self._asking.task.answers.scorer(self._renderer.answer_ids, ends, self._asking.exhaustive)
         except ValueError as error:
             raise EngineError("teacher.labels-indistinct", str(error)) from error

@@ -70,6 +70,7 @@ class Teacher:
     max_tokens: int
     structured: bool
     early_stop: bool
+    exhaustive: bool
     template: str | None
     calibration: Literal["content-free", "batch", "none"]
     batch_size: int
@@ -247,6 +248,15 @@ def others_make_sense(spec: dict[str, Any]) -> Found:
         for rule in (votes_make_sense, engine_has_columns, endpoint_stands_alone, catalog_knows("teacher")):
             for path, code, message in rule({**spec, "teacher": teacher}):
                 yield ("teacher", "also", index, path[-1]), code, message
+
+
+def exhaustive_has_branches(spec: dict[str, Any]) -> Found:
+    if spec["teacher"]["exhaustive"] and spec["teacher"]["prompt"] == "cot":
+        yield (
+            ("teacher", "exhaustive"),
+            "spec.exhaustive-without-direct",
+            "prompt: cot has the answer written, and asks about no tokens: leave it out, or use prompt: direct",
+        )
 
 
 def structured_has_a_form(spec: dict[str, Any]) -> Found:

@@ -10,12 +10,12 @@ from typing import Any
 
 from runner.spec import Spec
 from runner.tasks.single_label.answers import read_label, read_reason
-from runner.tasks.single_label.distribution import LabelScorer
+from runner.tasks.single_label.distribution import LabelScorer, expected_requests
 from runner.tasks.single_label.label_trie import LabelTrie
 from runner.tasks.single_label.recorded import distribution
 from runner.tasks.single_label.votes import next_votes
 from runner.teacher.conversation import counted, missing
-from runner.teacher.protocol import Encode
+from runner.teacher.protocol import Encode, Scored
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ class LabelAnswer:
         """As many as can still change the majority (:mod:`runner.tasks.single_label.votes`)."""
         return next_votes(votes, total, early_stop)
 
-    def scorer(self, encode: Encode, ends: Sequence[int]) -> LabelScorer:
+    def scorer(self, encode: Encode, ends: Sequence[int], exhaustive: bool = False) -> LabelScorer:
         """The labels in the model's tokens. :raises ValueError: when these do not tell them apart."""
         try:
-            return LabelScorer(LabelTrie.build(encode(self.labels), *ends))
+            return LabelScorer(LabelTrie.build(encode(self.labels), *ends), exhaustive)
         except ValueError as error:
             raise ValueError(f"the model cannot tell the labels apart: {error}; rename them") from error
 
@@ -83,8 +83,8 @@ def answer_format(task: Mapping[str, Any]) -> LabelAnswer:
     return LabelAnswer(tuple(task["labels"]))
 
 
-def scored(spec: Spec, encode: Encode) -> list[int]:
-    """Of each request, the tokens that lead to the place where labels part.
+def scored(spec: Spec, encode: Encode) -> Scored:
+    """A request for each branch of the label tree, behind the tokens that lead there.
 
     :raises ValueError: when the labels have the same tokens.
     """
@@ -94,7 +94,8 @@ def scored(spec: Spec, encode: Encode) -> list[int]:
     except ValueError as error:
         said = f"task.labels: {spec.teacher.model} cannot tell the labels apart: {error}; rename them"
         raise ValueError(said) from error
-    return [len(branch.prefix) for branch in trie.branches for _ in branch.requests]
+    prefixes = [len(branch.prefix) for branch in trie.branches for _ in branch.requests]
+    return Scored(prefixes, len(prefixes) if spec.teacher.exhaustive else expected_requests(trie))
 
 
 def key(spec: Spec) -> dict[str, Any]:

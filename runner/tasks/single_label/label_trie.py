@@ -1,8 +1,9 @@
 """A label as the teacher writes it: token paths, and the probability of each path.
 
 Labels may share tokens ("neutral", "neutral to positive"), so that no single token tells them apart.
-All labels, each closed by the end of the turn, form a trie; wherever it branches the engine is asked
-for the log-probabilities of the branches, and a label's probability is the product along its path.
+All labels, each closed by the end of the turn, form a trie; wherever it branches the engine can be asked
+for the log-probabilities of what follows, and a label's probability is the product along its path. Labels below a
+branch that was not asked share the probability that reached it evenly.
 A model may end its turn with more than one token: where a label may end, their probabilities are summed.
 That is the distribution of constrained decoding, computed exactly. Knows no engine.
 """
@@ -10,8 +11,10 @@ That is the distribution of constrained decoding, computed exactly. Knows no eng
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from runner.teacher.protocol import NotFiniteError
 
@@ -72,24 +75,59 @@ class LabelTrie:
 
     @property
     def requests(self) -> int:
-        """Requests that one row takes."""
+        """Requests that one row takes at most."""
         return sum(len(branch.requests) for branch in self.branches)
 
-    def probabilities(self, logprobs: Mapping[Path, Mapping[int, float]]) -> list[float]:
-        """One probability per label, summing to one, from each branch's log-probabilities.
+    @cached_property
+    def below(self) -> dict[tuple[Path, int], int]:
+        """The number of the branch that comes next behind a branch's ``prefix`` and one of its choices, if any."""
+        found: dict[tuple[Path, int], int] = {}
+        prefixes = {branch.prefix for branch in self.branches}
+        for number, branch in enumerate(self.branches):
+            above = (branch.prefix[:depth] for depth in reversed(range(len(branch.prefix))))
+            nearest = next((prefix for prefix in above if prefix in prefixes), None)
+            if nearest is not None:
+                found[nearest, branch.prefix[len(nearest)]] = number
+        return found
 
-        ``logprobs[prefix][token]`` need not be normalised: each branch is, over its own choices.
+    @cached_property
+    def labels_below(self) -> Mapping[Path, int]:
+        """How many labels begin with each prefix."""
+        return Counter(path[:depth] for path in self.paths for depth in range(len(path)))
+
+    def shares(self, branch: Branch, logprobs: Mapping[int, float]) -> dict[int, float]:
+        """The probability of each token behind ``branch``, summing to one; that of all ends is the first end's.
+
+        :raises NotFiniteError: when a log-probability is NaN or infinite (-inf is a probability of 0).
+        """
+        found: dict[int, float] = {}
+        weights = softmax([logprobs[token] for token in branch.choices])
+        for token, weight in zip(branch.choices, weights, strict=True):
+            token = self.ends[0] if token in self.ends else token
+            found[token] = found.get(token, 0.0) + weight
+        return found
+
+    def probabilities(self, logprobs: Mapping[Path, Mapping[int, float]]) -> list[float]:
+        """One probability per label, summing to one, from the log-probabilities of each branch that was asked.
+
+        ``logprobs[prefix][token]`` need not be normalised: each branch is, over its own choices. Labels below a branch
+        without log-probabilities share what reached it evenly, so that none is off by more than that.
         :raises NotFiniteError: when one is NaN or infinite (-inf is a probability of 0).
         """
-        share: dict[tuple[Path, int], float] = {}
-        for branch in self.branches:
-            weights = softmax([logprobs[branch.prefix][token] for token in branch.choices])
-            for token, weight in zip(branch.choices, weights, strict=True):
-                place = (branch.prefix, self.ends[0] if token in self.ends else token)
-                share[place] = share.get(place, 0.0) + weight
-        return [
-            math.prod(share.get((path[:depth], token), 1.0) for depth, token in enumerate(path)) for path in self.paths
-        ]
+        heard = {branch.prefix: branch for branch in self.branches if branch.prefix in logprobs}
+        share = {prefix: self.shares(branch, logprobs[prefix]) for prefix, branch in heard.items()}
+        skipped = {branch.prefix for branch in self.branches if branch.prefix not in logprobs}
+
+        def probability(path: Path) -> float:
+            product = 1.0
+            for depth, token in enumerate(path):
+                prefix = path[:depth]
+                if prefix in skipped:
+                    return product / self.labels_below[prefix]
+                product *= share[prefix][token] if prefix in share else 1.0
+            return product
+
+        return [probability(path) for path in self.paths]
 
 
 def softmax(values: Sequence[float]) -> list[float]:
