@@ -103,7 +103,7 @@ REMEDIES = {
     "spec.item-repeated": "Take one of the two out.",
     "spec.key-not-text": "Put the key in quotes.",
     "spec.key-repeated": "Take one of the two out.",
-    "spec.label-columns": "Name one column for each label, as `task.labels` writes it, or the one column with the answer.",
+    "spec.label-columns": "Name one column for each of `task.labels`, or the one column with the answer.",
     "spec.label-unknown": "Correct the label, or add it to `task.labels`.",
     "spec.labels-alike": "Rename one of the two.",
     "spec.max-tokens-high": "Set `max_tokens` lower, or `max_context` higher.",

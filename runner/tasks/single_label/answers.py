@@ -8,41 +8,36 @@ the vote abstains.
 
 from __future__ import annotations
 
-import ast
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
+from runner.tasks.shared.answered import after_thinking, document, objects
 from runner.tasks.shared.labels import find, plain, written
 from runner.tasks.single_label.prose import CRIES, PAIRS, PAUSES, QUOTES, STOPS, said_in_prose
 
-_OBJECT = re.compile(r"\{[^{}]*\}", re.DOTALL)
 _QUOTED = re.compile(r"""(["'])label\1\s*:\s*(["'])([^"'\n{}]{1,200})\2""")
 _STRING = re.compile(r"""(["'])([^"'\n]{1,200})\1(?!\s*:)""")
-_REASON = re.compile(r'"reason"\s*:\s*"((?:[^"\\]|\\.){1,5000})')
-_FENCED = re.compile(r"\s*```\w{0,20}[ \t]*\n(.*?)\n?\s*```\s*", re.DOTALL)
 
 _BEFORE = " \t\r\n" + QUOTES + STOPS + PAUSES
 _AFTER = _BEFORE + CRIES  # before a word it may deny it, as in programs
 _LISTED = re.compile(r"(\d+|[^\W\d_])[)\]]")
 _FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
 """Letters, digits and marks as wide as a Chinese character, to those of ASCII."""
-_LITERAL_CHARACTERS = 10_000
 _LONGEST_LABEL = 1000
 
 
 def read_label(answer: str, labels: Sequence[str]) -> str | None:
     """The one label that the answer names, or None where it names none, or more than one, or denies it."""
-    answer = _after_thinking(answer)
+    answer = after_thinking(answer)
     if (label := named(answer, labels)) is not None:
         return label
-    whole = _value(fenced[1] if (fenced := _FENCED.fullmatch(answer)) else answer)
+    whole = document(answer)
     if isinstance(whole, dict | list):
         return _of_document(whole, labels)
-    for found in _objects(answer):
+    for found in objects(answer):
         if "label" in found:
             # The last word counts, even if it is no label: an earlier object was taken back.
             return named(found["label"], labels)
@@ -51,17 +46,6 @@ def read_label(answer: str, labels: Sequence[str]) -> str | None:
     if "{" in answer[:20]:
         return None
     return said_in_prose(answer, labels) or said_in_prose(answer.translate(_FULL_WIDTH), labels)
-
-
-def read_reason(answer: str) -> str:
-    """What an answer in JSON gives as its reason; empty where it gives none."""
-    answer = _after_thinking(answer)
-    for found in _objects(answer):
-        if isinstance(reason := found.get("reason"), str):
-            return reason.strip()
-    if broken := _REASON.search(answer):  # cut off behind it, or within
-        return broken[1].replace('\\"', '"').strip()
-    return ""
 
 
 def named(value: object, labels: Sequence[str]) -> str | None:
@@ -105,36 +89,6 @@ def _of_broken(answer: str, last: re.Match[str], labels: Sequence[str]) -> str |
     label = named(last[3], labels)
     others = {named(found[2], labels) for found in _STRING.finditer(rest)}
     return label if others <= {None, label} else None
-
-
-def _after_thinking(answer: str) -> str:
-    """What a model that thinks aloud says after its thoughts: nothing where it was cut off among them."""
-    _, thought, rest = answer.rpartition("</think>")
-    return rest if thought else "" if answer.lstrip().startswith("<think>") else answer
-
-
-def _objects(answer: str) -> Iterator[dict[str, object]]:
-    # The whole first, then what stands between prose or fences, then flat objects from the end on: a
-    # model that corrects itself does so last. Each is tried once, so that no answer takes long to read.
-    inner = answer[answer.find("{") : answer.rfind("}") + 1]
-    for text in [answer, inner, *reversed(_OBJECT.findall(answer))]:
-        value = _value(text)
-        if isinstance(value, dict):
-            yield {str(name).casefold(): item for name, item in value.items()}
-
-
-def _value(text: str) -> object:
-    """What ``text`` is as JSON or, with single quotes, as a literal of Python; else None."""
-    try:
-        return json.loads(text, strict=False)
-    except (ValueError, RecursionError):
-        pass
-    if "'" not in text or len(text) > _LITERAL_CHARACTERS:
-        return None
-    try:
-        return ast.literal_eval(text)  # literals only: nothing is run
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        return None
 
 
 @lru_cache(maxsize=16)

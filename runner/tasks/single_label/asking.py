@@ -9,7 +9,8 @@ from itertools import pairwise
 from typing import Any
 
 from runner.spec import Spec
-from runner.tasks.single_label.answers import read_label, read_reason
+from runner.tasks.shared.answered import read_reason
+from runner.tasks.single_label.answers import read_label
 from runner.tasks.single_label.distribution import LabelScorer, expected_requests
 from runner.tasks.single_label.label_trie import LabelTrie
 from runner.tasks.single_label.recorded import distribution

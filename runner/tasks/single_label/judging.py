@@ -18,6 +18,7 @@ from runner.system.errors import DataError
 from runner.tasks.protocol import Judgement
 from runner.tasks.shared.columns import ADVICE, Columns
 from runner.tasks.shared.labels import LISTED, listed
+from runner.tasks.shared.recorded_votes import lacking, looked_at
 from runner.tasks.single_label import calibrate, recorded
 from runner.tasks.single_label.asking import answer_format
 from runner.tasks.single_label.votes import SMOOTHING, majority, probabilities
@@ -73,11 +74,11 @@ def judge(spec: Spec, rows: list[dict[str, Any]], answers: Sequence[pa.Table]) -
             "teacher.nothing-answered", "the teacher answered no row; see label/*/failures.parquet for the reasons"
         )
     verdicts, agreement = (by_teacher[0], None) if len(teachers) == 1 else _pooled(by_teacher, rows, spec)
-    columns = [_recorded(teacher, given) for teacher, given in zip(teachers, answers, strict=True)]
+    columns = [looked_at(teacher, given) for teacher, given in zip(teachers, answers, strict=True)]
     recorded_columns = [looked for looked in columns if looked is not None]
     table = [row | vars(verdicts[row["id"]]) for row in rows if row["id"] in verdicts]
     summary = _summary(spec, table, recorded_columns)
-    warnings = [words for looked in recorded_columns for words in _lacking(looked, spec)]
+    warnings = [words for looked in recorded_columns for words in lacking(looked, spec)]
     warnings += _unlearnable(summary["class_shares"], rows)
     return Judgement({id_: vars(verdict) for id_, verdict in verdicts.items()}, summary, warnings, agreement)
 
@@ -164,30 +165,6 @@ def count_votes(votes: Sequence[str | None], labels: Sequence[str], answer: str 
     if (winner := majority(usable)) is None:
         return Verdict(None, shares, agreement, "tie: " + ", ".join(f"{vote} {n}" for vote, n in counts.items()))
     return Verdict(winner, shares, agreement)
-
-
-def _recorded(spec: Spec, answers: pa.Table) -> Columns | None:
-    """What the teacher's columns hold, where its answers were recorded."""
-    if spec.teacher.engine != "recorded":
-        return None
-    looked = recorded.columns(spec.teacher.columns, spec.task.labels)
-    for records in by_row(answers).values():
-        looked.look([record["text"] or "" for record in sorted(records, key=lambda record: int(record["vote"]))])
-    return looked
-
-
-def _lacking(looked: Columns, spec: Spec) -> list[str]:
-    """What to say of rows without a recorded vote. :raises DataError: when they are too many, or a column has none."""
-    allowed = spec.teacher.max_failure_rate
-    if dead := looked.dead():
-        raise DataError("teacher.no-votes", f"no cell is a vote in {', '.join(dead)}: {looked.held(dead)}; {ADVICE}")
-    if looked.too_many(allowed):
-        raise DataError(
-            "teacher.too-few-votes",
-            f"{looked.words()}; teacher.max_failure_rate allows {100 * allowed:g} %: {ADVICE}, or raise it to "
-            "learn from the other rows",
-        )
-    return [f"{looked.words()}; nothing is learned from these"] if looked.without else []
 
 
 def _votes(spec: Spec, records: list[dict[str, Any]]) -> list[str | None]:
