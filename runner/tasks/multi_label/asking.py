@@ -89,7 +89,10 @@ class LabelsAnswer:
         return next_votes(votes, total, early_stop)
 
     def scorer(self, encode: Encode, ends: Sequence[int], exhaustive: bool = False) -> YesOrNoScorer:
-        """Each label is asked about, ``exhaustive`` or not: a question for each label in the model's tokens. :raises ValueError: when these do not tell yes from no."""
+        """A question for each label in the model's tokens; all are asked, ``exhaustive`` or not.
+
+        :raises ValueError: when the tokens do not tell yes from no.
+        """
         return YesOrNoScorer(_questions(self.labels, encode))
 
 
