@@ -177,5 +177,6 @@ def import_(opened: Callable[[], Opened], files: Sequence[str], reviewer: str, s
     }
     said = [f"{what}: {count:,}" for what, count in counts.items() if count or what == "taken in"]
     put("\n".join([*said, *map(str, taken.refused), *taken.notes]))
-    put("Run the spec again to learn and measure with it: nothing is asked of the teacher.")
+    if taken.decisions:
+        put("Run the spec again to learn and measure with it: nothing is asked of the teacher.")
     return 0

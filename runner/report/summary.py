@@ -65,7 +65,8 @@ def _review(run: Run) -> dict[str, Any] | None:
     if not (applied or run.review):
         return None
     task = kind_of(run.info["spec"])
-    before = run.before if run.before and run.before["rows"] == run.evaluation["rows"] else None
+    rows = run.evaluation["rows"]  # 0: nobody has labelled one yet, or all that were looked at are unclear
+    before = run.before if run.before and rows and run.before["rows"] == rows else None
     systems = ("teacher", "student")
     scores = before and {who: {name: before[who][name] for name in task.scoring.SUMMARY} for who in systems}
     return (applied or {}) | {"decisions": run.review, "before": scores}

@@ -74,3 +74,17 @@ def test_a_measured_run_is_as_it_was(tmp_path):
     report, page, table, card = report_shown(report_run(tmp_path))
     assert "95 % interval" in page and "McNemar" in table and "macro F1" in card
     assert report["review"] is None
+
+
+def test_a_review_that_found_nothing_but_unclear_texts_leaves_the_report_as_it_was(tmp_path):
+    """Before and after it nothing was measured: there is no score to compare."""
+    run = unmeasured(tmp_path)
+    fingerprint = next(stage["fingerprint"] for stage in run.info["stages"] if stage["name"] == "evaluate")
+    info = json.loads((run.root / "run.json").read_text(encoding="utf-8"))
+    (run.root / "run.json").write_text(json.dumps(info | {"before": {"evaluate": fingerprint}}), encoding="utf-8")
+    correct = {"name": "correct", "fingerprint": "c" * 16, "summary": {"rows": 0}, "seconds": 0.0, "cached": False}
+    gathered = gather(run.read, run.exists)
+    assert gathered.before is not None
+    gathered.summaries["correct"] = correct["summary"]
+    report, page = show(gathered)
+    assert report["review"]["before"] is None and "not measured yet" in page
