@@ -143,9 +143,10 @@ class Student:
             raise TypeError(f"texts must be strings, not {', '.join(sorted(wrong))}")
         outputs = self._student.outputs
         probabilities = self._student.predict(texts) if texts else np.empty((0, len(outputs)), np.float32)
-        values = self._predictions.values(outputs, probabilities)
+        decision = self._student.decision
+        values = self._predictions.values(outputs, probabilities, decision)
         silent = [value is None or not text.strip() for text, value in zip(texts, values, strict=True)]
-        columns = self._predictions.columns(outputs, probabilities, np.array(silent, bool))
+        columns = self._predictions.columns(outputs, probabilities, np.array(silent, bool), decision)
         return pa.table({"text": pa.array(texts, pa.string())} | columns).to_pandas()
 
 

@@ -122,7 +122,7 @@ def _student_answers(context: Context, texts: list[str]) -> _Answers:
         student=chosen_student(context.spec, context.inputs),
         texts=texts,
     )
-    answers = task_of(context.spec).scoring.answers(context.spec, predicted["answers"])
+    answers = task_of(context.spec).scoring.answers(context.spec, predicted["answers"], predicted["decision"])
     unanswered = sum(answer["label"] is None for answer in answers)
     warnings = finite.said_of(unanswered, len(texts), predicted["recomputed"], predicted["precision"])
     context.progress.warn(warnings, NAME)
@@ -203,4 +203,5 @@ def predict(student: StudentRef, texts: list[str]) -> dict[str, Any]:
     """The student's raw ``answers``, computed where the student runs, and how many had to be computed again."""
     model = student.open()
     answers = model.predict(texts).astype(float)
-    return {"answers": answers, "recomputed": model.recomputed, "precision": model.precision}
+    how = {"decision": model.decision, "precision": model.precision}
+    return {"answers": answers, "recomputed": model.recomputed} | how

@@ -8,6 +8,7 @@ a killed run goes on where it was; they are removed when the stage is done.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -78,7 +79,8 @@ def run(context: Context) -> dict[str, Any]:
         for row in context.latest("votes.parquet", "correct", "vote").to_pylist()
         if row["split"] == "train" and row["label"] is not None
     ]
-    held_out, kept = split_rows([row["label"] for row in rows], student.validation, student.seed)
+    parts = [task_of(spec).targets.parts(row["label"]) for row in rows]
+    held_out, kept = split_rows(parts, student.validation, student.seed)
     context.here.write_table(held_out_rows.FILE, held_out_rows.table(rows, held_out, task_of(spec).gold.VALUE))
     if student.recipe == "best" and len(kept) < recipes.FOLDS:
         raise UserError(
@@ -91,7 +93,7 @@ def run(context: Context) -> dict[str, Any]:
     warnings = [said for said in (held_out_rows.warning(len(rows), len(held_out)), unknown) if said]
     context.progress.warn(warnings, NAME)
     learned, judging = (_rows(spec, [rows[i] for i in numbers]) for numbers in (kept, held_out or kept))
-    plan = TrainingPlan(student, len(learned), len({row["label"] for row in rows}), _parameters(spec))
+    plan = TrainingPlan(student, len(learned), len(set(chain.from_iterable(parts))), _parameters(spec))
     search, result = _trained(context, model, learned, judging, len(held_out), plan)
     later = _warnings(context, result, unknown_said=bool(unknown))
     context.progress.warn(later, NAME, before=len(warnings))

@@ -69,11 +69,11 @@ def _agreement(
     """
     if not texts:
         return {name: {"truth": None, "agreement": None, "not_finite": 0, "recomputed": 0} for name in opened}
-    result, original = {}, task.predictions.values(opened["torch"].outputs, opened["torch"].predict(texts))
+    result, original = {}, _values(task, opened["torch"], texts)
     known = [row for row, value in enumerate(original) if value is not None]
     for name, student in opened.items():
         before = student.recomputed
-        given = task.predictions.values(student.outputs, student.predict(texts))
+        given = _values(task, student, texts)
         result[name] = {
             "truth": task.scoring.primary(truth, given),
             "agreement": _share([given[row] for row in known], [original[row] for row in known]),
@@ -81,6 +81,10 @@ def _agreement(
             "recomputed": student.recomputed - before,
         }
     return result
+
+
+def _values(task: TaskKind, student: LoadedStudent, texts: list[str]) -> list[Value | None]:
+    return task.predictions.values(student.outputs, student.predict(texts), student.decision)
 
 
 def _rates(opened: Mapping[str, LoadedStudent], texts: list[str]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -163,16 +163,17 @@ class Predictor:
         self, table: pa.Table, texts: list[str], probabilities: NDArray[np.float32]
     ) -> tuple[pa.Table, dict[str, Any]]:
         """The part with the student's answers, and its rows by value."""
-        outputs, predictions = self._student.outputs, TASKS[self._model.kind].predictions
+        task, outputs, decision = TASKS[self._model.kind], self._student.outputs, self._student.decision
         blank = np.array([not text.strip() for text in texts])
-        values = predictions.values(outputs, probabilities)
+        values = task.predictions.values(outputs, probabilities, decision)
         refused = ~blank & np.array([value is None for value in values])
         silent = blank | refused
-        unsure = ~silent & (predictions.certainty(probabilities) < self._abstain_below)
-        for name, column in predictions.columns(outputs, probabilities, silent).items():
+        unsure = ~silent & (task.predictions.certainty(probabilities, decision) < self._abstain_below)
+        for name, column in task.predictions.columns(outputs, probabilities, silent, decision).items():
             table = table.append_column(name, column)
         table = table.append_column("abstain", pa.array(silent | unsure))
-        counts = Counter(value for no, value in zip(silent, values, strict=True) if not no)
+        said = (task.targets.parts(value) for no, value in zip(silent, values, strict=True) if not no)
+        counts = Counter(chain.from_iterable(said))
         reasons = {BLANK: blank, finite.NOT_FINITE: refused, UNSURE: unsure}
         return table, {
             "labels": dict(counts),

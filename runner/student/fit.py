@@ -48,7 +48,7 @@ def fit(
 
     Goes on from the worker's checkpoint, if it has one. ``report(texts_done, texts_total, state)`` is called
     every few batches. Only rank 0 saves.
-    Returns the history and the settings that were used, ready for JSON, and which held-out rows are ``right``. Where
+    Returns the history and the settings that were used, ready for JSON, and how ``right`` each held-out row is. Where
     the numbers of a training in half precision are not finite it is done again in fp32, from the beginning;
     ``fell_back`` says why.
 
@@ -110,12 +110,20 @@ def _fit(
     loop.worker.load_checkpoint(loop.load)
     _train(loop, report)
     averaged = loop.average() if config.average and config.epochs else None
-    if loop.worker.rank == 0:
-        if config.epochs:
-            loop.bare.load_state_dict(loop.best)
-        with loop.whole_vocabulary():
-            save_student(loop.bare, loop.tokenizer, save_to, config.max_length)
-    return _result(loop, averaged, head)
+    right = _save(loop, save_to) if loop.worker.rank == 0 else []
+    return _result(loop, averaged, head, right)
+
+
+def _save(loop: Loop, save_to: Path) -> list[float]:
+    """Save the student that is kept; how far each held-out row gets the teacher's value, from 0 to 1."""
+    if loop.config.epochs:
+        loop.bare.load_state_dict(loop.best)
+    logits = loop.held_out_alone()
+    loop.learner.settle(loop.bare, logits, loop.held_out)
+    with loop.whole_vocabulary():
+        save_student(loop.bare, loop.tokenizer, save_to, loop.config.max_length)
+    right: list[float] = loop.learner.is_right(logits, loop.held_out).float().tolist()
+    return right
 
 
 def _train(loop: Loop, report: Report) -> None:
@@ -137,7 +145,9 @@ def _train(loop: Loop, report: Report) -> None:
             loop.save_if_due()
 
 
-def _result(loop: Loop, averaged: dict[str, Any] | None, head: dict[str, Any] | None) -> dict[str, Any]:
+def _result(
+    loop: Loop, averaged: dict[str, Any] | None, head: dict[str, Any] | None, right: list[float]
+) -> dict[str, Any]:
     """What :func:`fit` returns."""
     state = loop.state
     return {
@@ -145,7 +155,7 @@ def _result(loop: Loop, averaged: dict[str, Any] | None, head: dict[str, Any] | 
         "best_epoch": chosen_epoch(state.history, loop.effective_rows).epoch if state.history else 0,
         "averaged": averaged,
         "head": head,
-        "right": loop.right_alone() if loop.worker.rank == 0 else [],
+        "right": right,
         "learning_rate": loop.learning_rate,
         "precision": loop.precision,
         "fell_back": loop.fell_back,

@@ -1,13 +1,14 @@
 """Which labelled train rows a student does not learn from: they choose the epoch, the settings and the runtime.
 
-No answer loses more than half of its rows, so that none is left without any; of a handful of rows none is held out.
-The train stage writes the choice to :data:`FILE`, for the stages after it.
+No answer, nor a part of one, loses more than half of its rows, so that none is left without any; of a handful of rows
+none is held out. The train stage writes the choice to :data:`FILE`, for the stages after it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -31,20 +32,22 @@ def held_out_size(count: int, share: float) -> int:
 
 
 def split_rows(values: Sequence[Hashable], share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Held-out and kept row numbers, by the value of each row and the seed.
+    """Held-out and kept row numbers, by the value of each row, or the tuple of its parts, and the seed.
 
-    Rows are taken in an order that the seed alone decides; one whose value has lost half of its rows is passed over.
-    So fewer than ``share`` are held out where values have few rows, and none where each has but one.
+    Rows are taken in an order that the seed alone decides; one with a value, or a part, that has lost half of its rows
+    is passed over. So fewer than ``share`` are held out where values have few rows, and none where each has but one.
     """
-    spare = {value: count // 2 for value, count in Counter(values).items()}
+    parts = [value if isinstance(value, tuple) else (value,) for value in values]
+    spare = {part: count // 2 for part, count in Counter(chain.from_iterable(parts)).items()}
     size = held_out_size(len(values), share)
     held_out: list[int] = []
     for row in map(int, np.random.default_rng(seed).permutation(len(values))):
         if len(held_out) == size:
             break
-        if spare[values[row]]:
-            spare[values[row]] -= 1
+        if all(spare[part] for part in parts[row]):
             held_out.append(row)
+            for part in parts[row]:
+                spare[part] -= 1
     return sorted(held_out), sorted(set(range(len(values))).difference(held_out))
 
 

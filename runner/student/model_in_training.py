@@ -153,13 +153,12 @@ class ModelInTraining:
         agreement = (self.confidence * right).sum() / self.confidence.sum()
         return float(self.learner.loss(logits, self.held_out)), float(agreement)
 
-    def right_alone(self) -> list[bool]:
-        """Which held-out rows get the teacher's value now, computed by this worker without the others."""
-        right = torch.zeros(len(self.held_out_ids), dtype=torch.bool)
+    def held_out_alone(self) -> torch.Tensor:
+        """The logits of held-out rows as the model stands, ``(rows, outputs)``, by this worker without the others."""
+        found = torch.zeros(len(self.held_out_ids), len(self.config.outputs))
         for batch, logits in self._answers(self.held_out_ids, 0, 1):
-            right[batch] = self.learner.is_right(logits.cpu(), self.held_out[batch])
-        answer: list[bool] = right.tolist()
-        return answer
+            found[batch] = logits.cpu()
+        return found
 
     def logits(self, ids: Sequence[list[int]]) -> torch.Tensor:
         """What the model says now, shape ``(rows, outputs)``: each worker computes a part, and all come to the same."""

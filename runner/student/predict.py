@@ -77,6 +77,7 @@ class Student:
     precision: str
     runtime: str = "torch"
     lanes: int = 1
+    decision: Any = None  # what the learner's ``decision_of`` says of its configuration
     fell_back: str | None = None
     """Why it computes in fp32, where another precision was wanted."""
     reload: Callable[[], Any] | None = None
@@ -115,7 +116,7 @@ class Student:
         session = open_session(cast("Form", runtime), exports, chosen, lanes)
         chosen, on = RUNS_IN.get(runtime, chosen), torch.device("cpu")
         student = cls(learner, session, tokenizer, learner.outputs_of(config), longest, on, chosen, runtime, lanes)
-        student.reload = lambda: learner.trained(folder)
+        student.decision, student.reload = learner.decision_of(config), lambda: learner.trained(folder)
         return student
 
     @classmethod
@@ -141,7 +142,8 @@ class Student:
                 "train it again, or take another",
             )
         logits, outputs = TorchLogits(model, on), learner.outputs_of(model.config)
-        student = cls(learner, logits, tokenizer, outputs, max_length, on, precision, "torch", lanes, fell_back)
+        student = cls(learner, logits, tokenizer, outputs, max_length, on, precision, "torch", lanes)
+        student.decision, student.fell_back = learner.decision_of(model.config), fell_back
         if isinstance(transfers := transfers_of(on), PinnedTransfers):
             student.compute_in_flight(model, transfers, budget_of(on))
         student.reload = None if precision == "fp32" else lambda: learner.trained(folder)

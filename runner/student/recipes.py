@@ -76,10 +76,11 @@ few rows a label, and than one that had many: where rows are many, fine-tuning s
 otherwise are chance more often than not."""
 
 
-def standard_errors_ahead(head: Sequence[bool], tuned: Sequence[bool], weights: NDArray[np.float32]) -> float:
+def standard_errors_ahead(head: Sequence[float], tuned: Sequence[float], weights: NDArray[np.float32]) -> float:
     """By how many standard errors a head is right more often than a fine-tuned student; negative where it is not.
 
-    Both are judged by the same rows, each counted by its weight, so that it is their differences that tell.
+    Both are judged by the same rows, each counted by its weight, so that it is their differences that tell: of how
+    right each is, from 0 to 1.
     """
     apart = np.asarray(head, dtype=np.float64) - np.asarray(tuned, dtype=np.float64)
     mean = float((weights * apart).sum() / weights.sum())

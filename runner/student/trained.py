@@ -27,6 +27,7 @@ class LoadedStudent(Protocol):
     """What those who know no torch see of a :class:`runner.student.predict.Student`."""
 
     outputs: list[str]
+    decision: Any
     device: Any
     precision: str
     runtime: str

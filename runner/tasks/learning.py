@@ -20,6 +20,10 @@ class Targets(Protocol):
     def names(self, spec: Spec) -> list[str]:
         """The names of the numbers that an answer consists of, in their order."""
 
+    def parts(self, value: Value) -> tuple[str, ...]:
+        """What a value consists of, by name and each once, never nothing: rows are counted by it, and none of its
+        names loses more than half of its rows to those held out."""
+
     def of(self, verdicts: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
         """The targets of rows with the columns of :attr:`Judging.COLUMNS`: a row each, of some width."""
 
@@ -46,6 +50,19 @@ class Learner(Protocol):
     def outputs_of(self, config: Any) -> list[str]:
         """The names of a trained model's answers, from its configuration."""
 
+    def decision_of(self, config: Any) -> Any:
+        """How values are made of a trained model's answers, JSON-able, from its configuration: a ``decision`` of
+        :class:`Predictions`. None where a kind has nothing to choose.
+
+        :raises ModelError: when the configuration holds something else in its place.
+        """
+
+    def settle(self, model: Any, logits: Any, targets: Any) -> None:
+        """Choose what the configuration of a trained ``model`` keeps besides its weights, by held-out rows.
+
+        Both tensors are ``(rows, outputs)``. A kind that has nothing to choose leaves it as it is.
+        """
+
     def fit_head(self, features: Any, targets: Any, seed: int) -> Any:
         """A linear head (:class:`runner.student.head_start.Head`) on ``features``, a tensor ``(rows, width)``."""
 
@@ -70,7 +87,7 @@ class Learner(Protocol):
         """The mean loss over rows, a tensor without dimensions."""
 
     def is_right(self, logits: Any, targets: Any) -> Any:
-        """Whether the student gives the teacher's value, a bool tensor ``(rows,)``."""
+        """Whether the student gives the teacher's value, a tensor ``(rows,)``: bool, or how much of it from 0 to 1."""
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """What is told of an answer; NaN where its logits are not finite."""
@@ -79,19 +96,26 @@ class Learner(Protocol):
 class Predictions(Protocol):
     """A student's answers as values: asked by export, evaluate and apply.
 
-    Answers are a learner's ``probabilities``. A row that is not all finite numbers is refused, and never a value.
+    Answers are a learner's ``probabilities``, ``decision`` is its ``decision_of`` the student. A row that is not all
+    finite numbers is refused, and never a value.
     """
 
-    def values(self, outputs: Sequence[str], probabilities: NDArray[np.floating]) -> list[Value | None]:
+    def values(
+        self, outputs: Sequence[str], probabilities: NDArray[np.floating], decision: Any = None
+    ) -> list[Value | None]:
         """The value of each row; None where it is refused."""
 
-    def certainty(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    def certainty(self, probabilities: NDArray[np.float32], decision: Any = None) -> NDArray[np.float32]:
         """How sure the student is of each value, shape ``(rows,)``: what ``apply.abstain_below`` bounds."""
 
     def written(self, outputs: Sequence[str]) -> set[str]:
         """The names of :meth:`columns`."""
 
     def columns(
-        self, outputs: Sequence[str], probabilities: NDArray[np.float32], silent: NDArray[np.bool_]
+        self,
+        outputs: Sequence[str],
+        probabilities: NDArray[np.float32],
+        silent: NDArray[np.bool_],
+        decision: Any = None,
     ) -> dict[str, pa.Array]:
         """What apply writes of each row, null for ``silent`` ones."""

@@ -142,8 +142,8 @@ class Scoring(Protocol):
     def about(self, spec: Spec) -> dict[str, Any]:
         """What a reader of the scores must know of the task; it stands first in ``evaluate.json``."""
 
-    def answers(self, spec: Spec, predicted: Any) -> list[dict[str, Any]]:
-        """The student's answers from what its model gave for all rows."""
+    def answers(self, spec: Spec, predicted: Any, decision: Any = None) -> list[dict[str, Any]]:
+        """The student's answers from what its model gave for all rows; ``decision`` as in :class:`Predictions`."""
 
     def score(
         self,

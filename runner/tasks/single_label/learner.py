@@ -25,6 +25,7 @@ from runner.tasks.single_label.targets import confidence
 
 __all__ = [
     "confidence",
+    "decision_of",
     "fit_head",
     "fresh",
     "is_right",
@@ -32,6 +33,7 @@ __all__ = [
     "out_of_fold",
     "outputs_of",
     "probabilities",
+    "settle",
     "trained",
     "views",
 ]
@@ -106,6 +108,14 @@ def _check(config: Any, folder: Path, multi_label: bool = False) -> None:
 def outputs_of(config: Any) -> list[str]:
     """The labels of a classifier's configuration, in the order of its logits."""
     return [config.id2label[index] for index in range(config.num_labels)]
+
+
+def decision_of(config: Any) -> None:
+    """The most probable label is given, whatever its probability."""
+
+
+def settle(model: Any, logits: torch.Tensor, targets: torch.Tensor) -> None:
+    """There is nothing to choose."""
 
 
 def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -23,19 +23,19 @@ def places(probabilities: NDArray[np.floating]) -> NDArray[np.int64]:
     return np.where(sound, probabilities.argmax(axis=1), -1).astype(np.int64)
 
 
-def values(labels: Sequence[str], probabilities: NDArray[np.floating]) -> list[str | None]:
+def values(labels: Sequence[str], probabilities: NDArray[np.floating], decision: None = None) -> list[str | None]:
     """The most probable label of each row; None where the row is not all finite numbers."""
     return [labels[place] if place >= 0 else None for place in places(probabilities)]
 
 
-def certainty(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+def certainty(probabilities: NDArray[np.float32], decision: None = None) -> NDArray[np.float32]:
     """The probability of each row's label, shape ``(rows,)``."""
     sure: NDArray[np.float32] = probabilities.max(axis=1)
     return sure
 
 
 def columns(
-    labels: Sequence[str], probabilities: NDArray[np.float32], silent: NDArray[np.bool_]
+    labels: Sequence[str], probabilities: NDArray[np.float32], silent: NDArray[np.bool_], decision: None = None
 ) -> dict[str, pa.Array]:
     """The columns ``label``, ``probability`` (of that label) and ``probability_<label>``; null for ``silent`` rows."""
     said = values(labels, probabilities)

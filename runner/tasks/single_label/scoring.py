@@ -25,7 +25,7 @@ def about(spec: Spec) -> dict[str, Any]:
     return {"labels": list(spec.task.labels)}
 
 
-def answers(spec: Spec, predicted: NDArray[np.floating[Any]]) -> list[dict[str, Any]]:
+def answers(spec: Spec, predicted: NDArray[np.floating[Any]], decision: None = None) -> list[dict[str, Any]]:
     """The student's label with its probabilities, shape ``(rows, labels)``; None for both where they are not finite."""
     return [
         {"label": label, "probabilities": None if label is None else probabilities.tolist()}

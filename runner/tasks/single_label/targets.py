@@ -16,6 +16,11 @@ def names(spec: Spec) -> list[str]:
     return list(spec.task.labels)
 
 
+def parts(value: str) -> tuple[str, ...]:
+    """The label alone."""
+    return (value,)
+
+
 def of(verdicts: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
     """The teacher's probabilities, shape ``(rows, labels)``."""
     return np.array([verdict["probabilities"] for verdict in verdicts], dtype=np.float32)

@@ -4,11 +4,11 @@ import numpy as np
 import pyarrow as pa
 
 
-def values(labels, probabilities):
+def values(labels, probabilities, decision=None):
     return [round(float(count)) if np.isfinite(count) else None for count in probabilities[:, 0]]
 
 
-def certainty(probabilities):
+def certainty(probabilities, decision=None):
     return np.ones(len(probabilities), dtype=np.float32)
 
 
@@ -16,6 +16,6 @@ def written(labels):
     return {"vowels"}
 
 
-def columns(labels, probabilities, silent):
+def columns(labels, probabilities, silent, decision=None):
     counts = [None if no else count for no, count in zip(silent, values(labels, probabilities), strict=True)]
     return {"vowels": pa.array(counts, pa.int64())}

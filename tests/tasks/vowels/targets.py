@@ -7,6 +7,10 @@ def names(spec):
     return ["vowels"]
 
 
+def parts(value):
+    return (str(value),)
+
+
 def of(verdicts):
     return np.array([[verdict["label"]] for verdict in verdicts], dtype=np.float32)
 
