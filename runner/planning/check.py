@@ -8,11 +8,11 @@ from runner import models
 from runner.planning.memory import teacher_memory
 from runner.planning.tokens import prompt_tokens
 from runner.spec import Spec
-from runner.spec.model import Teacher
 from runner.system import machine
 from runner.system.accelerators import of_product
 from runner.system.errors import EngineError, ModelError
 from runner.teacher import prompt, request
+from runner.teacher.shortlist import advice
 
 
 def check_models(spec: Spec, elsewhere: bool = False) -> None:
@@ -56,13 +56,15 @@ def student_problem(spec: Spec) -> str | None:
     return models.no_student(student.model, student.revision, spec.base, student.max_length)
 
 
-def context_problem(teacher: Teacher, fixed: int) -> str | None:
-    """Why a prompt whose fixed part has so many tokens cannot be used; None where it can."""
+def context_problem(spec: Spec, fixed: int) -> str | None:
+    """Why a prompt that has so many tokens besides the text cannot be used; None where it can."""
+    teacher = spec.teacher
     if fixed < teacher.max_context:
         return None
     return (
         f"teacher.max_context: {teacher.max_context} tokens do not hold the prompt, whose fixed part has about "
         f"{fixed}: raise it, or shorten task.instructions and task.examples"
+        f"{advice(request.prompt_task(spec).answers)}"
     )
 
 
@@ -72,4 +74,4 @@ def _prompt_too_long(spec: Spec) -> str | None:
     if sum(len(turn["content"].encode()) for turn in turns) < spec.teacher.max_context:
         return None  # a token has a byte at the least
     counted = prompt_tokens(spec, [])
-    return context_problem(spec.teacher, counted.fixed) if counted.exact else None
+    return context_problem(spec, counted.besides_text) if counted.exact else None

@@ -40,13 +40,14 @@ DECODING = 5.0
 class _Answers:
     """What the run folder has of the rows: how many are left to ask, how many are there, and what they took together.
 
-    ``replies``: None where they say nothing of those to come.
+    ``replies``: None where they say nothing of those to come; ``calibrating``: texts for calibration that are left.
     """
 
     todo: int
     reused: int
     seconds: float | None
     replies: int | None
+    calibrating: int
 
     @property
     def replies_per_row(self) -> float | None:
@@ -65,7 +66,7 @@ def estimate_teacher(
     fixed, per_row = counted.fixed, counted.per_row
     memory, problems = teacher_memory(spec, facts)
     requests, most_requests, read_again, output = _requests(spec, per_row, answers.replies_per_row, problems)
-    problems += [reason] if (reason := context_problem(teacher, fixed)) else []
+    problems += [reason] if (reason := context_problem(spec, counted.besides_text)) else []
     verdict = verdict_on_gpus(spec, facts, Row(fixed, math.ceil(per_row + output / requests)))
     if verdict and not problems:
         memory, problems = memory_of(verdict)
@@ -107,7 +108,10 @@ def _stored_answers(spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence
     if direct := spec.teacher.prompt == "direct":  # rows that are asked once more take longer this time
         own = own.filter(pc.invert(pc.is_in(own["id"], value_set=todo["id"].combine_chunks())))
     reused, seconds = pc.count_distinct(own["id"]).as_py(), pc.sum(own["seconds"]).as_py()
-    return _Answers(len(todo), reused, seconds, pc.sum(own["output_tokens"]).as_py() if direct else None)
+    replies = pc.sum(own["output_tokens"]).as_py() if direct else None
+    there = len(answers.filter(pc.equal(answers["kind"], "content-free")))
+    calibrating = max(0, CONTENT_FREE_TEXTS - there) if len(todo) and request.asks_content_free(spec) else 0
+    return _Answers(len(todo), reused, seconds, replies, calibrating)
 
 
 def _seconds(
@@ -118,12 +122,12 @@ def _seconds(
     ``work`` is that of a row.
     """
     teacher, todo = spec.teacher, answers.todo
+    calls = todo + answers.calibrating
     if answers.reused:
         assert answers.seconds is not None
-        return todo * answers.seconds / answers.reused, f"measured on {answers.reused} earlier rows"
+        return calls * answers.seconds / answers.reused, f"measured on {answers.reused} earlier rows"
     if verdict and verdict.sequences:
         return todo * _on_gpus(teacher, facts, verdict, work, todo), "rough, from the GPU's bandwidth and peak"
-    calls = todo + (CONTENT_FREE_TEXTS if todo and request.asks_content_free(spec) else 0)
     tokens = work.read + work.generated * (DECODING if teacher.prompt == "cot" else 1)
     rate = operations_per_second(teacher.resources)
     return calls * 2 * (facts.active_parameters or 7e9) * tokens / rate, "rough, from arithmetic"

@@ -22,6 +22,7 @@ from runner.tasks.kinds import task_of
 from runner.tasks.rules import rules_of
 from runner.teacher import prompt, request
 from runner.teacher.engines.vllm_arguments import block_tokens
+from runner.teacher.shortlist import typical
 
 SAMPLE = 200
 """Texts that are counted."""
@@ -36,13 +37,15 @@ _WORDS = re.compile(r"[^\W_]+|\W|_")
 class PromptTokens:
     """Tokens of the part that all prompts share, mean tokens of a row's own part, and how they were counted.
 
-    ``exact`` is False where they are estimated.
+    ``besides_text``: tokens of a prompt without its text, and without examples of its own. ``exact`` is False where
+    they are estimated.
     """
 
     fixed: int
     per_row: int
     counted: str
     exact: bool
+    besides_text: int
 
 
 def prompt_tokens(spec: Spec, texts: Sequence[str]) -> PromptTokens:
@@ -58,8 +61,12 @@ def prompt_tokens(spec: Spec, texts: Sequence[str]) -> PromptTokens:
     examples = sum(count(turn["content"]) + MARKUP for turn in all_turns) - fixed
     if spec.task.pool is None or spec.task.pool.select == "diverse":
         fixed, examples = fixed + examples, 0
-    per_row = sum(map(count, sample)) / max(1, len(sample)) + MARKUP + examples
-    return PromptTokens(round(fixed), round(per_row), counted, exact)
+    besides_text, listed = fixed, 0.0
+    if spec.teacher.shortlist is not None:  # each row has a list of its own, and so whatever follows it
+        fixed = count(spec.task.instructions) + MARKUP
+        listed = besides_text - fixed
+    per_row = sum(map(count, sample)) / max(1, len(sample)) + MARKUP + examples + listed
+    return PromptTokens(round(fixed), round(per_row), counted, exact, round(besides_text))
 
 
 @dataclass(frozen=True)
@@ -115,8 +122,10 @@ def recorded_answer_tokens(spec: Spec) -> float:
 
 
 def shown_task(spec: Spec) -> tuple[prompt.Task, prompt.Task]:
-    """The task without and with examples; of a pool the first ones stand in for those that will be chosen."""
+    """The task without and with examples; of a pool the first ones stand in for those that will be chosen, and some
+    choices for a shortlist."""
     task, pool = request.prompt_task(spec), spec.task.pool
+    task = replace(task, answers=typical(task.answers, spec.teacher.shortlist))
     if pool is None:
         return task, task
     first = [prompt.Example(**example) for example in examples_of(spec)[: pool.k]]

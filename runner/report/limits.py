@@ -127,6 +127,8 @@ def _teacher_limits(report: dict[str, Any]) -> list[str]:
             f"The teacher abstained on {label['abstained']:,} of {label['rows']:,} texts. The student was "
             "not trained on those among the training texts; in the test each counts as wrong for the teacher."
         )
+    if shortlist := label.get("shortlist"):
+        said.append(_shortlist(shortlist))
     if together := label.get("teachers"):
         said.append(kind_of(report["spec"]).showing.pooled(together))
     if (unknown := report["train"].get("unknown_tokens")) and (words := Unknown(**unknown)).too_many:
@@ -140,3 +142,14 @@ def _teacher_limits(report: dict[str, Any]) -> list[str]:
             f"{report['train']['truncated_rows']:,} of {report['train']['rows']:,}."
         )
     return said
+
+
+def _shortlist(shortlist: dict[str, Any]) -> str:
+    """How often the right answer was among those that the teacher could choose from."""
+    said = f"The teacher was shown {shortlist['size']:,} labels for each text, those nearest to it (teacher.shortlist)"
+    if shortlist["recall"] is None:
+        return f"{said}; how often the right one is among them is not known."
+    return (
+        f"{said}: the experts' label was among them for {percent(shortlist['recall'])} of {shortlist['rows']:,} test "
+        "texts, and on the others the teacher could not be right."
+    )

@@ -87,6 +87,7 @@ def _label(label: dict[str, Any], vote: dict[str, Any], task: TaskKind) -> dict[
         "mean_agreement": vote.get("mean_agreement"),
         **task.showing.labelled(vote),
         "teachers": vote.get("teachers"),
+        "shortlist": label.get("shortlist"),
     }
 
 

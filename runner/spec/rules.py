@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from runner.spec.positions import Places
-from runner.spec.sections import apply, benchmark, data, evaluate, shared, student, task, teacher
+from runner.spec.sections import apply, asking, benchmark, data, evaluate, shared, student, task, teacher
 from runner.spec.sections.shared import Rule
 from runner.spec.strict_yaml import KeyPath
 from runner.system.errors import Problem
@@ -58,7 +58,7 @@ RULES: tuple[tuple[Rule, tuple[KeyPath, ...]], ...] = (
     (teacher.votes_make_sense, _fields("teacher", "votes", "engine", "columns", "prompt", "temperature")),
     (teacher.engine_has_columns, _fields("teacher", "engine", "columns")),
     (teacher.reasons_go_with_columns, _fields("teacher", "columns", "reasons")),
-    (teacher.template_is_whole, _fields("teacher", "template")),
+    (asking.template_is_whole, _fields("teacher", "template")),
     (teacher.options_exist, _fields("teacher", "engine", "engine_options")),
     (teacher.options_are_possible, _fields("teacher", "engine_options")),
     (
@@ -70,8 +70,9 @@ RULES: tuple[tuple[Rule, tuple[KeyPath, ...]], ...] = (
         teacher.others_make_sense,
         _fields("teacher", "also", "engine", "prompt", "votes", "temperature", "engine_options"),
     ),
-    (teacher.exhaustive_has_branches, _fields("teacher", "exhaustive", "prompt")),
-    (teacher.structured_has_a_form, _fields("teacher", "structured", "prompt", "max_tokens")),
+    (asking.exhaustive_has_branches, _fields("teacher", "exhaustive", "prompt")),
+    (asking.shortlist_makes_sense, (*_ANSWERS, *_fields("teacher", "shortlist", "engine", "template"))),
+    (asking.structured_has_a_form, _fields("teacher", "structured", "prompt", "max_tokens")),
     (teacher.answer_fits, _fields("teacher", "prompt", "max_tokens", "max_context")),
     (teacher.replicas_grow, _fields("teacher", "resources.replicas")),
     (shared.accelerator_has_gpus("teacher"), _fields("teacher", *_RESOURCES)),

@@ -28,7 +28,7 @@ from runner.teacher.content_free import content_free_rows
 from runner.teacher.failures import FAILURES, check_failures, failed_rows, unusable_rows
 from runner.teacher.generate import generate, replicas_for, require_replicas
 from runner.teacher.request import asks_content_free, teacher_key
-from runner.teacher.summary import elapsed_seconds, summary_of, summary_of_all, uncalibrated
+from runner.teacher.summary import elapsed_seconds, shortlist_of, summary_of, summary_of_all, uncalibrated
 
 NAME = "label"
 NEEDS = ("load",)
@@ -183,4 +183,4 @@ def _finish(
     context.progress.warn(warnings, NAME)
     summary = summary_of(spec, mine, rows, of_rows, generated)
     context.cluster.count("tutelage_rows_reused_total", summary["reused"], stage=NAME)
-    return summary | {"elapsed": elapsed, "warnings": warnings}
+    return summary | shortlist_of(context, mine) | {"elapsed": elapsed, "warnings": warnings}

@@ -41,6 +41,10 @@ class Rules(Protocol):
         The cells of a row are read as one, a JSON object of them (:meth:`LabelledSource.cell`).
         """
 
+    def shortlist(self, task: Mapping[str, Any], size: int) -> str | None:
+        """What is wrong with ``teacher.shortlist`` as ``size``, so many answers to choose from, without advice; None:
+        nothing."""
+
     def example(self, task: Mapping[str, Any], given: str | list[Any]) -> Value | None:
         """The value that a few-shot example of the spec gives; None where it is no value."""
 

@@ -81,6 +81,7 @@ def pending(spec: Spec, asked: pa.Table, found: pa.Table) -> pa.Table:
             "text": keep["text"],
             "earlier": pa.array(earlier, QUESTIONS.field("earlier").type),
             "examples": pa.nulls(len(keep), QUESTIONS.field("examples").type),
+            "shortlist": pa.nulls(len(keep), QUESTIONS.field("shortlist").type),
         },
         schema=QUESTIONS,
     )

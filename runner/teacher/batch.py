@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from runner.rundir.folder import Folder, fingerprint
 from runner.teacher.protocol import Conversation
+from runner.teacher.shortlist import NUMBERS
 
 STORE_SECONDS = 30.0
 """How long finished rows wait to be stored while others of their batch are under way."""
@@ -30,12 +31,15 @@ _RECORD: list[tuple[str, pa.DataType]] = [
     ("prompt_tokens", pa.int64()),
     ("output_tokens", pa.int64()),
 ]
-ANSWERS = pa.schema([("id", pa.string()), ("kind", pa.string()), *_RECORD, ("seconds", pa.float64())])
+ANSWERS = pa.schema(
+    [("id", pa.string()), ("kind", pa.string()), *_RECORD, ("seconds", pa.float64()), ("shortlist", NUMBERS)]
+)
 """One line for each raw reply. ``kind`` is ``row`` or ``content-free``; ``vote`` counts from 0; ``attempt`` is 1
 where the teacher was asked again; ``text`` is what it wrote (prompt ``cot``); ``label_probabilities`` are the
 engine's own, uncalibrated, in the order of the task's answers (prompt ``direct``), and ``unasked`` is the most by which
 each may be off, because the answers that share so much of the probability were not told apart; ``seconds`` is the
-reply's share of the engine's time."""
+reply's share of the engine's time, and ``shortlist`` the numbers of the choices that the teacher was shown, null where
+it was shown all."""
 
 
 def is_finite(answer: Mapping[str, Any]) -> bool:
@@ -77,6 +81,7 @@ class Batch:
     def __init__(self, rows: Sequence[Mapping[str, Any]], answers: Folder, clock: Clock) -> None:
         self._rows, self._answers, self._clock = rows, answers, clock
         self._kinds = {row["id"]: row["kind"] for row in rows}
+        self._about = {row["id"]: {name: row[name] for name in ("id", "kind", "shortlist")} for row in rows}
         self._waiting: dict[str, Conversation] = {}
         self._stored: dict[str, list[dict[str, Any]]] = {row["id"]: [] for row in rows}
         self._name = self._next_name()
@@ -110,11 +115,7 @@ class Batch:
         return {name: sum(one[name] for one in self._stored[id_]) for name in ("prompt_tokens", "output_tokens")}
 
     def _store(self) -> None:
-        lines = [
-            {"id": id_, "kind": self._kinds[id_]} | record
-            for id_, talk in self._waiting.items()
-            for record in talk.records
-        ]
+        lines = [self._about[id_] | record for id_, talk in self._waiting.items() for record in talk.records]
         if lines:
             share = self._clock.lap() / len(lines)
             table = pa.Table.from_pylist([line | {"seconds": share} for line in lines], schema=ANSWERS)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from runner.cluster.resources import Resources
 from runner.data.examples import COLUMNS
 from runner.stages.contract import Context
-from runner.teacher import prompt
+from runner.teacher import prompt, shortlist
 from runner.teacher.examples import Chooser, choose_spread
 from runner.teacher.request import STAGE, asking_of
 from runner.teacher.worker import QUESTIONS, Asking
@@ -23,8 +24,7 @@ def with_examples(context: Context, waiting: pa.Table) -> tuple[pa.Table, Asking
     pool, asking = context.spec.task.pool, asking_of(context.spec)
     if pool is None:
         return waiting, asking
-    texts = context.inputs["load"].read_table("examples.parquet").to_pylist()
-    examples = tuple(prompt.Example(**{name: text[name] for name in COLUMNS}) for text in texts)
+    examples = tuple(_pool_texts(context))
     model, _ = context.model(pool.model, None, "task.examples", STAGE)
     if pool.select == "diverse":
         context.progress.say(f"choosing {pool.k} of {len(examples)} examples", STAGE)
@@ -40,6 +40,39 @@ def with_examples(context: Context, waiting: pa.Table) -> tuple[pa.Table, Asking
     context.progress.say(f"choosing {pool.k} of {len(examples)} examples for each of {len(waiting)} rows", STAGE)
     waiting = _nearest(context, waiting, model, [one.text for one in examples], pool.k)
     return waiting, replace(asking, pool=examples)
+
+
+def with_shortlists(context: Context, waiting: pa.Table, asking: Asking) -> pa.Table:
+    """The questions with the choices that each row is shown, where the spec wants a shortlist.
+
+    A text for calibration says nothing, and is shown choices at random.
+    """
+    size, answers = asking.shortlist, asking.task.answers
+    if size is None or not len(waiting):
+        return waiting
+    examples = [(one.text, one.label) for one in (*asking.task.examples, *_pool_texts(context))]
+    signals, owners = shortlist.signals_of(answers, examples)
+    context.progress.say(f"choosing {size} of {len(answers.choices)} answers for each of {len(waiting)} rows", STAGE)
+    model, _ = context.model(shortlist.MODEL, None, "teacher.shortlist", STAGE)
+    batches = [waiting.slice(start, CHOOSING_ROWS) for start in range(0, len(waiting), CHOOSING_ROWS)]
+    arguments = {"model": model, "signals": signals, "owners": owners, "size": size}
+    results = context.cluster.map_batches(batches, shortlist.Shortlister, arguments, Resources(1), (1, CHOOSERS))
+    chosen: dict[str, list[int]] = {}
+    for result in results:
+        chosen |= dict(zip(result["id"].to_pylist(), result["shortlist"].to_pylist(), strict=True))
+    free = waiting.filter(pc.equal(waiting["kind"], "content-free"))["id"].to_pylist()
+    seed = context.spec.teacher.seed
+    chosen |= dict(zip(free, shortlist.random_shortlists(len(answers.choices), size, len(free), seed), strict=True))
+    column = pa.array([chosen[id_] for id_ in waiting["id"].to_pylist()], shortlist.NUMBERS)
+    return waiting.set_column(waiting.schema.get_field_index("shortlist"), QUESTIONS.field("shortlist"), column)
+
+
+def _pool_texts(context: Context) -> list[prompt.Example]:
+    """The texts of the pool that ``task.examples`` names; none where it names none."""
+    if context.spec.task.pool is None:
+        return []
+    texts = context.inputs["load"].read_table("examples.parquet").to_pylist()
+    return [prompt.Example(**{name: text[name] for name in COLUMNS}) for text in texts]
 
 
 def _nearest(context: Context, waiting: pa.Table, model: str, pool: list[str], k: int) -> pa.Table:

@@ -31,7 +31,7 @@ class Chooser:
     """
 
     def __init__(self, model: str, pool: Sequence[str], k: int) -> None:
-        self._encoder, self._k = _encoder(model), k
+        self._encoder, self._k = encoder_of(model, "task.examples"), k
         self._pool = self._encoder.embed(pool)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -68,10 +68,11 @@ def spread(pool: Vectors, labels: Sequence[str], k: int) -> list[int]:
 
 def choose_spread(model: str, texts: Sequence[str], labels: Sequence[str], k: int) -> list[int]:
     """As :func:`spread`, of texts."""
-    return spread(_encoder(model).embed(texts), labels, k)
+    return spread(encoder_of(model, "task.examples").embed(texts), labels, k)
 
 
-def _encoder(model: str) -> Any:
+def encoder_of(model: str, who: str) -> Any:
+    """The encoder that says what is near what; ``who`` asks for it, by its field of the spec."""
     from runner.student.embed import Encoder  # where the work is done only: the driver needs no torch
 
-    return Encoder.load(models.ensure(model, who="task.examples"))
+    return Encoder.load(models.ensure(model, who=who))

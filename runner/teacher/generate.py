@@ -16,7 +16,7 @@ from runner.rundir.folder import Folder
 from runner.spec import Spec
 from runner.stages.contract import Context
 from runner.teacher.budget import Spending
-from runner.teacher.choosing import with_examples
+from runner.teacher.choosing import with_examples, with_shortlists
 from runner.teacher.engines.endpoint import Endpoint
 from runner.teacher.engines.hosts import check_host
 from runner.teacher.engines.vllm_arguments import engine_options
@@ -38,6 +38,7 @@ def generate(
     if seconds <= 0:
         return _not_asked(context, waiting), ()
     waiting, asking = with_examples(context, waiting)  # first: an encoder reads all rows, and needs no GPU
+    waiting = with_shortlists(context, waiting, asking)
     require_replicas(context)
     content_free = waiting.filter(pc.equal(waiting["kind"], "content-free"))["id"].combine_chunks()
     rows = len(waiting) - len(content_free)

@@ -62,6 +62,17 @@ class AnswerFormat(Protocol):
     def choices(self) -> Sequence[str]:
         """The answers that are named in the prompt, where there are only so many."""
 
+    @property
+    def meanings(self) -> Sequence[str]:
+        """What each of the choices means, in words that can be compared with a text; empty where there are none."""
+
+    def narrowed(self, numbers: Sequence[int]) -> AnswerFormat:
+        """The same with only the choices of these numbers to choose from; itself where there are no choices.
+
+        What an answer says is read as before, and the probabilities of a :meth:`scorer` are of all choices, 0 for those
+        that are left out.
+        """
+
     def request(self, form: str) -> str:
         """The sentence that says how to answer."""
 

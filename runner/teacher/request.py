@@ -10,7 +10,7 @@ from runner.data.examples import pool_key
 from runner.spec import Spec
 from runner.spec.model import Teacher
 from runner.tasks.kinds import task_of
-from runner.teacher import prompt
+from runner.teacher import prompt, shortlist
 from runner.teacher.engines.protocol import Sampling
 from runner.teacher.engines.vllm_arguments import EngineSettings
 from runner.teacher.worker import Asking
@@ -22,10 +22,11 @@ STAGE = "label"
 def teacher_key(spec: Spec) -> dict[str, Any]:
     """All that decides an answer to a given text."""
     teacher = spec.teacher
+    answers = prompt_task(spec).answers
     asked: dict[str, Any] = {
         "engine": "server" if teacher.endpoint else teacher.engine,
         "model": _identity(spec) if teacher.engine == "vllm" else "",
-        "prompt": [prompt.messages(prompt_task(spec), ""), prompt_task(spec).answers.ask_again()],
+        "prompt": [prompt.messages(prompt_task(spec), ""), answers.ask_again()],
         "kind": teacher.prompt,
         **task_of(spec).asking.key(spec),
         "max_context": teacher.max_context,
@@ -35,11 +36,14 @@ def teacher_key(spec: Spec) -> dict[str, Any]:
     if pool := spec.task.pool:
         encoder = models.identity(pool.model, None, spec.base)
         asked["examples"] = {"pool": pool_key(spec), "select": pool.select, "k": pool.k, "encoder": encoder}
+    if teacher.shortlist:
+        encoder = models.identity(shortlist.MODEL, None, spec.base)
+        asked["shortlist"] = {"size": teacher.shortlist, "encoder": encoder, "meanings": list(answers.meanings)}
     if teacher.prompt == "cot":
         names = ("temperature", "top_k", "top_p", "max_tokens", "seed")
         asked["sampling"] = {name: getattr(teacher, name) for name in names}
         if teacher.structured:
-            asked["schema"] = prompt_task(spec).answers.schema(teacher.max_tokens)
+            asked["schema"] = answers.schema(teacher.max_tokens)
     return asked
 
 
@@ -77,7 +81,14 @@ def asking_of(spec: Spec) -> Asking:
     schema = task.answers.schema(teacher.max_tokens) if teacher.structured else None
     sampling = Sampling(teacher.temperature, teacher.top_p, teacher.top_k, teacher.max_tokens, schema)
     return Asking(
-        task, teacher.votes, teacher.early_stop, sampling, teacher.seed, teacher.truncate, exhaustive=teacher.exhaustive
+        task,
+        teacher.votes,
+        teacher.early_stop,
+        sampling,
+        teacher.seed,
+        teacher.truncate,
+        exhaustive=teacher.exhaustive,
+        shortlist=teacher.shortlist,
     )
 
 

@@ -15,6 +15,8 @@ from runner.spec import Spec
 from runner.stages.contract import Context
 from runner.teacher.answer_store import folder_of
 from runner.teacher.budget import spent
+from runner.teacher.request import prompt_task
+from runner.teacher.shortlist import recall
 
 LONGEST = 10
 
@@ -66,6 +68,19 @@ def summary_of_all(context: Context, summaries: list[dict[str, Any]]) -> dict[st
         "model": " + ".join(one["model"] for one in summaries),
         "teachers": summaries,
     }
+
+
+def shortlist_of(context: Context, answers: pa.Table) -> dict[str, Any]:
+    """Of ``answers`` to rows that were each shown a shortlist: its size, and its recall on the test rows that experts
+    have labelled (None: there are none)."""
+    spec = context.spec
+    if spec.teacher.shortlist is None:
+        return {}
+    test = context.inputs["load"].read_table("test.parquet").select(["id", "label"]).to_pylist()
+    truth = {row["id"]: row["label"] for row in test if row["label"] is not None}
+    listed = dict(zip(answers["id"].to_pylist(), answers["shortlist"].to_pylist(), strict=True))
+    found = recall(prompt_task(spec).answers, listed, truth) or {"rows": 0, "recall": None}
+    return {"shortlist": {"size": spec.teacher.shortlist, **found}}
 
 
 def lost_rows(here: Folder) -> set[str]:

@@ -30,6 +30,7 @@ from runner.teacher.open_engine import open_engine
 from runner.teacher.prompt import Example, Task
 from runner.teacher.protocol import Conversation, Scorer
 from runner.teacher.renderer import CONTROL_LEFT, Renderer, end_tokens
+from runner.teacher.shortlist import NUMBERS, advice, typical
 
 EARLIER = pa.list_(
     pa.struct([("vote", pa.int32()), ("attempt", pa.int32()), ("text", pa.large_string()), ("unasked", pa.float64())])
@@ -41,10 +42,12 @@ QUESTIONS = pa.schema(
         ("text", pa.large_string()),
         ("earlier", EARLIER),
         ("examples", CHOSEN.field("examples").type),
+        ("shortlist", NUMBERS),
     ]
 )
 """What a batch holds: ``earlier`` are the votes on the row that are stored already, ``examples`` the numbers of those
-in the pool that the teacher is shown for it, null where all rows have the same."""
+in the pool that the teacher is shown for it, null where all rows have the same, and ``shortlist`` those of the choices,
+null where all are shown."""
 
 RESULTS = pa.schema(
     [("id", pa.string()), ("error", pa.string()), ("prompt_tokens", pa.int64()), ("output_tokens", pa.int64())]
@@ -54,7 +57,11 @@ batch."""
 OVER_BUDGET = "not asked: teacher.budget is used up"
 
 RENDERERS = 10_000
-"""Sets of examples whose prompt is kept ready."""
+"""Sets of examples and choices whose prompt is kept ready."""
+
+_Shown = tuple[tuple[int, ...], tuple[int, ...]]
+"""The numbers of the examples and of the choices that a row is shown, besides those of all rows."""
+_Prompt = tuple[Renderer, Scorer | None]
 
 CHARACTERS_PER_TOKEN = 40
 """No tokenizer packs more characters into a token over a whole text: longer ones need no tokenising to be refused."""
@@ -65,7 +72,8 @@ class Asking:
     """How rows are asked about: the votes and their sampling matter with prompt ``cot`` only, and ``exhaustive`` with
     ``direct``.
 
-    Rows that name examples of their own are shown those of the ``pool``, besides the task's.
+    Rows that name examples of their own are shown those of the ``pool``, besides the task's; with a ``shortlist`` each
+    is shown so many of the choices.
     """
 
     task: Task
@@ -76,6 +84,7 @@ class Asking:
     truncate: bool = False
     pool: tuple[Example, ...] = ()
     exhaustive: bool = False
+    shortlist: int | None = None
 
 
 class Labeller:
@@ -105,7 +114,7 @@ class Labeller:
         self._answers = Folder(answers)
         self._clock = Clock()
         self._begun = False
-        self._renderers: dict[tuple[int, ...], Renderer] = {}
+        self._renderers: dict[_Shown, _Prompt] = {}
         self._failed: TutelageError | None = None
         self._prepared: Asking | None = None
         try:
@@ -176,24 +185,31 @@ class Labeller:
         self._engine.close()
 
     def _conversation(self, row: Mapping[str, Any], text_ids: list[int]) -> Conversation:
-        renderer = self._renderer_for(row)
-        if self._scorer is not None:
-            return self._scorer.conversation(renderer.prompt(text_ids), row["earlier"])
+        renderer, scorer = self._prompt_for(row)
+        if scorer is not None:
+            return scorer.conversation(renderer.prompt(text_ids), row["earlier"])
         return Votes(row["id"], text_ids, self._ballot(renderer), row["earlier"])
 
     def _renderer_for(self, row: Mapping[str, Any]) -> Renderer:
-        examples = tuple(row["examples"] or ())
-        if not examples:
-            return self._renderer
-        renderer = self._renderers.get(examples)
-        if renderer is None:
-            asking = self._asking
-            shown = (*asking.task.examples, *(asking.pool[number] for number in examples))
-            renderer = Renderer(self._engine.tokenizer, replace(asking.task, examples=shown))
+        return self._prompt_for(row)[0]
+
+    def _prompt_for(self, row: Mapping[str, Any]) -> _Prompt:
+        """The prompt with what the row is shown of examples and choices and, with ``direct``, the choices' tokens."""
+        shown = tuple(row["examples"] or ()), tuple(row["shortlist"] or ())
+        if not any(shown):
+            return self._renderer, self._scorer
+        prompt = self._renderers.get(shown)
+        if prompt is None:
+            (examples, shortlist), asking = shown, self._asking
+            answers = asking.task.answers.narrowed(shortlist) if shortlist else asking.task.answers
+            all_examples = (*asking.task.examples, *(asking.pool[number] for number in examples))
+            renderer = Renderer(self._engine.tokenizer, replace(asking.task, answers=answers, examples=all_examples))
+            scorer = self._open_scorer(renderer) if shortlist and self._scorer else self._scorer
+            prompt = renderer, scorer
             if len(self._renderers) >= RENDERERS:
                 self._renderers.clear()
-            self._renderers[examples] = renderer
-        return renderer
+            self._renderers[shown] = prompt
+        return prompt
 
     def _ballot(self, renderer: Renderer) -> Ballot:
         asking = self._asking
@@ -247,21 +263,23 @@ class Labeller:
         """What all rows are asked with. :raises EngineError: when the prompt does not do."""
         # The part that all rows share is lengthened to whole blocks of the cache; with examples of each row's own it is
         # short, and ends somewhere else.
-        task, settings = self._asking.task, self._settings
+        asking, settings = self._asking, self._settings
+        task = replace(asking.task, answers=typical(asking.task.answers, asking.shortlist))
         block = self._engine.block_tokens or block_tokens(settings)
-        self._renderer = Renderer(self._engine.tokenizer, task, 1 if self._asking.pool else block)
-        self._scorer = self._open_scorer() if task.kind == "direct" else None
+        self._renderer = Renderer(self._engine.tokenizer, task, 1 if asking.pool or asking.shortlist else block)
+        self._scorer = self._open_scorer(self._renderer) if task.kind == "direct" else None
         if self._room(self._renderer) <= 0:
             raise EngineError(
                 "teacher.prompt-too-long",
                 f"the prompt takes {self._renderer.fixed_tokens} tokens and the answer up to "
                 f"{self._reserved(self._renderer)}, so that no text fits into teacher.max_context "
-                f"({settings.max_context}): raise it, or shorten task.instructions and task.examples",
+                f"({settings.max_context}): raise it, or shorten task.instructions and task.examples"
+                f"{advice(task.answers)}",
             )
 
     def _warm_up(self) -> None:
         """The first request fills the cache with the part that all prompts share; its answer is not kept."""
-        row: dict[str, Any] = {"id": "warm-up", "kind": "", "earlier": (), "examples": ()}
+        row: dict[str, Any] = {"id": "warm-up", "kind": "", "earlier": (), "examples": (), "shortlist": ()}
         talk = self._conversation(row, self._renderer.text_ids("warm-up"))
         failed = converse(self._engine, {"warm-up": talk})
         # A model may fail at one text only: that it fails at all of them will be seen soon enough.
@@ -269,10 +287,10 @@ class Labeller:
             raise EngineError("teacher.cannot-answer", f"the teacher's engine could not answer: {failed['warm-up']}")
         self._clock = Clock()
 
-    def _open_scorer(self) -> Scorer:
+    def _open_scorer(self, renderer: Renderer) -> Scorer:
         named = folder.end_tokens(self._folder) if self._folder else []
         ends = end_tokens(self._engine.tokenizer, named)
         try:
-            return self._asking.task.answers.scorer(self._renderer.answer_ids, ends, self._asking.exhaustive)
+            return renderer.task.answers.scorer(renderer.answer_ids, ends, self._asking.exhaustive)
         except ValueError as error:
             raise EngineError("teacher.labels-indistinct", str(error)) from error

@@ -23,6 +23,7 @@ from runner.system.accelerators import GIB
 from runner.system.errors import DataError, EngineError
 from runner.teacher import answer_store
 from runner.teacher.batch import ANSWERS
+from runner.teacher.random_texts import CONTENT_FREE_TEXTS
 
 FINANCIAL = Path(__file__).parents[2] / "specs" / "financial-sentiment.yaml"
 SMALL = "catalog:smollm2-135m-instruct"
@@ -261,8 +262,32 @@ def test_answers_that_are_there_are_not_asked_for_again(job: Any) -> None:
     reused = make_plan(spec, job.run).teacher
     assert (reused["rows"], reused["generate"], reused["reuse"]) == (7, 5, 2)
     assert reused["basis"] == "measured on 2 earlier rows"
-    assert reused["hours"] == pytest.approx(5 * 3.0 / 3600)
+    assert reused["hours"] == pytest.approx((5 + CONTENT_FREE_TEXTS) * 3.0 / 3600)
+    plain = make_plan(asking(job, SMALL, "teacher.calibration=none"), job.run).teacher
+    assert plain["hours"] == pytest.approx(5 * 3.0 / 3600)
     assert make_plan(asking(job, SMALL, "task.instructions=Otherwise."), job.run).teacher["reuse"] == 0
+
+
+def test_a_plan_counts_the_requests_that_earlier_rows_took(job: Any) -> None:
+    names = [f"{verb} {noun}" for verb in ("open", "close", "move") for noun in ("card", "loan", "account")]
+    job.csv("test.csv", [(f"Test {name}.", name, *[name] * 3) for name in names[:3]])
+    changes = (SMALL, f"task.labels={json.dumps(names)}", "task.examples=[]", "teacher.calibration=none")
+    spec, every = asking(job, *changes), asking(job, *changes, "teacher.exhaustive=true")
+    fresh, whole = (make_plan(one, job.run).teacher for one in (spec, every))
+    assert fresh["requests_per_row"] == 3 < fresh["requests_per_row_most"] == 4 == whole["requests_per_row"]
+    assert fresh["prompt_tokens"]["read_again"] < whole["prompt_tokens"]["read_again"]
+    assert "; about 3 requests a row (at most 4), one wherever" in plan_text(make_plan(spec, job.run))
+    assert "; 4 requests a row, one wherever" in plan_text(make_plan(every, job.run))
+    answers = [
+        {"id": row_id(text), "kind": "row", "vote": 0, "attempt": 0, "seconds": 2.0, "output_tokens": took}
+        | {"unasked": 0.0005 if took < 4 else 0.0}
+        for text, took in (("Profit fell by half.", 1), ("Orders grew again.", 4))
+    ]
+    answer_store.answers_folder(job.run, spec).write_table("a.parquet", pa.Table.from_pylist(answers, schema=ANSWERS))
+    measured, again = (make_plan(one, job.run).teacher for one in (spec, every))
+    assert measured["requests_per_row"] == 2.5 and measured["generate"] == 5
+    assert again["requests_per_row"] == 4 and again["generate"] == 6, "an answer that left branches out is asked again"
+    assert again["hours"] == pytest.approx(6 * 2.0 / 3600), "and says nothing of what all branches take"
 
 
 def test_recorded_answers_cost_nothing(job: Any) -> None:

@@ -84,6 +84,17 @@ def test_each_row_gets_examples_of_its_own_and_the_plan_says_what_that_costs(man
     assert len(stored(many)) == 2 * len(first), "another choice is another question"
 
 
+def test_each_row_is_shown_a_shortlist_of_its_own(many: Any) -> None:
+    listed = ("data.train.limit=100", "teacher.shortlist=2", "teacher.seed=3")
+    assert label(many, 100_000, *listed)["generate"] == 0
+    rows = stored(many)
+    assert len(rows) == 103 and {len(row["shortlist"]) for row in rows} == {2}
+    for row in rows:
+        assert {n for n, share in enumerate(row["label_probabilities"]) if share} <= set(row["shortlist"])
+    assert label(many, 100_000, "data.train.limit=100")["generate"] == 0
+    assert len(stored(many)) == 2 * 103, "another list is another question"
+
+
 def test_a_budget_stops_cleanly_and_a_larger_one_goes_on(many: Any) -> None:
     slow = ("teacher.engine_options={seconds: 0.01}",)
     small = label(many, 100_000, *slow, "teacher.budget.hours=0.0005")

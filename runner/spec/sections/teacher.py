@@ -71,6 +71,7 @@ class Teacher:
     structured: bool
     early_stop: bool
     exhaustive: bool
+    shortlist: int | None
     template: str | None
     calibration: Literal["content-free", "batch", "none"]
     batch_size: int
@@ -150,19 +151,6 @@ def reasons_go_with_columns(spec: dict[str, Any]) -> Found:
             "spec.reasons-differ",
             f"{len(reasons)} columns of reasons for {len(columns)} columns of votes: name one for each, or none",
         )
-
-
-def template_is_whole(spec: dict[str, Any]) -> Found:
-    template, path = spec["teacher"]["template"], ("teacher", "template")
-    if template is None:
-        return
-    used = PLACEHOLDER.findall(template)
-    if used.count("text") != 1:
-        yield path, "spec.template-text", f"{{text}} must stand in it once, found {used.count('text')} times"
-    for name in dict.fromkeys(used):
-        if name not in PLACEHOLDERS:
-            hint = did_you_mean(name, PLACEHOLDERS) or f" (it knows {', '.join(PLACEHOLDERS)})"
-            yield path, "spec.placeholder-unknown", f"{{{name}}} is no placeholder{hint}"
 
 
 def options_exist(spec: dict[str, Any]) -> Found:
@@ -248,33 +236,6 @@ def others_make_sense(spec: dict[str, Any]) -> Found:
         for rule in (votes_make_sense, engine_has_columns, endpoint_stands_alone, catalog_knows("teacher")):
             for path, code, message in rule({**spec, "teacher": teacher}):
                 yield ("teacher", "also", index, path[-1]), code, message
-
-
-def exhaustive_has_branches(spec: dict[str, Any]) -> Found:
-    if spec["teacher"]["exhaustive"] and spec["teacher"]["prompt"] == "cot":
-        yield (
-            ("teacher", "exhaustive"),
-            "spec.exhaustive-without-direct",
-            "prompt: cot has the answer written, and asks about no tokens: leave it out, or use prompt: direct",
-        )
-
-
-def structured_has_a_form(spec: dict[str, Any]) -> Found:
-    teacher, path = spec["teacher"], ("teacher", "structured")
-    if not teacher["structured"]:
-        return
-    if teacher["prompt"] == "direct":
-        yield (
-            path,
-            "spec.structured-without-text",
-            "prompt: direct reads probabilities and no text: leave it out, or use prompt: cot",
-        )
-    if teacher["max_tokens"] < 40:
-        yield (
-            ("teacher", "max_tokens"),
-            "spec.max-tokens-low",
-            f"{teacher['max_tokens']} tokens hold no reason and label in JSON: at least 40",
-        )
 
 
 def replicas_grow(spec: dict[str, Any]) -> Found:

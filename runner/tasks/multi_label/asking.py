@@ -31,6 +31,15 @@ class LabelsAnswer:
         """The labels."""
         return self.labels
 
+    @property
+    def meanings(self) -> Sequence[str]:
+        """Nothing is chosen by nearness: each label is asked about."""
+        return ()
+
+    def narrowed(self, numbers: Sequence[int]) -> LabelsAnswer:
+        """All labels stay (:func:`runner.tasks.multi_label.rules.shortlist`)."""
+        return self
+
     def request(self, form: str) -> str:
         """Which labels there are, and the form of an answer."""
         names = ", ".join(self.labels)

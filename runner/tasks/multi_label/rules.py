@@ -44,6 +44,11 @@ def label_columns(task: Mapping[str, Any], columns: Sequence[str]) -> str | None
     return None
 
 
+def shortlist(task: Mapping[str, Any], size: int) -> str | None:
+    """All labels are asked about, each on its own."""
+    return f"with task.type {NAME} any of the labels may apply, and each is asked about"
+
+
 def example(task: Mapping[str, Any], given: str | list[Any]) -> list[str] | None:
     """The labels that a list says, or a text as a cell of the data would."""
     try:

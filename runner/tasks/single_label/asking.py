@@ -4,35 +4,49 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 from runner.spec import Spec
 from runner.tasks.shared.answered import read_reason
 from runner.tasks.single_label.answers import read_label
-from runner.tasks.single_label.distribution import LabelScorer, expected_requests
+from runner.tasks.single_label.distribution import LabelScorer, Places, expected_requests
 from runner.tasks.single_label.label_trie import LabelTrie
 from runner.tasks.single_label.recorded import distribution
 from runner.tasks.single_label.votes import next_votes
 from runner.teacher.conversation import counted, missing
-from runner.teacher.protocol import Encode, Scored
+from runner.teacher.protocol import AnswerFormat, Encode, Scored
+from runner.teacher.shortlist import typical
 
 
 @dataclass(frozen=True)
 class LabelAnswer:
-    """An answer that names one of the ``labels`` (:class:`runner.teacher.protocol.AnswerFormat`)."""
+    """An answer that names one of the ``labels`` (:class:`runner.teacher.protocol.AnswerFormat`).
+
+    ``shown``: the numbers of those that the teacher is told of; None: all.
+    """
 
     labels: tuple[str, ...]
+    shown: tuple[int, ...] | None = None
 
     @property
     def choices(self) -> Sequence[str]:
-        """The labels."""
-        return self.labels
+        """The labels that the teacher is told of."""
+        return self.labels if self.shown is None else tuple(self.labels[number] for number in self.shown)
+
+    @property
+    def meanings(self) -> Sequence[str]:
+        """The labels as words."""
+        return tuple(" ".join(label.replace("_", " ").split()) or label for label in self.labels)
+
+    def narrowed(self, numbers: Sequence[int]) -> LabelAnswer:
+        """The same with these labels to choose from."""
+        return replace(self, shown=tuple(numbers))
 
     def request(self, form: str) -> str:
         """Which labels there are, and with ``cot`` the JSON that an answer is."""
-        names = ", ".join(self.labels)
+        names = ", ".join(self.choices)
         if form == "cot":
             return (
                 "Think about the TEXT step by step first, in one or two sentences, then choose exactly one label: "
@@ -47,13 +61,13 @@ class LabelAnswer:
 
     def ask_again(self) -> str:
         """Which label it is."""
-        return f"Which one label is it? Answer with exactly one of these, and nothing else: {', '.join(self.labels)}."
+        return f"Which one label is it? Answer with exactly one of these, and nothing else: {', '.join(self.choices)}."
 
     def schema(self, max_tokens: int) -> str:
         """The JSON Schema of a ``cot`` answer whose reason is short enough for the whole to end in time."""
         # A token holds two characters at the least where it counts: in English four or five.
         reason = {"type": "string", "maxLength": max(20, 2 * max_tokens - 40)}
-        properties = {"reason": reason, "label": {"enum": list(self.labels)}}
+        properties = {"reason": reason, "label": {"enum": list(self.choices)}}
         return json.dumps(
             {
                 "type": "object",
@@ -74,9 +88,10 @@ class LabelAnswer:
     def scorer(self, encode: Encode, ends: Sequence[int], exhaustive: bool = False) -> LabelScorer:
         """The labels in the model's tokens. :raises ValueError: when these do not tell them apart."""
         try:
-            return LabelScorer(LabelTrie.build(encode(self.labels), *ends), exhaustive)
+            trie = LabelTrie.build(encode(self.choices), *ends)
         except ValueError as error:
             raise ValueError(f"the model cannot tell the labels apart: {error}; rename them") from error
+        return LabelScorer(trie, exhaustive, None if self.shown is None else Places(self.shown, len(self.labels)))
 
 
 def answer_format(task: Mapping[str, Any]) -> LabelAnswer:
@@ -85,11 +100,12 @@ def answer_format(task: Mapping[str, Any]) -> LabelAnswer:
 
 
 def scored(spec: Spec, encode: Encode) -> Scored:
-    """A request for each branch of the label tree, behind the tokens that lead there.
+    """A request for each branch of the label tree, behind the tokens that lead there; of a typical shortlist.
 
     :raises ValueError: when the labels have the same tokens.
     """
-    ids = encode(spec.task.labels)
+    form: AnswerFormat = answer_format(vars(spec.task))
+    ids = encode(typical(form, spec.teacher.shortlist).choices)
     try:
         trie = LabelTrie.build(ids, 1 + max(max(row, default=0) for row in ids))
     except ValueError as error:

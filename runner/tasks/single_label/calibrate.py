@@ -19,6 +19,16 @@ so that dividing by all of it trades too much of the commonest class away; a par
 raw has on skewed data and gains elsewhere (docs/calibration.md)."""
 
 
+def bias_of(free: NDArray[np.float64], shown: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The mean of each label's probability over the texts that show it, from ``free`` ``(texts, labels)``.
+
+    ``shown`` has the same shape. A label that none of them shows is taken to be as any other.
+    """
+    texts = shown.sum(axis=0)
+    bias: NDArray[np.float64] = np.where(shown, free, 0.0).sum(axis=0) / np.maximum(texts, 1)
+    return np.where(texts > 0, bias, bias[texts > 0].mean())
+
+
 def divide(probabilities: NDArray[np.float64], bias: NDArray[np.float64], strength: float = 1.0) -> NDArray[np.float64]:
     """``probabilities`` ``(rows, labels)`` over ``bias ** strength`` ``(labels,)``; rows sum to one again."""
     weighted = np.maximum(probabilities, SMALLEST) / np.maximum(bias, SMALLEST) ** strength

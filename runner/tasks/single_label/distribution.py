@@ -23,6 +23,21 @@ EXPECTED_BELOW = 2.0
 
 
 @dataclass(frozen=True)
+class Places:
+    """Which of ``total`` labels the tree has, in its order; the others get a probability of 0."""
+
+    numbers: tuple[int, ...]
+    total: int
+
+    def spread(self, shares: Sequence[float]) -> list[float]:
+        """The ``shares`` of the tree's labels among all."""
+        found = [0.0] * self.total
+        for number, share in zip(self.numbers, shares, strict=True):
+            found[number] = share
+        return found
+
+
+@dataclass(frozen=True)
 class LabelScorer:
     """The labels in one model's tokens (:class:`runner.teacher.protocol.Scorer`).
 
@@ -31,6 +46,7 @@ class LabelScorer:
 
     trie: LabelTrie
     exhaustive: bool = False
+    places: Places | None = None
 
     @property
     def reserved(self) -> int:
@@ -39,7 +55,7 @@ class LabelScorer:
 
     def conversation(self, prompt: list[int], earlier: Sequence[Mapping[str, Any]]) -> Distribution:
         """The questions about one row."""
-        return Distribution(prompt, self.trie, earlier, self.exhaustive)
+        return Distribution(prompt, self.trie, earlier, self.exhaustive, self.places)
 
 
 @dataclass
@@ -54,6 +70,7 @@ class Distribution:
     trie: LabelTrie
     earlier: Sequence[Mapping[str, Any]] = ()
     exhaustive: bool = False
+    places: Places | None = None
     records: list[dict[str, Any]] = field(default_factory=list)
     _heard: dict[tuple[int, ...], dict[int, float]] = field(default_factory=dict)
     _reached: dict[int, float] = field(default_factory=lambda: {0: 1.0})
@@ -116,6 +133,8 @@ class Distribution:
         shares = self.trie.probabilities(self._heard)
         self._require_some(self._heard[self.trie.branches[0].prefix])
         unasked = math.fsum(self._reached[number] for number in self._open)
+        if self.places:
+            shares = self.places.spread(shares)
         reply = Reply(tokens=self._replies)
         self.records.append(record(Ask(self.prompt, ask.request), reply, shares, unasked))
 

@@ -193,6 +193,10 @@ def _distributions(
 ) -> list[Verdict]:
     raw = np.array([by_id[row["id"]][0]["label_probabilities"] for row in rows], dtype=np.float64)
     found = _calibrated(spec, raw, rows, answers)
+    shown = _shown([by_id[row["id"]][0] for row in rows], raw.shape[1])
+    if not shown.all():  # what the teacher was not shown has no probability, whatever is divided
+        found = np.where(shown, found, 0.0)
+        found /= found.sum(axis=1, keepdims=True)
     return [_most_probable(row.tolist(), spec.task.labels) for row in found]
 
 
@@ -210,13 +214,26 @@ def _calibrated(
     kind = _calibration(spec)
     if kind == "content-free":
         asked = answers.filter(pc.equal(answers["kind"], "content-free")).to_pylist()
-        free = [one["label_probabilities"] for one in asked if is_finite(one)]
+        asked = [one for one in asked if is_finite(one)]
+        free = np.array([one["label_probabilities"] for one in asked])
         # All of them may have failed, in an engine that barely works; raw is then all there is.
-        return calibrate.divide(raw, np.mean(np.array(free), axis=0), calibrate.STRENGTH) if free else raw
+        if not asked:
+            return raw
+        return calibrate.divide(raw, calibrate.bias_of(free, _shown(asked, raw.shape[1])), calibrate.STRENGTH)
     if kind == "batch":
         train = raw[[row["split"] == "train" for row in rows]]
         return calibrate.divide(raw, train.mean(axis=0)) if len(train) else raw
     return raw
+
+
+def _shown(answers: Sequence[Mapping[str, Any]], labels: int) -> NDArray[np.bool_]:
+    """``(answers, labels)``: which labels the teacher was shown; answers of earlier versions say nothing of it."""
+    shown = np.ones((len(answers), labels), dtype=bool)
+    for place, answer in enumerate(answers):
+        if (numbers := answer.get("shortlist")) is not None:
+            shown[place] = False
+            shown[place, numbers] = True
+    return shown
 
 
 def _calibration(spec: Spec) -> str:

@@ -36,6 +36,14 @@ def label_columns(task: Mapping[str, Any], columns: Sequence[str]) -> str | None
     return f"with task.type {NAME} a text has one label: name the one column that holds it"
 
 
+def shortlist(task: Mapping[str, Any], size: int) -> str | None:
+    """A shortlist leaves some of the labels out."""
+    labels = len(task["labels"])
+    if size < labels:
+        return None
+    return f"a shortlist of {size} leaves none of the {labels} labels out"
+
+
 def example(task: Mapping[str, Any], given: str | list[Any]) -> str | None:
     """The label of the task that ``given`` is: that is what the teacher is shown."""
     return find(given, task["labels"])

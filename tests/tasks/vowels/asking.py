@@ -10,6 +10,11 @@ from runner.teacher.conversation import counted, missing
 class Count:
     choices: tuple[str, ...] = ("0", "1", "2", "3")
 
+    meanings: tuple[str, ...] = ()
+
+    def narrowed(self, numbers):
+        return self
+
     def request(self, form):
         return "Answer with the number of vowels."
 

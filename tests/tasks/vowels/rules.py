@@ -16,6 +16,10 @@ def label_columns(task, columns):
     return "a count stands in one column"
 
 
+def shortlist(task, size):
+    return "a count is not chosen from a list"
+
+
 def example(task, given):
     return int(given) if isinstance(given, str) and given.isdigit() else None
 
