@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 
 from runner.system.errors import EngineError, UserError
+from runner.tasks.single_label.distribution import Distribution
+from runner.tasks.single_label.label_trie import LabelTrie
+from runner.teacher.converse import NOT_FINITE, converse
 from runner.teacher.engines.endpoint import EndpointEngine
 from runner.teacher.engines.hosts import check_host
 from runner.teacher.engines.protocol import Reply, Sample, Sampling, ScoreTokens
@@ -178,6 +181,33 @@ def test_a_choice_brings_the_logprobs_of_its_tokens_alone(server: Server, engine
 def test_a_server_that_does_not_know_the_tokens_asked_for(engine: EndpointEngine, inbox: Inbox) -> None:
     engine.submit([1], ScoreTokens((65, 99)), inbox.put)
     assert "logprob_token_ids" in inbox.error()
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_server_is_asked_best_first_and_no_further_than_its_numbers_go(
+    server: Server, engine: EndpointEngine, broken: bool
+) -> None:
+    def scored(body: dict[str, Any]) -> Answer:
+        place = "".join(map(chr, body["prompt"]))
+        likely = {"?": "a", "?a": "x", "?b": "x"}[place]
+        number = None if broken and place == "?a" else -0.1
+        top = {f"token_id:{t}": number if chr(t) == likely else -12.0 for t in body["logprob_token_ids"]}
+        return 200, {}, {"choices": [{"text": "", "logprobs": {"top_logprobs": [top]}}], "usage": {}}
+
+    server.complete = scored
+    labels = ["ax", "ay", "bx", "by", "c"]
+    talk = Distribution(
+        [ord("?")], LabelTrie.build([[ord(letter) for letter in label] for label in labels], ord("."), 0)
+    )
+    failed = converse(engine, {"row": talk})
+    asked = ["".join(map(chr, body["prompt"])) for body in server.completions]
+    assert asked == ["?", "?a"]
+    if broken:
+        assert failed == {"row": NOT_FINITE} and talk.records == []
+        return
+    (record,) = talk.records
+    assert not failed and record["output_tokens"] == 2 and 0 < record["unasked"] < 0.001
+    assert max(zip(record["label_probabilities"], labels, strict=True))[1] == "ax"
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
