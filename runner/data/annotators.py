@@ -65,7 +65,7 @@ def _read(spec: Spec, name: str, other: Annotator, rows: list[tuple[str, str]]) 
             looked.look([given])
         except ValueError as error:
             raise DataError("data.answer-unreadable", f"{row.place}: {error}; correct the file") from error
-        value = rules.said(task, given)
+        value = rules.said(task, given, row.values[other.text])
         if found.setdefault(text, value) != value:
             conflicting.add(text)
     common = {identity: found[text] for identity, text in rows if text in found and text not in conflicting}

@@ -117,7 +117,7 @@ def read_split(spec: Spec, name: str, source: TextSource) -> Split:
             conflicting.update({identity} if split.rows[identity]["label"] != label else ())
             split.drop("duplicate", row.place, identity)
         else:
-            votes = [task_of(spec).gold.recorded_answer(spec, row, column) for column in voted]
+            votes = [task_of(spec).gold.recorded_answer(spec, row, column, text) for column in voted]
             split.rows[identity] = {
                 "id": identity,
                 "text": text,

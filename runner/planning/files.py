@@ -173,8 +173,9 @@ class _Look:
         try:
             for row in preview_rows(source, self._columns, self._structured, self._beginning, self._lists):
                 self.rows += 1
-                if self._experts is not None and row.values[self._source.text].strip():
-                    wrong.look(row.place.removeprefix(f"{name}:"), self._experts.cell(row.values))
+                text = row.values[self._source.text]
+                if self._experts is not None and text.strip():
+                    wrong.look(row.place.removeprefix(f"{name}:"), self._experts.cell(row.values), text)
         except ColumnError as error:
             where = shown + error.place.removeprefix(name)
             for field, column in self._fields:
@@ -196,9 +197,9 @@ class _Wrong:
     def __init__(self, task: Mapping[str, Any]) -> None:
         self._task, self._named, self.count = task, list[str](), 0
 
-    def look(self, where: str, text: str) -> None:
-        """Count one cell, if it is wrong."""
-        said = rules_of(self._task).wrong(self._task, text)
+    def look(self, where: str, cell: str, text: str) -> None:
+        """Count one cell, if it is wrong of its row's ``text``."""
+        said = rules_of(self._task).wrong(self._task, cell, text)
         if said is None:
             return
         self.count += 1

@@ -117,7 +117,9 @@ def recorded_answer_tokens(spec: Spec) -> float:
     lists = rules_of(vars(spec.task)).LISTS
     rows = islice(read_rows(source_of(spec, spec.data.train), columns, spec.teacher.columns, lists=lists), SAMPLE)
     form = task_of(spec).asking.answer_format(vars(spec.task))
-    answers = [form.example("cot", row.values[column], row.values[reason]) for row in rows for reason, column in pairs]
+    answers = [
+        form.example("cot", row.values[column], row.values[reason], "") for row in rows for reason, column in pairs
+    ]
     return sum(map(count, answers)) / len(answers)
 
 

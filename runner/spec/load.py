@@ -116,7 +116,7 @@ def _with_own_values(complete: dict[str, Any]) -> None:
     """Examples carry their values as the task writes them: that is what the teacher is shown."""
     task = complete["task"]
     for example in task["examples"] if isinstance(task["examples"], list) else ():
-        value = rules_of(task).example(task, example["label"])
+        value = rules_of(task).example(task, example["label"], example["text"])
         example["label"] = example["label"] if value is None else value
 
 

@@ -53,8 +53,8 @@ class Gold(Protocol):
     def value_of(self, spec: Spec, source: LabelledSource, row: Row, advice: str) -> Value:
         """An expert's answer. :raises DataError: with ``advice``, when the cell is none of the task's."""
 
-    def recorded_answer(self, spec: Spec, row: Row, column: str) -> str:
-        """A recorded answer as it stands there. :raises DataError: when it cannot be one."""
+    def recorded_answer(self, spec: Spec, row: Row, column: str, text: str) -> str:
+        """A recorded answer about the row's ``text`` as it stands there. :raises DataError: when it cannot be one."""
 
     def unfit(self, spec: Spec, test: Collection[Mapping[str, Any]]) -> list[str]:
         """What to say of test rows that show too little. :raises DataError: when nothing can be measured with them."""

@@ -45,17 +45,19 @@ class Rules(Protocol):
         """What is wrong with ``teacher.shortlist`` as ``size``, so many answers to choose from, without advice; None:
         nothing."""
 
-    def example(self, task: Mapping[str, Any], given: str | list[Any]) -> Value | None:
-        """The value that a few-shot example of the spec gives; None where it is no value."""
+    def example(self, task: Mapping[str, Any], given: str | list[Any], text: str) -> Value | None:
+        """The value that a few-shot example of the spec gives its ``text``; None where it is no value."""
 
-    def not_a_value(self, task: Mapping[str, Any], given: str | list[Any]) -> str:
-        """What to say of an example whose value is none."""
+    def not_a_value(self, task: Mapping[str, Any], given: str | list[Any], text: str) -> str:
+        """What to say of an example whose value is none of its ``text``."""
 
-    def wrong(self, task: Mapping[str, Any], cell: str) -> str | None:
-        """What an expert's cell holds that is no value, in a few words for a list of such cells; None: a value."""
+    def wrong(self, task: Mapping[str, Any], cell: str, text: str) -> str | None:
+        """What an expert's cell holds that is no value of the row's ``text``, in a few words for a list of such cells;
+        None: a value.
+        """
 
-    def said(self, task: Mapping[str, Any], cell: str) -> Value | None:
-        """What a recorded cell says, whoever wrote it; None where it says no value.
+    def said(self, task: Mapping[str, Any], cell: str, text: str) -> Value | None:
+        """What a recorded cell says of the row's ``text``, whoever wrote it; None where it says no value.
 
         :raises ValueError: when it is wrong whatever was meant.
         """

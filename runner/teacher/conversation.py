@@ -15,9 +15,6 @@ from runner.teacher.engines.protocol import Reply, Sample, Sampling
 from runner.teacher.protocol import AnswerFormat, Ask, record
 from runner.teacher.renderer import Renderer
 
-REASK_TOKENS = 32
-"""The second question asks for the value and nothing else."""
-
 
 @dataclass(frozen=True)
 class Ballot:
@@ -73,9 +70,10 @@ class Votes:
         return Ask(prompt, Sample(self.ballot.sampling, self._seed(vote, 0)), vote)
 
     def _again(self, vote: int, answer: str) -> Ask:
-        most = self.ballot.max_context - REASK_TOKENS
+        tokens = self.ballot.renderer.task.answers.second_answer_tokens
+        most = self.ballot.max_context - tokens
         prompt = self.ballot.renderer.prompt_again(self.text_ids, answer, most)
-        final = Sampling(temperature=0.0, top_p=1.0, top_k=0, max_tokens=REASK_TOKENS)
+        final = Sampling(temperature=0.0, top_p=1.0, top_k=0, max_tokens=tokens)
         return Ask(prompt, Sample(final, self._seed(vote, 1)), vote, attempt=1)
 
     def _seed(self, vote: int, attempt: int) -> int:

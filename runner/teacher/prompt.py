@@ -69,4 +69,4 @@ def question(text: str) -> str:
 
 def answer(task: Task, example: Example) -> str:
     """What the teacher should have said for a few-shot example."""
-    return task.answers.example(task.kind, example.label, example.reason)
+    return task.answers.example(task.kind, example.label, example.reason, example.text)

@@ -11,6 +11,9 @@ from runner.teacher.engines.protocol import Reply, Request, Sample
 Encode = Callable[[Sequence[str]], list[list[int]]]
 """Answers in tokens, each as the model would write it at the start of its turn."""
 
+SECOND_ANSWER_TOKENS = 32
+"""Room for one answer of a few words, asked for once more and with nothing else."""
+
 
 class NotFiniteError(ValueError):
     """A model gave something other than log-probabilities: NaN, infinity, or no probability for any answer."""
@@ -63,6 +66,10 @@ class AnswerFormat(Protocol):
         """The answers that are named in the prompt, where there are only so many."""
 
     @property
+    def second_answer_tokens(self) -> int:
+        """Tokens that a second answer, which is the value and nothing else, may have."""
+
+    @property
     def meanings(self) -> Sequence[str]:
         """What each of the choices means, in words that can be compared with a text; empty where there are none."""
 
@@ -76,8 +83,9 @@ class AnswerFormat(Protocol):
     def request(self, form: str) -> str:
         """The sentence that says how to answer."""
 
-    def example(self, form: str, value: Any, reason: str) -> str:
-        """What the teacher should have said of a few-shot example."""
+    def example(self, form: str, value: Any, reason: str, text: str) -> str:
+        """What the teacher should have said of the ``text`` of a few-shot example; of a ``value`` that is text, as
+        recorded answers are, how long an answer would be."""
 
     def ask_again(self) -> str:
         """The turn that follows an answer that cannot be read."""

@@ -18,7 +18,7 @@ from runner.rundir.folder import Folder
 from runner.system.errors import EngineError, TutelageError, first_line
 from runner.teacher.batch import Batch, Clock
 from runner.teacher.cache_warnings import cache_warnings
-from runner.teacher.conversation import REASK_TOKENS, Ballot, Votes
+from runner.teacher.conversation import Ballot, Votes
 from runner.teacher.converse import NOT_FINITE, converse
 from runner.teacher.engines.endpoint import Endpoint
 from runner.teacher.engines.noop import NoopEngine
@@ -257,7 +257,8 @@ class Labeller:
         """Tokens of the context that a text must leave free, for the answers and a second question."""
         if self._scorer is not None:
             return self._scorer.reserved
-        return max(self._asking.sampling.max_tokens, renderer.again_tokens + REASK_TOKENS)
+        again = renderer.again_tokens + renderer.task.answers.second_answer_tokens
+        return max(self._asking.sampling.max_tokens, again)
 
     def _prepare(self) -> None:
         """What all rows are asked with. :raises EngineError: when the prompt does not do."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runner.tasks.single_label.asking import LabelAnswer
-from runner.teacher.conversation import REASK_TOKENS, Ask, Ballot, Votes, counted, missing, readings
+from runner.teacher.conversation import Ask, Ballot, Votes, counted, missing, readings
 from runner.teacher.engines.noop import NoopTokenizer
 from runner.teacher.engines.protocol import Reply, Sample, Sampling
 from runner.teacher.prompt import Task
@@ -64,7 +64,7 @@ def test_an_unusable_answer_is_asked_about_once_more() -> None:
     votes, asked = talk(script("Hm.", again="neutral"), ballot(1))
     assert [(ask.vote, ask.attempt) for ask in asked] == [(0, 0), (0, 1)]
     assert len(asked[1].prompt) > len(asked[0].prompt)
-    assert isinstance(asked[1].request, Sample) and asked[1].request.sampling.max_tokens == REASK_TOKENS
+    assert isinstance(asked[1].request, Sample) and asked[1].request.sampling.max_tokens == ANSWERS.second_answer_tokens
     assert labels_of(votes, 1) == ["neutral"]
     assert [record["text"] for record in votes.records] == ["Hm.", "neutral"]
 
@@ -113,7 +113,7 @@ def test_more_votes_ask_only_for_the_new_ones_and_fewer_for_none() -> None:
 
 def test_a_second_question_fits_into_the_context() -> None:
     _, asked = talk(script("word " * 300, again="neutral"), ballot(1, context=200))
-    assert len(asked[1].prompt) + REASK_TOKENS <= 200
+    assert len(asked[1].prompt) + ANSWERS.second_answer_tokens <= 200
 
 
 def test_readings_are_by_vote() -> None:

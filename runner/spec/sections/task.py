@@ -72,8 +72,9 @@ def examples_fit(spec: dict[str, Any]) -> Found:
     seen: dict[str, int] = {}
     for index, example in enumerate(examples):
         path: KeyPath = ("task", "examples", index)
-        if rules_of(task).example(task, example["label"]) is None:
-            yield (*path, "label"), "spec.label-unknown", rules_of(task).not_a_value(task, example["label"])
+        given = task, example["label"], example["text"]
+        if rules_of(task).example(*given) is None:
+            yield (*path, "label"), "spec.label-unknown", rules_of(task).not_a_value(*given)
         text = " ".join(example["text"].split())
         if seen.setdefault(text, index) != index:
             yield (*path, "text"), "spec.example-repeated", f"this is the text of example {seen[text]} again"

@@ -14,7 +14,7 @@ from runner.tasks.multi_label.votes import next_votes
 from runner.tasks.multi_label.yes_or_no import NO, YES, YesOrNo, YesOrNoScorer, line
 from runner.tasks.shared.answered import read_reason
 from runner.teacher.conversation import counted, missing
-from runner.teacher.protocol import Encode, Scored
+from runner.teacher.protocol import SECOND_ANSWER_TOKENS, Encode, Scored
 
 LEAST_REASON = 20
 """Characters that a reason may have at the least."""
@@ -30,6 +30,11 @@ class LabelsAnswer:
     def choices(self) -> Sequence[str]:
         """The labels."""
         return self.labels
+
+    @property
+    def second_answer_tokens(self) -> int:
+        """Room for a list of a few labels."""
+        return SECOND_ANSWER_TOKENS
 
     @property
     def meanings(self) -> Sequence[str]:
@@ -55,7 +60,7 @@ class LabelsAnswer:
             "else."
         )
 
-    def example(self, form: str, value: Sequence[str] | str, reason: str) -> str:
+    def example(self, form: str, value: Sequence[str] | str, reason: str, text: str) -> str:
         """With ``cot`` the list of labels as JSON behind its reason; else yes or no of each label.
 
         Of a ``value`` that is text, as recorded answers are, it says how long an answer would be.

@@ -34,7 +34,7 @@ def value_of(spec: Spec, source: LabelledSource, row: Row, advice: str) -> list[
         raise DataError("data.label-unknown", f"{row.place}: {error}; {advice}") from error
 
 
-def recorded_answer(spec: Spec, row: Row, column: str) -> str:
+def recorded_answer(spec: Spec, row: Row, column: str, text: str) -> str:
     """A recorded answer as it stands there. :raises DataError: when it is numbers that are no probabilities."""
     cell = row.values[column]
     try:

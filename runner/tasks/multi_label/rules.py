@@ -49,7 +49,7 @@ def shortlist(task: Mapping[str, Any], size: int) -> str | None:
     return f"with task.type {NAME} any of the labels may apply, and each is asked about"
 
 
-def example(task: Mapping[str, Any], given: str | list[Any]) -> list[str] | None:
+def example(task: Mapping[str, Any], given: str | list[Any], text: str) -> list[str] | None:
     """The labels that a list says, or a text as a cell of the data would."""
     try:
         if isinstance(given, str):
@@ -59,7 +59,7 @@ def example(task: Mapping[str, Any], given: str | list[Any]) -> list[str] | None
         return None
 
 
-def not_a_value(task: Mapping[str, Any], given: str | list[Any]) -> str:
+def not_a_value(task: Mapping[str, Any], given: str | list[Any], text: str) -> str:
     """Which label may be meant."""
     for one in given if isinstance(given, list) else recorded.parts(given):
         if find(one, task["labels"]) is None:
@@ -68,7 +68,7 @@ def not_a_value(task: Mapping[str, Any], given: str | list[Any]) -> str:
     return f"{given!r} is no list of task.labels"
 
 
-def wrong(task: Mapping[str, Any], cell: str) -> str | None:
+def wrong(task: Mapping[str, Any], cell: str, text: str) -> str | None:
     """What an expert's cell holds that is no list of labels."""
     try:
         recorded.labels_of(cell, task["labels"])
@@ -77,7 +77,7 @@ def wrong(task: Mapping[str, Any], cell: str) -> str | None:
     return None
 
 
-def said(task: Mapping[str, Any], cell: str) -> list[str] | None:
+def said(task: Mapping[str, Any], cell: str, text: str) -> list[str] | None:
     """The labels that a recorded cell says (:func:`runner.tasks.multi_label.recorded.said`)."""
     return recorded.said(cell, task["labels"])
 

@@ -16,7 +16,7 @@ from runner.tasks.single_label.label_trie import LabelTrie
 from runner.tasks.single_label.recorded import distribution
 from runner.tasks.single_label.votes import next_votes
 from runner.teacher.conversation import counted, missing
-from runner.teacher.protocol import AnswerFormat, Encode, Scored
+from runner.teacher.protocol import SECOND_ANSWER_TOKENS, AnswerFormat, Encode, Scored
 from runner.teacher.shortlist import typical
 
 
@@ -44,6 +44,11 @@ class LabelAnswer:
         """The same with these labels to choose from."""
         return replace(self, shown=tuple(numbers))
 
+    @property
+    def second_answer_tokens(self) -> int:
+        """Room for a label."""
+        return SECOND_ANSWER_TOKENS
+
     def request(self, form: str) -> str:
         """Which labels there are, and with ``cot`` the JSON that an answer is."""
         names = ", ".join(self.choices)
@@ -55,7 +60,7 @@ class LabelAnswer:
             )
         return f"Answer with exactly one label, and nothing else: {names}."
 
-    def example(self, form: str, value: str, reason: str) -> str:
+    def example(self, form: str, value: str, reason: str, text: str) -> str:
         """The label, with ``cot`` as JSON behind its reason."""
         return json.dumps({"reason": reason, "label": value}, ensure_ascii=False) if form == "cot" else value
 

@@ -36,7 +36,7 @@ def value_of(spec: Spec, source: LabelledSource, row: Row, advice: str) -> str:
     raise DataError("data.label-unknown", f"{row.place}: {unknown(given, spec.task.labels)}; {advice}")
 
 
-def recorded_answer(spec: Spec, row: Row, column: str) -> str:
+def recorded_answer(spec: Spec, row: Row, column: str, text: str) -> str:
     """A recorded answer as it stands there. :raises DataError: when it is probabilities that are no distribution."""
     cell = row.values[column]
     try:

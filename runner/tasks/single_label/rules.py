@@ -44,26 +44,26 @@ def shortlist(task: Mapping[str, Any], size: int) -> str | None:
     return f"a shortlist of {size} leaves none of the {labels} labels out"
 
 
-def example(task: Mapping[str, Any], given: str | list[Any]) -> str | None:
+def example(task: Mapping[str, Any], given: str | list[Any], text: str) -> str | None:
     """The label of the task that ``given`` is: that is what the teacher is shown."""
     return find(given, task["labels"])
 
 
-def not_a_value(task: Mapping[str, Any], given: str | list[Any]) -> str:
+def not_a_value(task: Mapping[str, Any], given: str | list[Any], text: str) -> str:
     """Which label may be meant."""
     if isinstance(given, list):
         return f"with task.type {NAME} a text has one label, and this is a list of {len(given)}"
     return f"{given!r} is not in task.labels{did_you_mean(given, task['labels'])}"
 
 
-def wrong(task: Mapping[str, Any], cell: str) -> str | None:
+def wrong(task: Mapping[str, Any], cell: str, text: str) -> str | None:
     """What a cell holds that is none of the labels, and which of them may be meant."""
     if find(cell, task["labels"]) is not None:
         return None
     return repr(cell[:60]) + did_you_mean(cell, task["labels"]) if cell.strip() else "none"
 
 
-def said(task: Mapping[str, Any], cell: str) -> str | None:
+def said(task: Mapping[str, Any], cell: str, text: str) -> str | None:
     """The label that a recorded cell says (:func:`runner.tasks.single_label.recorded.label_of`)."""
     return recorded.label_of(cell, task["labels"])
 

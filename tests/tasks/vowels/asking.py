@@ -9,6 +9,7 @@ from runner.teacher.conversation import counted, missing
 @dataclass(frozen=True)
 class Count:
     choices: tuple[str, ...] = ("0", "1", "2", "3")
+    second_answer_tokens = 32
 
     meanings: tuple[str, ...] = ()
 
@@ -18,7 +19,7 @@ class Count:
     def request(self, form):
         return "Answer with the number of vowels."
 
-    def example(self, form, value, reason):
+    def example(self, form, value, reason, text):
         return str(value)
 
     def ask_again(self):

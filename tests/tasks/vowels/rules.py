@@ -20,19 +20,19 @@ def shortlist(task, size):
     return "a count is not chosen from a list"
 
 
-def example(task, given):
+def example(task, given, text):
     return int(given) if isinstance(given, str) and given.isdigit() else None
 
 
-def not_a_value(task, given):
+def not_a_value(task, given, text):
     return f"{given!r} is no count"
 
 
-def wrong(task, cell):
+def wrong(task, cell, text):
     return None if cell.strip().isdigit() else repr(cell)
 
 
-def said(task, cell):
+def said(task, cell, text):
     return int(cell) if cell.strip().isdigit() else None
 
 
