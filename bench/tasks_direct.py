@@ -31,6 +31,7 @@ OUT = ROOT / "bench" / "out"
 DATA = Path(os.environ.get("TUTELAGE_DATA") or ROOT.parent / "shared" / "data") / "clinc150"
 TIMES_AS_FAST, SAME_LABEL, PLAN_WITHIN = 4.0, 0.995, 2.0
 ROWS, ROUNDS = 16, 2
+MODEL = "catalog:qwen2.5-coder-1.5b-instruct"
 SPEC = """\
 version: 1
 name: intents
@@ -41,31 +42,32 @@ task:
 data:
   train: {{path: "{data}/train.csv", text: text}}
   test: {{path: "{data}/test.csv", text: text, label: intent}}
-teacher: {{model: "catalog:qwen2.5-coder-1.5b-instruct"}}
+teacher: {{model: "{model}"}}
 student: {{model: "catalog:all-minilm-l6-v2"}}
 """
 
 
-def cases(rows: int = ROWS, rounds: int = ROUNDS, calibrating: int = 0) -> list[dict[str, Any]]:
+def cases(rows: int = ROWS, rounds: int = ROUNDS, calibrating: int = 0, model: str = MODEL) -> list[dict[str, Any]]:
     """The comparisons: rows a second of both ways, the labels that are the same, and the plan's time."""
     if not (DATA / "test.csv").exists():
         return []
     with tempfile.TemporaryDirectory() as folder:
-        return _cases(Path(folder), rows, rounds, calibrating)
+        return _cases(Path(folder), rows, rounds, calibrating, model)
 
 
-def _cases(folder: Path, rows: int, rounds: int, calibrating: int) -> list[dict[str, Any]]:
+def _cases(folder: Path, rows: int, rounds: int, calibrating: int, model: str) -> list[dict[str, Any]]:
     from runner.planning.teacher_estimate import estimate_teacher
     from runner.rundir.folder import Folder
     from runner.teacher.request import asking_of, settings_of
     from runner.teacher.worker import Labeller
 
-    spec, texts = _spec(folder), _texts(rows * rounds)
+    spec, texts = _spec(folder, model), _texts(rows * rounds)
     plan, _ = estimate_teacher(_without_calibration(spec), Folder(str(folder / "run")), _ids(texts), texts)
     place, _ = _teacher(spec)
     ways = {name: replace(asking_of(spec), exhaustive=name == "exhaustive") for name in ("best first", "exhaustive")}
     worker = Labeller("vllm", place, ways["best first"], settings_of(spec.teacher), str(folder / "warm"))
     taken: dict[str, list[float]] = {name: [] for name in ways}
+    read = _watched(worker)
     for number in range(rounds):
         order = list(ways) if number % 2 == 0 else list(ways)[::-1]
         for name in order:
@@ -81,6 +83,7 @@ def _cases(folder: Path, rows: int, rounds: int, calibrating: int) -> list[dict[
             _ask(worker, _random_texts(calibrating), "content-free")
             print(f"{name}: {calibrating} calibration texts in {time.perf_counter() - start:.1f} s", flush=True)
     worker.close()
+    print("tokens of a request: " + ", ".join(f"{np.mean(counts):.1f} {name}" for name, counts in read.items()))
     return _results(folder, spec, plan, taken, rows)
 
 
@@ -123,6 +126,23 @@ def _results(folder: Path, spec: Any, plan: dict[str, Any], taken: dict[str, lis
     return found
 
 
+def _watched(worker: Any) -> dict[str, list[int]]:
+    """Of each request from now on, the tokens of its prompt, and how many of them the engine had to compute."""
+    read: dict[str, list[int]] = {"in the prompt": [], "computed": []}
+    submit = worker._engine.submit
+
+    def watched(prompt: Any, request: Any, deliver: Any) -> None:
+        def heard(reply: Any) -> None:
+            read["in the prompt"].append(len(prompt))
+            read["computed"].append(len(prompt) - (getattr(reply, "cached", None) or 0))
+            deliver(reply)
+
+        submit(prompt, request, heard)
+
+    worker._engine.submit = watched
+    return read
+
+
 def _mean_requests(answers: dict[str, Any], ids: list[str]) -> float:
     return statistics.mean(answers[id_]["output_tokens"] for id_ in ids)
 
@@ -157,13 +177,13 @@ def _ids(texts: list[str]) -> list[str]:
     return [row_id(text) for text in texts]
 
 
-def _spec(folder: Path) -> Any:
+def _spec(folder: Path, model: str) -> Any:
     from runner.spec import load_spec
 
     with open(DATA / "train.csv", encoding="utf-8", newline="") as handle:
         labels = sorted({row["intent"] for row in csv.DictReader(handle)})
     file = folder / "spec.yaml"
-    file.write_text(SPEC.format(labels=", ".join(labels), data=DATA), encoding="utf-8")
+    file.write_text(SPEC.format(labels=", ".join(labels), data=DATA, model=model), encoding="utf-8")
     return load_spec(file)
 
 
@@ -195,11 +215,13 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=ROWS, help="rows of a round (%(default)s)")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds (%(default)s)")
     parser.add_argument("--calibrating", type=int, default=0, metavar="TEXTS", help="also ask about random texts")
+    parser.add_argument("--model", default=MODEL, help="the teacher (%(default)s)")
     options = parser.parse_args()
-    found = cases(options.rows, options.rounds, options.calibrating)
+    found = cases(options.rows, options.rounds, options.calibrating, options.model)
     if not found:
         sys.exit(f"{DATA} is not there: set TUTELAGE_DATA to the folder that holds clinc150/")
     for result in found:
+        result["model"] = options.model
         print({name: round(value, 4) if isinstance(value, float) else value for name, value in result.items()})
     keep(found, OUT / "tasks_direct.json")
 

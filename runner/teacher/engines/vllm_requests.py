@@ -85,4 +85,5 @@ def _reply(request: Request, output: Any) -> Reply:
     if isinstance(request, Sample):
         return Reply(answer.text, len(answer.token_ids), cached=output.num_cached_tokens)
     logprobs = answer.logprobs[0]
-    return Reply(tokens=1, logprobs={token: logprobs[token].logprob for token in request.tokens})
+    found = {token: logprobs[token].logprob for token in request.tokens}
+    return Reply(tokens=1, logprobs=found, cached=output.num_cached_tokens)
