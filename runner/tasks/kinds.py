@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from runner.spec import Spec
+from runner.tasks.multi_label import kind as multi_label
 from runner.tasks.protocol import TaskKind
 from runner.tasks.single_label import kind as single_label
 
 DEFAULT_KIND = single_label.NAME
 """Of a spec that names none."""
 
-TASKS: dict[str, TaskKind] = {kind.NAME: kind for kind in (cast(TaskKind, single_label),)}
+TASKS: dict[str, TaskKind] = {kind.NAME: kind for kind in (cast(TaskKind, single_label), cast(TaskKind, multi_label))}
 
 
 def task_of(spec: Spec) -> TaskKind:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from runner.tasks.multi_label import rules as multi_label
 from runner.tasks.shared.columns import Columns
 from runner.tasks.shared.value import Value
 from runner.tasks.single_label import rules as single_label
@@ -69,7 +70,7 @@ class Rules(Protocol):
         """The columns that say the answer where a corpus is labelled."""
 
 
-RULES: dict[str, Rules] = {kind.NAME: kind for kind in (single_label,)}
+RULES: dict[str, Rules] = {kind.NAME: kind for kind in (single_label, multi_label)}
 
 
 def rules_of(task: Mapping[str, Any]) -> Rules:
