@@ -35,7 +35,8 @@ class About:
 class Answer:
     """One reviewer's answer to one row, as a file has it, and where it stands there (``labels.csv:17``).
 
-    ``value`` of a ``label`` is a name as it was written, which may be the word for "unclear". ``reviewer``: None where
+    ``value`` of a ``label`` is a name as it was written, which may be the word for "unclear", or several names where
+    the tool has a list of them. ``reviewer``: None where
     the file does not say. ``seconds`` that it took, and ``time`` (ISO 8601), where the tool measures them.
     """
 
@@ -44,12 +45,12 @@ class Answer:
     list: str
     text: str
     action: Action = "open"
-    value: str | None = None
+    value: str | tuple[str, ...] | None = None
     reviewer: str | None = None
     seconds: float | None = None
     time: str | None = None
 
-    def answered(self, action: Action, value: str | None = None) -> Answer:
+    def answered(self, action: Action, value: str | tuple[str, ...] | None = None) -> Answer:
         """This row with an answer."""
         return replace(self, action=action, value=value)
 
@@ -75,6 +76,11 @@ class Tool(Protocol):
 
     def read(self, path: Path) -> Iterator[Answer | Unreadable]:
         """The answers in a file that came back. :raises DataError: when it is broken or cut off."""
+
+
+def chosen(names: Sequence[str]) -> str | tuple[str, ...]:
+    """The value of an :class:`Answer` in which these names were chosen, one at least."""
+    return names[0] if len(names) == 1 else tuple(names)
 
 
 def blind(item: Item) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.review.lists import Item
-from runner.review.tools.answers import About, Answer, Unreadable, blind
+from runner.review.tools.answers import About, Answer, Unreadable, blind, chosen
 from runner.review.tools.choices import Choices
 from runner.review.tools.files import array, json_records, mapping, new, write
 
@@ -65,9 +65,10 @@ def _record(order: int, item: Item, choices: Choices, about: About) -> dict[str,
     suggestions: dict[str, Any] = {}
     if not blind(item):
         fields |= {"reason": item.reason} if item.reason else {}
-        name = choices.name(item.value)
-        if name is not None:
-            suggestions[_QUESTION] = {"value": name, "score": choices.probability(item), "agent": about.teacher}
+        names = choices.names_of(item.value)
+        if names:
+            value = names if choices.several else names[0]
+            suggestions[_QUESTION] = {"value": value, "score": choices.probability(item), "agent": about.teacher}
     return {
         "id": item.id,
         "fields": fields,
@@ -79,13 +80,16 @@ def _record(order: int, item: Item, choices: Choices, about: About) -> dict[str,
 
 
 def _settings(choices: Choices, about: About, reasons: bool) -> dict[str, Any]:
-    options = [{"value": name, "text": name} for name in (*choices.names, choices.unclear)]
+    options = [{"value": name, "text": name} for name in choices.offered]
+    settings: dict[str, Any] = {"type": "label_selection", "options": options, "visible_options": None}
+    if choices.several:
+        settings |= {"type": "multi_label_selection", "options_order": "natural"}
     question = {
         "name": _QUESTION,
-        "title": "Label",
+        "title": "Labels" if choices.several else "Label",
         "description": None,
         "required": True,
-        "settings": {"type": "label_selection", "options": options, "visible_options": None},
+        "settings": settings,
     }
     order = {"name": "order", "title": "order", "visible_for_annotators": True, "settings": {"type": "integer"}}
     list_ = {"name": "list", "title": "list", "visible_for_annotators": True, "settings": {"type": "terms"}}
@@ -123,6 +127,7 @@ def _answer(row: Answer, value: Any, user: Any, status: Any) -> Answer | Unreada
         return row
     if status == "discarded":
         return row.answered("skip")
-    if not isinstance(value, str):
-        return Unreadable(row.place, f"the response {str(value)[:80]!r} is no answer to a question with one label")
-    return row.answered("label", value)
+    names = value if isinstance(value, list) else [value]
+    if not names or not all(isinstance(name, str) for name in names):
+        return Unreadable(row.place, f"the response {str(value)[:80]!r} is no answer to a question about labels")
+    return row.answered("label", chosen(names))

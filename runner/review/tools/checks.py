@@ -124,10 +124,17 @@ class Reading:
         name = answer.value
         if answer.action != "label" or name is None:
             return answer.action, None
+        if not isinstance(name, str):
+            return self._of_several(name)
         for word, action in ((self._choices.unclear, "unclear"), (self._choices.skip, "skip")):
             if same(name, word):
                 return action, None
         return "label", self._choices.value(name)
+
+    def _of_several(self, names: Sequence[str]) -> tuple[Any, Any]:
+        if any(same(name, self._choices.unclear) for name in names):
+            raise ValueError(f"says {self._choices.unclear!r} and names labels as well: leave one of the two")
+        return "label", self._choices.value(names)
 
     def _decision(self, answer: Answer, tool: str, source: str, now: str) -> Taken:
         action, value = self._said(answer)

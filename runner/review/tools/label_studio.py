@@ -18,7 +18,7 @@ from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from runner.review.lists import Item
-from runner.review.tools.answers import About, Answer, Unreadable, blind
+from runner.review.tools.answers import About, Answer, Unreadable, blind, chosen
 from runner.review.tools.choices import Choices
 from runner.review.tools.files import array, csv_records, json_records, mapping, new, write
 
@@ -65,9 +65,9 @@ def _task(order: int, item: Item, choices: Choices, about: About) -> dict[str, A
             "row": item.id,
         }
     }
-    name = None if blind(item) else choices.name(item.value)
-    if name is not None:
-        result = {"from_name": _CONTROL, "to_name": "text", "type": "choices", "value": {"choices": [name]}}
+    names = [] if blind(item) else choices.names_of(item.value)
+    if names:
+        result = {"from_name": _CONTROL, "to_name": "text", "type": "choices", "value": {"choices": names}}
         prediction: dict[str, Any] = {"model_version": about.teacher, "result": [result]}
         probability = choices.probability(item)
         task["predictions"] = [prediction if probability is None else prediction | {"score": probability}]
@@ -79,10 +79,13 @@ def _interface(choices: Choices, about: About, reasons: bool) -> str:
     if about.instructions:
         lines.append(f'  <Header value={_attribute(about.instructions)} size="5"/>')
     lines.append('  <Text name="text" value="$text" valueType="text"/>')
-    lines.append(f'  <Choices name="{_CONTROL}" toName="text" choice="single" showInLine="true" required="true">')
+    how = "multiple" if choices.several else "single"
+    lines.append(f'  <Choices name="{_CONTROL}" toName="text" choice="{how}" showInLine="true" required="true">')
     for choice in choices.question.choices:
         hint = f" hint={_attribute(choice.description)}" if choice.description else ""
         lines.append(f"    <Choice value={_attribute(choice.name)}{hint}/>")
+    if choices.several:
+        lines.append(f'    <Choice value={_attribute(choices.none)} hint="No label applies."/>')
     lines.append(f'    <Choice value={_attribute(choices.unclear)} hint="The text cannot be decided."/>')
     lines.append("  </Choices>")
     if reasons:
@@ -116,8 +119,19 @@ def _flat_annotation(row: Answer, record: Mapping[str, Any]) -> Answer | Unreada
     if record.get("annotation_id") in (None, ""):
         return row
     said = record.get(_CONTROL)
-    # Several choices are an object with a list in JSON-MIN, and the JSON of that in CSV.
-    return _answer(_told(row, record, record.get("annotator")), said if isinstance(said, list) else [said] * bool(said))
+    return _answer(_told(row, record, record.get("annotator")), _flat_names(said))
+
+
+def _flat_names(said: Any) -> list[Any]:
+    """Several choices are an object with a list in JSON-MIN, and the JSON of that in CSV; one is its name."""
+    if isinstance(said, str) and said.startswith("{"):
+        try:
+            said = json.loads(said)
+        except ValueError:
+            return [said]
+    if isinstance(said, Mapping):
+        said = said.get("choices")
+    return said if isinstance(said, list) else [said] * bool(said)
 
 
 def _told(row: Answer, annotation: Mapping[str, Any], annotator: Any) -> Answer:
@@ -129,9 +143,9 @@ def _told(row: Answer, annotation: Mapping[str, Any], annotator: Any) -> Answer:
 def _answer(row: Answer, names: list[Any]) -> Answer | Unreadable:
     if not names:
         return Unreadable(row.place, "was submitted without an answer: answer it in Label Studio, or remove that")
-    if len(names) > 1 or not isinstance(names[0], str):
-        return Unreadable(row.place, f"has several answers ({str(names)[:80]}) where one is asked for: leave one")
-    return row.answered("label", names[0])
+    if not all(isinstance(name, str) for name in names):
+        return Unreadable(row.place, f"has something else than names of choices ({str(names)[:80]}): answer it again")
+    return row.answered("label", chosen(names))
 
 
 def _reviewer(completed_by: Any) -> str | None:

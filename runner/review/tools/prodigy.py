@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.review.lists import Item
-from runner.review.tools.answers import About, Answer, Unreadable, blind
+from runner.review.tools.answers import About, Answer, Unreadable, blind, chosen
 from runner.review.tools.choices import Choices
 from runner.review.tools.files import json_records, new, write
 
@@ -29,7 +29,7 @@ def export(items: Sequence[Item], target: Path, about: About) -> list[Path]:
     """Write the tasks: ``prodigy mark DATASET FILE --view-id choice`` asks them."""
     target = new(target, ".jsonl")
     choices = Choices(about.question)
-    options = [{"id": name, "text": name} for name in (*choices.names, choices.unclear)]
+    options = [{"id": name, "text": name} for name in choices.offered]
     hashes = _hashes(items)
     tasks = (
         json.dumps(_task(order, item, choices, options, hashes[order - 1]), ensure_ascii=False)
@@ -53,13 +53,13 @@ def read(path: Path) -> Iterator[Answer | Unreadable]:
 def _task(order: int, item: Item, choices: Choices, options: list[dict[str, str]], hash_: int) -> dict[str, Any]:
     meta: dict[str, Any] = {"order": order}
     task: dict[str, Any] = {"text": item.text, "options": options, "meta": meta}
-    name = None if blind(item) else choices.name(item.value)
-    if name is not None:
-        task["accept"] = [name]  # chosen already, to be kept or changed
-        meta |= {"teacher": name, "probability": choices.probability(item)}
+    names = [] if blind(item) else choices.names_of(item.value)
+    if names:
+        task["accept"] = names  # chosen already, to be kept or changed
+        meta |= {"teacher": choices.name(item.value), "probability": choices.probability(item)}
     if not blind(item) and item.reason:
         meta["reason"] = item.reason
-    task["config"] = {"choice_style": "single"}
+    task["config"] = {"choice_style": "multiple" if choices.several else "single"}
     task["tutelage"] = {"row": item.id, "list": item.list, "order": order}
     return task | {"_input_hash": hash_, "_task_hash": hash_}
 
@@ -82,9 +82,9 @@ def _answer(row: Answer, answer: Any, accepted: Any) -> Answer | Unreadable:
         return row.answered("skip" if answer == "ignore" else "unclear")
     if answer != "accept":
         return Unreadable(row.place, f"the answer {str(answer)[:40]!r} is none of Prodigy's (accept, reject, ignore)")
-    if not isinstance(accepted, list) or len(accepted) != 1:
-        return Unreadable(row.place, "was accepted with none or several of the options: answer it again, with one")
-    return row.answered("label", str(accepted[0]))
+    if not isinstance(accepted, list) or not accepted:
+        return Unreadable(row.place, "was accepted with none of the options: answer it again, with one")
+    return row.answered("label", chosen([str(name) for name in accepted]))
 
 
 def _time(record: Mapping[str, Any]) -> str | None:

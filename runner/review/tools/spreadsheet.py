@@ -45,7 +45,7 @@ def export(items: Sequence[Item], target: Path, about: About) -> list[Path]:
     """Write one workbook; see :class:`runner.review.tools.answers.Tool`. Needs openpyxl."""
     openpyxl, target = _openpyxl(), new(target, ".xlsx")
     choices = Choices(about.question)
-    answers = [*choices.names, choices.unclear, choices.skip]
+    answers = [*choices.offered, choices.skip]
     parts = [_parts(item.text) for item in items]
     texts = ["text", *(f"text {number}" for number in range(2, max(map(len, parts), default=1) + 1))]
     columns = [*texts, *columns_of(items)[1:]]
@@ -55,7 +55,7 @@ def export(items: Sequence[Item], target: Path, about: About) -> list[Path]:
         )
     book = openpyxl.Workbook(write_only=True)
     sheet = book.create_sheet("review")
-    _lay_out(sheet, columns, len(items), len(answers))
+    _lay_out(sheet, columns, len(items), len(answers), choices.several)
     rows = _Rows(sheet, len(columns))
     rows.append(columns)
     for item, pieces in zip(items, parts, strict=True):
@@ -147,7 +147,7 @@ class _Rows:
         self._sheet.append(self._cells)
 
 
-def _lay_out(sheet: Any, columns: Sequence[str], rows: int, answers: int) -> None:
+def _lay_out(sheet: Any, columns: Sequence[str], rows: int, answers: int, several: bool) -> None:
     from openpyxl.utils import get_column_letter
     from openpyxl.worksheet.datavalidation import DataValidation
 
@@ -157,6 +157,10 @@ def _lay_out(sheet: Any, columns: Sequence[str], rows: int, answers: int) -> Non
         dimensions.width, dimensions.hidden = _WIDTHS.get(column, 12), column in _HIDDEN
     offered = DataValidation(type="list", formula1=f"answers!$A$1:$A${answers}", allow_blank=True)
     offered.error, offered.errorTitle, offered.showErrorMessage = "Choose one of the list.", "No answer", True
+    if several:  # a cell holds as many names as apply, which no list offers: it may hold anything, and says how
+        offered = DataValidation(allow_blank=True)
+        offered.promptTitle, offered.showInputMessage = "Labels", True
+        offered.prompt = "One or several of those on the sheet answers, with ; between them."
     letter = get_column_letter(columns.index("label") + 1)
     offered.add(f"{letter}2:{letter}{rows + 1}")
     sheet.data_validations.append(offered)

@@ -41,6 +41,13 @@ Quality = Literal["better", "worse", "same", "not-shown"]
 difference, which on few texts does not mean that there is none."""
 
 
+NONE = "none"
+"""People's word for no choice at all."""
+
+BETWEEN = "; "
+"""Between the names of several choices."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """A value to choose: ``value`` as it is stored, ``name`` as people read it, ``description`` where there is one."""
@@ -52,15 +59,42 @@ class Choice:
 
 @dataclass(frozen=True)
 class Question:
-    """How people are asked for a value. ``choice``: exactly one of ``choices``, in the order in which they stand."""
+    """How people are asked for a value: ``choice`` for exactly one of ``choices``, ``choices`` for any number of them.
 
-    kind: Literal["choice"]
+    The value of several is the list of theirs, in the order in which they stand here; it may be empty.
+    """
+
+    kind: Literal["choice", "choices"]
     choices: tuple[Choice, ...]
+
+    @property
+    def several(self) -> bool:
+        """Whether an answer may be several of the choices, or none."""
+        return self.kind == "choices"
 
     def allows(self, value: Any) -> bool:
         """Whether ``value`` is an answer; ``True`` is not 1."""
-        return any(type(choice.value) is type(value) and choice.value == value for choice in self.choices)
+        if not self.several:
+            return self._place(value) is not None
+        places = [self._place(one) for one in value] if isinstance(value, list) else [None]
+        known = [place for place in places if place is not None]
+        return len(known) == len(places) and known == sorted(set(known))
 
     def name_of(self, value: Any) -> str:
         """A value as people read it; one that is no answer (of an earlier spec) as Python writes it."""
+        if self.several and isinstance(value, list):
+            return BETWEEN.join(map(self._name, value)) or self.none
+        return self._name(value)
+
+    @property
+    def none(self) -> str:
+        """The word for an answer without a choice; in brackets where one of the choices is called so."""
+        return f"({NONE})" if any(choice.name.casefold() == NONE for choice in self.choices) else NONE
+
+    def _name(self, value: Any) -> str:
         return next((choice.name for choice in self.choices if choice.value == value), str(value))
+
+    def _place(self, value: Any) -> int | None:
+        places = enumerate(self.choices)
+        same = (place for place, choice in places if type(choice.value) is type(value) and choice.value == value)
+        return next(same, None)

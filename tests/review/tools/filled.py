@@ -17,6 +17,7 @@ from runner.tasks.shared.shown import Choice, Question
 
 QUESTION = Question("choice", tuple(Choice(name, name) for name in ("good", "bad", "so-so")))
 ABOUT = About("small", QUESTION, "Is it good?\nSay so.", "three people")
+MANY = Question("choices", QUESTION.choices)
 ITEMS = (
     Item(list="sample", id="s1", text="A fine day."),
     Item(list="sample", id="s2", text="Rain, and wind."),
@@ -35,7 +36,16 @@ ITEMS = (
 ANSWERS = {"s1": "good", "s2": "bad", "s3": "so-so", "q1": "so-so", "q2": "bad"}
 ANNA = "11111111-1111-1111-1111-111111111111"
 
-Answers = Mapping[str, str]
+Answers = Mapping[str, str | list[str]]
+"""By row; of a question that takes several choices the names that were chosen in a list."""
+
+
+def _listed(answer: str | list[str]) -> list[str]:
+    return answer if isinstance(answer, list) else [answer]
+
+
+def _cell(answer: str | list[str]) -> str:
+    return "; ".join(_listed(answer))
 
 
 def _tasks(exported: Path) -> list[dict[str, Any]]:
@@ -52,7 +62,7 @@ def label_studio_json(exported: Path, answers: Answers) -> Path:
         annotation = {
             "id": 100 + number,
             "completed_by": 1,
-            "result": [result | {"value": {"choices": [name]}}],
+            "result": [result | {"value": {"choices": _listed(name or "")}}],
             "was_cancelled": False,
             "created_at": "2026-12-01T05:00:00.123456Z",
             "updated_at": f"2026-12-01T05:{number // 60 % 60:02}:{number % 60:02}.000001Z",
@@ -68,7 +78,9 @@ def _flat(exported: Path, answers: Answers) -> list[dict[str, Any]]:
         if annotations := task["annotations"]:
             annotation = annotations[0]
             about = {key: annotation[key] for key in ("created_at", "updated_at", "lead_time")}
-            answer = {"label": answers[task["data"]["row"]], "annotator": 1, "annotation_id": annotation["id"]}
+            names = _listed(answers[task["data"]["row"]])
+            label: Any = names[0] if len(names) == 1 else {"choices": names}
+            answer = {"label": label, "annotator": 1, "annotation_id": annotation["id"]}
             records.append(task["data"] | {"id": number} | answer | about)
     return records
 
@@ -80,6 +92,9 @@ def label_studio_json_min(exported: Path, answers: Answers) -> Path:
 def label_studio_csv(exported: Path, answers: Answers) -> Path:
     """As its converter writes it: columns by name, texts in quotes, numbers not."""
     records = _flat(exported, answers)
+    for record in records:
+        if isinstance(record["label"], dict):
+            record["label"] = json.dumps(record["label"])
     target = exported.with_name("export.csv")
     with open(target, "w", encoding="utf-8", newline="") as handle:
         writer = csv.DictWriter(handle, sorted(records[0]), quoting=csv.QUOTE_NONNUMERIC)
@@ -130,7 +145,7 @@ def prodigy(exported: Path, answers: Answers) -> Path:
         name = answers.get(task["tutelage"]["row"])
         if name is not None:
             about = {"_view_id": "choice", "_annotator_id": "set-anna", "_session_id": "set-anna"}
-            about |= {"answer": "accept", "accept": [name], "_timestamp": 1796101200 + number}
+            about |= {"answer": "accept", "accept": _listed(name), "_timestamp": 1796101200 + number}
             lines.append(json.dumps(task | about))
     target = exported.with_name("annotations.jsonl")
     target.write_text("".join(f"{line}\n" for line in lines), "utf-8")
@@ -145,7 +160,7 @@ def workbook(exported: Path, answers: Answers) -> Path:
     for row in sheet.iter_rows(min_row=2):
         cells = dict(zip(header, row, strict=True))
         if name := answers.get(cells["id"].value.removeprefix("row-")):
-            cells["label"].value = name
+            cells["label"].value = _cell(name)
             cells["label"].data_type = "s"
     target = exported.with_name("filled.xlsx")
     book.save(target)
@@ -158,7 +173,7 @@ def csv_file(exported: Path, answers: Answers, delimiter: str = ",") -> Path:
         header, *rows = csv.reader(handle)
     label, id_ = header.index("label"), header.index("id")
     for row in rows:
-        row[label] = answers.get(row[id_].removeprefix("row-"), "")
+        row[label] = _cell(answers.get(row[id_].removeprefix("row-"), ""))
     target = exported.with_name("filled.csv")
     with open(target, "w", encoding="utf-8-sig", newline="") as handle:
         csv.writer(handle, delimiter=delimiter).writerows([header, *rows])

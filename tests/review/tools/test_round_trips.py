@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import filled
 import openpyxl
 import pytest
-from filled import ABOUT, ANNA, ANSWERS, FORMS, ITEMS, QUESTION, returned
+from filled import ABOUT, ANNA, ANSWERS, FORMS, ITEMS, MANY, QUESTION, returned
 
 from runner.commands.review import TOOLS as OFFERED
 from runner.review.decisions import Decision, text_digest
@@ -221,3 +221,51 @@ def test_a_question_of_another_kind_is_not_asked_elsewhere(tmp_path: Path) -> No
     spans = Question("spans", ())  # type: ignore[arg-type]  # a kind to come
     with pytest.raises(UserError, match="review them in the page"):
         TOOLS["csv"].export(ITEMS, tmp_path / "rows.csv", replace(ABOUT, question=spans))
+
+
+MANY_ABOUT = replace(ABOUT, question=MANY)
+MANY_ITEMS = (*ITEMS[:3], replace(ITEMS[3], value=["good", "bad"]), replace(ITEMS[4], value=[]))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_several_choices_and_none_come_back(form: str, tmp_path: Path) -> None:
+    several: dict[str, str | list[str]] = {"s1": ["so-so", "good"], "s2": ["none"], "s3": ["unclear"], "q1": ["bad"]}
+    path = returned(form, tmp_path, MANY_ITEMS, several, MANY_ABOUT)
+    found = import_answers(MANY_ITEMS, [path], MANY, "me")
+    assert {one.id: (one.action, one.value) for one in found.decisions} == {
+        "s1": ("label", ["good", "so-so"]),
+        "s2": ("label", []),
+        "s3": ("unclear", None),
+        "q1": ("label", ["bad"]),
+    }
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_none_or_unclear_beside_a_label_is_refused(form: str, tmp_path: Path) -> None:
+    mixed: dict[str, str | list[str]] = {"s1": ["none", "good"], "s2": ["good", "unclear"], "q1": ["bad"]}
+    path = returned(form, tmp_path, MANY_ITEMS, mixed, MANY_ABOUT)
+    found = import_answers(MANY_ITEMS, [path], MANY, "me", skip_bad=True)
+    assert [one.id for one in found.decisions] == ["q1"]
+    assert len(found.refused) == 2
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_what_the_teacher_chose_is_shown_as_several(tool: str, tmp_path: Path) -> None:
+    paths = TOOLS[tool].export(MANY_ITEMS, tmp_path / EXPORTS[tool], MANY_ABOUT)
+    if tool == "xlsx":
+        sheet = openpyxl.load_workbook(paths[0])["review"]
+        exported = " ".join(str(cell.value) for row in sheet.iter_rows() for cell in row)
+    else:
+        exported = " ".join(path.read_text("utf-8") for path in paths)
+    assert "good; bad" in exported or '["good", "bad"]' in exported
+    assert "none" in exported
+    if tool == "label-studio":
+        assert 'choice="multiple"' in exported and json.loads(paths[0].read_text("utf-8"))[4]["predictions"]
+    if tool == "argilla":
+        assert "multi_label_selection" in exported
+
+
+def test_names_that_cannot_be_parted_in_a_cell_are_refused(tmp_path: Path) -> None:
+    question = Question("choices", (Choice("a;b", "a;b"), Choice("c", "c")))
+    with pytest.raises(UserError, match="'a;b' holds ';'"):
+        TOOLS["csv"].export(ITEMS[:1], tmp_path / "rows.csv", replace(ABOUT, question=question))
