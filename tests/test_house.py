@@ -24,9 +24,11 @@ LEARNING = (
     "student/",
     "models/gguf.py",
     "planning/hardware/meta.py",
+    "tasks/multi_label/learner.py",
+    "tasks/shared/classifier.py",
+    "tasks/shared/linear_head.py",
+    "tasks/shared/out_of_fold.py",
     "tasks/single_label/learner.py",
-    "tasks/single_label/linear_head.py",
-    "tasks/single_label/out_of_fold.py",
 )
 KNOWS = {
     "ray": ("cluster/",),

@@ -106,7 +106,12 @@ def _write_csv(tables: Iterator[pa.Table], handle: io.TextIOWrapper, delimiter: 
     for number, table in enumerate(tables):
         if not number:
             writer.writerow(table.column_names)
-        writer.writerows(_cells(table))
+        writer.writerows(map(_flat, _cells(table)))
+
+
+def _flat(row: Sequence[Any]) -> list[Any]:
+    """A row whose lists are JSON: a cell holds a text."""
+    return [json.dumps(cell, ensure_ascii=False) if isinstance(cell, list) else cell for cell in row]
 
 
 def _write_tsv(tables: Iterator[pa.Table], handle: io.TextIOWrapper) -> None:

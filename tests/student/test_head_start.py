@@ -21,7 +21,8 @@ from runner.student.predict import Student
 from runner.student.rows import Rows
 from runner.student.training_plan import TrainingPlan
 from runner.system.errors import ModelError
-from runner.tasks.single_label import learner, linear_head
+from runner.tasks.shared import linear_head
+from runner.tasks.single_label import learner
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -97,7 +98,8 @@ def test_a_head_is_fitted_as_scikit_learn_fits_it() -> None:
     labels = (features @ generator.normal(size=(8, 3))).argmax(axis=1)
     targets = np.eye(3, dtype=np.float32)[labels]
     penalty = 1e-3
-    weight, bias = linear_head._path(torch.from_numpy(features), torch.from_numpy(targets), (penalty,))[-1]
+    tensors = (torch.from_numpy(features), torch.from_numpy(targets))
+    weight, bias = linear_head._path(*tensors, (penalty,), learner.losses)[-1]
     oracle = LogisticRegression(C=1 / (2 * penalty * len(features)), max_iter=5000).fit(features, labels)
     ours = torch.softmax(torch.from_numpy(features) @ weight.T + bias, dim=-1).numpy()
     assert np.abs(ours - oracle.predict_proba(features)).max() < 0.01
@@ -109,7 +111,8 @@ def test_noisy_labels_want_a_stronger_penalty() -> None:
     features = torch.from_numpy(generator.normal(size=(120, 60)).astype(np.float32))
     clean = (features[:, 0] > 0).long()
     noisy = torch.where(torch.from_numpy(generator.random(120) < 0.35), 1 - clean, clean)
-    chosen = [linear_head.choose_penalty(features, torch.eye(2)[labels], 0) for labels in (clean, noisy)]
+    how = (0, learner.losses, learner.is_right, learner._by_label)
+    chosen = [linear_head.choose_penalty(features, torch.eye(2)[labels], *how) for labels in (clean, noisy)]
     assert chosen[1][0] > chosen[0][0] and chosen[0][1] > chosen[1][1]
 
 

@@ -132,7 +132,7 @@ def test_no_label_is_impossible(job: Any) -> None:
 @pytest.mark.usefixtures("one_thread")
 def test_words_alone_find_most_of_mixtrals_errors(job: Any, data_dir: Path) -> None:
     """The case study's train texts, without an encoder: better than the votes, and as many errors as it expects."""
-    from runner.tasks.single_label.out_of_fold import out_of_fold
+    from runner.tasks.single_label.learner import out_of_fold
 
     rows, truth, texts = [], [], []
     with open(data_dir / "financial_phrasebank" / "train.csv", encoding="utf-8", newline="") as handle:

@@ -7,7 +7,7 @@ import pytest
 from scipy.sparse import csr_array
 
 from runner.student.views import terms
-from runner.tasks.single_label.out_of_fold import out_of_fold
+from runner.tasks.single_label.learner import out_of_fold
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -13,14 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
-from transformers import AutoModelForSequenceClassification
 
-from runner.student import pooling, shortcuts
-from runner.student.load import AS_DATA, generates, reason
+from runner.student.head_start import Head
 from runner.student.views import views
 from runner.system.errors import ModelError
-from runner.tasks.single_label.linear_head import fit_head
-from runner.tasks.single_label.out_of_fold import out_of_fold
+from runner.tasks.shared import classifier, linear_head
+from runner.tasks.shared import out_of_fold as folds
+from runner.tasks.shared.classifier import outputs_of
 from runner.tasks.single_label.targets import confidence
 
 __all__ = [
@@ -40,60 +39,17 @@ __all__ = [
 
 
 def fresh(folder: Path, labels: Sequence[str], pooled: bool = False) -> Any:
-    """A classifier with a new head for ``labels``, in fp32 on the processor.
-
-    With ``pooled`` the head reads the mean of all tokens (:mod:`runner.student.pooling`).
-
-    :raises ModelError: when the folder holds no encoder that can classify, or only pickled weights.
-    """
-    head = {
-        "num_labels": len(labels),
-        "id2label": dict(enumerate(labels)),
-        "label2id": {label: index for index, label in enumerate(labels)},
-        "problem_type": "single_label_classification",
-        "ignore_mismatched_sizes": True,
-    }
-    model, _ = _load(folder, head)
+    """See :func:`runner.tasks.shared.classifier.fresh`."""
+    model = classifier.fresh(folder, labels, "single_label_classification", pooled)
     _check(model.config, folder)
-    if pooled:
-        pooling.add_mean_pooling(model)
-    shortcuts.apply_shortcuts(model)
     return model
 
 
 def trained(folder: Path) -> Any:
-    """A classifier with the head that it was trained with, in fp32 on the processor.
-
-    :raises ModelError: when the folder holds none, or only pickled weights.
-    """
-    model, missing = _load(folder, {})
-    if any(not name.startswith(f"{model.base_model_prefix}.") for name in missing):
-        raise ModelError(
-            "model.no-labels", f"{folder}: an encoder that was not trained to classify; train it first (`tutelage run`)"
-        )
+    """See :func:`runner.tasks.shared.classifier.trained`. :raises ModelError: also when it gives several labels."""
+    model = classifier.trained(folder)
     _check(model.config, folder, multi_label=model.config.problem_type == "multi_label_classification")
-    shortcuts.apply_shortcuts(model)
     return model
-
-
-def _load(folder: Path, head: dict[str, Any]) -> tuple[Any, list[str]]:
-    """The model, and the names of the weights that the folder does not have."""
-    try:
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **AS_DATA, **head
-        )
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            "model.not-a-classifier",
-            f"{folder}: cannot be loaded as a sequence classifier: {reason(error)}; "
-            "the student must be an encoder with safetensors weights",
-        ) from error
-    if generates(model.config):
-        raise ModelError(
-            "model.is-generative",
-            f"{folder}: {model.config.model_type} is a generative model; the student must be an encoder",
-        )
-    return model, info["missing_keys"]
 
 
 def _check(config: Any, folder: Path, multi_label: bool = False) -> None:
@@ -105,11 +61,6 @@ def _check(config: Any, folder: Path, multi_label: bool = False) -> None:
         )
 
 
-def outputs_of(config: Any) -> list[str]:
-    """The labels of a classifier's configuration, in the order of its logits."""
-    return [config.id2label[index] for index in range(config.num_labels)]
-
-
 def decision_of(config: Any) -> None:
     """The most probable label is given, whatever its probability."""
 
@@ -118,9 +69,14 @@ def settle(model: Any, logits: torch.Tensor, targets: torch.Tensor) -> None:
     """There is nothing to choose."""
 
 
+def losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """What each label adds to the cross-entropy of each row; all are ``(rows, labels)``."""
+    return -(targets * torch.log_softmax(logits, dim=-1))
+
+
 def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy of ``logits`` against probabilities, both ``(rows, labels)``."""
-    return -(targets * torch.log_softmax(logits.float(), dim=-1)).sum(dim=-1).mean()
+    return losses(logits.float(), targets).sum(dim=-1).mean()
 
 
 def is_right(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -132,3 +88,20 @@ def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Of logits, both ``(rows, labels)``; NaN where a row's are not finite."""
     found: NDArray[np.float32] = softmax(logits, axis=-1)
     return found
+
+
+def fit_head(features: torch.Tensor, targets: torch.Tensor, seed: int) -> Head:
+    """Multinomial logistic regression (:func:`runner.tasks.shared.linear_head.fit_head`)."""
+    return linear_head.fit_head(features, targets, seed, losses, is_right, _by_label)
+
+
+def _by_label(right: torch.Tensor, targets: torch.Tensor) -> float:
+    """The share of rows that are ``right``, as a mean over labels: a frequent one does not decide it."""
+    labels = targets.argmax(dim=-1)
+    shares = [float(right[labels == label].mean()) for label in torch.unique(labels)]
+    return sum(shares) / len(shares)
+
+
+def out_of_fold(features: Any, targets: NDArray[np.float32], learned: NDArray[np.bool_], seed: int) -> Any:
+    """Softmax regression on the rows of other folds (:func:`runner.tasks.shared.out_of_fold.out_of_fold`)."""
+    return folds.out_of_fold(features, targets, learned, seed, losses, lambda logits: logits.log_softmax(dim=-1).exp())

@@ -6,6 +6,7 @@ Features may be dense or sparse. Knows torch; does not know encoders, Ray or the
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
-from runner.tasks.single_label.linear_head import FOLDS, ITERATIONS, PENALTIES
+from runner.tasks.shared.linear_head import FOLDS, ITERATIONS, PENALTIES, Losses
 
 LENGTH = 20.0
 """Features are scaled to this length, for which the ``PENALTIES`` reach far enough to either side: that of a vector of
@@ -26,12 +27,20 @@ HISTORY = 10
 """Steps that L-BFGS remembers: with many labels and features each takes much memory."""
 
 
-def out_of_fold(features: Any, targets: NDArray[np.float32], learned: NDArray[np.bool_], seed: int) -> Any:
-    """Probabilities of every row, shape ``(rows, labels)``, float64, by softmax regression on ``targets`` alike.
+def out_of_fold(
+    features: Any,
+    targets: NDArray[np.float32],
+    learned: NDArray[np.bool_],
+    seed: int,
+    losses: Losses,
+    probabilities: Callable[[torch.Tensor], torch.Tensor],
+) -> Any:
+    """What is told of every row, shape ``(rows, outputs)``, float64, by heads that ``losses`` fit to ``targets`` alike.
 
     ``features`` ``(rows, width)``: an array, or a sparse one. Rows that are not ``learned`` ``(rows,)`` teach no head,
     and get the mean of all heads' logits. NaN everywhere where fewer than two rows are learned. Penalties are tried
-    from the strongest on, as long as the cross-entropy on rows that were not learned falls.
+    from the strongest on, as long as the loss on rows that were not learned falls. ``probabilities`` makes of logits
+    what is told of them.
     """
     rows, labels = targets.shape
     numbers = np.flatnonzero(learned)
@@ -40,15 +49,15 @@ def out_of_fold(features: Any, targets: NDArray[np.float32], learned: NDArray[np
     scaled = _scaled(features)
     folds = np.full(rows, -1)
     folds[numbers] = np.random.default_rng(seed).permutation(len(numbers)) % min(FOLDS, len(numbers))
-    heads = [_Fold(scaled, targets, folds, fold) for fold in range(folds.max() + 1)]
+    heads = [_Fold(scaled, targets, folds, fold, losses) for fold in range(folds.max() + 1)]
     best, kept = np.inf, np.full((rows, labels), np.nan)
     for penalty in PENALTIES:
         logits = _answers(heads, scaled, folds, penalty, labels)
-        answers = torch.log_softmax(torch.from_numpy(logits), dim=-1).numpy()
-        loss = -float((targets[numbers] * answers[numbers]).sum(axis=1).mean())
+        known = torch.from_numpy(logits[numbers])
+        loss = float(losses(known, torch.from_numpy(targets[numbers])).sum(dim=-1).mean())
         if not loss < best:
             break
-        best, kept = loss, np.exp(answers)
+        best, kept = loss, probabilities(torch.from_numpy(logits)).numpy()
     return kept
 
 
@@ -67,10 +76,13 @@ def _answers(heads: list[_Fold], features: Any, folds: NDArray[np.int64], penalt
 class _Fold:
     """The head of all other folds; each fit goes on from the one before."""
 
-    def __init__(self, features: Any, targets: NDArray[np.float32], folds: NDArray[np.int64], fold: int) -> None:
+    def __init__(
+        self, features: Any, targets: NDArray[np.float32], folds: NDArray[np.int64], fold: int, losses: Losses
+    ) -> None:
         seen = np.flatnonzero((folds >= 0) & (folds != fold))
         if len(seen) > MOST_ROWS:
             seen = np.sort(np.random.default_rng(fold).choice(seen, MOST_ROWS, replace=False))
+        self._losses = losses
         self._features, self._targets = _tensor(features[seen]), torch.from_numpy(targets[seen])
         self._weight = torch.zeros(features.shape[1], targets.shape[1], requires_grad=True)
         self._bias = torch.zeros(targets.shape[1], requires_grad=True)
@@ -83,8 +95,8 @@ class _Fold:
 
         def loss() -> torch.Tensor:
             optimizer.zero_grad()
-            found = torch.log_softmax(self._features @ self._weight + self._bias, dim=-1)
-            value = penalty * self._weight.square().sum() - (self._targets * found).sum(dim=-1).mean()
+            found = self._losses(self._features @ self._weight + self._bias, self._targets)
+            value = penalty * self._weight.square().sum() + found.sum(dim=-1).mean()
             value.backward()  # type: ignore[no-untyped-call]
             return value
 

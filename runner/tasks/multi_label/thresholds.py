@@ -1,0 +1,87 @@
+"""From which probability on a label is given: chosen for the F1 of each label, on rows that were not learned.
+
+The threshold that is best for F1 is half of the best F1 (Lipton, Elkan & Narayanaswamy 2014, arXiv:1402.1892): far
+below one half for labels that are rare or hard. What a few rows show of it is mostly chance: the best threshold is a
+mean over resampled rows, and that of a label with few rows is drawn to one that is common to all labels, as that one
+is to one half. Knows numbers alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.special import expit, logit
+
+HALF = 0.5
+
+GRID = expit(np.linspace(logit(0.02), logit(0.95), 61))
+"""The thresholds that are tried."""
+
+STRENGTH = 20.0
+"""As many rows with a label count as much as the common threshold."""
+
+RESAMPLES = 50
+
+
+def choose(probabilities: NDArray[np.floating], given: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The threshold of each label, shape ``(labels,)``; one half for all without rows, or where no label is given.
+
+    ``probabilities`` and ``given``, whether the teacher gives the label, are ``(rows, labels)``.
+    """
+    rows, labels = given.shape
+    positives = given.sum(axis=0)
+    if not positives.any():
+        return np.full(labels, HALF)
+    weights = _resampled(rows)
+    f1 = np.stack([_f1(probabilities[:, k], given[:, k], weights) for k in range(labels)])
+    met = f1[positives > 0]
+    places = logit(GRID)
+    common = _drawn(_best(met.mean(axis=0), places).mean(), int(positives.sum()), 0.0)
+    own = [_best(one, places) for one in f1]  # of each resample; NaN where it has no row with the label
+    chosen = [
+        _drawn(float(np.nanmean(best)), int(count), common) if np.isfinite(best).any() else common
+        for best, count in zip(own, positives, strict=True)
+    ]
+    found: NDArray[np.float64] = expit(np.array(chosen))
+    return found
+
+
+def _resampled(rows: int) -> NDArray[np.float64]:
+    """How often each row is in each resample, shape ``(resamples, rows)``."""
+    drawn = np.random.default_rng(0).multinomial(rows, np.full(rows, 1 / rows), size=RESAMPLES)
+    return drawn.astype(np.float64)
+
+
+def _f1(chances: NDArray[np.floating], given: NDArray[np.bool_], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """F1 of one label at each threshold in each resample, shape ``(resamples, thresholds)``."""
+    rows = len(chances)
+    above = np.searchsorted(GRID, chances, side="left")  # so many thresholds are below the row's probability
+    cells = csr_array((np.ones(rows), (np.arange(rows), above)), shape=(rows, len(GRID) + 1))
+    counts, right = weights @ cells, (weights * given) @ cells
+    taken, hit = (_from_above(one) for one in (counts, right))
+    both = taken + (weights @ given)[:, None]
+    found: NDArray[np.float64] = np.divide(2 * hit, both, out=np.zeros_like(both), where=both > 0)
+    return found
+
+
+def _from_above(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How many rows are above each threshold, from how many are above just so many of them."""
+    found: NDArray[np.float64] = counts[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:]
+    return found
+
+
+def _best(f1: NDArray[np.float64], places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Where F1 is highest in each resample, in logits: the middle of thresholds alike; NaN where it is 0 throughout."""
+    top = f1.max(axis=1, keepdims=True)
+    alike = (f1 >= top - 1e-12) & (top > 0)
+    counts = alike.sum(axis=1)
+    return np.divide(alike @ places, counts, out=np.full(len(f1), np.nan), where=counts > 0)
+
+
+def _drawn(found: float, rows: int, to: float) -> float:
+    """What so many rows show, drawn to what is expected without them."""
+    if not np.isfinite(found):
+        return to
+    share = rows / (rows + STRENGTH)
+    return share * found + (1 - share) * to
