@@ -24,8 +24,8 @@ def items(name: Any, rows: int | Sequence[dict[str, Any]]) -> list[Item]:
     return [Item(**({"list": name, "id": f"{name}-{number}"} | row)) for number, row in enumerate(rows)]
 
 
-def question(labels: Sequence[str]) -> Question:
-    return Question("choice", tuple(Choice(label, label) for label in labels))
+def question(labels: Sequence[str], several: bool = False) -> Question:
+    return Question("choices" if several else "choice", tuple(Choice(label, label) for label in labels))
 
 
 def main(run: str, reviewer: str, plan: dict[str, Any]) -> None:
@@ -40,7 +40,11 @@ def main(run: str, reviewer: str, plan: dict[str, Any]) -> None:
     serve(
         Folder(run),
         {name: items(name, plan.get(name, 0)) for name in ("sample", "queue")},
-        About(plan.get("name", "a job"), plan.get("instructions", ""), question(plan.get("labels", ["no", "yes"]))),
+        About(
+            plan.get("name", "a job"),
+            plan.get("instructions", ""),
+            question(plan.get("labels", ["no", "yes"]), plan.get("several", False)),
+        ),
         reviewer,
         status=lambda name: status,
         port=plan.get("port", 0),

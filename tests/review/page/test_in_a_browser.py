@@ -67,6 +67,45 @@ def stored(tmp_path):
     return lambda: [(each.id, each.action, each.value) for each in read(Folder(str(tmp_path / "run")))]
 
 
+def test_several_labels_or_none_are_chosen_by_keyboard_alone(opened, stored):
+    tab = opened(sample=3, several=True)
+    tab.shows("Text 0 of the sample.")
+    tab.press("Enter")
+    tab.press("3", code="Digit3")
+    tab.press("1", code="Digit1")
+    tab.shows("Save negative; positive", "accept")
+    tab.press("1", code="Digit1")
+    tab.press("2", code="Digit2")
+    tab.press("Enter")
+    tab.shows("Text 1")
+    assert stored() == [("sample-0", "label", ["neutral", "positive"])], "nothing before somebody had chosen"
+    tab.shows("Saved: neutral; positive.", "note")
+    tab.press("1", code="Digit1")
+    tab.press("4", code="Digit4")
+    tab.shows("Save none", "accept")
+    tab.press("Enter")
+    tab.shows("Text 2")
+    assert stored()[-1] == ("sample-1", "label", [])
+    tab.press("u")
+    tab.shows("Text 1")
+    tab.shows("Taken back: none.", "note")
+    tab.shows("Save none", "accept")
+
+
+def test_the_teachers_labels_are_on_already_in_the_queue(opened, stored):
+    value = {"value": ["negative", "positive"], "probabilities": {"negative": 0.9, "neutral": 0.1, "positive": 0.6}}
+    tab = opened(queue=[PROFIT | value, {"text": "Nothing.", "value": []}], several=True, hash_="#queue")
+    tab.shows("Operating profit")
+    tab.shows("Save negative; positive", "accept")
+    tab.press("1", code="Digit1")
+    tab.press("Enter")
+    tab.shows("Nothing.")
+    tab.shows("Save none", "accept")
+    tab.press("Enter")
+    tab.shows("All done", "end")
+    assert stored() == [("queue-0", "label", ["positive"]), ("queue-1", "label", [])]
+
+
 def test_a_list_is_worked_through_by_keyboard_alone(opened, stored, tmp_path):
     tab = opened(sample=5, status="89 to 94 %")
     tab.shows("Text 0 of the sample.")

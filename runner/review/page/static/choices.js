@@ -4,6 +4,8 @@ import { count, element, show } from "./text.js";
 
 const KEYS = 9;
 const FEW = 4; // each has a line of its own on a phone
+// Whether a value of the question is, or is among, what the row has.
+const has = (given, value) => (Array.isArray(given) ? (value === null ? !given.length : given.includes(value)) : given === value);
 const plain = (name) => name.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
 
 export class Choices {
@@ -32,8 +34,8 @@ export class Choices {
       const chance = row.chances?.[index] ?? null;
       const words = [];
       if (chance !== null) words.push(`${Math.round(100 * chance)} %`);
-      if (row.given !== undefined && row.given !== null && row.value === value) words.push("teacher");
-      if (before?.action === "label" && before.value === value) words.push("before");
+      if (row.given !== undefined && row.given !== null && row.value !== null && has(row.value, value)) words.push("teacher");
+      if (before?.action === "label" && has(before.value, value)) words.push("before");
       button.classList.toggle("given", words.includes("teacher"));
       button.classList.toggle("before", words.includes("before"));
       button.querySelector(".said").textContent = words.join(" · ");
@@ -45,6 +47,11 @@ export class Choices {
   focus() {
     if (this.many && !matchMedia("(hover: none) and (pointer: coarse)").matches) this.filter.focus({ preventScroll: true });
     return this.many && document.activeElement === this.filter;
+  }
+
+  // Nothing is typed in the filter any more.
+  clear() {
+    if (this.many) this.#match((this.filter.value = ""));
   }
 
   // Whether a key was one of a value.

@@ -3,6 +3,7 @@
 import { ask } from "./api.js";
 import { Choices } from "./choices.js";
 import { Clock } from "./clock.js";
+import { Several } from "./several.js";
 import { count, element, show } from "./text.js";
 
 const ALIVE_MS = 30_000;
@@ -14,7 +15,7 @@ const WORDS = {
 const $ = (id) => document.getElementById(id);
 const clock = new Clock();
 const stacks = {}; // of each list: the decisions that this tab can take back, the last one at the end
-let task, choices, list, row, pending;
+let task, choices, several, list, row, pending;
 let view = crypto.randomUUID();
 let busy = true;
 let statusAsked = false;
@@ -32,7 +33,8 @@ async function start() {
   $("name").textContent = task.name;
   $("reviewer").textContent = task.reviewer;
   show($("instructions-text"), task.instructions || "The spec has no instructions (task.instructions).");
-  choices = new Choices(task.question, (value) => decide("label", value));
+  several = task.question.kind === "choices";
+  choices = several ? new Several(task.question, offer) : new Choices(task.question, (value) => decide("label", value));
   $("lists").replaceChildren(...task.lists.map(({ name }) => listButton(name)));
   const names = task.lists.map(({ name }) => name);
   const asked = location.hash.slice(1);
@@ -118,8 +120,10 @@ function display({ row: next, progress, elsewhere, undone }) {
   show($("reason"), teacherWords(row));
   $("reason").hidden = !$("reason").textContent;
   $("reason").scrollTop = 0;
-  $("accept").hidden = row.given === undefined || row.value === null;
-  $("accept").querySelector("bdi").textContent = row.given ?? "";
+  if (!several) {
+    $("accept").hidden = row.given === undefined || row.value === null;
+    $("accept").querySelector("bdi").textContent = row.given ?? "";
+  }
   choices.show(row, undone);
   if (undone) note(`Taken back: ${undone.action === "label" ? nameOf(undone.value) : undone.action}.`);
   if (!choices.focus()) $("text").focus({ preventScroll: true });
@@ -127,7 +131,15 @@ function display({ row: next, progress, elsewhere, undone }) {
   busy = false;
 }
 
-const nameOf = (value) => task.question.choices.find((choice) => choice.value === value)?.name ?? String(value);
+// Of several choices Enter saves those that are on.
+function offer(value, name) {
+  $("accept").hidden = value === undefined;
+  $("accept").firstChild.textContent = "Save ";
+  $("accept").querySelector("bdi").textContent = name ?? "";
+}
+
+const nameOf = (value) =>
+  several ? choices.nameOf(value) : task.question.choices.find((choice) => choice.value === value)?.name ?? String(value);
 
 function teacherWords({ given, value, reason }) {
   if (given === undefined) return ""; // a blind list
@@ -203,6 +215,7 @@ function undo() {
 }
 
 function accept() {
+  if (several) return row && choices.value !== undefined ? decide("label", choices.value) : undefined;
   if (row && row.given !== undefined && row.value !== null) decide("label", row.value);
 }
 
@@ -213,8 +226,8 @@ function help() {
 function describeKeys() {
   const many = choices.many;
   const lines = [
-    many ? ["letters", "filter the labels; arrows and Enter choose"] : [`1 to ${task.question.choices.length}`, "choose a label"],
-    ["Enter", "in the queue: accept what the teacher said"],
+    many ? ["letters", "filter the labels; arrows and Enter choose"] : [`1 to ${task.question.choices.length + several}`, several ? "turn a label on or off" : "choose a label"],
+    ["Enter", several ? "save the labels that are on" : "in the queue: accept what the teacher said"],
     ["u, Ctrl+Z", "undo"], ["s", "skip: it comes again at the end"],
     ["?", "unclear: the text does not say"], ["i", "these instructions"],
     ["Space, arrows", "scroll a long text"],
