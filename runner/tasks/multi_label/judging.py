@@ -17,6 +17,7 @@ from runner.spec import Spec
 from runner.system.errors import DataError
 from runner.tasks.multi_label import calibrate, recorded
 from runner.tasks.multi_label.asking import answer_format
+from runner.tasks.multi_label.pooling import alpha, pool_labels, same_value
 from runner.tasks.multi_label.votes import SMOOTHING, agreement, majority
 from runner.tasks.protocol import Judgement
 from runner.tasks.shared.columns import ADVICE, Columns
@@ -205,9 +206,6 @@ def _pooled(
     teachers: list[dict[str, Verdict]], rows: list[dict[str, Any]], spec: Spec
 ) -> tuple[dict[str, Verdict], dict[str, Any]]:
     """What several teachers come to, and how far they agree."""
-    # Only now: most jobs have one teacher, and scipy takes a third of a second to import.
-    from runner.tasks.multi_label.pooling import alpha, pool_labels, same_value
-
     labels = spec.task.labels
     ids = [row["id"] for row in rows if any(row["id"] in one for one in teachers)]
     said = [[one.get(id_, Verdict(None, None, 0.0)) for one in teachers] for id_ in ids]

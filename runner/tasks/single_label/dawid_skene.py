@@ -18,8 +18,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.special import softmax
 
 PRIOR_VOTES = 2.0
 PRIOR_ACCURACY = 0.7
@@ -88,6 +86,9 @@ def dawid_skene(votes: NDArray[np.int64], labels: int) -> DawidSkene:
 
     :raises ValueError: when there are fewer than two labels or a vote is out of range.
     """
+    from scipy.sparse import csr_array  # most jobs have one teacher, and scipy takes a third of a second to import
+    from scipy.special import softmax
+
     if labels < 2:
         raise ValueError(f"{labels} labels: there must be at least two")
     if votes.ndim != 2 or ((votes < -1) | (votes >= labels)).any():
@@ -195,6 +196,8 @@ def _trust(
 
 def _multiply(distributions: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """The distributions' product, each to the power of its share of the row's ``weights`` ``(rows, teachers)``."""
+    from scipy.special import softmax  # as above
+
     rows, teachers, labels = distributions.shape
     total = weights.sum(axis=1)
     logs = np.zeros((rows, labels))

@@ -21,6 +21,7 @@ from runner.tasks.shared.labels import LISTED, listed
 from runner.tasks.shared.recorded_votes import lacking, looked_at
 from runner.tasks.single_label import calibrate, recorded
 from runner.tasks.single_label.asking import answer_format
+from runner.tasks.single_label.dawid_skene import krippendorff_alpha, pairwise_agreement, pool
 from runner.tasks.single_label.votes import SMOOTHING, majority, probabilities
 from runner.teacher.batch import by_row, is_finite
 from runner.teacher.conversation import counted
@@ -116,9 +117,6 @@ def _pooled(
     teachers: list[dict[str, Verdict]], rows: list[dict[str, Any]], spec: Spec
 ) -> tuple[dict[str, Verdict], dict[str, Any]]:
     """What several teachers come to, and how far they agree."""
-    # Only now: most jobs have one teacher, and scipy takes a third of a second to import.
-    from runner.tasks.single_label.dawid_skene import krippendorff_alpha, pairwise_agreement, pool
-
     labels = spec.task.labels
     ids = [row["id"] for row in rows if any(row["id"] in one for one in teachers)]
     said = [[one.get(id_, Verdict(None, None, 0.0)) for one in teachers] for id_ in ids]
