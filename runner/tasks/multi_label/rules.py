@@ -36,11 +36,11 @@ def label_columns(task: Mapping[str, Any], columns: Sequence[str]) -> str | None
     found = [find(column, labels) for column in columns]
     if strangers := [column for column, label in zip(columns, found, strict=True) if label is None]:
         hint = did_you_mean(strangers[0], labels)
-        return f"a list of columns holds one for each of task.labels, and {listed(strangers)} is none{hint}"
+        return f"a list of columns holds one for each of task.labels, which has no {listed(strangers)}{hint}"
     if twice := [label for label in labels if found.count(label) > 1]:
         return f"two of the columns are the one label {listed(twice)}"
     if missing := [label for label in labels if label not in found]:
-        return f"a list of columns holds one for each of task.labels: {listed(missing)} is missing"
+        return f"a list of columns holds one for each of task.labels: there is none for {listed(missing)}"
     return None
 
 

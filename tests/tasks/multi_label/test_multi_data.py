@@ -101,8 +101,8 @@ def test_labels_that_a_cell_would_take_for_a_list_are_refused() -> None:
     [
         (["merger", "lawsuit", "results", "staff"], None),
         (["Staff", "merger", "lawsuit", "results"], None),
-        (["merger", "lawsuit"], "results, staff is missing"),
-        (["merger", "lawsuit", "results", "staf"], "staf is none (did you mean 'staff'?)"),
+        (["merger", "lawsuit"], "there is none for results, staff"),
+        (["merger", "lawsuit", "results", "staf"], "which has no staf (did you mean 'staff'?)"),
         (["merger", "lawsuit", "results", "staff", "STAFF"], "two of the columns are the one label staff"),
     ],
 )
