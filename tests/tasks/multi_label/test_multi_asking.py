@@ -68,12 +68,12 @@ def test_what_the_schema_allows_is_read_and_every_value_is_allowed() -> None:
     form = LabelsAnswer(LABELS)
     schema = json.loads(form.schema(128))
     for value in ([], ["merger"], list(LABELS)):
-        answer = form.example("cot", value, "Because.")
+        answer = form.example("cot", value, "Because.", "")
         jsonschema.validate(json.loads(answer), schema)
         assert form.read(answer) == value
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"reason": "", "labels": ["takeover"]}, schema)
-    assert form.example("direct", ["lawsuit"], "") == "merger: no\nlawsuit: yes\nresults: no\nstaff, board: no"
+    assert form.example("direct", ["lawsuit"], "", "") == "merger: no\nlawsuit: yes\nresults: no\nstaff, board: no"
 
 
 def _letters(answers: Sequence[str]) -> list[list[int]]:

@@ -32,7 +32,7 @@ TASK = {"labels": list(LABELS)}
 )
 def test_an_experts_cell_says_its_labels_in_the_tasks_order(cell: str, value: list[str]) -> None:
     assert recorded.labels_of(cell, LABELS) == value
-    assert rules.wrong(TASK, cell) is None
+    assert rules.wrong(TASK, cell, "") is None
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_an_experts_cell_says_its_labels_in_the_tasks_order(cell: str, value: li
 def test_a_cell_that_says_no_value_is_refused_with_the_reason(cell: str, why: str) -> None:
     with pytest.raises(ValueError, match=re.escape(why)):
         recorded.labels_of(cell, LABELS)
-    assert rules.wrong(TASK, cell)
+    assert rules.wrong(TASK, cell, "")
 
 
 def test_a_recorded_cell_may_hold_probabilities_and_says_what_is_above_one_half() -> None:
@@ -112,9 +112,9 @@ def test_columns_are_one_for_each_label(columns: list[str], why: str | None) -> 
 
 
 def test_an_example_is_a_list_or_a_cell() -> None:
-    assert rules.example(TASK, ["staff", "merger"]) == ["merger", "staff"]
-    assert rules.example(TASK, []) == []
-    assert rules.example(TASK, "merger; staff") == ["merger", "staff"]
-    assert rules.example(TASK, ["stuff"]) is None
-    assert "did you mean 'staff'" in rules.not_a_value(TASK, ["merger", "staf"])
-    assert rules.example(TASK, "") is None
+    assert rules.example(TASK, ["staff", "merger"], "") == ["merger", "staff"]
+    assert rules.example(TASK, [], "") == []
+    assert rules.example(TASK, "merger; staff", "") == ["merger", "staff"]
+    assert rules.example(TASK, ["stuff"], "") is None
+    assert "did you mean 'staff'" in rules.not_a_value(TASK, ["merger", "staf"], "")
+    assert rules.example(TASK, "", "") is None
