@@ -6,16 +6,15 @@ would do in workers is done here, where the table has the kind.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from in_process import Here
 from vowels import kind as vowels
 
-from runner.cluster.cluster import Cluster
 from runner.observe.progress import Progress
 from runner.planning.files import check_files
 from runner.planning.plan import make_plan
@@ -31,28 +30,6 @@ from runner.tasks.rules import RULES
 
 WORDS = ("hum", "tin", "moss", "area", "ocean", "sky", "queue", "idea", "rhythm", "stone", "apple", "onion")
 SAMPLED = ("teacher.engine=noop", "teacher.columns=[]", "teacher.prompt=cot", "teacher.votes=3")
-
-
-class Here(Cluster):
-    """A cluster whose workers are this process."""
-
-    def call(self, function: Callable[..., Any], wanted: Any, *, fresh: bool = False, **arguments: Any) -> Any:
-        return function(**arguments)
-
-    def map_batches(
-        self, batches: list[pa.Table], worker: type, arguments: dict[str, Any], *rest: Any
-    ) -> Iterator[pa.Table]:
-        actor = worker(**arguments)
-        yield from map(actor, batches)
-
-    def train(self, loop: Callable[..., dict[str, Any]], config: dict[str, Any], *rest: Any) -> dict[str, Any]:
-        return loop(config, lambda note: None)
-
-    def require(self, *asked: Any) -> None:
-        pass
-
-    def count(self, *counted: Any, **labels: Any) -> None:
-        pass
 
 
 def count(text: str) -> int:

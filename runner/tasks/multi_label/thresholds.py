@@ -35,16 +35,33 @@ def choose(probabilities: NDArray[np.floating], given: NDArray[np.bool_]) -> NDA
         return np.full(labels, HALF)
     weights = _resampled(rows)
     f1 = np.stack([_f1(probabilities[:, k], given[:, k], weights) for k in range(labels)])
-    met = f1[positives > 0]
     places = logit(GRID)
-    common = _drawn(_best(met.mean(axis=0), places).mean(), int(positives.sum()), 0.0)
+    all_labels = _common(f1, positives, places)
     own = [_best(one, places) for one in f1]  # of each resample; NaN where it has no row with the label
     chosen = [
-        _drawn(float(np.nanmean(best)), int(count), common) if np.isfinite(best).any() else common
+        _drawn(float(np.nanmean(best)), int(count), all_labels) if np.isfinite(best).any() else all_labels
         for best, count in zip(own, positives, strict=True)
     ]
     found: NDArray[np.float64] = expit(np.array(chosen))
     return found
+
+
+def common(probabilities: NDArray[np.floating], given: NDArray[np.bool_]) -> float:
+    """The one threshold that is best for the F1 of all labels; what :func:`choose` draws rare ones to.
+
+    :raises ValueError: when no row has a label.
+    """
+    positives, weights = given.sum(axis=0), _resampled(len(given))
+    if not positives.any():
+        raise ValueError("no row has a label, so that no threshold is better than another")
+    f1 = np.stack([_f1(probabilities[:, k], given[:, k], weights) for k in range(given.shape[1])])
+    return float(expit(_common(f1, positives, logit(GRID))))
+
+
+def _common(f1: NDArray[np.float64], positives: NDArray[np.int_], places: NDArray[np.float64]) -> float:
+    """In logits, from the F1 of each label, ``(labels, resamples, thresholds)``: one of two rows must not decide it."""
+    best = _best(np.average(f1, axis=0, weights=positives / (positives + STRENGTH)), places)
+    return _drawn(float(np.nanmean(best)), int(positives.sum()), 0.0) if np.isfinite(best).any() else 0.0
 
 
 def _resampled(rows: int) -> NDArray[np.float64]:
@@ -76,12 +93,11 @@ def _best(f1: NDArray[np.float64], places: NDArray[np.float64]) -> NDArray[np.fl
     top = f1.max(axis=1, keepdims=True)
     alike = (f1 >= top - 1e-12) & (top > 0)
     counts = alike.sum(axis=1)
-    return np.divide(alike @ places, counts, out=np.full(len(f1), np.nan), where=counts > 0)
+    found: NDArray[np.float64] = np.divide(alike @ places, counts, out=np.full(len(f1), np.nan), where=counts > 0)
+    return found
 
 
 def _drawn(found: float, rows: int, to: float) -> float:
     """What so many rows show, drawn to what is expected without them."""
-    if not np.isfinite(found):
-        return to
     share = rows / (rows + STRENGTH)
     return share * found + (1 - share) * to
