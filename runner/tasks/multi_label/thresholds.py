@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.special import expit, logit
 
 HALF = 0.5
 
-GRID = expit(np.linspace(logit(0.02), logit(0.95), 61))
-"""The thresholds that are tried."""
+PLACES = np.linspace(np.log(0.02 / 0.98), np.log(0.95 / 0.05), 61)
+GRID = 1 / (1 + np.exp(-PLACES))
+"""The thresholds that are tried, and before them the same in logits."""
 
 STRENGTH = 20.0
 """As many rows with a label count as much as the common threshold."""
@@ -35,14 +34,13 @@ def choose(probabilities: NDArray[np.floating], given: NDArray[np.bool_]) -> NDA
         return np.full(labels, HALF)
     weights = _resampled(rows)
     f1 = np.stack([_f1(probabilities[:, k], given[:, k], weights) for k in range(labels)])
-    places = logit(GRID)
-    all_labels = _common(f1, positives, places)
-    own = [_best(one, places) for one in f1]  # of each resample; NaN where it has no row with the label
+    all_labels = _common(f1, positives)
+    own = [_best(one) for one in f1]  # of each resample; NaN where it has no row with the label
     chosen = [
         _drawn(float(np.nanmean(best)), int(count), all_labels) if np.isfinite(best).any() else all_labels
         for best, count in zip(own, positives, strict=True)
     ]
-    found: NDArray[np.float64] = expit(np.array(chosen))
+    found: NDArray[np.float64] = _probability(np.array(chosen))
     return found
 
 
@@ -55,13 +53,18 @@ def common(probabilities: NDArray[np.floating], given: NDArray[np.bool_]) -> flo
     if not positives.any():
         raise ValueError("no row has a label, so that no threshold is better than another")
     f1 = np.stack([_f1(probabilities[:, k], given[:, k], weights) for k in range(given.shape[1])])
-    return float(expit(_common(f1, positives, logit(GRID))))
+    return float(_probability(np.array(_common(f1, positives))))
 
 
-def _common(f1: NDArray[np.float64], positives: NDArray[np.int_], places: NDArray[np.float64]) -> float:
+def _common(f1: NDArray[np.float64], positives: NDArray[np.int_]) -> float:
     """In logits, from the F1 of each label, ``(labels, resamples, thresholds)``: one of two rows must not decide it."""
-    best = _best(np.average(f1, axis=0, weights=positives / (positives + STRENGTH)), places)
+    best = _best(np.average(f1, axis=0, weights=positives / (positives + STRENGTH)))
     return _drawn(float(np.nanmean(best)), int(positives.sum()), 0.0) if np.isfinite(best).any() else 0.0
+
+
+def _probability(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = 1 / (1 + np.exp(-logits))
+    return found
 
 
 def _resampled(rows: int) -> NDArray[np.float64]:
@@ -72,6 +75,8 @@ def _resampled(rows: int) -> NDArray[np.float64]:
 
 def _f1(chances: NDArray[np.floating], given: NDArray[np.bool_], weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """F1 of one label at each threshold in each resample, shape ``(resamples, thresholds)``."""
+    from scipy.sparse import csr_array  # takes a third of a second to load, for every command
+
     rows = len(chances)
     above = np.searchsorted(GRID, chances, side="left")  # so many thresholds are below the row's probability
     cells = csr_array((np.ones(rows), (np.arange(rows), above)), shape=(rows, len(GRID) + 1))
@@ -88,12 +93,12 @@ def _from_above(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     return found
 
 
-def _best(f1: NDArray[np.float64], places: NDArray[np.float64]) -> NDArray[np.float64]:
+def _best(f1: NDArray[np.float64]) -> NDArray[np.float64]:
     """Where F1 is highest in each resample, in logits: the middle of thresholds alike; NaN where it is 0 throughout."""
     top = f1.max(axis=1, keepdims=True)
     alike = (f1 >= top - 1e-12) & (top > 0)
     counts = alike.sum(axis=1)
-    found: NDArray[np.float64] = np.divide(alike @ places, counts, out=np.full(len(f1), np.nan), where=counts > 0)
+    found: NDArray[np.float64] = np.divide(alike @ PLACES, counts, out=np.full(len(f1), np.nan), where=counts > 0)
     return found
 
 
