@@ -28,7 +28,7 @@ def open_engine(
 ) -> tuple[Engine, Path | None]:
     """The engine, and the folder of its model or tokenizer."""
     if engine == "noop":
-        return NoopEngine(task.answers.choices, settings.options.get("seconds", 0.0)), None
+        return NoopEngine(task.answers.made_up, settings.options.get("seconds", 0.0)), None
     if endpoint is None:
         place = models.ensure(*model, progress=start.fetching, who="teacher.model")
         start.begin("load")

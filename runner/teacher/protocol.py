@@ -87,6 +87,9 @@ class AnswerFormat(Protocol):
         """What the teacher should have said of the ``text`` of a few-shot example; of a ``value`` that is text, as
         recorded answers are, how long an answer would be."""
 
+    def made_up(self, number: int) -> str:
+        """An answer that any ``number`` decides and that means nothing: what an engine without a model says."""
+
     def ask_again(self) -> str:
         """The turn that follows an answer that cannot be read."""
 

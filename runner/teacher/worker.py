@@ -175,7 +175,7 @@ class Labeller:
             return
         self._asking, self._renderers, self._prepared = asking, {}, None
         if isinstance(self._engine, NoopEngine):
-            self._engine = self._engine.answering(asking.task.answers.choices)
+            self._engine = self._engine.answering(asking.task.answers.made_up)
         self._prepare()
         self._warm_up()
         self._prepared = asking

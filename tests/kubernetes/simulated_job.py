@@ -32,6 +32,7 @@ from runner.rundir.folder import Folder
 from runner.spec import Spec, load_spec
 from runner.stages import pipeline
 from runner.system.accelerators import known
+from runner.tasks.single_label.asking import LabelAnswer
 from runner.teacher import worker
 from runner.teacher.engines.noop import NoopEngine
 from runner.teacher.engines.vllm_arguments import engine_options
@@ -222,7 +223,9 @@ def live(
     on_demand = {"name": NODES, "value": LATER} in head
     progress.cluster = SimulatedCluster("ray:6379", 1800.0, on_demand=on_demand, world=world, lengths=lengths)
     progress.began = {}
-    opened = mock.patch.object(worker, "open_engine", lambda *_: (NoopEngine(spec.task.labels), None))
+    opened = mock.patch.object(
+        worker, "open_engine", lambda *_: (NoopEngine(LabelAnswer(spec.task.labels).made_up), None)
+    )
     paying = mock.patch(
         "runner.teacher.generate.worth_starting", lambda *_: replicas or spec.teacher.resources.replicas[0]
     )

@@ -194,7 +194,7 @@ class Sure(NoopEngine):
     """Gives nearly all probability to the first choice of each branch."""
 
     def __init__(self) -> None:
-        super().__init__(())
+        super().__init__(str)
         self.asked = 0
 
     def submit(self, prompt: Any, request: Any, deliver: Any) -> None:

@@ -69,6 +69,10 @@ class LabelsAnswer:
             return json.dumps({"reason": reason, "labels": value}, ensure_ascii=False)
         return "\n".join(line(label, YES[0] if label in value else NO[0]) for label in self.labels)
 
+    def made_up(self, number: int) -> str:
+        """One of the labels, as JSON."""
+        return f'{{"reason": "no model", "label": "{self.labels[number % len(self.labels)]}"}}'
+
     def ask_again(self) -> str:
         """Which labels they are."""
         return (

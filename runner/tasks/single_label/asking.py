@@ -64,6 +64,10 @@ class LabelAnswer:
         """The label, with ``cot`` as JSON behind its reason."""
         return json.dumps({"reason": reason, "label": value}, ensure_ascii=False) if form == "cot" else value
 
+    def made_up(self, number: int) -> str:
+        """One of the labels, as JSON."""
+        return f'{{"reason": "no model", "label": "{self.labels[number % len(self.labels)]}"}}'
+
     def ask_again(self) -> str:
         """Which label it is."""
         return f"Which one label is it? Answer with exactly one of these, and nothing else: {', '.join(self.choices)}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from runner.teacher.engines.protocol import Deliver, Reply, Request, ScoreTokens
@@ -32,15 +32,15 @@ class NoopTokenizer:
 
 
 class NoopEngine:
-    """Answers at once: a distribution that the prompt's hash decides, or JSON with one of the labels.
+    """Answers at once: a distribution that the prompt's hash decides, or what ``made_up`` makes of it.
 
     ``seconds`` makes each answer take that long (``engine_options: {seconds: 0.01}``).
     """
 
-    def __init__(self, labels: Sequence[str], seconds: float = 0.0) -> None:
+    def __init__(self, made_up: Callable[[int], str], seconds: float = 0.0) -> None:
         self.tokenizer = NoopTokenizer()
         self.block_tokens: int | None = None
-        self._labels, self._seconds = labels, seconds
+        self._made_up, self._seconds = made_up, seconds
 
     def submit(self, prompt: Sequence[int], request: Request, deliver: Deliver) -> None:
         """See :class:`runner.teacher.engines.protocol.Engine`; here the reply comes before ``submit`` returns."""
@@ -50,12 +50,11 @@ class NoopEngine:
         if isinstance(request, ScoreTokens):
             deliver(Reply(tokens=1, logprobs={t: -float((number >> i) % 7) for i, t in enumerate(request.tokens)}))
         else:
-            label = self._labels[(number ^ request.seed) % len(self._labels)]
-            deliver(Reply(f'{{"reason": "no model", "label": "{label}"}}', tokens=8))
+            deliver(Reply(self._made_up(number ^ request.seed), tokens=8))
 
-    def answering(self, labels: Sequence[str]) -> NoopEngine:
-        """The same for other labels."""
-        return NoopEngine(labels, self._seconds)
+    def answering(self, made_up: Callable[[int], str]) -> NoopEngine:
+        """The same for another task."""
+        return NoopEngine(made_up, self._seconds)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -22,6 +22,9 @@ class Count:
     def example(self, form, value, reason, text):
         return str(value)
 
+    def made_up(self, number):
+        return self.choices[number % len(self.choices)]
+
     def ask_again(self):
         return "How many vowels? Answer with a number."
 
