@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -154,10 +155,10 @@ def test_04_the_plots_of_training_stand_above_a_table_with_room(tmp_path, epochs
 
 
 def test_04_labels_that_begin_alike_are_told_apart_on_the_plots(tmp_path):
-    labels = [f"card_payment_declined_{k}" for k in range(26)]
+    labels = [f"card_payment_declined_{k}" for k in range(20)]
     page = report_shown(report_run(tmp_path, labels=labels, test=300))[1]
     names = re.findall(r">(card_…[^<]+|card_p[^<]*…)<", page)
-    assert len({name for name in names if name.startswith("card_…")}) == 26
+    assert len({name for name in names if name.startswith("card_…")}) == 20
     assert "most frequent confusions" in page
 
 
@@ -168,7 +169,35 @@ def test_04_very_many_labels_make_no_plot_that_nobody_can_read(tmp_path):
     _, page, *_ = report_shown(report_run(tmp_path, labels=labels, train=300, test=300))
     assert len(page) < 300_000
     assert "the classes that it confuses most often" in page and "right on the diagonal" not in page
-    assert "120 labels: the figures show those that matter most" in page and page.count("<tr><th scope") < 120
+    assert "120 labels: the figures show those that matter most" in page
+
+
+@pytest.mark.slow("long")
+def test_150_labels_are_told_by_their_pairs_and_by_a_folded_table_the_worst_first(tmp_path):
+    labels = [f"label {k}" for k in range(150)]
+    run = report_run(tmp_path, labels=labels, train=300, test=1200)
+    report, page, *_ = report_shown(run)
+    counted = Counter(zip(run.predictions["label"], run.predictions["student_label"], strict=True))
+    texts = sorted((count for (truth, said), count in counted.items() if truth != said), reverse=True)[:30]
+    pairs = page[page.index('aria-label="Most frequent confusions"') :].split("</table>")[0]
+    shown = re.findall(
+        r'<tr><th scope="row"><bdi>(.*?)</bdi>.*?<bdi>(.*?)</bdi>.*?data-label="Texts">(\d+)<', pairs, re.DOTALL
+    )
+    assert [int(count) for _, _, count in shown] == texts
+    assert all(counted[truth, said] == int(count) for truth, said, count in shown)
+    classes = page[page.index('aria-label="Figures by class"') :].split("</table>")[0]
+    assert "<details>" in classes and "<details open" not in classes, "many classes are folded"
+    named = re.findall(r'<tr><th scope="row"><bdi>(.*?)</bdi>', classes)
+    figures = report["evaluate"]["student"]["per_class"]
+    assert sorted(named) == sorted(label for label in labels if figures[label]["support"])
+    assert [figures[name]["f1"] for name in named] == sorted(figures[name]["f1"] for name in named)
+
+
+def test_up_to_20_labels_keep_their_matrix_and_an_open_table(tmp_path):
+    labels = [f"label {k}" for k in range(20)]
+    page = report_shown(report_run(tmp_path, labels=labels, train=300, test=300))[1]
+    assert "right on the diagonal" in page
+    assert "<details>" not in page[page.index('aria-label="Figures by class"') :].split("</table>")[0]
 
 
 @pytest.mark.slow("long")

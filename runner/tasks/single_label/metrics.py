@@ -26,7 +26,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 BINS = 10
 CELLS_AT_ONCE = 10_000_000
-"""Resampled counts that are held in memory at once: many labels are resampled in several goes."""
+"""Numbers that are held in memory at once: with many labels resampled counts, and distances, take several goes."""
 
 MATRIX = 50
 """Of more labels than these the confusion is told by its pairs: nearly all cells of a matrix would be empty."""
@@ -241,9 +241,18 @@ def _calibration(
         weight[rows].sum() * abs(entry["confidence"] - entry["accuracy"])
         for (_, rows), entry in zip(inside, bins, strict=True)
     ]
-    distance = np.square(chances - np.eye(chances.shape[1])[true]).sum(axis=1)
-    brier = float(np.average(distance, weights=weight))
+    brier = float(np.average(_distance(chances, true), weights=weight))
     return {"ece": float(sum(gaps) / weight.sum()), "brier": brier, "reliability": bins}
+
+
+def _distance(chances: NDArray[np.float64], true: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Of each row the squared distance to its truth: some rows at a time, for of many labels the cells are many."""
+    distance, step = np.empty(len(true)), max(1, CELLS_AT_ONCE // chances.shape[1])
+    for start in range(0, len(true), step):
+        apart = chances[start : start + step].copy()
+        apart[np.arange(len(apart)), true[start : start + step]] -= 1.0
+        distance[start : start + step] = np.square(apart).sum(axis=1)
+    return distance
 
 
 def _bin(

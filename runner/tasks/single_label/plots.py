@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from runner.report.drawing import COLOUR, DASHED, INK, LINE, MUTED, STUDENT, TEACHER, draw, percent_axis
 from runner.report.text import cut, flat
-from runner.tasks.single_label.tables import MANY, NAMED, NUMBERED
+from runner.tasks.single_label.tables import NUMBERED, PICTURED, pairs
 
-BARS = 20
+BARS = PICTURED
 """So many classes, or pairs of them, have a bar of their own where there are many."""
 
 
@@ -34,8 +34,8 @@ def all_plots(report: Mapping[str, Any]) -> dict[str, str]:
 
 def confusion(name: str, labels: Sequence[str], score: dict[str, Any]) -> str:
     """Truth by row, prediction by column, a cell as strong as its share of the row; of many labels the worst pairs."""
-    if score["confusion"] is None:
-        return most_confused(name, score)
+    if len(labels) > PICTURED:
+        return most_confused(name, labels, score)
     counts = np.array(score["confusion"])
     columns = _names(labels)
     abstained = [score.get("abstained_by_class", {}).get(label, 0) for label in labels]
@@ -52,13 +52,9 @@ def confusion(name: str, labels: Sequence[str], score: dict[str, Any]) -> str:
             _cell(axes, row, column, float(share[row, column]), counts if numbered else None)
         axes.set_xlim(-0.5, counts.shape[1] - 0.5)
         axes.set_ylim(counts.shape[0] - 0.5, -0.5)
-        if len(labels) <= NAMED:
-            upright = len(columns) > 6 or max(map(len, columns)) * len(columns) > 50
-            axes.set_xticks(range(counts.shape[1]), columns, rotation=90 if upright else 0, fontsize=small)
-            axes.set_yticks(range(counts.shape[0]), _names(labels), fontsize=small)
-        else:
-            axes.set_xticks([])
-            axes.set_yticks([])
+        upright = len(columns) > 6 or max(map(len, columns)) * len(columns) > 50
+        axes.set_xticks(range(counts.shape[1]), columns, rotation=90 if upright else 0, fontsize=small)
+        axes.set_yticks(range(counts.shape[0]), _names(labels), fontsize=small)
         axes.set(xlabel=f"the {name} says", ylabel="the experts say")
         axes.spines[:].set_visible(False)
 
@@ -166,7 +162,7 @@ def _middle_cut(label: str, longest: int) -> str:
 
 def with_bars(labels: Sequence[str], truth: NDArray[np.int_]) -> list[int]:
     """The places of the classes that have bars: all, or of many the most frequent ones."""
-    if len(labels) <= MANY:
+    if len(labels) <= PICTURED:
         return list(range(len(labels)))
     return [int(place) for place in np.argsort(-truth, kind="stable")[:BARS]]
 
@@ -185,25 +181,26 @@ def counts_given(score: dict[str, Any], labels: Sequence[str]) -> NDArray[np.int
     return counts
 
 
-def most_confused(name: str, score: dict[str, Any]) -> str:
+def most_confused(name: str, labels: Sequence[str], score: dict[str, Any]) -> str:
     """The pairs of classes that are taken for each other most often, as bars: instead of a matrix of many labels."""
-    pairs = score["confused"][:BARS]
-    names = [f"{cut(flat(truth), 26)} \u2192 {cut(flat(said), 26)}" for truth, said, _ in pairs]
-    rows = [count for _, _, count in pairs]
+    worst = pairs(labels, score)[:BARS]
+    short = dict(zip(labels, _names(labels, 22), strict=True))
+    names = [f"{short[truth]} \u2192 {short[said]}" for truth, said, _ in worst]
+    rows = [count for _, _, count in worst]
 
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
-        axes.barh(range(len(pairs)), rows, 0.6, color=TEACHER, linewidth=0)
+        axes.barh(range(len(worst)), rows, 0.6, color=COLOUR[name], linewidth=0)
         for place, count in enumerate(rows):
             axes.annotate(
                 f"{count:,}", (count, place), (3, 0), textcoords="offset points", va="center", fontsize=7, color=MUTED
             )
-        axes.set_yticks(range(len(pairs)), names, fontsize=6)
-        axes.set_ylim(max(len(pairs), 1) - 0.5, -0.5)
+        axes.set_yticks(range(len(worst)), names, fontsize=7)
+        axes.set_ylim(max(len(worst), 1) - 0.5, -0.5)
         axes.set_xlim(0, max(rows, default=1) * 1.15)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        axes.set(xlabel=f"texts: the experts say \u2192 the {name} says")
+        axes.set(xlabel=f"texts (experts \u2192 {name})")
 
-    first = "; ".join(f"{truth} taken for {said}: {count}" for truth, said, count in pairs[:3])
+    first = "; ".join(f"{truth} taken for {said}: {count}" for truth, said, count in worst[:3])
     says = f"The classes that the {name} confuses most often. {first or 'None'}."
-    return draw(f"confusion-{name}", says, max(1.6, 0.8 + 0.2 * len(pairs)), paint)
+    return draw(f"confusion-{name}", says, max(1.6, 0.8 + 0.2 * len(worst)), paint)

@@ -11,7 +11,18 @@ import pyarrow as pa
 
 from runner.spec import Spec
 from runner.tasks.shared.shown import Choice, Figure, Question
-from runner.tasks.single_label.tables import MANY, NAMED, NUMBERED, confused, doubtful, in_tables, left_out, mistaken
+from runner.tasks.single_label.tables import (
+    MANY,
+    NUMBERED,
+    PICTURED,
+    confused,
+    doubtful,
+    in_tables,
+    left_out,
+    mistaken,
+    not_on_page,
+    on_page,
+)
 from runner.tasks.single_label.wording import (
     agreement,
     asked,
@@ -104,15 +115,15 @@ def plots(report: Mapping[str, Any]) -> dict[str, str]:
 
 
 def page(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The tables by class and of confusions; ``unnamed``: the matrix has no names on its axes."""
+    """The tables by class and of confusions; ``many``: pairs stand for the matrix, and the classes are folded."""
     scores = report["evaluate"]
     labels = len(scores["labels"])
     return {
-        # Where a matrix has names but no numbers.
-        "confused": confused(scores) if NUMBERED < labels <= MANY else [],
-        "unnamed": NAMED < labels <= MANY,
-        "by_class": in_tables(scores),
-        "left_out": left_out(scores),
+        # Where a matrix has names but no numbers, or there is none.
+        "confused": confused(scores) if labels > NUMBERED else [],
+        "many": labels > PICTURED,
+        "by_class": on_page(scores),
+        "left_out": not_on_page(scores),
     }
 
 

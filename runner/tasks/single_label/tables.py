@@ -17,15 +17,18 @@ from numpy.typing import NDArray
 from runner.tasks.shared.shown import ShownRow
 
 MANY = 50
-"""Up to so many labels all are shown."""
+"""Up to so many labels all are listed in a card."""
+
+PICTURED = 20
+"""Up to so many labels the page shows a matrix and a bar for each; of more it shows pairs, and the table is folded."""
+
+MOST_ROWS = 200
+"""Rows of the page's table by class at most."""
 
 NUMBERED = 12
 """Confusion matrices of more labels than this carry no numbers in their cells: they would not be legible."""
 
-NAMED = 30
-"""Confusion matrices of more labels than this carry no names on their axes."""
-
-CONFUSED = 15
+CONFUSED = 30
 """The most pairs of classes in the table of confusions."""
 
 SHOWN = 10
@@ -33,13 +36,32 @@ SHOWN = 10
 
 
 def in_tables(scores: Mapping[str, Any]) -> list[str]:
-    """The labels of a table by class: all, or of many those on which the student does worst."""
+    """The labels of a card's table by class: all, or of many those on which the student does worst."""
     labels = list(scores["labels"])
-    if len(labels) <= MANY:
-        return labels
+    return labels if len(labels) <= MANY else worst_first(scores)[:MANY]
+
+
+def on_page(scores: Mapping[str, Any]) -> list[str]:
+    """The labels of the page's table by class: a few in the order of the spec, more by the student's F1."""
+    labels = list(scores["labels"])
+    return labels if len(labels) <= PICTURED else worst_first(scores)[:MOST_ROWS]
+
+
+def worst_first(scores: Mapping[str, Any]) -> list[str]:
+    """The labels that test texts have, that with the student's lowest F1 first, and of equals the more frequent."""
     rows = scores["student"]["per_class"]
-    met = [label for label in labels if rows[label]["support"]]
-    return sorted(met, key=lambda label: (rows[label]["f1"], -rows[label]["support"]))[:MANY]
+    met = [label for label in scores["labels"] if rows[label]["support"]]
+    return sorted(met, key=lambda label: (rows[label]["f1"], -rows[label]["support"]))
+
+
+def not_on_page(scores: Mapping[str, Any]) -> str:
+    """What is said of the page's table where it does not have all classes; nothing where it has."""
+    shown, unmet = len(on_page(scores)), len(scores["labels"]) - len(worst_first(scores))
+    if shown == len(scores["labels"]):
+        return ""
+    if shown + unmet == len(scores["labels"]):
+        return f"{unmet:,} of {len(scores['labels']):,} classes have no test text and are left out."
+    return f"Of {len(scores['labels']):,} classes the {shown} on which the student does worst; report.json has all."
 
 
 def left_out(scores: Mapping[str, Any]) -> str:
@@ -63,14 +85,25 @@ class Confusion:
 
 def confused(evaluation: Mapping[str, Any]) -> list[Confusion]:
     """The student's most frequent confusions, the most frequent first."""
-    labels, teacher = evaluation["labels"], evaluation["teacher"]["confusion"]
-    pairs = [
-        Confusion(truth, given, count, count / max(1, sum(counts)), teacher[row][column])
-        for row, (truth, counts) in enumerate(zip(labels, evaluation["student"]["confusion"], strict=True))
-        for column, (given, count) in enumerate(zip(labels, counts, strict=True))
-        if count and row != column
+    labels, rows = evaluation["labels"], evaluation["student"]["per_class"]
+    teacher = {(truth, given): texts for truth, given, texts in pairs(labels, evaluation["teacher"])}
+    return [
+        Confusion(truth, given, texts, texts / max(1, rows[truth]["support"]), teacher.get((truth, given), 0))
+        for truth, given, texts in pairs(labels, evaluation["student"])[:CONFUSED]
     ]
-    return sorted(pairs, key=lambda pair: -pair.texts)[:CONFUSED]
+
+
+def pairs(labels: Sequence[str], score: Mapping[str, Any]) -> list[tuple[str, str, int]]:
+    """(truth, prediction, texts) of a system's confusions, the most frequent first and equals in the labels' order."""
+    if score["confusion"] is None:
+        return [(truth, given, texts) for truth, given, texts in score["confused"]]
+    found = [
+        (truth, given, texts)
+        for row, (truth, counts) in enumerate(zip(labels, score["confusion"], strict=True))
+        for column, (given, texts) in enumerate(zip(labels, counts, strict=True))
+        if texts and row != column
+    ]
+    return sorted(found, key=lambda pair: -pair[2])
 
 
 def doubtful(spec: Mapping[str, Any], votes: pa.Table) -> list[ShownRow]:
