@@ -13,6 +13,9 @@ train stage trains them. The 300 rows are
 - ``centres+names+taught``: a head that learned from those labels all other train texts, and a second one learns from
   its probabilities. In the product: ``predict`` on the texts, then a recorded teacher of the probabilities' columns.
 
+``+tuned`` behind any of them, such as ``--choices centres+names+tuned``, fine-tunes the whole encoder from that head
+(LP-FT) for as many epochs as ``student.recipe: auto`` would. The others are heads on the encoder as it is.
+
 With ``--all`` the 200 train texts that belong to no intent are taught as one more label; how well test texts of that
 kind are told from the others is the label's probability at 5 % false alarms.
 Kept in bench/out/tasks_labels.json.
@@ -87,7 +90,8 @@ def cases(
             if "names" in more:
                 learned += Labelled([label.replace("_", " ") for label in labels], labels)
             rest = [text for place, text in enumerate(train.texts) if place not in set(places[way])]
-            answers = of_few(student, labels, learned, rest if "taught" in more else [], judged.texts, seed)
+            epochs = epochs_of(student, len(learned.texts), len(labels)) if "tuned" in more else 0
+            answers = of_few(student, labels, learned, rest if "taught" in more else [], judged.texts, seed, epochs)
             accuracy = right(answers, labels, judged.labels)
             found[choice].append(accuracy)
             took = time.perf_counter() - started
@@ -106,15 +110,27 @@ def cases(
 
 
 def of_few(
-    student: str, labels: Sequence[str], learned: Labelled, taught: list[str], asked: list[str], seed: int
+    student: str, labels: Sequence[str], learned: Labelled, taught: list[str], asked: list[str], seed: int, epochs: int
 ) -> NDArray[np.float32]:
-    """Probabilities ``(len(asked), len(labels))`` of a head that learned from labels, or from one that did."""
+    """Probabilities ``(len(asked), len(labels))`` of a student that learned from labels, or from a head that did."""
     targets = np.array([[float(label == one) for one in labels] for label in learned.labels], dtype=np.float32)
     if not taught:
-        return answers_of(student, labels, learned.texts, targets, asked, seed, epochs=0, start="head")
+        return answers_of(student, labels, learned.texts, targets, asked, seed, epochs, start="head")
     said = answers_of(student, labels, learned.texts, targets, taught, seed, epochs=0, start="head")
     texts, both = learned.texts + taught, np.concatenate([targets, said])
-    return answers_of(student, labels, texts, both, asked, seed, epochs=0, start="head")
+    return answers_of(student, labels, texts, both, asked, seed, epochs, start="head")
+
+
+def epochs_of(student: str, rows: int, labels: int) -> int:
+    """Those of a fine-tuning on so many rows."""
+    from runner import models
+    from runner.spec import load_spec
+    from runner.student.training_plan import TrainingPlan
+
+    settings = load_spec(
+        ROOT / "specs" / "quickstart.yaml", [f"student.model={student}", "student.epochs=null"]
+    ).student
+    return TrainingPlan(settings, rows, labels, models.describe(student, None, ROOT).parameters).epochs
 
 
 def all_rows(rows: int | None, seeds: int, student: str, epochs: int, test: int | None = None) -> list[dict[str, Any]]:

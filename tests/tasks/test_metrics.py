@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import binom, bootstrap
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, brier_score_loss, f1_score
 
+from runner.tasks.single_label import metrics
 from runner.tasks.single_label.metrics import mcnemar, score
 
 LABELS = ["negative", "neutral", "positive"]
@@ -205,3 +206,18 @@ def test_a_row_that_stands_for_several_counts_as_often() -> None:
         for name in ("precision", "recall", "f1"):
             assert weighted["per_class"][label][name] == pytest.approx(plain["per_class"][label][name])
     assert weighted["rows"] == 40 and sum(sum(row) for row in weighted["confusion"]) == 40, "counts are of rows"
+
+
+def test_the_brier_score_does_not_depend_on_how_many_rows_are_looked_at_at_once(monkeypatch):
+    rng = np.random.default_rng(3)
+    labels = [f"label {k}" for k in range(60)]
+    truth, given = (rng.choice(labels, 101).tolist() for _ in range(2))
+    chances = rng.dirichlet(np.ones(60), 101)
+    whole = score(labels, truth, given, chances, resamples=10)["brier"]
+    monkeypatch.setattr(metrics, "CELLS_AT_ONCE", 120)
+    assert score(labels, truth, given, chances, resamples=10)["brier"] == whole
+    by_hand = [
+        sum((p - (label == true)) ** 2 for p, label in zip(row, labels, strict=True))
+        for row, true in zip(chances, truth, strict=True)
+    ]
+    assert whole == pytest.approx(np.mean(by_hand))
