@@ -166,3 +166,10 @@ def test_agreement_is_the_mean_overlap_with_the_value() -> None:
     assert agreement([["a"], ["a", "b"], None], ["a"]) == pytest.approx(0.75)
     assert agreement([[], []], []) == 1.0
     assert agreement([["b"]], ["a"]) == 0.0
+
+
+def test_what_stands_in_for_a_model_gives_none_one_and_several() -> None:
+    form = LabelsAnswer(LABELS)
+    given = [form.read(form.made_up(number)) for number in range(256)]
+    assert None not in given
+    assert {len(value or ()) for value in given} >= {0, 1, 2}
