@@ -66,6 +66,7 @@ REMEDIES = {
     "model.not-a-classifier": "Name an encoder with safetensors weights.",
     "model.not-an-encoder": "Name an encoder such as `catalog:all-minilm-l6-v2`.",
     "model.not-in-catalog": "Correct the name; `tutelage models` lists them.",
+    "model.not-multi-label": "Name a student of a multi-label task, or save it with this `problem_type`.",
     "model.not-single-label": "Name a model that gives each text one of several labels.",
     "model.parts-incomplete": "Fetch it again; where it stays so, the source no longer has what the catalog says.",
     "model.parts-repeated": "Fetch it again; where it stays so, the source no longer has what the catalog says.",
