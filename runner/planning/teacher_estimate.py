@@ -70,7 +70,10 @@ def estimate_teacher(
     verdict = verdict_on_gpus(spec, facts, Row(fixed, math.ceil(per_row + output / requests)))
     if verdict and not problems:
         memory, problems = memory_of(verdict)
-    seconds, basis = _seconds(spec, facts, verdict, answers, Work(requests, per_row + read_again, output))
+    # Texts that say nothing leave probability everywhere, so that hardly a request is spared.
+    calls = answers.todo + answers.calibrating * most_requests / requests
+    work = Work(requests, per_row + read_again, output)
+    seconds, basis = _seconds(spec, facts, verdict, answers, calls, work)
     replicas = _replicas(spec, answers.todo, texts)
     hours = seconds / 3600 / replicas["at_work"]
     start = _start_hours(teacher, facts, verdict) if answers.todo else 0.0
@@ -115,14 +118,13 @@ def _stored_answers(spec: Spec, run: Folder, ids: Sequence[str], texts: Sequence
 
 
 def _seconds(
-    spec: Spec, facts: models.ModelFacts, verdict: Verdict | None, answers: _Answers, work: Work
+    spec: Spec, facts: models.ModelFacts, verdict: Verdict | None, answers: _Answers, calls: float, work: Work
 ) -> tuple[float, str]:
     """Seconds that one replica takes for the rows that are left, and what the figure rests on.
 
-    ``work`` is that of a row.
+    ``work`` is that of a row, and with what calibration takes there are as many as ``calls``.
     """
     teacher, todo = spec.teacher, answers.todo
-    calls = todo + answers.calibrating
     if answers.reused:
         assert answers.seconds is not None
         return calls * answers.seconds / answers.reused, f"measured on {answers.reused} earlier rows"

@@ -18,8 +18,9 @@ from runner.teacher.protocol import Ask, NotFiniteError, is_settled, record
 UNASKED = 0.001
 """What reaches the branches that are not asked about is less than this: no label's probability is off by more."""
 
-EXPECTED_BELOW = 2.0
-"""Requests below the first branch."""
+EXPECTED_BELOW, AT_LEAST_BELOW = 0.5, 2
+"""The share of the requests below the first branch that a row is expected to take, and their least number. Of the 28 of
+CLINC150's 150 intents a teacher of 1.5 B parameters took 12.4 a row; one that is surer of itself takes fewer."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,8 @@ def expected_requests(trie: LabelTrie) -> float:
     an estimate.
     """
     first = len(trie.branches[0].requests)
-    return first + min(trie.requests - first, EXPECTED_BELOW)
+    below = trie.requests - first
+    return first + max(min(below, AT_LEAST_BELOW), EXPECTED_BELOW * below)
 
 
 def worth_asking(reached: Mapping[int, float]) -> list[int]:
