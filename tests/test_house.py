@@ -47,7 +47,7 @@ KNOWS = {
 
 BELOW = {
     "models": ("system", "rundir.writable"),
-    "spec": ("system", "models", "data.file_kinds", "tasks.rules"),
+    "spec": ("system", "models", "data.file_kinds", "tasks.rules", "tasks.shared.label_list"),
 }
 """What the spec's language and the catalog may import besides their own modules."""
 OF_LABELS = r"task\.labels|\[\"labels\"\]|softmax|single[_-]label|mcnemar|confusion|\baccuracy\b|macro[_ ]f1"

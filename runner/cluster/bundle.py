@@ -77,6 +77,8 @@ def _paths(spec: Spec) -> Iterator[str]:
             yield source.path
     if spec.benchmark.prices is not None:
         yield spec.benchmark.prices
+    if spec.task.label_file is not None:
+        yield spec.task.label_file
 
 
 def _files(spec: Spec) -> Iterator[str]:

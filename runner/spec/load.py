@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from runner.spec import explain, rules, strict_yaml
 from runner.spec.fields import fill
+from runner.spec.located import located
 from runner.spec.model import Spec, build
 from runner.spec.overrides import apply
 from runner.spec.positions import Places
@@ -18,6 +20,7 @@ from runner.spec.standin import whole
 from runner.spec.strict_yaml import KeyPath, dotted
 from runner.system.errors import Problem, SpecError
 from runner.tasks.rules import rules_of
+from runner.tasks.shared import label_list
 
 
 def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
@@ -43,8 +46,7 @@ class Draft:
 
     def built(self) -> Spec:
         """The spec."""
-        base = Path(self.places.file).absolute().parent
-        outside = {"source": self.places.file, "base": base, "text": self.text, "places": self.places}
+        outside = {"source": self.places.file, "base": self.places.base, "text": self.text, "places": self.places}
         return build(Spec, self.complete, **outside, reviewed=Reviewed())
 
 
@@ -58,11 +60,13 @@ def draft(source: str, overrides: Sequence[str]) -> Draft:
     problems = [*document.problems, *apply(data, overrides, places)]
     found, broken = explain.check(data, places)
     complete = _with_ranges(fill(data))
+    found += _with_labels(complete, places, broken)
     found += rules.check(complete, places, broken)
     leave = {dotted(path) for path in broken} | {problem.path for problem in found}
     if broken:
         complete, replaced = whole(complete, broken)
         leave |= {dotted(path) for path in replaced}
+        _with_labels(complete, places, set())
     _with_own_values(complete)
     return Draft(complete, places, text, [*problems, *found], frozenset(leave))
 
@@ -112,9 +116,26 @@ def _mapping(document: strict_yaml.Document, source: str) -> dict[str, Any]:
     raise SpecError([*document.problems, Problem(source, mark.line, mark.column, "", code, message)])
 
 
+def _with_labels(complete: dict[str, Any], places: Places, broken: set[KeyPath]) -> list[Problem]:
+    """Bring the labels into their one form, unless they are ``broken``: as those of a file that is wrong are then."""
+    at = label_list.AT
+    if any(path[: len(at)] == at[: len(path)] for path in broken):
+        return []
+    try:
+        wrong = label_list.expand(complete["task"], partial(located, base=places.base, places=places, at=(*at, "from")))
+        problems = [places.problem((*at, "from"), code, message) for code, message in wrong]
+    except SpecError as error:  # a variable that is not set
+        problems = error.problems
+    if problems:
+        broken.add(at)
+    return problems
+
+
 def _with_own_values(complete: dict[str, Any]) -> None:
     """Examples carry their values as the task writes them: that is what the teacher is shown."""
     task = complete["task"]
+    if task["out_of_scope"] is not None:
+        task["out_of_scope"] = rules_of(task).example(task, task["out_of_scope"], "") or task["out_of_scope"]
     for example in task["examples"] if isinstance(task["examples"], list) else ():
         value = rules_of(task).example(task, example["label"], example["text"])
         example["label"] = example["label"] if value is None else value

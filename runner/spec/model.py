@@ -24,6 +24,7 @@ from runner.spec.sections.student import Search, Student, StudentResources
 from runner.spec.sections.task import Example, ExamplePool, Task
 from runner.spec.sections.teacher import Another, Budget, Prompt, Teacher, TeacherResources, prompt_and_votes
 from runner.spec.strict_yaml import KeyPath
+from runner.tasks.shared import label_list
 
 __all__ = [
     "FIGURES",
@@ -112,7 +113,9 @@ class Spec:
     def to_dict(self) -> dict[str, Any]:
         """The whole spec with defaults, as plain data that JSON can hold and that reads back as a spec."""
         outside = ("source", "base", "text", "places", "reviewed")
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.name not in outside}
+        plain = {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.name not in outside}
+        label_list.written(plain["task"])
+        return plain
 
 
 T = TypeVar("T")

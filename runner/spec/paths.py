@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
+from runner.spec.located import located
 from runner.spec.model import Spec
 from runner.spec.sections.shared import VARIABLE
 from runner.spec.strict_yaml import KeyPath
-from runner.system.errors import SpecError
 from runner.system.paths import at_home
 
 __all__ = ["VARIABLE", "is_packaged", "resolve_path"]
@@ -20,18 +19,7 @@ def resolve_path(spec: Spec, path: str, at: KeyPath | None = None) -> str:
     URLs stay as they are; a name on the Hub is no path, so do not pass one. Raises SpecError when the
     variable is not set, at the field ``at`` (None: the first that names this path).
     """
-    if match := VARIABLE.match(path):
-        value = os.environ.get(match[1], "")
-        rest = path[match.end() :].lstrip("/")
-        if not value:
-            holds = rest or "the data"
-            message = f"the environment variable {match[1]} is not set: set it to the folder that holds {holds}"
-            raise SpecError([spec.places.problem(at or _field_of(spec, path), "spec.variable-unset", message)])
-        if "://" in value:
-            return value.rstrip("/") + path[match.end() :]
-        # The variable is the shell's, so a relative one starts where the shell stands.
-        return str(Path(at_home(value)).absolute() / rest)
-    return path if "://" in path else str(spec.base / at_home(path, spec.base))
+    return located(path, spec.base, spec.places, at or _field_of(spec, path))
 
 
 def _field_of(spec: Spec, path: str) -> KeyPath:

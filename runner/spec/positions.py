@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from runner.spec.strict_yaml import KeyPath, Mark, dotted
 from runner.system.errors import Problem
@@ -25,6 +26,11 @@ class Places:
     keys: dict[KeyPath, Mark] = field(default_factory=dict)
     values: dict[KeyPath, Mark] = field(default_factory=dict)
     overrides: list[Override] = field(default_factory=list)
+
+    @property
+    def base(self) -> Path:
+        """The folder of the spec: relative paths start there."""
+        return Path(self.file).absolute().parent
 
     def problem(
         self, path: KeyPath, code: str, message: str, shown: KeyPath | None = None, key: bool = False

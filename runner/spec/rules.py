@@ -40,6 +40,7 @@ _RESOURCES = ("resources.accelerator", "resources.gpus")
 # Each rule with the fields that it reads.
 RULES: tuple[tuple[Rule, tuple[KeyPath, ...]], ...] = (
     (task.answers_are_clear, _ANSWERS),
+    (task.out_of_scope_is_a_label, (*_ANSWERS, *_fields("task", "out_of_scope"))),
     (task.examples_fit, (*_ANSWERS, *_fields("task", "examples"))),
     (
         task.pool_is_clear,

@@ -46,10 +46,11 @@ wanted, demands = always, one_student
 
 
 def key(spec: Spec) -> dict[str, Any]:
-    """How intervals are drawn, and what others said."""
+    """How intervals are drawn, what others said, and what the kind of task scores besides."""
     evaluate = {"resamples": spec.evaluate.resamples, "seed": spec.evaluate.seed}
     compared = annotators.key(spec)
-    return {"evaluate": evaluate} | ({"compare": compared} if compared else {}) | versioned(VERSION)
+    of_task = task_of(spec).scoring.key(spec)
+    return {"evaluate": evaluate} | of_task | ({"compare": compared} if compared else {}) | versioned(VERSION)
 
 
 def run(context: Context) -> dict[str, Any]:

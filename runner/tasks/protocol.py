@@ -139,6 +139,9 @@ class Scoring(Protocol):
     TEST: str
     ANSWER: tuple[pa.Field, ...]
 
+    def key(self, spec: Spec) -> dict[str, Any]:
+        """The part of the task that decides the scores, besides rows and answers; it goes into fingerprints."""
+
     def about(self, spec: Spec) -> dict[str, Any]:
         """What a reader of the scores must know of the task; it stands first in ``evaluate.json``."""
 

@@ -55,7 +55,7 @@ def fill(task: Task, text: str) -> str:
     """
     parts = {
         "text": text,
-        "labels": ", ".join(task.answers.choices),
+        "labels": task.answers.listed(),
         "examples": "\n\n".join(f"{question(one.text)}\n{answer(task, one)}" for one in task.examples),
         "instructions": task.instructions.strip(),
     }

@@ -80,6 +80,9 @@ class AnswerFormat(Protocol):
         that are left out.
         """
 
+    def listed(self) -> str:
+        """The answers as a template of the user's own names them (``{labels}``)."""
+
     def request(self, form: str) -> str:
         """The sentence that says how to answer."""
 

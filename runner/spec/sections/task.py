@@ -42,10 +42,17 @@ class ExamplePool:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What is to be decided about each text."""
+    """What is to be decided about each text.
+
+    ``descriptions`` say what the labels mean, "" where one has none; they are empty where none has one. ``label_file``
+    is the file that the labels came from, as the spec writes it.
+    """
 
     type: str
     labels: tuple[str, ...]
+    descriptions: tuple[str, ...]
+    label_file: str | None
+    out_of_scope: str | None
     instructions: str
     examples: tuple[Example, ...] | ExamplePool
 
@@ -63,6 +70,12 @@ class Task:
 def answers_are_clear(spec: dict[str, Any]) -> Found:
     """What an answer is, by the rules of the kind of task."""
     yield from rules_of(spec["task"]).fields_fit(spec["task"])
+
+
+def out_of_scope_is_a_label(spec: dict[str, Any]) -> Found:
+    task = spec["task"]
+    if task["out_of_scope"] is not None and (wrong := rules_of(task).wrong_out_of_scope(task, task["out_of_scope"])):
+        yield ("task", "out_of_scope"), "spec.label-unknown", wrong
 
 
 def examples_fit(spec: dict[str, Any]) -> Found:

@@ -13,6 +13,7 @@ from runner.tasks.multi_label.recorded import distribution
 from runner.tasks.multi_label.votes import next_votes
 from runner.tasks.multi_label.yes_or_no import NO, YES, YesOrNo, YesOrNoScorer, line
 from runner.tasks.shared.answered import read_reason
+from runner.tasks.shared.labels import described
 from runner.teacher.conversation import counted, missing
 from runner.teacher.protocol import SECOND_ANSWER_TOKENS, Encode, Scored
 
@@ -25,6 +26,7 @@ class LabelsAnswer:
     """An answer that says which of the ``labels`` apply (:class:`runner.teacher.protocol.AnswerFormat`)."""
 
     labels: tuple[str, ...]
+    descriptions: tuple[str, ...] = ()
 
     @property
     def choices(self) -> Sequence[str]:
@@ -45,19 +47,25 @@ class LabelsAnswer:
         """All labels stay (:func:`runner.tasks.multi_label.rules.shortlist`)."""
         return self
 
+    def listed(self) -> str:
+        """The labels in one line, or with their descriptions a line each."""
+        return described(self.labels, self.descriptions) if self.descriptions else ", ".join(self.labels)
+
     def request(self, form: str) -> str:
         """Which labels there are, and the form of an answer."""
-        names = ", ".join(self.labels)
+        meaning = f"The labels:\n{self.listed()}\n\n" if self.descriptions else ""
+        names = "these labels" if self.descriptions else self.listed()
         if form == "cot":
             return (
-                "Think about the TEXT step by step first, in one or two sentences, then name all labels that apply to "
-                f"it: none, one or several of {names}.\nAnswer only with JSON of this form: "
+                f"{meaning}Think about the TEXT step by step first, in one or two sentences, then name all labels that "
+                f"apply to it: none, one or several of {names}.\nAnswer only with JSON of this form: "
                 '{"reason": "your reasoning in one or two sentences", "labels": ["each label that applies"]}'
             )
+        colon = "" if self.descriptions else f": {names}"
         return (
-            f"Say of each of these labels whether it applies to the TEXT: {names}.\nNone, one or several may apply. "
-            f'Answer with a line for each label, "{line("LABEL", YES[0])}" or "{line("LABEL", NO[0])}", and nothing '
-            "else."
+            f"{meaning}Say of each of these labels whether it applies to the TEXT{colon}.\nNone, one or several may "
+            f'apply. Answer with a line for each label, "{line("LABEL", YES[0])}" or "{line("LABEL", NO[0])}", and '
+            "nothing else."
         )
 
     def example(self, form: str, value: Sequence[str] | str, reason: str, text: str) -> str:
@@ -117,7 +125,7 @@ class LabelsAnswer:
 
 def answer_format(task: Mapping[str, Any]) -> LabelsAnswer:
     """The form of an answer, from the spec's section ``task``."""
-    return LabelsAnswer(tuple(task["labels"]))
+    return LabelsAnswer(tuple(task["labels"]), tuple(task["descriptions"]))
 
 
 def scored(spec: Spec, encode: Encode) -> Scored:

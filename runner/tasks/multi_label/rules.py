@@ -44,6 +44,11 @@ def label_columns(task: Mapping[str, Any], columns: Sequence[str]) -> str | None
     return None
 
 
+def wrong_out_of_scope(task: Mapping[str, Any], given: str) -> str | None:
+    """There is none: a text may have no label at all."""
+    return f"with task.type {NAME} a text that no label fits has none: leave this out"
+
+
 def shortlist(task: Mapping[str, Any], size: int) -> str | None:
     """All labels are asked about, each on its own."""
     return f"with task.type {NAME} any of the labels may apply, and each is asked about"

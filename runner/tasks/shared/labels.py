@@ -65,6 +65,12 @@ def listed(labels: Sequence[str], most: int = LISTED) -> str:
     return ", ".join(labels[:most]) + more
 
 
+def described(labels: Sequence[str], descriptions: Sequence[str]) -> str:
+    """A line for each label with what it means, for a prompt; one without a description stands alone."""
+    pairs = zip(labels, descriptions, strict=True)
+    return "\n".join(f"- {label}: {description}" if description else f"- {label}" for label, description in pairs)
+
+
 def shown(text: str, beside: Iterable[str], most: int = 60) -> str:
     """``text`` in quotes, in ASCII where it looks like one of ``beside`` and is not the same."""
     return (ascii if any(look_alike(text, other) for other in beside) else repr)(text[:most])

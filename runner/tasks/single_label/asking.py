@@ -10,6 +10,7 @@ from typing import Any
 
 from runner.spec import Spec
 from runner.tasks.shared.answered import read_reason
+from runner.tasks.shared.labels import described
 from runner.tasks.single_label.answers import read_label
 from runner.tasks.single_label.distribution import LabelScorer, Places, expected_requests
 from runner.tasks.single_label.label_trie import LabelTrie
@@ -24,10 +25,14 @@ from runner.teacher.shortlist import typical
 class LabelAnswer:
     """An answer that names one of the ``labels`` (:class:`runner.teacher.protocol.AnswerFormat`).
 
+    ``descriptions`` say what each label means, or are empty; ``out_of_scope`` is the label that means none of the
+    others, where there is one.
     ``shown``: the numbers of those that the teacher is told of; None: all.
     """
 
     labels: tuple[str, ...]
+    descriptions: tuple[str, ...] = ()
+    out_of_scope: str | None = None
     shown: tuple[int, ...] | None = None
 
     @property
@@ -37,12 +42,16 @@ class LabelAnswer:
 
     @property
     def meanings(self) -> Sequence[str]:
-        """The labels as words."""
-        return tuple(" ".join(label.replace("_", " ").split()) or label for label in self.labels)
+        """The labels as words, with their descriptions."""
+        words = (" ".join(label.replace("_", " ").split()) or label for label in self.labels)
+        descriptions = self.descriptions or ("",) * len(self.labels)
+        pairs = zip(words, descriptions, strict=True)
+        return tuple(f"{name}: {description}" if description else name for name, description in pairs)
 
     def narrowed(self, numbers: Sequence[int]) -> LabelAnswer:
-        """The same with these labels to choose from."""
-        return replace(self, shown=tuple(numbers))
+        """The same with these labels to choose from, and that for texts which none of the others fits."""
+        outside = () if self.out_of_scope is None else (self.labels.index(self.out_of_scope),)
+        return replace(self, shown=tuple(dict.fromkeys([*numbers, *outside])))
 
     @property
     def second_answer_tokens(self) -> int:
@@ -51,14 +60,24 @@ class LabelAnswer:
 
     def request(self, form: str) -> str:
         """Which labels there are, and with ``cot`` the JSON that an answer is."""
-        names = ", ".join(self.choices)
+        meaning = f"The labels:\n{self.listed()}\n\n" if self.descriptions else ""
+        which = "one of these labels" if self.descriptions else "one label"
+        names = "" if self.descriptions else f": {self.listed()}"
+        others = "" if self.out_of_scope is None else f" Where no other label fits, the label is {self.out_of_scope}."
         if form == "cot":
             return (
-                "Think about the TEXT step by step first, in one or two sentences, then choose exactly one label: "
-                f"{names}.\nAnswer only with JSON of this form: "
+                f"{meaning}Think about the TEXT step by step first, in one or two sentences, then choose exactly "
+                f"{which}{names}.{others}\nAnswer only with JSON of this form: "
                 '{"reason": "your reasoning in one or two sentences", "label": "one of the labels"}'
             )
-        return f"Answer with exactly one label, and nothing else: {names}."
+        return f"{meaning}Answer with exactly {which}, and nothing else{names}.{others}"
+
+    def listed(self) -> str:
+        """The labels in one line, or with their descriptions a line each."""
+        if not self.descriptions:
+            return ", ".join(self.choices)
+        shown = range(len(self.labels)) if self.shown is None else self.shown
+        return described(self.choices, [self.descriptions[number] for number in shown])
 
     def example(self, form: str, value: str, reason: str, text: str) -> str:
         """The label, with ``cot`` as JSON behind its reason."""
@@ -105,7 +124,7 @@ class LabelAnswer:
 
 def answer_format(task: Mapping[str, Any]) -> LabelAnswer:
     """The form of an answer, from the spec's section ``task``."""
-    return LabelAnswer(tuple(task["labels"]))
+    return LabelAnswer(tuple(task["labels"]), tuple(task["descriptions"]), task["out_of_scope"])
 
 
 def scored(spec: Spec, encode: Encode) -> Scored:

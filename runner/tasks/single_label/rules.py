@@ -36,6 +36,11 @@ def label_columns(task: Mapping[str, Any], columns: Sequence[str]) -> str | None
     return f"with task.type {NAME} a text has one label: name the one column that holds it"
 
 
+def wrong_out_of_scope(task: Mapping[str, Any], given: str) -> str | None:
+    """It is one of the labels."""
+    return None if find(given, task["labels"]) else not_a_value(task, given, "")
+
+
 def shortlist(task: Mapping[str, Any], size: int) -> str | None:
     """A shortlist leaves some of the labels out."""
     labels = len(task["labels"])

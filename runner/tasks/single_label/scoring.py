@@ -20,6 +20,11 @@ TEST = "McNemar's exact test"
 ANSWER = (pa.field("label", pa.string()), pa.field("probabilities", pa.list_(pa.float64())))
 
 
+def key(spec: Spec) -> dict[str, Any]:
+    """Which label means none of the others, where one does."""
+    return {} if spec.task.out_of_scope is None else {"out_of_scope": spec.task.out_of_scope}
+
+
 def about(spec: Spec) -> dict[str, Any]:
     """The labels, in the order of every list of probabilities."""
     return {"labels": list(spec.task.labels)}
@@ -48,7 +53,8 @@ def score(
     known = any("probabilities" in answer for answer in given)
     probabilities = np.array([answer.get("probabilities") or even for answer in given]) if known else None
     predicted = [answer["label"] for answer in given]
-    figures: dict[str, Any] = _measuring()[0].score(
+    metrics, _, outside = _measuring()
+    figures: dict[str, Any] = metrics.score(
         labels,
         truth,
         predicted,
@@ -57,6 +63,9 @@ def score(
         spec.evaluate.seed,
         None if weights is None else np.array(weights, dtype=np.float64),
     )
+    name = spec.task.out_of_scope
+    if name is not None:
+        figures["out_of_scope"] = outside.out_of_scope(labels, name, truth, predicted, probabilities)
     return figures
 
 
@@ -83,8 +92,8 @@ def paired(truth: Sequence[str], a: Sequence[str | None], b: Sequence[str | None
     return test
 
 
-def _measuring() -> tuple[Any, Any]:
+def _measuring() -> tuple[Any, Any, Any]:
     """The modules that work figures out."""
-    from runner.tasks.single_label import estimates, metrics  # scikit-learn and scipy take a second to load
+    from runner.tasks.single_label import estimates, metrics, out_of_scope  # scikit-learn takes a second to load
 
-    return metrics, estimates
+    return metrics, estimates, out_of_scope

@@ -22,6 +22,7 @@ from runner.tasks.single_label.tables import (
     mistaken,
     not_on_page,
     on_page,
+    outside,
 )
 from runner.tasks.single_label.wording import (
     agreement,
@@ -73,7 +74,11 @@ HUB_RESULTS = (
 
 def question(spec: Spec) -> Question:
     """One of the labels, in the order of the spec."""
-    return Question("choice", tuple(Choice(label, label) for label in spec.task.labels))
+    labels = spec.task.labels
+    meanings = spec.task.descriptions or ("",) * len(labels)
+    return Question(
+        "choice", tuple(Choice(label, label, meaning) for label, meaning in zip(labels, meanings, strict=True))
+    )
 
 
 def probabilities(spec: Spec, verdict: Mapping[str, Any]) -> dict[str, float] | None:
@@ -124,6 +129,7 @@ def page(report: Mapping[str, Any]) -> dict[str, Any]:
         "many": labels > PICTURED,
         "by_class": on_page(scores),
         "left_out": not_on_page(scores),
+        "outside": outside(scores),
     }
 
 
@@ -131,8 +137,13 @@ def model_card(report: Mapping[str, Any]) -> dict[str, Any]:
     """The table by class, where it was measured, and how many labels are listed."""
     scores = report["evaluate"]
     if not scores["rows"]:
-        return {"by_class": [], "left_out": "", "most": MANY}
-    return {"by_class": in_tables(scores), "left_out": left_out(scores), "most": MANY}
+        return {"by_class": [], "left_out": "", "most": MANY, "outside": []}
+    return {
+        "by_class": in_tables(scores),
+        "left_out": left_out(scores),
+        "most": MANY,
+        "outside": outside(scores),
+    }
 
 
 def data_card(report: Mapping[str, Any], given: Mapping[str | None, int]) -> dict[str, Any]:

@@ -106,6 +106,31 @@ def pairs(labels: Sequence[str], score: Mapping[str, Any]) -> list[tuple[str, st
     return sorted(found, key=lambda pair: -pair[2])
 
 
+@dataclass(frozen=True)
+class Outside:
+    """How well a system finds the texts that belong to none of the classes, written for people."""
+
+    who: str
+    at_5: str
+    recall: str
+    false_alarms: str
+    auroc: str
+    in_scope: str
+
+
+def outside(evaluation: Mapping[str, Any]) -> list[Outside]:
+    """Teacher and student on texts that are out of scope; nothing where the spec names no such label."""
+    scores = [(who, (evaluation.get(who) or {}).get("out_of_scope")) for who in ("teacher", "student")]
+    names = ("recall_at_5", "recall", "false_alarms", "auroc", "accuracy_in_scope")
+    return [Outside(who, *(_told(found[name], name) for name in names)) for who, found in scores if found]
+
+
+def _told(figure: float | None, name: str) -> str:
+    if figure is None:
+        return "–"
+    return f"{figure:.3f}" if name == "auroc" else f"{100 * figure:.1f} %"
+
+
 def doubtful(spec: Mapping[str, Any], votes: pa.Table) -> list[ShownRow]:
     """The train rows on which the teacher's two likeliest labels lie closest together."""
     labels = list(spec["task"]["labels"])

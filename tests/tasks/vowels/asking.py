@@ -16,6 +16,9 @@ class Count:
     def narrowed(self, numbers):
         return self
 
+    def listed(self):
+        return ", ".join(self.choices)
+
     def request(self, form):
         return "Answer with the number of vowels."
 

@@ -16,6 +16,10 @@ def label_columns(task, columns):
     return "a count stands in one column"
 
 
+def wrong_out_of_scope(task, given):
+    return "a count is never out of scope"
+
+
 def shortlist(task, size):
     return "a count is not chosen from a list"
 

@@ -11,6 +11,10 @@ TEST = "the sign test"
 ANSWER = (pa.field("label", pa.int64()),)
 
 
+def key(spec):
+    return {}
+
+
 def about(spec):
     return {"counts": "vowels"}
 
