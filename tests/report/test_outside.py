@@ -29,12 +29,15 @@ def test_how_well_they_are_found_is_shown(tmp_path):
     table = re.search(r'aria-label="Texts that are out of scope".*?</table>', page, re.DOTALL)
     text = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", table[0])).split())
     assert "30 of the test texts" in text
-    assert "teacher – 50.0 % 1.0 % – 90.0 %" in text and "student 81.2 % 50.0 % 1.0 % 0.957 90.0 %" in text
+    assert (
+        "teacher \N{EN DASH} 50.0 % 1.0 % \N{EN DASH} 90.0 %" in text
+        and "student 81.2 % 50.0 % 1.0 % 0.957 90.0 %" in text
+    )
     assert "| student | 81.2 % | 50.0 % | 1.0 % | 0.957 | 90.0 % |" in build_cards(gathered, report)["cards/model.md"]
 
 
 def test_a_spec_without_such_a_label_shows_nothing_of_it(tmp_path):
     run = report_run(tmp_path)
     run.write()
-    report, page = show(gather(run.read, run.exists))
+    _, page = show(gather(run.read, run.exists))
     assert "out of scope" not in page

@@ -11,6 +11,7 @@ import yaml
 from runner.spec import load_spec
 from runner.system.errors import SpecError
 from runner.tasks.kinds import task_of
+from runner.tasks.shared import label_list
 from runner.teacher.request import prompt_task, teacher_key
 
 SPEC = """\
@@ -83,7 +84,11 @@ def test_what_is_written_out_reads_back_as_the_same_spec(load):
     spec = load("{from: intents.csv, description: meaning}")
     (load.folder / "again.yaml").write_text(yaml.safe_dump(spec.to_dict()), encoding="utf-8")
     (load.folder / "intents.csv").unlink()
-    assert load_spec(load.folder / "again.yaml").to_dict() == spec.to_dict()
+    again = load_spec(load.folder / "again.yaml")
+    assert again.to_dict() == spec.to_dict()
+    assert label_list.names(spec.to_dict()["task"]) == label_list.names(vars(spec.task)) == spec.task.labels
+    assert label_list.descriptions(spec.to_dict()["task"]) == spec.task.descriptions
+    assert label_list.descriptions(load("[a, b]").to_dict()["task"]) == ()
 
 
 def test_a_template_shows_what_labels_mean(load):

@@ -13,6 +13,7 @@ from runner.tasks.multi_label.recorded import distribution
 from runner.tasks.multi_label.votes import next_votes
 from runner.tasks.multi_label.yes_or_no import NO, YES, YesOrNo, YesOrNoScorer, line
 from runner.tasks.shared.answered import read_reason
+from runner.tasks.shared.label_list import descriptions, names
 from runner.tasks.shared.labels import described
 from runner.teacher.conversation import counted, missing
 from runner.teacher.protocol import SECOND_ANSWER_TOKENS, Encode, Scored
@@ -125,7 +126,7 @@ class LabelsAnswer:
 
 def answer_format(task: Mapping[str, Any]) -> LabelsAnswer:
     """The form of an answer, from the spec's section ``task``."""
-    return LabelsAnswer(tuple(task["labels"]), tuple(task["descriptions"]))
+    return LabelsAnswer(names(task), descriptions(task))
 
 
 def scored(spec: Spec, encode: Encode) -> Scored:

@@ -6,7 +6,7 @@ labels have the same fingerprint, written out or in a file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from runner.data.reading import Source, read_rows
@@ -41,19 +41,30 @@ def expand(task: dict[str, Any], located: Callable[[str], str]) -> list[tuple[st
         named = [_named(label) for label in task["labels"]]
         path = None
     task["labels"] = [name for name, _ in named]
-    descriptions = [description for _, description in named]
-    task["descriptions"] = descriptions if any(descriptions) else []
+    meanings = [description for _, description in named]
+    task["descriptions"] = meanings if any(meanings) else []
     task["label_file"] = path
     return []
 
 
 def written(task: dict[str, Any]) -> dict[str, Any]:
     """The section as a spec writes it: the reverse of :func:`expand`, with the labels of a file written out."""
-    descriptions, _ = task.pop("descriptions"), task.pop("label_file")
-    if descriptions:
-        both = zip(task["labels"], descriptions, strict=True)
+    meanings, _ = task.pop("descriptions"), task.pop("label_file")
+    if meanings:
+        both = zip(task["labels"], meanings, strict=True)
         task["labels"] = [{"name": name, "description": description} for name, description in both]
     return task
+
+
+def names(task: Mapping[str, Any]) -> tuple[str, ...]:
+    """The labels of a section in either form, that of a spec or of ``run.json``."""
+    return tuple(_named(label)[0] for label in task["labels"])
+
+
+def descriptions(task: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the labels mean, of a section in either form; nothing where none has a description."""
+    found = tuple(task.get("descriptions") or (_named(label)[1] for label in task["labels"]))
+    return found if any(found) else ()
 
 
 def _named(label: Any) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from runner.spec import Spec
 from runner.tasks.shared.answered import read_reason
+from runner.tasks.shared.label_list import descriptions, names
 from runner.tasks.shared.labels import described
 from runner.tasks.single_label.answers import read_label
 from runner.tasks.single_label.distribution import LabelScorer, Places, expected_requests
@@ -124,7 +125,7 @@ class LabelAnswer:
 
 def answer_format(task: Mapping[str, Any]) -> LabelAnswer:
     """The form of an answer, from the spec's section ``task``."""
-    return LabelAnswer(tuple(task["labels"]), tuple(task["descriptions"]), task["out_of_scope"])
+    return LabelAnswer(names(task), descriptions(task), task.get("out_of_scope"))
 
 
 def scored(spec: Spec, encode: Encode) -> Scored:

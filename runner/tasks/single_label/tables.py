@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from runner.tasks.shared.label_list import names
 from runner.tasks.shared.shown import ShownRow
 
 MANY = 50
@@ -127,13 +128,13 @@ def outside(evaluation: Mapping[str, Any]) -> list[Outside]:
 
 def _told(figure: float | None, name: str) -> str:
     if figure is None:
-        return "–"
+        return "\N{EN DASH}"
     return f"{figure:.3f}" if name == "auroc" else f"{100 * figure:.1f} %"
 
 
 def doubtful(spec: Mapping[str, Any], votes: pa.Table) -> list[ShownRow]:
     """The train rows on which the teacher's two likeliest labels lie closest together."""
-    labels = list(spec["task"]["labels"])
+    labels = list(names(spec["task"]))
     chances = _matrix(votes["probabilities"], len(labels))
     top = np.sort(chances, axis=1)
     margin = top[:, -1] - top[:, -2]
@@ -152,7 +153,7 @@ def doubtful(spec: Mapping[str, Any], votes: pa.Table) -> list[ShownRow]:
 
 def mistaken(spec: Mapping[str, Any], predictions: pa.Table) -> list[ShownRow]:
     """The test rows on which the student is wrong and most sure of it."""
-    labels = list(spec["task"]["labels"])
+    labels = list(names(spec["task"]))
     wrong = pc.fill_null(pc.not_equal(predictions["label"], predictions["student_label"]), False)
     predictions = predictions.filter(wrong)
     chances = _matrix(predictions["student_probabilities"], len(labels))
