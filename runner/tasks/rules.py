@@ -49,7 +49,6 @@ class Rules(Protocol):
     def wrong_out_of_scope(self, task: Mapping[str, Any], given: str) -> str | None:
         """What is wrong with the answer that ``task.out_of_scope`` names; None: it is one of the task's."""
 
-
     def example(self, task: Mapping[str, Any], given: str | list[Any], text: str) -> Value | None:
         """The value that a few-shot example of the spec gives its ``text``; None where it is no value."""
 
