@@ -23,6 +23,11 @@ TEST = "a paired bootstrap of macro F1"
 ANSWER = (pa.field("label", pa.list_(pa.string())), pa.field("probabilities", pa.list_(pa.float64())))
 
 
+def key(spec: Spec) -> dict[str, Any]:
+    """Nothing but rows and answers."""
+    return {}
+
+
 def about(spec: Spec) -> dict[str, Any]:
     """The labels, in the order of every list of probabilities."""
     return {"labels": list(spec.task.labels)}

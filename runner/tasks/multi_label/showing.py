@@ -22,7 +22,7 @@ from runner.tasks.multi_label.wording import (
     pooled,
     quality,
 )
-from runner.tasks.shared.shown import Choice, Figure, Question
+from runner.tasks.shared.shown import Figure, Question, choices
 
 __all__ = [
     "agreement",
@@ -63,7 +63,7 @@ HUB_RESULTS = (
 
 def question(spec: Spec) -> Question:
     """As many of the labels as apply, in the order of the spec."""
-    return Question("choices", tuple(Choice(label, label) for label in spec.task.labels))
+    return Question("choices", choices(spec.task.labels, spec.task.descriptions))
 
 
 def probabilities(spec: Spec, verdict: Mapping[str, Any]) -> dict[str, float] | None:

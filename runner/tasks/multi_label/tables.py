@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from runner.tasks.multi_label.thresholds import HALF
+from runner.tasks.shared.label_list import names
 from runner.tasks.shared.shown import ShownRow
 
 MANY = 50
@@ -70,7 +71,7 @@ def confused(evaluation: Mapping[str, Any]) -> list[Confusion]:
 
 def doubtful(spec: Mapping[str, Any], votes: pa.Table) -> list[ShownRow]:
     """The train rows on which the teacher is least sure of a label: its probability is nearest to one half."""
-    labels = list(spec["task"]["labels"])
+    labels = list(names(spec["task"]))
     found = []
     for place, chances in enumerate(votes["probabilities"].to_pylist()):
         if chances and len(chances) == len(labels):
@@ -94,7 +95,7 @@ def mistaken(spec: Mapping[str, Any], predictions: pa.Table) -> list[ShownRow]:
 
     ``figure`` is the probability of that label where it is given wrongly, and one less it where it is missing.
     """
-    labels = list(spec["task"]["labels"])
+    labels = list(names(spec["task"]))
     found = []
     for place, row in enumerate(predictions.to_pylist()):
         chances = row["student_probabilities"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -55,6 +56,12 @@ class Choice:
     value: Any
     name: str
     description: str = ""
+
+
+def choices(labels: Sequence[str], descriptions: Sequence[str]) -> tuple[Choice, ...]:
+    """Labels to choose from, in their order; ``descriptions`` are as many, or none."""
+    pairs = zip(labels, descriptions or ("",) * len(labels), strict=True)
+    return tuple(Choice(label, label, description) for label, description in pairs)
 
 
 @dataclass(frozen=True)

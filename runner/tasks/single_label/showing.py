@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from runner.spec import Spec
-from runner.tasks.shared.shown import Choice, Figure, Question
+from runner.tasks.shared.shown import Figure, Question, choices
 from runner.tasks.single_label.tables import (
     MANY,
     NUMBERED,
@@ -74,11 +74,7 @@ HUB_RESULTS = (
 
 def question(spec: Spec) -> Question:
     """One of the labels, in the order of the spec."""
-    labels = spec.task.labels
-    meanings = spec.task.descriptions or ("",) * len(labels)
-    return Question(
-        "choice", tuple(Choice(label, label, meaning) for label, meaning in zip(labels, meanings, strict=True))
-    )
+    return Question("choice", choices(spec.task.labels, spec.task.descriptions))
 
 
 def probabilities(spec: Spec, verdict: Mapping[str, Any]) -> dict[str, float] | None:
