@@ -23,7 +23,7 @@ from runner.student.trained import StudentRef, student_of_run
 from runner.system import machine
 from runner.system.errors import ModelError, UserError
 from runner.system.sanitize import without_secrets
-from runner.tasks.kinds import TASKS
+from runner.tasks.kinds import TASKS, kind_of_model
 
 JOB, SUMMARY = "job.json", "summary.json"
 
@@ -116,13 +116,22 @@ def find_student(options: PredictOptions) -> tuple[StudentRef, str, Resources]:
     parent, _, name = place.url.rstrip("/").rpartition("/")
     wanted = Resources(gpus=min(1, len(machine.gpu_names())))
     read = ["config.json", *weights, *(name for name in place.names() if name.startswith(("tokenizer", "vocab")))]
-    model = StudentRef(parent, name, None, "auto")
+    model = StudentRef(parent, name, None, "auto", kind=_kind(place))
     return model, _identity(model, place.state(*read)), _asked(options, wanted)
 
 
 def _identity(model: StudentRef, *prints: str | None) -> str:
     """What decides what is said of a text: the student's content, by ``prints``, and what computes it."""
     return fingerprint([*prints, model.max_length, model.precision, model.runtime])
+
+
+def _kind(place: Folder) -> str:
+    """The kind of task whose student a model folder holds; a configuration that is none is refused where it is read."""
+    try:
+        config = place.read_json("config.json")
+    except ValueError:
+        config = None
+    return kind_of_model(config if isinstance(config, dict) else {})
 
 
 def _labels(model: StudentRef) -> list[str]:

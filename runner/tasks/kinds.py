@@ -21,6 +21,11 @@ def task_of(spec: Spec) -> TaskKind:
     return TASKS[spec.task.type]
 
 
+def kind_of_model(config: Mapping[str, Any]) -> str:
+    """The name of the kind whose student a model folder holds, by its ``config.json``; the first where none says so."""
+    return next((name for name, kind in TASKS.items() if kind.predictions.answers_of(config)), DEFAULT_KIND)
+
+
 def kind_of(spec: Mapping[str, Any]) -> TaskKind:
     """The kind of task of a spec as ``run.json`` has it; that of earlier versions names none."""
     return TASKS[(spec.get("task") or {}).get("type") or single_label.NAME]

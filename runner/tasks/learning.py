@@ -100,6 +100,9 @@ class Predictions(Protocol):
     finite numbers is refused, and never a value.
     """
 
+    def answers_of(self, config: Mapping[str, Any]) -> bool:
+        """Whether a model folder's ``config.json`` is of a student of this kind."""
+
     def values(
         self, outputs: Sequence[str], probabilities: NDArray[np.floating], decision: Any = None
     ) -> list[Value | None]:

@@ -7,6 +7,7 @@ one it is one half.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +16,14 @@ from numpy.typing import NDArray
 from runner.tasks.multi_label.rules import written
 from runner.tasks.multi_label.thresholds import HALF
 
-__all__ = ["certainty", "columns", "values", "written"]
+__all__ = ["answers_of", "certainty", "columns", "values", "written"]
 
 Decision = Mapping[str, float] | None
+
+
+def answers_of(config: Mapping[str, Any]) -> bool:
+    """By what ``transformers`` calls the problem."""
+    return config.get("problem_type") == "multi_label_classification"
 
 
 def values(

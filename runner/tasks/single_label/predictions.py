@@ -6,7 +6,8 @@ probabilities goes through :func:`places`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,12 @@ from numpy.typing import NDArray
 
 from runner.tasks.single_label.rules import written
 
-__all__ = ["certainty", "columns", "places", "values", "written"]
+__all__ = ["answers_of", "certainty", "columns", "places", "values", "written"]
+
+
+def answers_of(config: Mapping[str, Any]) -> bool:
+    """By what ``transformers`` calls the problem."""
+    return config.get("problem_type") == "single_label_classification"
 
 
 def places(probabilities: NDArray[np.floating]) -> NDArray[np.int64]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -111,3 +113,32 @@ def test_calibration_is_measured_for_each_label() -> None:
 def test_pairs_of_a_missed_and_a_needless_label_are_counted() -> None:
     truth, said = [["a"], ["a"], ["a", "b"], ["c"]], [["b"], ["b"], ["b"], ["c", "d"]]
     assert metrics.score(LABELS, truth, said, None, 20)["confused"] == [["a", "b", 2]]
+
+
+def test_a_blind_sample_says_what_all_rows_would() -> None:
+    """Rows that were likelier to be drawn count for less: the estimate is that of all rows, within its interval."""
+    from types import SimpleNamespace
+
+    rng = np.random.default_rng(4)
+    true, said = drawn(2, 3000)
+    hard = (true != said).any(axis=1)
+    chance = np.where(hard, 0.5, 0.1)
+    ids = [str(number) for number in range(len(true))]
+    truth, teacher = dict(zip(ids, lists(true), strict=True)), dict(zip(ids, lists(said), strict=True))
+    population = [
+        {"id": id_, "inclusion": float(one) if rng.random() < one else None}
+        for id_, one in zip(ids, chance, strict=True)
+    ]
+    evaluate = SimpleNamespace(resamples=300, seed=0)
+    spec: Any = SimpleNamespace(task=SimpleNamespace(labels=LABELS), evaluate=evaluate)
+    known = {row["id"]: truth[row["id"]] for row in population if row["inclusion"] is not None}
+    found = scoring.estimates(spec, known, teacher, teacher, population)
+    for name, everybody in (
+        ("macro_f1", f1_score(true, said, average="macro")),
+        ("exact_match", accuracy_score(true, said)),
+    ):
+        low, high = found["teacher"]["ci95"][name]
+        assert low <= everybody <= high
+        assert found["teacher"][name] == pytest.approx(everybody, abs=0.03)
+    assert found["difference"]["p"] == 1.0
+    assert "student" not in scoring.estimates(spec, known, teacher, None, population)

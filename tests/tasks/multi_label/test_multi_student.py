@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -218,3 +219,48 @@ def test_a_row_is_wholly_right_only_where_the_probabilities_are_the_teacher_s() 
 def test_answers_that_are_no_finite_numbers_stay_none() -> None:
     found = learner.probabilities(np.array([[0.0, np.inf], [0.0, 1.0]], dtype=np.float32))
     assert np.isnan(found[0]).all() and found[1].tolist() == pytest.approx([0.5, 0.7310586])
+
+
+@pytest.mark.slow("long")
+@pytest.mark.usefixtures("one_thread_for_all")
+def test_exports_say_what_the_original_says(finished: Any, tmp_path: Path) -> None:
+    _, run, folders = finished
+    changed = load_spec(Path(run.url).parents[1] / "spec.yaml", ["student.export=[safetensors, onnx, onnx-int8]"])
+    with open(tmp_path / "said", "w", encoding="utf-8") as said:
+        for step in pipeline.steps(changed, run):
+            if not step.cached:
+                pipeline.run_step(step, pipeline_context(step, changed, run, said))
+            if step.stage.NAME == "export":
+                break
+    found = {one["runtime"]: one for one in step.folder.read_json("export.json")["runtimes"]}
+    assert set(found) == {"torch", "onnx", "onnx-int8"}
+    assert found["onnx"]["agreement"] > 0.9 and 0 <= found["onnx-int8"]["agreement"] <= 1
+    assert all(0 <= one["macro_f1"] <= 1 for one in found.values())
+    exports = step.folder.fetch("exports", tmp_path / "exports")
+    folder = Path(folders["train"].url) / "student"
+    given = [text for text, _ in texts(12, 2)]
+    original = Student.load(learner, folder, precision="fp32")
+    onnx = Student.load(learner, folder, runtime="onnx", exports=exports)
+    assert onnx.decision == original.decision is not None
+    assert onnx.predict(given) == pytest.approx(original.predict(given), abs=1e-4)
+
+
+@pytest.mark.slow("ray")
+def test_a_run_and_predictions_from_the_command_line(tmp_path: Path, tiny_model: Path) -> None:
+    """All stages in Ray's workers; then a corpus by the run, and the same by the bare model folder."""
+    from runner.commands.cli import main
+
+    path, runs = write(tmp_path, tiny_model), tmp_path / "runs"
+    assert main(["run", str(path), "--runs-dir", str(runs)]) == 0
+    (tmp_path / "corpus.csv").write_text("text\nthe 1 apple sea\nthe 2 iron\n", encoding="utf-8")
+    student = next((runs / "topics" / "train").glob("*/student"))
+    outputs = [tmp_path / "by-run.csv", tmp_path / "by-folder.jsonl"]
+    for source, out in zip((runs / "topics", student), outputs, strict=True):
+        assert main(["predict", str(source), str(tmp_path / "corpus.csv"), "--out", str(out)]) == 0
+    with open(outputs[0], encoding="utf-8", newline="") as handle:
+        by_run = list(csv.DictReader(handle))
+    by_folder = [json.loads(line) for line in outputs[1].read_text(encoding="utf-8").splitlines()]
+    assert len(by_run) == len(by_folder) == 2
+    for one, other in zip(by_run, by_folder, strict=True):
+        assert json.loads(one["labels"]) == other["labels"]
+        assert {f"probability_{label}" for label in LABELS} <= set(one)

@@ -4,6 +4,10 @@ import numpy as np
 import pyarrow as pa
 
 
+def answers_of(config):
+    return config.get("problem_type") == "regression"
+
+
 def values(labels, probabilities, decision=None):
     return [round(float(count)) if np.isfinite(count) else None for count in probabilities[:, 0]]
 
