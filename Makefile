@@ -10,7 +10,8 @@
 # make bench-teacher   the label stage against other ways to ask the same model
 # make bench-student   the student against plain transformers
 # make bench-gpu   what can be computed and simulated of GPUs; teachers and students on those of this machine
-# make bench-review   what a review buys: the queue against CROWDLAB, the consensus, labels, a sample's intervals
+# make bench-review   what a review buys: the queue against CROWDLAB, the consensus, labels, a sample's intervals; the page; try --watch
+# make bench-tasks   150 labels and several labels at once: the teacher's rate, and students from few rows and from all
 # make bench-few   recipe auto against each of the recipes it chooses from, where texts are few
 # make bench-kubernetes   GPU-hours that Ray's autoscaler buys for a job on KubeRay, simulated
 # make docs-errors   write docs/errors.md again, from the codes and messages in the source
@@ -29,7 +30,7 @@ TEST_PROCESSES ?= 2
 IN_PARALLEL := -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 PIP_QUIETLY := --quiet --disable-pip-version-check --no-compile
 
-.PHONY: quickstart test test-fast test-seconds test-cluster test-kubernetes test-signals lint types docs-errors manifests image-check lock setup clean bench-teacher bench-student bench-few bench-review bench-gpu bench-kubernetes
+.PHONY: quickstart test test-fast test-seconds test-cluster test-kubernetes test-signals lint types docs-errors manifests image-check lock setup clean bench-teacher bench-student bench-few bench-review bench-tasks bench-gpu bench-kubernetes
 .DEFAULT_GOAL := quickstart
 
 setup: $(VENV)/.ready
@@ -100,6 +101,11 @@ bench-student: setup $(VENV)/.runtimes
 
 bench-review: setup
 	$(BIN)/python bench/review.py
+	$(BIN)/python bench/review_page.py
+	$(BIN)/python bench/try_watch.py
+
+bench-tasks: setup
+	$(BIN)/python bench/tasks.py
 
 bench-few: setup
 	$(BIN)/python bench/few.py
