@@ -1,9 +1,9 @@
-"""Prompt ``direct`` with 150 labels: the label tree asked best first, against every branch of it.
+"""Prompt ``direct`` with 150 labels: the label tree asked best first, against every branch of it; and a shortlist.
 
     python bench/tasks_direct.py                  # 2 rounds of 16 rows on two cores: minutes
     python bench/tasks_direct.py --rows 24 --rounds 10
 
-CLINC150's intents (TUTELAGE_DATA names the folder with clinc150) and the catalog's teacher of 1.5 B parameters. Both
+CLINC150's intents (TUTELAGE_DATA names the folder with clinc150) and the catalog's teacher of 1.5 B parameters. All
 ways go through the label stage's own worker, with one engine, by turns and on the same rows, and the one that begins
 changes with each round. Labels are compared before and after content-free calibration. Kept in
 bench/out/tasks_direct.json.
@@ -31,6 +31,8 @@ OUT = ROOT / "bench" / "out"
 DATA = Path(os.environ.get("TUTELAGE_DATA") or ROOT.parent / "shared" / "data") / "clinc150"
 TIMES_AS_FAST, SAME_LABEL, PLAN_WITHIN = 4.0, 0.995, 2.0
 ROWS, ROUNDS = 16, 2
+SHORTLIST = 20
+LISTED = f"shortlist of {SHORTLIST}"
 MODEL = "catalog:qwen2.5-coder-1.5b-instruct"
 SPEC = """\
 version: 1
@@ -64,23 +66,26 @@ def _cases(folder: Path, rows: int, rounds: int, calibrating: int, model: str) -
     spec, texts = _spec(folder, model), _texts(rows * rounds)
     plan, _ = estimate_teacher(_without_calibration(spec), Folder(str(folder / "run")), _ids(texts), texts)
     place, _ = _teacher(spec)
-    ways = {name: replace(asking_of(spec), exhaustive=name == "exhaustive") for name in ("best first", "exhaustive")}
+    asking = asking_of(spec)
+    ways = {"best first": asking, "exhaustive": replace(asking, exhaustive=True)}
+    ways[LISTED] = replace(asking, shortlist=SHORTLIST)
+    lists = dict(zip(texts, _shortlists(asking, texts), strict=True))
     worker = Labeller("vllm", place, ways["best first"], settings_of(spec.teacher), str(folder / "warm"))
     taken: dict[str, list[float]] = {name: [] for name in ways}
     read = _watched(worker)
     for number in range(rounds):
-        order = list(ways) if number % 2 == 0 else list(ways)[::-1]
+        order = list(ways)[:: 1 if number % 2 == 0 else -1]
         for name in order:
             worker.turn_to(ways[name], str(folder / name), None)
             start = time.perf_counter()
-            _ask(worker, texts[number * rows : (number + 1) * rows], "row")
+            _ask(worker, texts[number * rows : (number + 1) * rows], "row", lists if name == LISTED else {})
             taken[name].append(time.perf_counter() - start)
             print(f"round {number}: {name}, {rows} rows in {taken[name][-1]:.1f} s", flush=True)
     if calibrating:
-        for name in ways:
+        for name in ("best first", "exhaustive"):
             worker.turn_to(ways[name], str(folder / name), None)
             start = time.perf_counter()
-            _ask(worker, _random_texts(calibrating), "content-free")
+            _ask(worker, _random_texts(calibrating), "content-free", {})
             print(f"{name}: {calibrating} calibration texts in {time.perf_counter() - start:.1f} s", flush=True)
     worker.close()
     print("tokens of a request: " + ", ".join(f"{np.mean(counts):.1f} {name}" for name, counts in read.items()))
@@ -97,7 +102,7 @@ def _results(folder: Path, spec: Any, plan: dict[str, Any], taken: dict[str, lis
     free = [id_ for id_ in answers["best first"] if id_ not in set(ids)]
     for name in taken:
         for kind, wanted in (("rows", ids), ("calibration texts", free)):
-            if wanted:
+            if wanted and wanted[0] in answers[name]:
                 mean = statistics.mean(answers[name][id_]["output_tokens"] for id_ in wanted)
                 print(f"{name}: {mean:.2f} requests each for {len(wanted)} {kind}")
     rates = {name: len(seconds) * rows / sum(seconds) for name, seconds in taken.items()}
@@ -116,6 +121,16 @@ def _results(folder: Path, spec: Any, plan: dict[str, Any], taken: dict[str, lis
         | {"name": "direct, 150 labels: plan's seconds over those taken", "within": PLAN_WITHIN}
         | {"ours": planned, "peer": seconds, "ratio": planned / seconds}
         | {"requests_planned": plan["requests_per_row"], "requests": _mean_requests(answers["best first"], ids)},
+    ]
+    right = {name: _right(spec, of, ids) for name, of in answers.items()}
+    found += [
+        about
+        | {"name": f"direct, 150 labels, {figure}: a shortlist of {SHORTLIST} against all", "ours": ours, "peer": peer}
+        | {"recall": _recall(spec, answers[LISTED], ids)}
+        for figure, ours, peer in (
+            ("rows/s", rates[LISTED], rates["best first"]),
+            ("accuracy", right[LISTED], right["best first"]),
+        )
     ]
     if free:
         found.append(
@@ -147,12 +162,45 @@ def _mean_requests(answers: dict[str, Any], ids: list[str]) -> float:
     return statistics.mean(answers[id_]["output_tokens"] for id_ in ids)
 
 
+def _gold() -> dict[str, str]:
+    """The intent of each test text, by its row id."""
+    with open(DATA / "test.csv", encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    return dict(zip(_ids([row["text"] for row in rows]), (row["intent"] for row in rows), strict=True))
+
+
+def _right(spec: Any, answers: dict[str, Any], ids: list[str]) -> float:
+    """The share of rows whose most probable label is the right one."""
+    gold, labels = _gold(), spec.task.labels
+    best = {id_: labels[int(np.argmax(answers[id_]["label_probabilities"]))] for id_ in ids}
+    return statistics.mean(best[id_] == gold[id_] for id_ in ids)
+
+
+def _recall(spec: Any, answers: dict[str, Any], ids: list[str]) -> float:
+    """The share of rows whose label is on their shortlist."""
+    gold, labels = _gold(), spec.task.labels
+    return statistics.mean(gold[id_] in {labels[number] for number in answers[id_]["shortlist"]} for id_ in ids)
+
+
+def _shortlists(asking: Any, texts: list[str]) -> list[list[int]]:
+    import pyarrow as pa
+
+    from runner.teacher import shortlist
+
+    signals, owners = shortlist.signals_of(asking.task.answers, [])
+    finder = shortlist.Shortlister(shortlist.MODEL, signals, owners, SHORTLIST)
+    found = finder(pa.table({"id": _ids(texts), "text": pa.array(texts, pa.large_string())}))
+    lists: list[list[int]] = found["shortlist"].to_pylist()
+    return lists
+
+
 def _same(answers: dict[str, dict[str, Any]], ids: list[str], free: list[str] | None) -> float:
     """The share of rows that get the same label in both ways, calibrated with the texts ``free``."""
     from runner.tasks.single_label.calibrate import STRENGTH, divide
 
     best = {}
-    for name, of in answers.items():
+    for name in ("best first", "exhaustive"):
+        of = answers[name]
         shares = np.array([of[id_]["label_probabilities"] for id_ in ids])
         if free:
             shares = divide(shares, np.mean([of[id_]["label_probabilities"] for id_ in free], axis=0), STRENGTH)
@@ -160,12 +208,15 @@ def _same(answers: dict[str, dict[str, Any]], ids: list[str], free: list[str] | 
     return float((best["best first"] == best["exhaustive"]).mean())
 
 
-def _ask(worker: Any, texts: list[str], kind: str) -> None:
+def _ask(worker: Any, texts: list[str], kind: str, lists: dict[str, list[int]]) -> None:
     import pyarrow as pa
 
     from runner.teacher.worker import QUESTIONS
 
-    lines = [{"id": id_, "kind": kind, "text": text} for id_, text in zip(_ids(texts), texts, strict=True)]
+    lines = [
+        {"id": id_, "kind": kind, "text": text, "shortlist": lists.get(text)}
+        for id_, text in zip(_ids(texts), texts, strict=True)
+    ]
     errors = [error for error in worker(pa.Table.from_pylist(lines, schema=QUESTIONS))["error"].to_pylist() if error]
     if errors:
         sys.exit(f"{len(errors)} rows failed: {errors[0]}")
