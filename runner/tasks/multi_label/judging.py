@@ -60,7 +60,7 @@ def key(spec: Spec) -> dict[str, Any]:
         "kind": "multi-label",
         "labels": list(spec.task.labels),
         "calibration": [_calibration(teacher) for teacher in spec.teachers()],
-        "strength": calibrate.STRENGTH,
+        "deviations": calibrate.DEVIATIONS,
         "smoothing": SMOOTHING,
     }
 
@@ -187,10 +187,10 @@ def _calibrated(
         asked = answers.filter(pc.equal(answers["kind"], "content-free")).to_pylist()
         free = [one["label_probabilities"] for one in asked if is_finite(one)]
         # All of them may have failed, in an engine that barely works; raw is then all there is.
-        return calibrate.divide(raw, np.mean(np.array(free), axis=0), calibrate.STRENGTH) if free else raw
+        return calibrate.above_nothing(raw, np.array(free)) if free else raw
     if kind == "batch":
         train = raw[[row["split"] == "train" for row in rows]]
-        return calibrate.divide(raw, train.mean(axis=0)) if len(train) else raw
+        return calibrate.evened(raw, train.mean(axis=0)) if len(train) else raw
     return raw
 
 

@@ -203,14 +203,21 @@ def test_each_label_is_pooled_as_a_question_of_its_own() -> None:
     assert alpha([[["a"], ["a"]], [[], []]], "a") == pytest.approx(1)
 
 
-def test_calibration_moves_labels_towards_each_other_and_keeps_their_number() -> None:
-    eager = np.array([0.6, 0.1, 0.1])
-    same = np.array([[0.6, 0.1, 0.1], [0.9, 0.9, 0.05]])
-    found = calibrate.divide(same, eager)
-    assert found[0] == pytest.approx([found[0, 0]] * 3)  # what is said of a text without content says nothing
-    assert found[1, 0] < 0.9 < found[1, 1]
-    even = calibrate.divide(same, np.array([0.02, 0.02, 0.02]))
-    assert even == pytest.approx(same)  # that no label fits is no bias
+def test_a_yes_must_be_surer_than_those_to_texts_without_content() -> None:
+    free = np.array([[0.6, 0.001], [0.7, 0.002], [0.65, 0.001]])  # eager, and as it should be
+    rows = np.array([[0.72, 0.4], [0.99, 0.6], [0.3, 0.001]])
+    found = calibrate.above_nothing(rows, free)
+    assert (found[:, 0] < rows[:, 0]).all()
+    assert found[0, 0] < 0.5 < found[1, 0]
+    assert found[:, 1] == pytest.approx(rows[:, 1])  # what the teacher itself denies stays a no
+    assert (np.diff(found[np.argsort(rows[:, 0]), 0]) > 0).all()
+
+
+def test_labels_are_evened_towards_the_mean_label() -> None:
+    rows = np.array([[0.6, 0.1], [0.9, 0.9]])
+    found = calibrate.evened(rows, np.array([0.6, 0.1]))
+    assert found[0] == pytest.approx([found[0, 0]] * 2)
+    assert calibrate.evened(rows, np.array([0.2, 0.2])) == pytest.approx(rows)
 
 
 def test_direct_answers_are_calibrated_per_label(news: Any) -> None:
@@ -220,9 +227,10 @@ def test_direct_answers_are_calibrated_per_label(news: Any) -> None:
         return {"id": id_, "kind": kind, "vote": 0, "attempt": 0, "text": None, "label_probabilities": shares}
 
     lines = [
-        line("0", "row", [0.55, 0.45, 0.1]),
+        line("0", "row", [0.65, 0.6, 0.1]),
         line("1", "row", [0.1, 0.9, 0.1]),
-        line("c", "content-free", [0.5, 0.01, 0.01]),
+        line("c", "content-free", [0.6, 0.01, 0.01]),
+        line("d", "content-free", [0.7, 0.01, 0.02]),
     ]
     rows = [{"id": n, "text": n, "split": "train", "label": None} for n in "01"]
     found = judging.verdicts(spec, rows, [pa.Table.from_pylist(lines, schema=ANSWERS)])
@@ -233,8 +241,8 @@ def test_direct_answers_are_calibrated_per_label(news: Any) -> None:
         rows,
         [pa.Table.from_pylist(lines, schema=ANSWERS)],
     )
-    assert raw["0"]["label"] == ["merger"]
-    assert raw["0"]["probabilities"] == [0.55, 0.45, 0.1]
+    assert raw["0"]["label"] == ["merger", "lawsuit"]
+    assert raw["0"]["probabilities"] == [0.65, 0.6, 0.1]
 
 
 def test_the_audit_finds_the_label_that_is_lacking(news: Any) -> None:
