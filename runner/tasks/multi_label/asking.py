@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -76,7 +77,11 @@ class LabelsAnswer:
         """
         if form == "cot" or isinstance(value, str):
             return json.dumps({"reason": reason, "labels": value}, ensure_ascii=False)
-        return "\n".join(line(label, YES[0] if label in value else NO[0]) for label in self.labels)
+        # Each example begins with another label: the teacher is asked about each of them at the start of its turn. Did
+        # all examples begin with the first, another one there would look like a list of those that apply.
+        first = zlib.crc32(text.encode("utf-8", "surrogatepass")) % len(self.labels)
+        turned = (*self.labels[first:], *self.labels[:first])
+        return "\n".join(line(label, YES[0] if label in value else NO[0]) for label in turned)
 
     def made_up(self, number: int) -> str:
         """Some of the labels, or none, as JSON: each by two bits of ``number``, a quarter of all numbers."""

@@ -74,6 +74,9 @@ def test_what_the_schema_allows_is_read_and_every_value_is_allowed() -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"reason": "", "labels": ["takeover"]}, schema)
     assert form.example("direct", ["lawsuit"], "", "") == "merger: no\nlawsuit: yes\nresults: no\nstaff, board: no"
+    shown = [form.example("direct", ["lawsuit"], "", str(number)).split("\n") for number in range(40)]
+    assert {lines[0].split(":")[0] for lines in shown} == set(LABELS)
+    assert all("lawsuit: yes" in lines and len(lines) == len(LABELS) for lines in shown)
 
 
 def _letters(answers: Sequence[str]) -> list[list[int]]:
