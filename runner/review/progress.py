@@ -55,7 +55,9 @@ class Progress:
         found = scoring.estimates(self.spec, truth, self.teacher, None, population)["teacher"]
         low, high = found["ci95"][scoring.PRIMARY]
         half_width, aim = (high - low) / 2, self.spec.review.audit.half_width
-        said = f"Teacher right on {percent(found[scoring.PRIMARY])} ({interval(low, high)})"
+        primary, figure = task_of(self.spec).showing.FIGURES[0], percent(found[scoring.PRIMARY])
+        share = f"Teacher {primary.adjective} on" if primary.adjective else f"Teacher: {primary.words}"
+        said = f"{share} {figure} ({interval(low, high)})"
         if aim is not None and half_width <= aim and len(known) >= FEWEST_TO_STOP:
             return Status(f"{said}: as narrow as review.audit.half_width asks for", enough=True)
         return Status(said + self._still(len(known), half_width, aim, decisions))
@@ -84,4 +86,7 @@ def rows_needed(labelled: int, half_width: float, target: float, population: int
 def _minutes(more: int, decisions: list[Decision]) -> str:
     """The time that so many rows take at the pace so far; nothing where nobody measured it."""
     measured = [each.seconds for each in decisions if each.seconds is not None and each.list == "sample"]
-    return f", {max(1, round(more * median(measured) / 60)):,} minutes at your pace" if measured else ""
+    if not measured:
+        return ""
+    minutes = max(1, round(more * median(measured) / 60))
+    return f", {minutes:,} {'minute' if minutes == 1 else 'minutes'} at your pace"

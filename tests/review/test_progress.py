@@ -59,7 +59,7 @@ def test_the_interval_and_what_is_still_to_do(progress: Progress) -> None:
     decide(progress, 100)
     status = progress("sample")
     assert status.sentence.startswith("Teacher right on 90") and not status.enough
-    assert "points about" in status.sentence and "minutes at your pace" in status.sentence
+    assert status.sentence.endswith("for ±5 points about 4 more, 1 minute at your pace")
 
 
 def test_enough_is_enough(progress: Progress, job: Any) -> None:
@@ -83,3 +83,13 @@ def test_rows_needed_follow_the_square_root_and_the_finite_population() -> None:
     assert rows_needed(100, 0.04, 0.02, 500) == pytest.approx(250, abs=1)
     assert rows_needed(100, 0.04, 0.0001, 500) <= 500
     assert np.all(np.diff([rows_needed(100, 0.04, width, 5000) for width in (0.03, 0.02, 0.01)]) > 0)
+
+
+def test_a_figure_that_is_no_share_of_the_texts_is_not_told_as_one(progress: Progress, monkeypatch: Any) -> None:
+    """As macro F1 is the first figure of a task with several labels a text."""
+    from runner.tasks.shared.shown import Figure
+    from runner.tasks.single_label import showing
+
+    monkeypatch.setattr(showing, "FIGURES", (Figure("accuracy", "macro F1", "percent"), *showing.FIGURES[1:]))
+    decide(progress, 100)
+    assert progress("sample").sentence.startswith("Teacher: macro F1 90.0 % (")
