@@ -33,6 +33,14 @@ MOST_BYTES = 1_000_000
 
 Source = TypeVar("Source", bound=TextSource)
 
+_LATER: dict[str, tuple[str, ...]] = {
+    "task": ("type", "out_of_scope"),
+    "teacher": ("exhaustive", "shortlist"),
+    "audit": (),
+    "review": (),
+}
+"""Fields that came later, by section; without names the whole section."""
+
 _HEAD = "# Written by `tutelage render`: the spec with its defaults, and with its data where the cluster has them.\n"
 
 
@@ -89,11 +97,12 @@ def relocate_for_pods(spec: Spec, options: RenderOptions) -> RelocatedSpec:
 
 def _written(spec: Spec) -> dict[str, Any]:
     """The spec as data, without what an image of before does not know, where that is as by default."""
-    written, default = spec.to_dict(), fill({"task": {}, "audit": {}, "review": {}})
-    if written["task"]["type"] == default["task"]["type"]:
-        del written["task"]["type"]
-    for section in ("audit", "review"):
-        if written[section] == default[section]:
+    written, default = spec.to_dict(), fill({section: {} for section in _LATER})
+    for section, names in _LATER.items():
+        for name in names:
+            if written[section][name] == default[section][name]:
+                del written[section][name]
+        if not names and written[section] == default[section]:
             del written[section]
     return written
 

@@ -17,6 +17,7 @@ from runner.spec.positions import Places
 from runner.system.errors import UserError
 from runner.system.sanitize import without_secrets
 from runner.tasks.kinds import task_of
+from runner.tasks.shared import label_list
 from runner.teacher.answer_store import folder_of
 
 LONGEST_REASON = 2_000
@@ -35,10 +36,11 @@ def spec_of(run: Folder) -> Spec:
             f"{without_secrets(run.url)}: no finished run is there (no run.json); give the folder that `run` printed",
         )
     record = run.read_json("run.json")
-    source = f"{without_secrets(run.url)}/run.json"
+    source, complete = f"{without_secrets(run.url)}/run.json", fill(record["spec"])
+    label_list.expand(complete["task"], str)  # of a run's record all labels are written out: no file is read
     return build(
         Spec,
-        fill(record["spec"]),
+        complete,
         source=source,
         base=Path(record.get("base") or "."),
         text=record.get("spec_text") or "",
