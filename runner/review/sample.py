@@ -13,11 +13,14 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from runner.review import draw
 from runner.rundir.folder import Folder, fingerprint
 from runner.spec import Spec
+from runner.system.errors import DataError
+from runner.system.sanitize import without_secrets
 
 FOLDER, FILE = "review", "sample.parquet"
 
@@ -57,12 +60,22 @@ class DrawnSample:
 
 
 def drawn(run: Folder) -> DrawnSample | None:
-    """The sample of a run; None where none was drawn. :raises DataError: when its file is damaged."""
+    """The sample of a run; None where none was drawn. :raises DataError: when its file is damaged, or none of ours."""
     folder = run.child(FOLDER)
     if not folder.exists(FILE):
         return None
-    table = folder.read_table(FILE)
-    return DrawnSample(table, int(table.schema.metadata[b"rows"]))
+    try:
+        table = pq.read_table(pa.BufferReader(folder.read(FILE)))
+        rows = int(table.schema.metadata[b"rows"])
+        table.select(["id", "weight"])
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            "review.sample-damaged",
+            f"{without_secrets(folder.url)}/{FILE}: damaged, or not a sample that was drawn here; put back a copy, or "
+            "remove this one file, and the sample is drawn anew: the same one, unless the audit has changed since. "
+            "What people decided lies in the folder beside it, and stays",
+        ) from error
+    return DrawnSample(table, rows)
 
 
 def draw_sample(run: Folder, spec: Spec, findings: pa.Table) -> DrawnSample:

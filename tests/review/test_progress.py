@@ -10,8 +10,9 @@ import pytest
 
 from runner.review.decisions import Decision, Writer
 from runner.review.progress import FEWEST, Progress, rows_needed
-from runner.review.sample import draw_sample
+from runner.review.sample import draw_sample, drawn
 from runner.stages.tables import queue
+from runner.system.errors import DataError
 
 ROWS = 400
 
@@ -93,3 +94,19 @@ def test_a_figure_that_is_no_share_of_the_texts_is_not_told_as_one(progress: Pro
     monkeypatch.setattr(showing, "FIGURES", (Figure("accuracy", "macro F1", "percent"), *showing.FIGURES[1:]))
     decide(progress, 100)
     assert progress("sample").sentence.startswith("Teacher: macro F1 90.0 % (")
+
+
+@pytest.mark.parametrize("damage", ["cut", "foreign", "other columns"])
+def test_a_sample_that_is_damaged_is_told_and_decisions_stay(progress: Progress, job: Any, damage: str) -> None:
+    decide(progress, 30)
+    file = job.run.child("review")
+    if damage == "cut":
+        file.write("sample.parquet", file.read("sample.parquet")[:500])
+    else:
+        table = pa.table({"id": ["a"]})
+        file.write_table(
+            "sample.parquet", table.replace_schema_metadata({"rows": "1"} if damage != "foreign" else None)
+        )
+    with pytest.raises(DataError, match="remove this one file") as found:
+        drawn(job.run)
+    assert found.value.code == "review.sample-damaged"
